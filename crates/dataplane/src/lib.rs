@@ -1,0 +1,1 @@
+//! The kernel side: netlink commits, reading back, conntrack facts

@@ -1,0 +1,1 @@
+//! A network-namespace lab: nodes, pods, Services and probes

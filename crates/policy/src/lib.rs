@@ -1,0 +1,1 @@
+//! What NetworkPolicy means: types, reference evaluator, compiler and incremental index

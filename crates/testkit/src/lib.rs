@@ -1,0 +1,1 @@
+//! Test support: API-server fixture, builders and generators
