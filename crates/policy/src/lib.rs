@@ -1,1 +1,15 @@
-//! What NetworkPolicy means: types, reference evaluator, compiler and incremental index
+//! What NetworkPolicy means: input types, reference evaluator, compiler and incremental index.
+//!
+//! Pure: no I/O, no async, no clock, no environment. The same input gives the same output, always.
+//!
+//! - [`input`]: pods, namespaces and policies as the API server would default them, and the [`input::State`] they form.
+//! - [`flow`]: a flow, and the judgement of it.
+//! - [`reference`]: `evaluate`, the obvious and slow answer to "may this flow pass?".
+//! - [`compile`]: what the union of a group's policies allows, in the shape the ruleset wants.
+//! - [`index`]: objects in, the compiled policy of one node and precise changes out.
+
+pub mod compile;
+pub mod flow;
+pub mod index;
+pub mod input;
+pub mod reference;

@@ -1,1 +1,3 @@
 //! Test support: API-server fixture, builders and generators
+
+pub mod apiserver;

@@ -1,0 +1,109 @@
+//! What the union of a group's policies allows, in the shape the ruleset wants: ports first, peers second.
+
+mod interval;
+mod union;
+
+pub use interval::{AddressRange, ranges_of_block};
+pub use union::{Allowed, AllowedPorts, PeerUnion, PortRange, RuleRef, Sources, compile};
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::input::{Direction, LabelSelector, Namespace, NamespacedName, Pod, Protocol};
+
+/// A group: the local pods that the same policies isolate in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// Pods of one namespace, isolated by these policies.
+    Policies {
+        /// The direction of isolation.
+        direction: Direction,
+        /// The namespace of pods and policies.
+        namespace: Arc<str>,
+        /// The names of the policies, in order.
+        policies: Vec<Arc<str>>,
+    },
+    /// Addresses that two live pods claim, one of them isolated: nothing is allowed until one of them goes.
+    ClaimedTwice(Direction),
+}
+
+impl Group {
+    /// The direction in which its pods are isolated.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Policies { direction, .. } | Self::ClaimedTwice(direction) => *direction,
+        }
+    }
+}
+
+/// Namespaces of a peer, resolved against the policy's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Namespaces {
+    /// This one.
+    Named(Arc<str>),
+    /// Those that the selector selects.
+    Matching(LabelSelector),
+}
+
+/// A peer selector, independent of the policy it was written in: the key that peer sets are shared by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerSelector {
+    /// Where the pods are.
+    pub namespaces: Namespaces,
+    /// Which pods there.
+    pub pods: LabelSelector,
+}
+
+impl PeerSelector {
+    /// Whether it selects `pod`, whose Namespace object is `namespace` if it has been seen.
+    pub(crate) fn selects(&self, pod: &Pod, namespace: Option<&Namespace>) -> bool {
+        let there = match &self.namespaces {
+            Namespaces::Named(name) => pod.key.namespace == *name,
+            Namespaces::Matching(selector) => namespace.is_some_and(|found| selector.selects(&found.labels)),
+        };
+        there && self.pods.selects(&pod.labels)
+    }
+}
+
+impl fmt::Display for PeerSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespaces {
+            Namespaces::Named(name) => write!(f, "namespace {name}: ")?,
+            Namespaces::Matching(selector) if selector.is_everything() => f.write_str("all namespaces: ")?,
+            Namespaces::Matching(selector) => write!(f, "namespaces {selector}: ")?,
+        }
+        if self.pods.is_everything() { f.write_str("all pods") } else { write!(f, "{}", self.pods) }
+    }
+}
+
+/// A port name with its protocol: the key that sets of resolved ports are shared by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPort {
+    /// The name.
+    pub name: Arc<str>,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+/// Whose address it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// One pod's.
+    Pod(NamespacedName),
+    /// Several live pods claim it, none with a better right.
+    Twice(Vec<NamespacedName>),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(key) => key.fmt(f),
+            Self::Twice(keys) => {
+                for (position, key) in keys.iter().enumerate() {
+                    write!(f, "{}{key}", if position > 0 { " and " } else { "" })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Whose address it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::compile::Owner;
+use crate::input::{NamespacedName, Pod, State};
+
+/// Which pods claim which address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claims {
+    by_address: BTreeMap<IpAddr, BTreeSet<NamespacedName>>,
+    /// Addresses that no pod can have: those of this node itself.
+    pub(super) refused: BTreeSet<IpAddr>,
+}
+
+impl Claims {
+    pub(super) fn add(&mut self, pod: &Pod) {
+        for address in pod.claims() {
+            self.by_address.entry(address).or_default().insert(pod.key.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, pod: &Pod) {
+        for address in pod.claims() {
+            if let Some(claimants) = self.by_address.get_mut(&address) {
+                claimants.remove(&pod.key);
+                if claimants.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+        }
+    }
+
+    /// The owner of `address`. A pod that is not being deleted has a better right than one that is; among equals nobody
+    /// has it.
+    pub(super) fn owner(&self, address: IpAddr, state: &State) -> Option<Owner> {
+        if self.refused.contains(&address) {
+            return None;
+        }
+        let claimants = self.by_address.get(&address)?;
+        let is_staying = |key: &&NamespacedName| state.pods.get(*key).is_some_and(|pod| !pod.terminating);
+        let staying: Vec<_> = claimants.iter().filter(is_staying).cloned().collect();
+        let mut best = if staying.is_empty() { claimants.iter().cloned().collect() } else { staying };
+        match best.len() {
+            0 => None,
+            1 => best.pop().map(Owner::Pod),
+            _ => Some(Owner::Twice(best)),
+        }
+    }
+}

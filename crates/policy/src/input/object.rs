@@ -1,0 +1,209 @@
+//! Pods and namespaces: the few fields that NetworkPolicy looks at.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::{Family, Labels, Protocol};
+
+/// The label that the control plane puts on every namespace; its value is the namespace's name.
+pub const METADATA_NAME: &str = "kubernetes.io/metadata.name";
+
+/// The name of a namespaced object; the key of pods and of policies.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespacedName {
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl NamespacedName {
+    /// The object `name` of `namespace`.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `status.phase` of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Not started yet; also what a pod without status has.
+    #[default]
+    Pending,
+    /// Running.
+    Running,
+    /// All containers ended well; the address may already belong to another pod.
+    Succeeded,
+    /// All containers ended, one badly; the address may already belong to another pod.
+    Failed,
+    /// The kubelet cannot be asked.
+    Unknown,
+}
+
+impl Phase {
+    /// Succeeded or Failed: neither subject nor peer, whatever address the status still shows.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// A pod's addresses: at most one of each family (`status.podIPs`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Addresses {
+    /// The IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// The first usable address of each family. The rest is returned for a warning: an address that no pod can have
+    /// (loopback, unspecified, multicast, link-local, broadcast, IPv4-mapped) or a second one of a family. A status field
+    /// is not to be trusted: such an address in a set would match traffic that is not the pod's.
+    pub fn accept(claimed: impl IntoIterator<Item = IpAddr>) -> (Self, Vec<IpAddr>) {
+        let mut addresses = Self::default();
+        let mut refused = Vec::new();
+        for address in claimed {
+            match address {
+                IpAddr::V4(v4) if addresses.v4.is_none() && is_unicast4(v4) => addresses.v4 = Some(v4),
+                IpAddr::V6(v6) if addresses.v6.is_none() && is_unicast6(v6) => addresses.v6 = Some(v6),
+                _ if addresses.contains(address) => {}
+                _ => refused.push(address),
+            }
+        }
+        (addresses, refused)
+    }
+
+    /// The address of `family`.
+    pub fn of(self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.v4.map(IpAddr::V4),
+            Family::V6 => self.v6.map(IpAddr::V6),
+        }
+    }
+
+    /// The addresses there are, IPv4 first.
+    pub fn iter(self) -> impl Iterator<Item = IpAddr> {
+        Family::ALL.into_iter().filter_map(move |family| self.of(family))
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.of(Family::of(address)) == Some(address)
+    }
+
+    /// No address yet.
+    pub fn is_empty(self) -> bool {
+        self.v4.is_none() && self.v6.is_none()
+    }
+}
+
+fn is_unicast4(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_link_local()
+        || address.is_broadcast())
+}
+
+fn is_unicast6(address: Ipv6Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_unicast_link_local()
+        || address.to_ipv4_mapped().is_some())
+}
+
+/// A port that a container declares; named ports of policies are resolved through it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerPort {
+    /// `name`; ports without one are of no interest and left out.
+    pub name: Arc<str>,
+    /// `protocol`, TCP by default.
+    pub protocol: Protocol,
+    /// `containerPort`, 1–65535.
+    pub port: u16,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: NamespacedName,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `spec.nodeName`, once scheduled.
+    pub node: Option<Arc<str>>,
+    /// `spec.hostNetwork`: neither subject nor peer, its traffic is its node's.
+    pub host_network: bool,
+    /// `status.phase`.
+    pub phase: Phase,
+    /// `metadata.deletionTimestamp` is set. Still enforced and still a peer until it is gone or terminal.
+    pub terminating: bool,
+    /// `status.podIPs`, or `podIP`.
+    pub addresses: Addresses,
+    /// `status.hostIPs`, or `hostIP`: addresses of the node it runs on.
+    pub host_addresses: Vec<IpAddr>,
+    /// Named ports of the containers, and of the init containers that restart always (sidecars).
+    pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// A pending pod with nothing but a name.
+    pub fn new(key: NamespacedName) -> Self {
+        Self {
+            key,
+            labels: Labels::new(),
+            node: None,
+            host_network: false,
+            phase: Phase::default(),
+            terminating: false,
+            addresses: Addresses::default(),
+            host_addresses: Vec::new(),
+            ports: Vec::new(),
+        }
+    }
+
+    /// Whether policies know it: not on the host's network and not finished.
+    pub fn is_live(&self) -> bool {
+        !self.host_network && !self.phase.is_terminal()
+    }
+
+    /// The addresses it may claim: those of a live pod, without any that its own status calls an address of the node.
+    pub fn claims(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().filter(|address| self.is_live() && !self.host_addresses.contains(address))
+    }
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `metadata.labels`, always with [`METADATA_NAME`].
+    pub labels: Labels,
+    /// `metadata.deletionTimestamp` is set: from here on its policies may vanish before its pods do.
+    pub terminating: bool,
+}
+
+impl Namespace {
+    /// A namespace with these labels and the one that the control plane adds.
+    pub fn new(name: impl Into<Arc<str>>, mut labels: Labels) -> Self {
+        let name = name.into();
+        labels.insert(METADATA_NAME.to_owned(), name.to_string());
+        Self { name, labels, terminating: false }
+    }
+}

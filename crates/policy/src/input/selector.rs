@@ -1,0 +1,108 @@
+//! Label selectors.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Labels;
+
+/// What a requirement asks of its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operator {
+    /// The label is there, with one of these values. `matchLabels` entries are this with one value.
+    In(BTreeSet<String>),
+    /// The label is absent or has another value.
+    NotIn(BTreeSet<String>),
+    /// The label is there.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+/// One condition of a selector.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// The condition on it.
+    pub operator: Operator,
+}
+
+/// A conjunction of requirements (`metav1.LabelSelector`); without any, it selects everything.
+///
+/// A set, so that selectors which differ only in the order or repetition of their requirements are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LabelSelector {
+    /// All of them must hold.
+    pub requirements: BTreeSet<Requirement>,
+}
+
+impl LabelSelector {
+    /// The selector of everything: `{}`.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// `matchLabels` with these pairs.
+    pub fn labels<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let requirements = pairs
+            .into_iter()
+            .map(|(key, value)| Requirement { key: key.into(), operator: Operator::In(BTreeSet::from([value.into()])) })
+            .collect();
+        Self { requirements }
+    }
+
+    /// Whether it selects everything.
+    pub fn is_everything(&self) -> bool {
+        self.requirements.is_empty()
+    }
+}
+
+impl Requirement {
+    /// Whether `labels` meet it. This is the engine's matcher; the reference evaluator has its own.
+    pub(crate) fn is_met_by(&self, labels: &Labels) -> bool {
+        match (&self.operator, labels.get(&self.key)) {
+            (Operator::In(values), Some(value)) => values.contains(value),
+            (Operator::NotIn(values), Some(value)) => !values.contains(value),
+            (Operator::Exists, Some(_)) | (Operator::NotIn(_) | Operator::DoesNotExist, None) => true,
+            (Operator::In(_) | Operator::Exists, None) | (Operator::DoesNotExist, Some(_)) => false,
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Whether it selects an object with these labels.
+    pub(crate) fn selects(&self, labels: &Labels) -> bool {
+        self.requirements.iter().all(|requirement| requirement.is_met_by(labels))
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    /// The form of `kubectl -l`: `app=web,tier in (a,b),!legacy`; `*` for everything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requirements.is_empty() {
+            return f.write_str("*");
+        }
+        for (position, requirement) in self.requirements.iter().enumerate() {
+            if position > 0 {
+                f.write_str(",")?;
+            }
+            fmt::Display::fmt(requirement, f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        let list = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        match &self.operator {
+            Operator::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
+            Operator::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", list(values)),
+            Operator::In(values) => write!(f, "{key} in ({})", list(values)),
+            Operator::NotIn(values) => write!(f, "{key} notin ({})", list(values)),
+            Operator::Exists => write!(f, "{key}"),
+            Operator::DoesNotExist => write!(f, "!{key}"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The objects that exist, and the events that change them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Namespace, NamespacedName, Pod, Policy};
+
+/// One event of an object source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A pod was added or changed.
+    Pod(Pod),
+    /// A pod is gone.
+    PodGone(NamespacedName),
+    /// A namespace was added or changed.
+    Namespace(Namespace),
+    /// A namespace is gone.
+    NamespaceGone(Arc<str>),
+    /// A policy was added or changed.
+    Policy(Policy),
+    /// A policy is gone.
+    PolicyGone(NamespacedName),
+    /// A whole new list of pods, swapped in at once.
+    Pods(Vec<Pod>),
+    /// A whole new list of namespaces, swapped in at once.
+    Namespaces(Vec<Namespace>),
+    /// A whole new list of policies, swapped in at once.
+    Policies(Vec<Policy>),
+}
+
+/// The objects that exist.
+///
+/// While a namespace is being deleted its policies may go before its pods (CVE-2024-7598). Their isolation must not, so
+/// [`State::apply`] keeps such a policy in `policies` as a tombstone until the namespace and its pods are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Pods by name.
+    pub pods: BTreeMap<NamespacedName, Pod>,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<Arc<str>, Namespace>,
+    /// Policies in force by name, tombstones included.
+    pub policies: BTreeMap<NamespacedName, Policy>,
+    /// Those of `policies` that the source no longer has.
+    pub tombstones: BTreeSet<NamespacedName>,
+    /// Namespaces that are gone while pods of theirs are still known.
+    pub departing: BTreeSet<Arc<str>>,
+}
+
+impl State {
+    /// Applies one event. A list is applied as the single events that lead to it.
+    pub fn apply(&mut self, change: Change) {
+        for single in self.singles(change) {
+            self.apply_single(single);
+        }
+    }
+
+    /// The single events that a change amounts to: itself, or for a list first the departures, then what is there.
+    pub fn singles(&self, change: Change) -> Vec<Change> {
+        match change {
+            Change::Pods(pods) => {
+                let kept: BTreeSet<_> = pods.iter().map(|pod| &pod.key).collect();
+                let gone = self.pods.keys().filter(|key| !kept.contains(key)).cloned().map(Change::PodGone);
+                let gone: Vec<_> = gone.collect();
+                gone.into_iter().chain(pods.into_iter().map(Change::Pod)).collect()
+            }
+            Change::Namespaces(namespaces) => {
+                let kept: BTreeSet<_> = namespaces.iter().map(|namespace| &namespace.name).collect();
+                let gone = self.namespaces.keys().filter(|name| !kept.contains(name)).cloned();
+                let gone: Vec<_> = gone.map(Change::NamespaceGone).collect();
+                gone.into_iter().chain(namespaces.into_iter().map(Change::Namespace)).collect()
+            }
+            Change::Policies(policies) => {
+                let kept: BTreeSet<_> = policies.iter().map(|policy| &policy.key).collect();
+                let gone = self.policies.keys().filter(|key| !kept.contains(key)).cloned().map(Change::PolicyGone);
+                let gone: Vec<_> = gone.collect();
+                gone.into_iter().chain(policies.into_iter().map(Change::Policy)).collect()
+            }
+            single => vec![single],
+        }
+    }
+
+    /// Applies an event that is not a list; lists are ignored here. Returns the names of the policies that ceased to be
+    /// in force, tombstones that ended included.
+    pub(crate) fn apply_single(&mut self, change: Change) -> Vec<NamespacedName> {
+        match change {
+            Change::Pod(pod) => {
+                self.pods.insert(pod.key.clone(), pod);
+                Vec::new()
+            }
+            Change::PodGone(key) => {
+                self.pods.remove(&key);
+                self.end_tombstones(&key.namespace)
+            }
+            Change::Namespace(namespace) => {
+                let name = namespace.name.clone();
+                self.departing.remove(&name);
+                self.namespaces.insert(name.clone(), namespace);
+                self.end_tombstones(&name)
+            }
+            Change::NamespaceGone(name) => {
+                self.namespaces.remove(&name);
+                if self.has_pods(&name) {
+                    self.departing.insert(name.clone());
+                }
+                self.end_tombstones(&name)
+            }
+            Change::Policy(policy) => {
+                self.tombstones.remove(&policy.key);
+                self.policies.insert(policy.key.clone(), policy);
+                Vec::new()
+            }
+            Change::PolicyGone(key) => {
+                if self.is_leaving(&key.namespace) && self.policies.contains_key(&key) {
+                    self.tombstones.insert(key);
+                    return Vec::new();
+                }
+                self.tombstones.remove(&key);
+                self.policies.remove(&key).map(|policy| policy.key).into_iter().collect()
+            }
+            Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_) => Vec::new(),
+        }
+    }
+
+    /// The pods of a namespace.
+    pub fn pods_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Pod> + use<'_> {
+        in_namespace(&self.pods, namespace)
+    }
+
+    /// The policies in force in a namespace.
+    pub fn policies_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Policy> + use<'_> {
+        in_namespace(&self.policies, namespace)
+    }
+
+    fn has_pods(&self, namespace: &Arc<str>) -> bool {
+        self.pods_of(namespace).next().is_some()
+    }
+
+    fn is_leaving(&self, namespace: &Arc<str>) -> bool {
+        self.departing.contains(namespace) || self.namespaces.get(namespace).is_some_and(|found| found.terminating)
+    }
+
+    /// Forgets the tombstones of a namespace that stays after all, or that is gone with all its pods.
+    fn end_tombstones(&mut self, namespace: &Arc<str>) -> Vec<NamespacedName> {
+        if self.departing.contains(namespace) && !self.has_pods(namespace) {
+            self.departing.remove(namespace);
+        }
+        if self.is_leaving(namespace) {
+            return Vec::new();
+        }
+        let ended: Vec<_> = self.tombstones.iter().filter(|key| key.namespace == *namespace).cloned().collect();
+        for key in &ended {
+            self.tombstones.remove(key);
+            self.policies.remove(key);
+        }
+        ended
+    }
+}
+
+fn in_namespace<'a, T>(
+    objects: &'a BTreeMap<NamespacedName, T>,
+    namespace: &Arc<str>,
+) -> impl Iterator<Item = &'a T> + use<'a, T> {
+    let namespace = namespace.clone();
+    objects
+        .range(NamespacedName::new(namespace.clone(), "")..)
+        .take_while(move |(key, _)| key.namespace == namespace)
+        .map(|(_, object)| object)
+}

@@ -1,0 +1,222 @@
+//! The reference evaluator: may this flow pass, and which rule says so?
+//!
+//! Written to be held against the API's text clause by clause, not to be fast: it scans lists, and it has its own label
+//! matcher, its own reading of CIDRs and its own port comparison ([`membership`]), so that an error in the engine's is not
+//! repeated here. It sees the rest of the crate only through [`crate::input`] and [`crate::flow`]; a test holds it to that.
+//!
+//! Clause numbers below are those of docs/semantics.md.
+
+mod ends;
+mod membership;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::flow::{Decision, Flow, FlowError, Judgement, NodeFacts, Reason, Transport, Verdict};
+use crate::input::{Direction, NamespaceScope, NamespacedName, Peer, Peers, Pod, Policy, Port, Ports, Rule, State};
+
+pub use ends::{End, Ends};
+use membership::{is_in_block, is_selected};
+
+/// Judges one flow. For many over the same objects, make a [`Reference`] once.
+pub fn evaluate(state: &State, facts: &NodeFacts, flow: &Flow) -> Result<Judgement, FlowError> {
+    Reference::new(state, facts).evaluate(flow)
+}
+
+/// The reference evaluator over one state of the cluster.
+#[derive(Debug)]
+pub struct Reference<'a> {
+    state: &'a State,
+    facts: &'a NodeFacts,
+    /// Who claims an address: the live pods whose status shows it.
+    claimants: BTreeMap<IpAddr, Vec<&'a Pod>>,
+    /// The addresses of each node, as far as anything tells.
+    node_addresses: BTreeMap<&'a str, BTreeSet<IpAddr>>,
+}
+
+impl<'a> Reference<'a> {
+    /// Lists who claims which address and which addresses a node has; nothing else is worked out beforehand.
+    pub fn new(state: &'a State, facts: &'a NodeFacts) -> Self {
+        let mut claimants: BTreeMap<IpAddr, Vec<&'a Pod>> = BTreeMap::new();
+        let mut node_addresses: BTreeMap<&'a str, BTreeSet<IpAddr>> = BTreeMap::new();
+        for pod in state.pods.values() {
+            for address in pod.claims() {
+                claimants.entry(address).or_default().push(pod);
+            }
+            if let Some(node) = &pod.node {
+                let known = node_addresses.entry(node).or_default();
+                known.extend(&pod.host_addresses);
+                // 1.5: the addresses of a hostNetwork pod are its node's.
+                if pod.host_network {
+                    known.extend(pod.addresses.iter());
+                }
+            }
+        }
+        for (node, addresses) in &facts.addresses {
+            node_addresses.entry(node).or_default().extend(addresses);
+        }
+        Self { state, facts, claimants, node_addresses }
+    }
+
+    /// Judges one flow. 1.1 clause 4: the opener's egress and the server's ingress must both allow it; replies are part of
+    /// the flow.
+    pub fn evaluate(&self, flow: &Flow) -> Result<Judgement, FlowError> {
+        let ends = self.ends(flow)?;
+        let egress = self.decide(Direction::Egress, &ends, flow.transport);
+        let ingress = self.decide(Direction::Ingress, &ends, flow.transport);
+        Ok(Judgement { verdict: egress.verdict.and(ingress.verdict), egress, ingress })
+    }
+
+    /// What one end's policies say about a flow between these ends.
+    fn decide(&self, direction: Direction, ends: &Ends<'a>, transport: Transport) -> Decision {
+        let (subject, peer) = match direction {
+            Direction::Egress => (&ends.from, &ends.to),
+            Direction::Ingress => (&ends.to, &ends.from),
+        };
+        // 1.5, section 4: hostNetwork and finished pods, nodes and everything outside the cluster are no subjects.
+        if subject.pods.is_empty() {
+            return allow(Reason::NotAPod);
+        }
+        // 1.6 "Self": a pod cannot block access to itself.
+        if is_the_same(subject, peer) {
+            return allow(Reason::Itself);
+        }
+        // 1.1 clause 1: isolated if some policy of its namespace selects it and has the direction in policyTypes; if not,
+        // everything is allowed. Section 4: an address claimed twice is isolated if any of the claimants is.
+        let isolating = self.isolating(direction, &subject.pods);
+        if isolating.is_empty() {
+            return allow(Reason::NotIsolated);
+        }
+        match direction {
+            // 1.1 clause 2: ... plus any traffic from the pod's own node.
+            Direction::Ingress if self.is_own_node(&subject.pods, peer) => return allow(Reason::OwnNode),
+            // 1.1 clause 3, 1.6, section 4: egress to the own node is judged like any other unless the user lifts it.
+            Direction::Egress if self.facts.allow_egress_to_own_node && self.is_own_node(&subject.pods, peer) => {
+                return allow(Reason::ToOwnNode);
+            }
+            Direction::Ingress | Direction::Egress => {}
+        }
+        // Section 4: no rule is applied to an isolated address of which nobody knows whose it is.
+        if subject.pods.len() > 1 {
+            return deny(Reason::ClaimedTwice { pods: subject.pods.iter().map(|pod| pod.key.clone()).collect() });
+        }
+        // 1.1 clauses 2, 3 and 5: the union of the rules of all these policies; there is no order and no deny.
+        for policy in &isolating {
+            for (index, rule) in policy.rules(direction).iter().enumerate() {
+                if self.rule_allows(rule, policy, peer, &ends.to, transport) {
+                    return allow(Reason::Rule { policy: policy.key.clone(), direction, index });
+                }
+            }
+        }
+        deny(Reason::NoRule { policies: isolating.into_iter().map(|policy| policy.key.clone()).collect() })
+    }
+
+    /// The policies, by name, that isolate at least one of these pods in a direction (1.1 clause 1).
+    fn isolating(&self, direction: Direction, pods: &[&Pod]) -> Vec<&'a Policy> {
+        let selects = |policy: &Policy| {
+            pods.iter()
+                .any(|pod| pod.key.namespace == policy.key.namespace && is_selected(&policy.pod_selector, &pod.labels))
+        };
+        let policies = self.state.policies.values();
+        policies.filter(|policy| policy.isolates.in_direction(direction) && selects(policy)).collect()
+    }
+
+    /// A rule allows what matches one of its peers and one of its ports (1.2).
+    fn rule_allows(
+        &self,
+        rule: &Rule,
+        policy: &Policy,
+        peer: &End<'_>,
+        server: &End<'_>,
+        transport: Transport,
+    ) -> bool {
+        self.is_any_peer(&rule.peers, &policy.key, peer) && is_any_port(&rule.ports, server, transport)
+    }
+
+    fn is_any_peer(&self, peers: &Peers, policy: &NamespacedName, end: &End<'_>) -> bool {
+        match peers {
+            // 1.2: from/to missing or empty: any peer, cluster-external and node addresses included.
+            Peers::Any => true,
+            // 1.2: list items are alternatives.
+            Peers::Of(list) => list.iter().any(|peer| self.is_peer(peer, policy, end)),
+        }
+    }
+
+    fn is_peer(&self, peer: &Peer, policy: &NamespacedName, end: &End<'_>) -> bool {
+        match peer {
+            // 1.2: selectors mean live pods, never other addresses; both selectors in one item must match.
+            // Section 4: an address claimed twice is nobody's.
+            Peer::Pods { namespaces, pods } => end.the_pod().is_some_and(|pod| {
+                self.is_namespace_meant(namespaces, policy, &pod.key.namespace) && is_selected(pods, &pod.labels)
+            }),
+            // 1.2, 1.3: by address alone, whoever has it. A pod without address is in no block.
+            Peer::IpBlock(block) => end.address.is_some_and(|address| is_in_block(block, address)),
+            // Section 4: a term that cannot be enforced matches nothing.
+            Peer::Unmatchable => false,
+        }
+    }
+
+    fn is_namespace_meant(&self, scope: &NamespaceScope, policy: &NamespacedName, namespace: &str) -> bool {
+        match scope {
+            // 1.2: without namespaceSelector, the policy's own namespace. Its object is not needed for that.
+            NamespaceScope::Own => *policy.namespace == *namespace,
+            // Section 4: a namespace whose object has not been seen is matched by no namespaceSelector, not even `{}`.
+            NamespaceScope::Matching(selector) => {
+                self.state.namespaces.get(namespace).is_some_and(|found| is_selected(selector, &found.labels))
+            }
+        }
+    }
+
+    /// Whether an end is the node that one of these pods runs on. A pod never is, whatever address it shows.
+    fn is_own_node(&self, pods: &[&Pod], end: &End<'_>) -> bool {
+        pods.iter().any(|pod| {
+            let by_name = end.node.is_some() && end.node == pod.node.as_deref();
+            let by_address = end.pods.is_empty() && end.address.is_some_and(|address| self.is_node_of(pod, address));
+            by_name || by_address
+        })
+    }
+
+    /// Section 4: a node's addresses are its pods' `status.hostIPs` and what the user adds.
+    fn is_node_of(&self, pod: &Pod, address: IpAddr) -> bool {
+        let known = pod.node.as_deref().and_then(|node| self.node_addresses.get(node));
+        pod.host_addresses.contains(&address) || known.is_some_and(|known| known.contains(&address))
+    }
+}
+
+/// The same pod, or the same address whoever has it.
+fn is_the_same(one: &End<'_>, other: &End<'_>) -> bool {
+    let same_pod = one.the_pod().is_some_and(|pod| other.the_pod().is_some_and(|found| found.key == pod.key));
+    same_pod || (one.address.is_some() && one.address == other.address)
+}
+
+fn is_any_port(ports: &Ports, server: &End<'_>, transport: Transport) -> bool {
+    match (ports, transport) {
+        // 1.2: ports missing or empty: any port, any protocol.
+        (Ports::Any, _) => true,
+        // Section 4: ICMP echo and other protocols only by a rule without ports.
+        (Ports::Of(_), Transport::Portless) => false,
+        (Ports::Of(list), Transport::Port(protocol, number)) => list.iter().any(|port| match port {
+            // 1.2: a protocol without port: all ports of it, and of no other.
+            Port::All(named) => *named == protocol,
+            // 1.3: port to endPort, both included.
+            Port::Range { protocol: named, first, last } => *named == protocol && *first <= number && number <= *last,
+            // 1.4: resolved on the destination pod in both directions, by name and protocol; every container that declares
+            // the name counts. What is not one known pod declares nothing, so the term matches nothing.
+            Port::Named { protocol: named, name } => server.the_pod().is_some_and(|pod| {
+                let declares = |port: &crate::input::ContainerPort| port.name == *name && port.port == number;
+                *named == protocol && pod.ports.iter().any(|port| port.protocol == protocol && declares(port))
+            }),
+            Port::Unmatchable => false,
+        }),
+    }
+}
+
+fn allow(reason: Reason) -> Decision {
+    Decision { verdict: Verdict::Allow, reason }
+}
+
+fn deny(reason: Reason) -> Decision {
+    Decision { verdict: Verdict::Deny, reason }
+}

@@ -1,0 +1,164 @@
+//! What the ends of a flow stand for: which family, which address, which pod.
+
+use std::net::IpAddr;
+
+use crate::flow::{Endpoint, Flow, FlowError};
+use crate::input::{Family, NamespacedName, Pod};
+
+use super::Reference;
+
+/// What one end of a flow stands for.
+#[derive(Clone, Debug)]
+pub struct End<'a> {
+    /// The live pod that it is: none for everything else, several if the address is claimed by several that are equal.
+    pub pods: Vec<&'a Pod>,
+    /// Its address in the family of the flow; a pod may have none yet, a node's may be unknown.
+    pub address: Option<IpAddr>,
+    /// The node whose own traffic this is, if the flow names a node or a hostNetwork pod.
+    pub node: Option<&'a str>,
+}
+
+/// What both ends of a flow stand for.
+#[derive(Clone, Debug)]
+pub struct Ends<'a> {
+    /// The family of both addresses; none if neither end has an address.
+    pub family: Option<Family>,
+    /// The opener.
+    pub from: End<'a>,
+    /// The server.
+    pub to: End<'a>,
+}
+
+impl<'a> End<'a> {
+    /// The one live pod that it is beyond doubt.
+    pub fn the_pod(&self) -> Option<&'a Pod> {
+        match self.pods.as_slice() {
+            [pod] => Some(pod),
+            _ => None,
+        }
+    }
+}
+
+/// The families that an end can have.
+enum Families {
+    /// Exactly these, in order of preference.
+    Only(Vec<Family>),
+    /// Any, for lack of a known address; these first.
+    Any(Vec<Family>),
+}
+
+impl Families {
+    fn admits(&self, family: Family) -> bool {
+        match self {
+            Self::Only(families) => families.contains(&family),
+            Self::Any(_) => true,
+        }
+    }
+
+    /// All that it can have, in order of preference.
+    fn in_order(&self) -> Vec<Family> {
+        match self {
+            Self::Only(families) => families.clone(),
+            Self::Any(first) => first.iter().copied().chain(Family::ALL).collect(),
+        }
+    }
+
+    /// Nothing is known of any address.
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Any(first) if first.is_empty())
+    }
+}
+
+impl<'a> Reference<'a> {
+    /// What the ends of a flow stand for.
+    pub fn ends<'s>(&'s self, flow: &'s Flow) -> Result<Ends<'s>, FlowError>
+    where
+        'a: 's,
+    {
+        if let Endpoint::Node(name) = &flow.to {
+            return Err(FlowError::NodeAsDestination(name.clone()));
+        }
+        let family = self.family(flow)?;
+        Ok(Ends { family, from: self.end(&flow.from, family)?, to: self.end(&flow.to, family)? })
+    }
+
+    /// The family asked for, or the first of the opener that the server has too. An end of which no address is known
+    /// goes along with the other.
+    fn family(&self, flow: &Flow) -> Result<Option<Family>, FlowError> {
+        let from = self.families(&flow.from)?;
+        let to = self.families(&flow.to)?;
+        if let Some(asked) = flow.family {
+            for (end, families) in [(&flow.from, &from), (&flow.to, &to)] {
+                if !families.admits(asked) {
+                    return Err(FlowError::FamilyMissing { end: end.to_string(), family: asked });
+                }
+            }
+            return Ok(Some(asked));
+        }
+        if from.is_unknown() && to.is_unknown() {
+            return Ok(None);
+        }
+        // Of an opener without preference, the server's own order decides.
+        let order = if from.is_unknown() { to.in_order() } else { from.in_order() };
+        let shared = order.into_iter().find(|family| from.admits(*family) && to.admits(*family));
+        let none = || FlowError::NoSharedFamily { from: flow.from.to_string(), to: flow.to.to_string() };
+        shared.map(Some).ok_or_else(none)
+    }
+
+    fn families(&self, endpoint: &Endpoint) -> Result<Families, FlowError> {
+        Ok(match endpoint {
+            Endpoint::Address(address) => Families::Only(vec![Family::of(*address)]),
+            Endpoint::Pod(key) => {
+                let addresses = self.pod(key)?.addresses;
+                let families: Vec<_> = addresses.iter().map(Family::of).collect();
+                if families.is_empty() { Families::Any(families) } else { Families::Only(families) }
+            }
+            // Not all addresses of a node need be known (an old kubelet reports one family), so none is ruled out.
+            Endpoint::Node(name) => {
+                let known = |family: &Family| self.node_address(name, *family).is_some();
+                Families::Any(Family::ALL.into_iter().filter(known).collect())
+            }
+        })
+    }
+
+    fn end<'s>(&'s self, endpoint: &'s Endpoint, family: Option<Family>) -> Result<End<'s>, FlowError> {
+        Ok(match endpoint {
+            Endpoint::Address(address) => End { pods: self.owners(*address), address: Some(*address), node: None },
+            Endpoint::Pod(key) => {
+                let pod = self.pod(key)?;
+                let address = family.and_then(|family| pod.addresses.of(family));
+                let pods = match address {
+                    // Section 4: whoever is named, the address decides whose traffic it is: a finished pod's may be
+                    // another's by now, one that is terminating may have lost it, one may be claimed twice.
+                    Some(address) => self.owners(address),
+                    // 1.5: a pod that has no address yet is judged by its labels.
+                    None if pod.is_live() => vec![pod],
+                    None => Vec::new(),
+                };
+                let node = if pod.host_network { pod.node.as_deref() } else { None };
+                End { pods, address, node }
+            }
+            // Section 4, "node-originated": by origin. The address is the node's, even if a pod's status shows it too.
+            Endpoint::Node(name) => {
+                let address = family.and_then(|family| self.node_address(name, family));
+                End { pods: Vec::new(), address, node: Some(name) }
+            }
+        })
+    }
+
+    /// Section 4, "two live pods with one IP": a pod that is not terminating wins over those that are; of equals, all.
+    fn owners(&self, address: IpAddr) -> Vec<&'a Pod> {
+        let claimants = self.claimants.get(&address).map(Vec::as_slice).unwrap_or_default();
+        let staying: Vec<&'a Pod> = claimants.iter().copied().filter(|pod| !pod.terminating).collect();
+        if staying.is_empty() { claimants.to_vec() } else { staying }
+    }
+
+    /// The smallest known address of a node.
+    fn node_address(&self, node: &str, family: Family) -> Option<IpAddr> {
+        self.node_addresses.get(node)?.iter().copied().find(|address| Family::of(*address) == family)
+    }
+
+    fn pod(&self, key: &NamespacedName) -> Result<&'a Pod, FlowError> {
+        self.state.pods.get(key).ok_or_else(|| FlowError::UnknownPod(key.clone()))
+    }
+}

@@ -1,0 +1,240 @@
+//! The difference of two rulesets, and the order in which the kernel may see it.
+//!
+//! A packet reads the rules of one generation from start to end, but sees set and map elements as they are now. So a
+//! difference reaches the kernel as up to four batches, each atomic:
+//!
+//! 1. [`Transaction::stage`]: new sets with their elements, new chains with their rules; nothing refers to them yet.
+//! 2. [`Transaction::widen`]: elements that a moving address needs in its new sets, while it is still in its old ones.
+//! 3. [`Transaction::switch`]: everything that packets notice.
+//! 4. [`Transaction::sweep`]: what nothing refers to any more.
+
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Chain, Element, Key, Rule, Ruleset, Set};
+use crate::name::Name;
+
+/// What became of one set or verdict map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetChange {
+    /// It is new.
+    Create(Set),
+    /// It is gone.
+    Delete,
+    /// Elements came and went. An element whose verdict or comment changed is in both.
+    Elements {
+        /// Keys that went.
+        remove: BTreeMap<Key, Element>,
+        /// Elements that came.
+        add: BTreeMap<Key, Element>,
+    },
+}
+
+/// What became of one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainChange {
+    /// It is new.
+    Create(Chain),
+    /// It is gone.
+    Delete,
+    /// Its rules are now these.
+    Rules(Vec<Rule>),
+}
+
+/// The difference of two rulesets, by object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// Counters that are new. Counters are never deleted.
+    pub counters: BTreeSet<Name>,
+    /// Sets and maps.
+    pub sets: BTreeMap<Name, SetChange>,
+    /// Chains.
+    pub chains: BTreeMap<Name, ChainChange>,
+}
+
+/// One operation on the kernel's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Adds a named counter.
+    AddCounter(Name),
+    /// Adds a set or map without elements.
+    AddSet(Name, Set),
+    /// Deletes a set or map.
+    DeleteSet(Name),
+    /// Adds elements to a set or map, whose key type and kind `Set` tells; its own elements are not meant.
+    AddElements(Name, BTreeMap<Key, Element>),
+    /// Deletes elements.
+    DeleteElements(Name, BTreeMap<Key, Element>),
+    /// Adds a chain without rules.
+    AddChain(Name, Chain),
+    /// Removes all rules of a chain.
+    FlushChain(Name),
+    /// Deletes a chain, which must be empty and unreferenced.
+    DeleteChain(Name),
+    /// Appends rules to a chain.
+    AppendRules(Name, Vec<Rule>),
+}
+
+/// The batches of a difference, in the order they are committed. An empty one is not sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// New objects that no packet meets yet.
+    pub stage: Vec<Operation>,
+    /// Additions that must be seen before the removals of `switch`.
+    pub widen: Vec<Operation>,
+    /// What packets notice.
+    pub switch: Vec<Operation>,
+    /// Left-overs.
+    pub sweep: Vec<Operation>,
+}
+
+/// Objects that two rulesets have under one name with a structure that cannot be changed in place (key type, kind,
+/// comment, hook). The table has to be replaced whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} cannot be changed in place", .names.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))]
+pub struct Incompatible {
+    /// The objects.
+    pub names: Vec<Name>,
+}
+
+/// What turns `old` into `new`.
+///
+/// # Errors
+/// [`Incompatible`] if an object of both differs in what the kernel cannot change in place.
+pub fn diff(old: &Ruleset, new: &Ruleset) -> Result<Patch, Incompatible> {
+    let mut patch = Patch { counters: new.counters.difference(&old.counters).cloned().collect(), ..Patch::default() };
+    let mut incompatible = Vec::new();
+    for (name, set) in &new.sets {
+        match old.sets.get(name) {
+            None => patch.put_set(name, SetChange::Create(set.clone())),
+            Some(before) if !before.is_like(set) => incompatible.push(name.clone()),
+            Some(before) => patch.put_set(name, element_changes(&before.elements, &set.elements)),
+        }
+    }
+    for (name, chain) in &new.chains {
+        match old.chains.get(name) {
+            None => patch.put_chain(name, ChainChange::Create(chain.clone())),
+            Some(before) if before.hook != chain.hook || before.comment != chain.comment => {
+                incompatible.push(name.clone());
+            }
+            Some(before) if before.rules != chain.rules => {
+                patch.put_chain(name, ChainChange::Rules(chain.rules.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in old.sets.keys().filter(|name| !new.sets.contains_key(name)) {
+        patch.put_set(name, SetChange::Delete);
+    }
+    for name in old.chains.keys().filter(|name| !new.chains.contains_key(name)) {
+        patch.put_chain(name, ChainChange::Delete);
+    }
+    if incompatible.is_empty() { Ok(patch) } else { Err(Incompatible { names: incompatible }) }
+}
+
+/// The element changes that turn `old` into `new`.
+pub fn element_changes(old: &BTreeMap<Key, Element>, new: &BTreeMap<Key, Element>) -> SetChange {
+    let missing_in = |other: &BTreeMap<Key, Element>, key: &Key, element: &Element| other.get(key) != Some(element);
+    let of = |from: &BTreeMap<Key, Element>, other: &BTreeMap<Key, Element>| {
+        let changed = from.iter().filter(|(key, element)| missing_in(other, key, element));
+        changed.map(|(key, element)| (key.clone(), element.clone())).collect()
+    };
+    SetChange::Elements { remove: of(old, new), add: of(new, old) }
+}
+
+impl Set {
+    /// Whether it can become `other` by adding and removing elements.
+    fn is_like(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.key == other.key
+            && self.interval == other.interval
+            && self.comment == other.comment
+    }
+}
+
+impl Patch {
+    /// Records what became of a set; nothing, if no element changed.
+    pub(crate) fn put_set(&mut self, name: &Name, change: SetChange) {
+        if !matches!(&change, SetChange::Elements { remove, add } if remove.is_empty() && add.is_empty()) {
+            self.sets.insert(name.clone(), change);
+        }
+    }
+
+    /// Records what became of a chain.
+    pub(crate) fn put_chain(&mut self, name: &Name, change: ChainChange) {
+        self.chains.insert(name.clone(), change);
+    }
+
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.sets.is_empty() && self.chains.is_empty()
+    }
+
+    /// Applies the patch to the ruleset that it was made for. What does not fit (a missing object) is left out.
+    pub fn apply(&self, ruleset: &mut Ruleset) {
+        ruleset.counters.extend(self.counters.iter().cloned());
+        for (name, change) in &self.sets {
+            match change {
+                SetChange::Create(set) => {
+                    ruleset.sets.insert(name.clone(), set.clone());
+                }
+                SetChange::Delete => {
+                    ruleset.sets.remove(name);
+                }
+                SetChange::Elements { remove, add } => {
+                    if let Some(set) = ruleset.sets.get_mut(name) {
+                        for key in remove.keys() {
+                            set.elements.remove(key);
+                        }
+                        set.elements.extend(add.iter().map(|(key, element)| (key.clone(), element.clone())));
+                    }
+                }
+            }
+        }
+        for (name, change) in &self.chains {
+            match change {
+                ChainChange::Create(chain) => {
+                    ruleset.chains.insert(name.clone(), chain.clone());
+                }
+                ChainChange::Delete => {
+                    ruleset.chains.remove(name);
+                }
+                ChainChange::Rules(rules) => {
+                    if let Some(chain) = ruleset.chains.get_mut(name) {
+                        chain.rules.clone_from(rules);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The batches that bring the patch to the kernel.
+    pub fn plan(&self) -> Transaction {
+        plan::plan(self)
+    }
+}
+
+impl Transaction {
+    /// The batches that are not empty, in order, each with its name.
+    pub fn batches(&self) -> impl Iterator<Item = (&'static str, &[Operation])> {
+        let all = [("stage", &self.stage), ("widen", &self.widen), ("switch", &self.switch), ("sweep", &self.sweep)];
+        all.into_iter().filter(|(_, batch)| !batch.is_empty()).map(|(name, batch)| (name, batch.as_slice()))
+    }
+
+    /// How many operations there are, elements and rules counted one by one.
+    pub fn operations(&self) -> usize {
+        self.batches().flat_map(|(_, batch)| batch).map(Operation::weight).sum()
+    }
+}
+
+impl Operation {
+    /// How many things it touches.
+    fn weight(&self) -> usize {
+        match self {
+            Self::AddElements(_, elements) | Self::DeleteElements(_, elements) => elements.len(),
+            Self::AppendRules(_, rules) => rules.len(),
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The model of the table `inet palisade`: a closed list of object kinds and expressions, each of which the text form, the
+//! JSON form, the netlink form and the packet walk know.
+
+mod expression;
+mod object;
+
+pub use expression::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
+pub use object::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind};
+
+/// The one table, of family `inet`; nothing outside it is read or written.
+pub const TABLE: &str = "palisade";
+
+/// Names of sets, maps, chains and counters have at most this many bytes (kernel: NFT_NAME_MAXLEN 256 with its NUL).
+pub const MAX_NAME: usize = 255;
+
+/// Comments of rules and elements have at most this many bytes (nft 1.0.6 refuses more).
+pub const MAX_COMMENT: usize = 128;

@@ -1,0 +1,166 @@
+//! Expressions of rules, one for one with the kernel's.
+//!
+//! What nft calls dependencies is explicit here (an address of the packet needs `meta nfproto` before it, an ICMPv6 type
+//! needs `meta nfproto ipv6` and `meta l4proto ipv6-icmp`, TCP flags need `meta l4proto tcp`). The text form leaves out
+//! such a test where it stands right before the expression that needs it, as nft does.
+
+use ipnet::IpNet;
+use palisade_policy::input::{Direction, Family, Protocol};
+use std::net::IpAddr;
+
+use crate::name::Name;
+
+/// One expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expression {
+    /// Goes on if the loaded value passes the test. A value that cannot be loaded (no conntrack entry, other family)
+    /// never passes.
+    Match(Load, Test),
+    /// Goes on if the concatenation of the loaded values is an element of the set.
+    Lookup(Vec<Load>, Name),
+    /// Looks the value up in a verdict map; goes on to the next expression if it is not there.
+    Vmap(Load, Name),
+    /// Counts the packet, anonymously.
+    Counter,
+    /// Counts the packet in a named counter.
+    CountIn(Name),
+    /// Ends the rule.
+    Verdict(Verdict),
+}
+
+/// What becomes of the packet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Leaves the base chain; the packet passes this hook's chain.
+    Accept,
+    /// The end of the packet.
+    Drop,
+    /// Back to the rule after the last jump.
+    Return,
+    /// To a chain, and back at its end.
+    Jump(Name),
+    /// To a chain, and at its end to where the present chain was jumped to from.
+    Goto(Name),
+}
+
+/// A value of the packet, its flow or its surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Load {
+    /// `meta nfproto`: the family.
+    Nfproto,
+    /// `meta l4proto`.
+    L4Proto,
+    /// `iifname`.
+    InputInterface,
+    /// `meta pkttype`.
+    PacketType,
+    /// `fib daddr type`, tested against [`PacketType`] broadcast and multicast.
+    DestinationType,
+    /// `ct state`.
+    CtState,
+    /// `ct original ip saddr`: who opened the flow.
+    Opener(Family),
+    /// `ct reply ip saddr`: who serves it, after Service translation.
+    Server(Family),
+    /// `ct reply proto-src`: the server's port.
+    ServerPort,
+    /// `ct original proto-src`.
+    OriginalSourcePort,
+    /// `ct original proto-dst`.
+    OriginalDestinationPort,
+    /// `ip saddr`, `ip6 saddr`: the packet's own.
+    PacketSource(Family),
+    /// `ip daddr`, `ip6 daddr`: the packet's own.
+    PacketDestination(Family),
+    /// `ip6 hoplimit`.
+    HopLimit,
+    /// `icmpv6 type`.
+    Icmpv6Type,
+    /// `tcp flags`.
+    TcpFlags,
+}
+
+/// A test of a loaded value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// An address equals this one, or is in this prefix (`/32` and `/128` are written as the address).
+    Prefix(IpNet),
+    /// An address is between these, both included.
+    AddressRange(IpAddr, IpAddr),
+    /// A port, ICMPv6 type or hop limit is between these, both included; a single value has equal ends.
+    Range(u16, u16),
+    /// The family.
+    Family(Family),
+    /// The protocol.
+    L4(L4),
+    /// The link-layer destination, or the type of the destination address.
+    PacketType(PacketType),
+    /// The state is one of these.
+    States(CtStates),
+    /// `tcp flags & (fin|syn|rst|ack) == ack`: a segment in the middle of a stream.
+    MidStream,
+    /// The value is an element of the set.
+    In(Name),
+}
+
+/// Layer 4 protocols that rules name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum L4 {
+    /// A protocol that policies name.
+    Transport(Protocol),
+    /// `icmp` (1).
+    Icmp,
+    /// `ipv6-icmp` (58).
+    Icmpv6,
+}
+
+/// How the frame was addressed (`meta pkttype`), or what kind of address the destination is (`fib daddr type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PacketType {
+    /// Broadcast.
+    Broadcast,
+    /// Multicast.
+    Multicast,
+}
+
+/// A set of conntrack states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state that nft names; a bit set would say less")]
+pub struct CtStates {
+    /// `invalid` (bit 1).
+    pub invalid: bool,
+    /// `established` (bit 2).
+    pub established: bool,
+    /// `related` (bit 4).
+    pub related: bool,
+    /// `new` (bit 8).
+    pub new: bool,
+    /// `untracked` (bit 64).
+    pub untracked: bool,
+}
+
+impl Load {
+    /// The address of the packet that a direction's map is asked for where there is no flow to judge.
+    pub fn packet_end(direction: Direction, family: Family) -> Self {
+        match direction {
+            Direction::Egress => Self::PacketSource(family),
+            Direction::Ingress => Self::PacketDestination(family),
+        }
+    }
+
+    /// The end of the flow whose policies a direction speaks of.
+    pub fn subject(direction: Direction, family: Family) -> Self {
+        match direction {
+            Direction::Egress => Self::Opener(family),
+            Direction::Ingress => Self::Server(family),
+        }
+    }
+
+    /// The end of the flow that a direction's peers are compared with.
+    pub fn peer(direction: Direction, family: Family) -> Self {
+        match direction {
+            Direction::Egress => Self::Server(family),
+            Direction::Ingress => Self::Opener(family),
+        }
+    }
+}

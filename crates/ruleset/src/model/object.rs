@@ -1,0 +1,139 @@
+//! Objects of the table: sets and verdict maps, chains and rules, counters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use palisade_policy::input::Family;
+
+use super::{Expression, Verdict};
+use crate::name::Name;
+
+/// The whole table. Names are ordered, so that equal rulesets print equal bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Named counters. They are never deleted in steady state; their values are not part of the model.
+    pub counters: BTreeSet<Name>,
+    /// Sets and verdict maps.
+    pub sets: BTreeMap<Name, Set>,
+    /// Chains.
+    pub chains: BTreeMap<Name, Chain>,
+}
+
+/// A named set or verdict map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Set or verdict map.
+    pub kind: SetKind,
+    /// What its keys are made of.
+    pub key: KeyType,
+    /// Keys are ranges (`flags interval`).
+    pub interval: bool,
+    /// In words; a function of the name, since the kernel cannot change it in place.
+    pub comment: Option<String>,
+    /// The elements.
+    pub elements: BTreeMap<Key, Element>,
+}
+
+/// What a set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetKind {
+    /// Keys only.
+    Set,
+    /// Keys with a verdict each (`type … : verdict`).
+    VerdictMap,
+}
+
+/// One field of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// `ipv4_addr` or `ipv6_addr`.
+    Address(Family),
+    /// `inet_service`.
+    Port,
+    /// `ifname`.
+    InterfaceName,
+}
+
+/// The key types in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// An address; with `interval` a range of addresses.
+    Address(Family),
+    /// Two addresses of a family.
+    AddressPair(Family),
+    /// An address and a port.
+    AddressPort(Family),
+    /// A port; with `interval` a range of ports.
+    Port,
+    /// The name of a network interface.
+    InterfaceName,
+}
+
+impl KeyType {
+    /// The fields, in order.
+    pub fn fields(self) -> Vec<Field> {
+        match self {
+            Self::Address(family) => vec![Field::Address(family)],
+            Self::AddressPair(family) => vec![Field::Address(family); 2],
+            Self::AddressPort(family) => vec![Field::Address(family), Field::Port],
+            Self::Port => vec![Field::Port],
+            Self::InterfaceName => vec![Field::InterfaceName],
+        }
+    }
+}
+
+/// The key of an element. Ranges include both ends and occur in interval sets only, where every key is one; ranges of a
+/// set never overlap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// One address.
+    Address(IpAddr),
+    /// From the first address to the last.
+    AddressRange(IpAddr, IpAddr),
+    /// Two addresses of a family.
+    AddressPair(IpAddr, IpAddr),
+    /// An address and a port.
+    AddressPort(IpAddr, u16),
+    /// From the first port to the last.
+    PortRange(u16, u16),
+    /// The name of a network interface, at most 15 bytes (IFNAMSIZ).
+    InterfaceName(String),
+}
+
+/// What an element carries beside its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Element {
+    /// The verdict; there exactly in verdict maps.
+    pub verdict: Option<Verdict>,
+    /// Whose element it is, as `default/web-0`.
+    pub comment: Option<String>,
+}
+
+/// Where a base chain hooks in. Type `filter`, priority `filter` (0), policy `accept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Between interfaces: routed, and bridged with br_netfilter.
+    Forward,
+    /// To the node itself.
+    Input,
+}
+
+/// A chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Base chains have one.
+    pub hook: Option<Hook>,
+    /// In words; a function of the name, since the kernel cannot change it in place.
+    pub comment: Option<String>,
+    /// The rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule: expressions that must all hold, from left to right, and what then happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// The expressions.
+    pub expressions: Vec<Expression>,
+    /// Where the rule comes from, at most [`super::MAX_COMMENT`] bytes.
+    pub comment: Option<String>,
+}

@@ -1,0 +1,91 @@
+//! Names of objects, and how long ones are cut.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::model::{MAX_COMMENT, MAX_NAME};
+
+/// The name of a set, map, chain or counter: letters, digits and `/ - . _`, starting with a letter, at most 255 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
+
+/// Names of groups are cut to this many bytes, so that a line of a listing stays readable.
+const READABLE: usize = 128;
+
+/// Hex digits of the hash that stands for what a name cannot show.
+const HASH_DIGITS: usize = 12;
+
+impl Name {
+    /// `text` as a name. Characters that nft cannot read in a name become `_`; a name that would be too long, or that
+    /// would not start with a letter, is cut or prefixed and ends in a hash of the whole.
+    pub fn new(text: &str) -> Self {
+        let safe: String = text.chars().map(|c| if is_name_char(c) { c } else { '_' }).collect();
+        let starts_well = safe.starts_with(|c: char| c.is_ascii_alphabetic());
+        if safe == text && starts_well && text.len() <= READABLE {
+            return Self(text.into());
+        }
+        let head: String = safe.chars().take(READABLE - HASH_DIGITS - 1).collect();
+        let letter = if starts_well { "" } else { "x" };
+        Self(format!("{letter}{head}-{}", hash(text)).into())
+    }
+
+    /// The name as read back from the kernel, if it could be one of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = text.len() <= MAX_NAME
+            && text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.chars().all(is_name_char);
+        good.then(|| Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '.' | '_')
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The first 12 hex digits of the SHA-256 of `text`.
+pub fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `text` as a comment: nft escapes neither quotes nor line ends, so these and other control characters become `'` and
+/// spaces; a comment of more than 128 bytes is cut and ends in a hash of the whole.
+pub fn comment(text: &str) -> String {
+    let safe: String = text
+        .chars()
+        .map(|c| match c {
+            '"' => '\'',
+            '\\' => '/',
+            c if c.is_control() => ' ',
+            c => c,
+        })
+        .collect();
+    if safe.len() <= MAX_COMMENT {
+        return safe;
+    }
+    let tail = format!("… {}", hash(text));
+    let mut end = MAX_COMMENT - tail.len();
+    while !safe.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{tail}", safe.get(..end).unwrap_or_default())
+}

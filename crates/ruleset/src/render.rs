@@ -1,0 +1,31 @@
+//! The compiled policy of a node in, the ruleset out; whole, or only what changed.
+
+mod base;
+mod group;
+mod names;
+mod renderer;
+
+pub use base::{EGRESS_MAPS, INGRESS_MAPS, dropped_counter};
+pub use renderer::Renderer;
+
+use std::collections::BTreeSet;
+
+use palisade_policy::index::NodePolicy;
+
+use crate::model::Ruleset;
+
+/// What a ruleset depends on beside the objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A pod may always reach its own node: the input hook does not judge egress.
+    pub allow_egress_to_own_node: bool,
+    /// The interfaces behind which the node's pods are, as `cni0`. Empty where the node is not at hand.
+    pub pod_ports: BTreeSet<String>,
+}
+
+/// The ruleset of a node, from scratch.
+pub fn render(policy: &NodePolicy, options: &Options) -> Ruleset {
+    let mut renderer = Renderer::new(options.clone());
+    renderer.update(policy, &policy.everything());
+    renderer.into_ruleset()
+}
