@@ -1,1 +1,34 @@
-fn main() {}
+//! `palisade`: Kubernetes NetworkPolicy enforced with nftables.
+
+mod agent;
+mod cleanup;
+mod cli;
+#[cfg(feature = "demo")]
+mod demo;
+mod output;
+mod render;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with exit status 2.
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Verb::Agent(arguments) => agent::run(arguments),
+        Verb::Render(arguments) => render::run(&arguments),
+        Verb::Trace(arguments) => trace::run(&arguments),
+        Verb::Cleanup => cleanup::run(),
+        #[cfg(feature = "demo")]
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Version => output::line(&format!("palisade {}", env!("CARGO_PKG_VERSION"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

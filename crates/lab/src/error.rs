@@ -172,14 +172,6 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// A socket queue overflowed, so that shots may be missing.
-    #[error("the kernel dropped {count} packets at a receiver's socket in `{namespace}`: verdicts cannot be trusted")]
-    ReceiverOverflow {
-        /// How many.
-        count: u32,
-        /// Where.
-        namespace: String,
-    },
     /// A condition did not come true in time.
     #[error("{what} did not happen within {waited:?}")]
     Deadline {

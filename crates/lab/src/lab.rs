@@ -11,6 +11,7 @@ use crate::address::{FABRIC, FIRST_HOST, MAX_NODES, fabric4, fabric6, node_numbe
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::host::Host;
+use crate::link::{Link, await_links};
 use crate::namespace::Namespace;
 use crate::node::{Layout, Node};
 use crate::process::check_requirements;
@@ -18,7 +19,7 @@ use crate::service::{Service, render};
 use crate::shoot::Shooter;
 
 /// Sysctls of every namespace: addresses are usable at once, nothing is learnt from routers, ping sockets work.
-pub(crate) const COMMON_SYSCTLS: [(&str, &str); 9] = [
+pub(crate) const COMMON_SYSCTLS: [(&str, &str); 8] = [
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
     ("net/ipv6/conf/all/accept_ra", "0"),
@@ -26,8 +27,6 @@ pub(crate) const COMMON_SYSCTLS: [(&str, &str); 9] = [
     ("net/ipv6/conf/default/router_solicitations", "0"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
-    // How often an unanswered neighbour is asked: fewer tries, so that a lost address is found lost sooner.
-    ("net/ipv4/neigh/default/retrans_time_ms", "200"),
     ("net/ipv4/ping_group_range", "0 2147483647"),
 ];
 
@@ -81,8 +80,13 @@ impl Builder {
             let peers = (1..=count).filter(|&peer| peer != number);
             node.set_up(peers)?;
         }
+        for node in &nodes {
+            await_links(node.namespace(), &[Link::Addressed("eth0")])?;
+        }
+        let ports: Vec<Link<'_>> = nodes.iter().map(|node| Link::Port(node.name())).collect();
+        await_links(&fabric, &ports)?;
         let lab = Lab {
-            shooter: Mutex::new(Shooter::new(fabric.clone())?),
+            shooter: Mutex::new(Shooter::new(&fabric)?),
             fabric,
             nodes,
             hosts: Mutex::default(),
@@ -147,8 +151,11 @@ impl Lab {
         let number = u8::try_from(hosts.len()).ok().and_then(|index| FIRST_HOST.checked_add(index));
         let number = number.ok_or(Error::AddressesExhausted { node: "fabric".into() })?;
         let host = Host::new(name, number, further)?;
-        plug(&self.fabric, host.namespace(), &format!("host-{number}"))?;
+        let port = format!("host-{number}");
+        plug(&self.fabric, host.namespace(), &port)?;
         host.set_up(self.nodes.iter().map(Node::number))?;
+        await_links(host.namespace(), &[Link::Addressed("eth0")])?;
+        await_links(&self.fabric, &[Link::Port(&port)])?;
         let mut routes = String::new();
         for address in further {
             let via: IpAddr = if address.is_ipv4() { fabric4(number).into() } else { fabric6(number).into() };
@@ -198,11 +205,14 @@ impl Lab {
 
     /// Every namespace in which packets may arrive: nodes, their pods, hosts.
     pub fn endpoints(&self) -> Vec<Namespace> {
-        let nodes = self.nodes.iter().flat_map(|node| {
-            std::iter::once(node.namespace().clone()).chain(node.pods().iter().map(|pod| pod.namespace().clone()))
-        });
+        let mut endpoints = Vec::new();
+        for node in &self.nodes {
+            endpoints.push(node.namespace().clone());
+            endpoints.extend(node.pods().iter().map(|pod| pod.namespace().clone()));
+        }
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.chain(hosts.iter().map(|host| host.namespace().clone())).collect()
+        endpoints.extend(hosts.iter().map(|host| host.namespace().clone()));
+        endpoints
     }
 
     /// Sends one packet per flow (TCP SYN, UDP datagram, SCTP INIT, ICMP echo request) and says for each whether it was
@@ -211,7 +221,7 @@ impl Lab {
     /// "Delivered" is: the destination's kernel handed it to its sockets, past the destination's own input hook.
     ///
     /// # Errors
-    /// [`Error::LateShots`], [`Error::Fence`] or [`Error::ReceiverOverflow`] when the verdicts cannot be trusted.
+    /// [`Error::LateShots`] or [`Error::Fence`] when the verdicts cannot be trusted.
     pub fn shoot(&self, flows: &[Flow]) -> Result<Vec<bool>> {
         Ok(self.shoot_where(flows)?.into_iter().map(|place| place.is_some()).collect())
     }
@@ -224,6 +234,14 @@ impl Lab {
     pub fn shoot_where(&self, flows: &[Flow]) -> Result<Vec<Option<String>>> {
         let mut shooter = self.shooter.lock().unwrap_or_else(PoisonError::into_inner);
         shooter.shoot(flows, &self.endpoints())
+    }
+
+    /// Waits until every packet that was on its way in the lab (on any CPU) has been delivered or dropped.
+    ///
+    /// # Errors
+    /// [`Error::Fence`].
+    pub fn settle(&self) -> Result<()> {
+        self.shooter.lock().unwrap_or_else(PoisonError::into_inner).settle()
     }
 
     /// How many packets the kernel threw away for want of queue space (not by rule) on the lab's interfaces so far: the

@@ -14,7 +14,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Error, Result};
 use crate::process::find_program;
-use crate::shoot::{Launchers, Receivers};
+use crate::raw::Launchers;
+use crate::shoot::Receivers;
 
 /// A network namespace that exists as long as this value, a clone of it or a socket in it does.
 ///
@@ -146,11 +147,8 @@ impl Namespace {
                 child.wait_with_output()
             })
         })?;
-        let output = ran.map_err(|source| Error::Spawn {
-            program: program.into(),
-            namespace: self.name().into(),
-            source,
-        })?;
+        let output =
+            ran.map_err(|source| Error::Spawn { program: program.into(), namespace: self.name().into(), source })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::address::{
-    FABRIC, Family, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6,
-};
+use crate::address::{FABRIC, Family, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6};
 use crate::error::{Error, Result};
 use crate::flow::Listen;
 use crate::lab::{COMMON_SYSCTLS, pod_routes};
@@ -112,27 +111,20 @@ impl Node {
         self.namespace().add_address(address6.into());
         if self.layout() == Layout::Bridge {
             let (gateway4, gateway6) = self.gateway();
-            let [a, b, c, d, e, f] = self.bridge_mac();
-            lines.push_str(&format!(
-                "link add name cni0 address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} type bridge \
+            let mac = self.bridge_mac();
+            write!(
+                lines,
+                "link add name cni0 address {mac} type bridge \
                  forward_delay 0\n\
                  addr add {gateway4}/24 dev cni0\n\
                  addr add {gateway6}/64 dev cni0 nodad\n\
                  link set cni0 up\n"
-            ));
+            )
+            .unwrap_or(());
             self.namespace().add_address(gateway4.into());
             self.namespace().add_address(gateway6.into());
         }
-        self.namespace().ip_batch(&lines)?;
-        if self.layout() == Layout::Routed {
-            // After the uplink exists, so that only pod interfaces inherit it. The delay is a random wait before each
-            // proxied answer.
-            self.namespace().sysctl(&[
-                ("net/ipv4/conf/default/proxy_arp", "1"),
-                ("net/ipv4/neigh/default/proxy_delay", "0"),
-            ])?;
-        }
-        Ok(())
+        self.namespace().ip_batch(&lines)
     }
 
     /// `node-1`, `node-2`…
@@ -183,7 +175,7 @@ impl Node {
 
     /// The MAC address of `cni0`.
     pub fn bridge_mac(&self) -> Mac {
-        [0x02, 0x43, self.number(), 0, 0, 1]
+        Mac([0x02, 0x43, self.number(), 0, 0, 1])
     }
 
     /// The pod ranges in CIDR notation.
@@ -224,7 +216,7 @@ impl Node {
             name: name.to_owned(),
             ipv4,
             ipv6,
-            mac: [0x02, 0x42, self.number(), 0, high, low],
+            mac: Mac([0x02, 0x42, self.number(), 0, high, low]),
             host_interface: format!("veth{serial}"),
         }
     }
@@ -245,7 +237,9 @@ impl Node {
         let ipv6 = spec.ipv6.resolve(pod6(self.number(), host));
         let wanted: Vec<IpAddr> = ipv4.map(IpAddr::from).into_iter().chain(ipv6.map(IpAddr::from)).collect();
         let gateway: [IpAddr; 2] = [pod4(self.number(), 1).into(), pod6(self.number(), 1).into()];
-        if let Some(&address) = wanted.iter().find(|&address| state.taken.contains(address) || gateway.contains(address)) {
+        if let Some(&address) =
+            wanted.iter().find(|&address| state.taken.contains(address) || gateway.contains(address))
+        {
             return Err(Error::AddressTaken { address, node: self.name().into() });
         }
         let reused = wanted.iter().any(|address| state.used.contains(address));

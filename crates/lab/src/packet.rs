@@ -3,6 +3,7 @@
 //! Sources: RFC 791, 8200 (IP), 9293 (TCP), 768 (UDP), 792 and 4443 (ICMP), 9260 (SCTP), 826 (ARP), 4861 (neighbour
 //! discovery).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
@@ -11,8 +12,18 @@ use crate::flow::Protocol;
 pub mod arp;
 pub mod sctp;
 
-/// A hardware (MAC) address.
-pub type Mac = [u8; 6];
+/// A hardware (MAC) address. Shown as `02:42:01:00:00:07`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, octet) in self.0.iter().enumerate() {
+            write!(f, "{}{octet:02x}", if position == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
 
 /// Hop limit of packets that are to be routed.
 pub const HOP_LIMIT: u8 = 64;
@@ -205,8 +216,8 @@ pub(crate) fn echo_reply_type(address: IpAddr) -> u8 {
 /// An Ethernet frame. The checksum at its end is the device's business.
 pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(14 + payload.len());
-    frame.extend(destination);
-    frame.extend(source);
+    frame.extend(destination.0);
+    frame.extend(source.0);
     frame.extend(ethertype.to_be_bytes());
     frame.extend(payload);
     frame

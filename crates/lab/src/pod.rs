@@ -10,6 +10,7 @@ use crate::address::Family;
 use crate::error::{Error, Result};
 use crate::flow::Listen;
 use crate::lab::COMMON_SYSCTLS;
+use crate::link::{Link, await_links};
 use crate::namespace::Namespace;
 use crate::node::{Layout, Node};
 use crate::packet::{Mac, arp};
@@ -113,10 +114,23 @@ impl Pod {
         let namespace = Namespace::new(parts.name.clone())?;
         namespace.sysctl(&COMMON_SYSCTLS)?;
         node.namespace().ip_batch(&host_side(node.layout(), &parts, &namespace.path()))?;
+        if node.layout() == Layout::Routed {
+            // The node answers for the gateway address; the delay would be a random wait before each such answer.
+            let port = &parts.host_interface;
+            node.namespace().sysctl(&[
+                (&format!("net/ipv4/conf/{port}/proxy_arp"), "1"),
+                (&format!("net/ipv4/neigh/{port}/proxy_delay"), "0"),
+            ])?;
+        }
         namespace.ip_batch(&pod_side(node, &parts))?;
-        let pod = Self {
-            inner: Arc::new(Inner { parts, node: node.name().into(), namespace, servers: Mutex::default() }),
-        };
+        let port = &parts.host_interface;
+        await_links(&namespace, &[Link::Addressed("eth0")])?;
+        match node.layout() {
+            Layout::Bridge => await_links(node.namespace(), &[Link::Port(port), Link::Addressed("cni0")])?,
+            Layout::Routed => await_links(node.namespace(), &[Link::Addressed(port)])?,
+        }
+        let pod =
+            Self { inner: Arc::new(Inner { parts, node: node.name().into(), namespace, servers: Mutex::default() }) };
         for address in pod.addresses() {
             pod.namespace().add_address(address);
         }
@@ -238,19 +252,21 @@ impl AsRef<Namespace> for Pod {
 
 /// The `ip` lines for the node's end.
 fn host_side(layout: Layout, parts: &Parts, pod: &str) -> String {
-    let Parts { mac: [a, b, c, d, e, f], host_interface: port, .. } = parts;
+    let Parts { mac, host_interface: port, .. } = parts;
     let mut lines = format!(
         "link add {port} type veth peer name eth0 \
-         address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} netns {pod}\n"
+         address {mac} netns {pod}\n"
     );
     match layout {
-        Layout::Bridge => lines.push_str(&format!(
+        Layout::Bridge => write!(
+            lines,
             "link set {port} master cni0\n\
              link set {port} type bridge_slave hairpin on\n\
              link set {port} up\n"
-        )),
+        )
+        .unwrap_or(()),
         Layout::Routed => {
-            lines.push_str(&format!("addr add fe80::1/64 dev {port} nodad\nlink set {port} up\n"));
+            write!(lines, "addr add fe80::1/64 dev {port} nodad\nlink set {port} up\n").unwrap_or(());
             for address in parts.ipv4.map(IpAddr::from).into_iter().chain(parts.ipv6.map(IpAddr::from)) {
                 writeln!(lines, "route add {address} dev {port}").unwrap_or(());
             }

@@ -74,7 +74,7 @@ pub(crate) fn find_program(program: impl AsRef<OsStr>) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Child {
     id: u32,
-    child: Arc<Mutex<std::process::Child>>,
+    process: Arc<Mutex<std::process::Child>>,
     /// Standard input, when the command asked for a pipe.
     pub stdin: Option<ChildStdin>,
     /// Standard output, when the command asked for a pipe.
@@ -109,7 +109,7 @@ impl Child {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
-            child: Arc::new(Mutex::new(child)),
+            process: Arc::new(Mutex::new(child)),
             release: Some(release),
             starter: Some(starter),
         })
@@ -125,7 +125,7 @@ impl Child {
     /// # Errors
     /// [`Error::Io`] when the kernel cannot tell.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         child.try_wait().map_err(|source| Error::Io { what: "wait for a program", source })
     }
 
@@ -151,7 +151,7 @@ impl Child {
     /// # Errors
     /// [`Error::Io`] when the kernel refuses.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         // Unreaped under the lock, so the id cannot have passed to another process.
         if matches!(child.try_wait(), Ok(None)) {
             let id = i32::try_from(self.id).unwrap_or(i32::MAX);
@@ -167,9 +167,9 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         {
-            let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut child = self.process.lock().unwrap_or_else(PoisonError::into_inner);
             // It may have ended already; either way it is reaped here.
-            child.kill().and_then(|()| child.wait()).map_or((), drop);
+            child.kill().and_then(|()| child.wait()).ok();
         }
         drop(self.release.take());
         if let Some(starter) = self.starter.take() {

@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::flow::{Decision, Flow, FlowError, Judgement, NodeFacts, Reason, Transport, Verdict};
-use crate::input::{Direction, NamespaceScope, NamespacedName, Peer, Peers, Pod, Policy, Port, Ports, Rule, State};
+use crate::input::{
+    ContainerPort, Direction, NamespaceScope, NamespacedName, Peer, Peers, Pod, Policy, Port, Ports, Rule, State,
+};
 
 pub use ends::{End, Ends};
 use membership::{is_in_block, is_selected};
@@ -205,8 +207,8 @@ fn is_any_port(ports: &Ports, server: &End<'_>, transport: Transport) -> bool {
             // 1.4: resolved on the destination pod in both directions, by name and protocol; every container that declares
             // the name counts. What is not one known pod declares nothing, so the term matches nothing.
             Port::Named { protocol: named, name } => server.the_pod().is_some_and(|pod| {
-                let declares = |port: &crate::input::ContainerPort| port.name == *name && port.port == number;
-                *named == protocol && pod.ports.iter().any(|port| port.protocol == protocol && declares(port))
+                let meant = ContainerPort { name: name.clone(), protocol: *named, port: number };
+                *named == protocol && pod.ports.contains(&meant)
             }),
             Port::Unmatchable => false,
         }),

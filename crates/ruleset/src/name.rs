@@ -64,7 +64,8 @@ impl fmt::Debug for Name {
 /// The first 12 hex digits of the SHA-256 of `text`.
 pub fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+    let half_bytes = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    half_bytes.take(HASH_DIGITS).filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
 }
 
 /// `text` as a comment: nft escapes neither quotes nor line ends, so these and other control characters become `'` and

@@ -6,7 +6,6 @@
 //! Requests go through `kubectl proxy` on a Unix socket, so that they take a
 //! millisecond, need no TLS here, and reach a server in another network namespace.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -19,10 +18,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+mod error;
 mod http;
 mod objects;
 mod process;
+mod settings;
 
+use error::setup;
+pub use error::{Error, Result};
 pub use objects::{namespace_path, network_policy_path, pod_path};
 use process::{Cleanup, Supervised};
 
@@ -32,89 +35,10 @@ const ADMIN: &str = "admin";
 /// A start takes about 3 s; this leaves room for a machine busy with other tests.
 const READY_DEADLINE: Duration = Duration::from_secs(90);
 
-/// What can go wrong with the fixture. `Debug` prints the message, which is what a
-/// test that unwraps wants to show.
-#[derive(thiserror::Error)]
-pub enum Error {
-    /// A program is not there.
-    #[error("no {program} in {directory}: run hack/envtest, which builds it, or set KUBEBUILDER_ASSETS")]
-    Missing {
-        /// The program's name.
-        program: &'static str,
-        /// Where it was looked for.
-        directory: String,
-    },
-    /// A file or a process could not be made.
-    #[error("could not {action}: {source}")]
-    Setup {
-        /// What was attempted.
-        action: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A program ended, or did not become ready in time.
-    #[error("{program} {problem}; the end of its log:\n{log}")]
-    NotReady {
-        /// The program's name.
-        program: &'static str,
-        /// What happened instead.
-        problem: String,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// The server could not be asked.
-    #[error("{method} {path}: {source}")]
-    Unreachable {
-        /// The request's method.
-        method: String,
-        /// The request's path.
-        path: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The server refused.
-    #[error("{method} {path}: status {status}: {message}")]
-    Refused {
-        /// The request's method.
-        method: String,
-        /// The request's path.
-        path: String,
-        /// The HTTP status.
-        status: u16,
-        /// The server's words.
-        message: String,
-    },
-    /// kubectl failed.
-    #[error("kubectl {arguments}: {message}")]
-    Kubectl {
-        /// What it was asked.
-        arguments: String,
-        /// What it wrote to stderr.
-        message: String,
-    },
-    /// The object cannot be addressed: a field is missing.
-    #[error("the object has no {field}: {object}")]
-    Incomplete {
-        /// The missing field.
-        field: &'static str,
-        /// The object as JSON.
-        object: String,
-    },
-}
-
-impl std::fmt::Debug for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// Of the fixture's calls.
-pub type Result<T> = std::result::Result<T, Error>;
-
 /// Starts a command in the place (network namespace) where the server shall run.
 /// The process that it returns must be the command itself, not a parent that waits
-/// for it (`nsenter --net=FILE` and `setns` before exec are fine), and the standard
-/// streams must be left as they are.
+/// for it, and the standard streams must be left as they are. A thread that enters the
+/// namespace and calls [`Command::spawn`] is fine, and may end afterwards.
 pub type Launcher = dyn Fn(&mut Command) -> io::Result<Child> + Send + Sync;
 
 /// Who may do what.
@@ -208,6 +132,9 @@ impl ApiServer {
 
     /// The server that the tests of one binary share, started at the first call. It
     /// ends with the process. Keep to namespaces of your own: [`Self::unique_namespace`].
+    ///
+    /// # Panics
+    /// When the server does not start.
     pub fn shared() -> &'static ApiServer {
         static SHARED: OnceLock<ApiServer> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -385,81 +312,6 @@ impl ApiServer {
         Ok(())
     }
 
-    fn apiserver_flags(&self) -> Vec<String> {
-        let certificates = self.certificates();
-        // The serving key, which the server makes, also signs service-account tokens.
-        let key = certificates.join("apiserver.key").display().to_string();
-        let address = self.server.ip();
-        let authorization = match self.authorization {
-            Authorization::AlwaysAllow => "AlwaysAllow",
-            Authorization::Rbac => "RBAC",
-        };
-        vec![
-            format!("--etcd-servers={}", self.etcd_url),
-            format!("--cert-dir={}", certificates.display()),
-            format!("--token-auth-file={}", self.tokens().display()),
-            format!("--authorization-mode={authorization}"),
-            // Pods need no service account, which no controller would make.
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
-            "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".to_owned(),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={key}"),
-            format!("--service-account-signing-key-file={key}"),
-            format!("--bind-address={address}"),
-            format!("--advertise-address={address}"),
-            format!("--secure-port={}", self.server.port()),
-            // No EndpointSlice for the server itself: it refuses loopback addresses.
-            "--endpoint-reconciler-type=none".to_owned(),
-            "--allow-privileged=true".to_owned(),
-        ]
-    }
-
-    fn certificates(&self) -> PathBuf {
-        self.directory.join("certificates")
-    }
-
-    fn tokens(&self) -> PathBuf {
-        self.directory.join("tokens.csv")
-    }
-
-    /// The token file, and a kubeconfig for each user.
-    fn write_users(&self, users: &[(String, Vec<String>)]) -> Result<()> {
-        let admin = (ADMIN.to_owned(), vec!["system:masters".to_owned()]);
-        let mut tokens = String::new();
-        for (number, (user, groups)) in std::iter::once(&admin).chain(users).enumerate() {
-            let token = format!("token-{number}");
-            let groups = groups.join(",");
-            // Writing to a String cannot fail.
-            _ = writeln!(tokens, "{token},{user},{number},\"{groups}\"");
-            write(&self.kubeconfig_of(user), &self.kubeconfig_text(&token, true))?;
-        }
-        // The administrator's, who comes first.
-        write(&self.proxy_kubeconfig(), &self.kubeconfig_text("token-0", false))?;
-        write(&self.tokens(), &tokens)
-    }
-
-    /// The text of a kubeconfig that checks the server's certificate, or does not: the
-    /// proxy starts before the certificate is made.
-    fn kubeconfig_text(&self, token: &str, check: bool) -> String {
-        let server = self.url();
-        let cluster = if check {
-            // The file ends in the authority that signed the certificate.
-            let authority = self.certificates().join("apiserver.crt");
-            serde_json::json!({"server": server, "certificate-authority": authority})
-        } else {
-            serde_json::json!({"server": server, "insecure-skip-tls-verify": true})
-        };
-        serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        })
-        .to_string()
-    }
-
     fn wait_ready(&self, processes: &mut Processes) -> Result<()> {
         let deadline = Instant::now() + READY_DEADLINE;
         let program = "kube-apiserver";
@@ -498,10 +350,6 @@ impl Drop for ApiServer {
         processes.apiserver = None;
         processes.etcd = None;
     }
-}
-
-fn setup(action: impl Into<String>, source: io::Error) -> Error {
-    Error::Setup { action: action.into(), source }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

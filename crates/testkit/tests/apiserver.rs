@@ -2,18 +2,19 @@
 //!
 //! Seen to fail when: the watcher in `process.rs` does not kill; the remover does not
 //! run; `stop_apiserver` leaves the server running; `--authorization-mode` is fixed;
-//! `delete_namespace` skips the finalizers.
+//! `delete_namespace` skips the finalizers; the launcher is not used.
 
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::IpAddr;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use palisade_lab::{Lab, Layout};
 use palisade_testkit::apiserver::{ApiServer, Authorization, Error, namespace_path, network_policy_path, pod_path};
 use serde_json::{Value, json};
 
@@ -148,6 +149,27 @@ fn an_outage_keeps_objects_and_roles_decide() {
     let directory = server.directory().to_owned();
     drop(server);
     assert!(!directory.exists(), "{} is left", directory.display());
+}
+
+/// Beside the nodes of a lab, where a node's agent reaches it and this process does not.
+#[test]
+fn runs_in_another_network_namespace() {
+    let lab = Lab::builder().nodes(1, Layout::Bridge).build().unwrap();
+    let address: IpAddr = "203.0.113.7".parse().unwrap();
+    let host = lab.add_host("control-plane", &[address]).unwrap();
+    let server = ApiServer::builder()
+        .launcher(move |command| host.namespace().run(|| command.spawn()).map_err(io::Error::other)?)
+        .address(address)
+        .start()
+        .unwrap();
+    let namespace = server.unique_namespace("elsewhere").unwrap();
+    let listed = server.kubectl(&["get", "namespace", &namespace, "-o", "name"]).unwrap();
+    assert_eq!(listed, format!("namespace/{namespace}\n"));
+
+    let authority = server.url().replace("https://", "");
+    let connect = || TcpStream::connect_timeout(&authority.parse().unwrap(), Duration::from_secs(5));
+    lab.node(1).run(connect).unwrap().unwrap();
+    connect().unwrap_err();
 }
 
 /// Starts the server in a process that is then killed.

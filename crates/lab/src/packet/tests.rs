@@ -58,6 +58,6 @@ fn sctp_init_round_trip() {
 #[test]
 fn link_local_of_a_mac() {
     // RFC 4291 appendix A: 34-56-78-9A-BC-DE is 3656:78ff:fe9a:bcde.
-    let address = arp::link_local([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+    let address = arp::link_local(Mac([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]));
     assert_eq!(address.to_string(), "fe80::3656:78ff:fe9a:bcde");
 }

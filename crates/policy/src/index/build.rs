@@ -78,6 +78,16 @@ impl Index {
         })
     }
 
+    /// Whether a pod has this address.
+    pub fn is_owned(&self, address: IpAddr) -> bool {
+        self.owners.contains_key(&address)
+    }
+
+    /// Whether anything that a ruleset shows changed since it was last asked.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// What changed since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
         std::mem::take(&mut self.dirty)

@@ -63,6 +63,27 @@ impl Renderer {
         self.ruleset
     }
 
+    /// The policies whose union brought an object, as `namespace/name`; for naming who is at fault.
+    pub fn policies_behind(&self, name: &Name) -> Vec<String> {
+        let mut names = self.names.clone();
+        let mut brought_by = |objects: &GroupObjects| {
+            objects.chain_name.as_ref() == Some(name)
+                || objects.port_chains.contains_key(name)
+                || objects.port_maps.contains_key(name)
+                || objects.sets.iter().any(|identity| names.of_set(identity) == *name)
+        };
+        let groups = self.groups.iter().filter(|(_, objects)| brought_by(objects)).map(|(group, _)| group);
+        let policies: BTreeSet<String> = groups
+            .flat_map(|group| match group {
+                Group::Policies { namespace, policies, .. } => {
+                    policies.iter().map(|policy| format!("{namespace}/{policy}")).collect()
+                }
+                Group::ClaimedTwice(_) => Vec::new(),
+            })
+            .collect();
+        policies.into_iter().collect()
+    }
+
     /// Follows what changed in `policy` and returns the difference.
     pub fn update(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Patch {
         let families = families(policy);

@@ -1,0 +1,21 @@
+//! The model as nf_tables messages, and back.
+//!
+//! A rule goes through two forms: [`Expression`](palisade_ruleset::model::Expression)s are lowered to the kernel's own
+//! [`Instruction`]s, which are written as attributes. Reading goes the same way back, and what was lifted must lower to
+//! what was read, or it counts as not ours. Everything is written as nft 1.0.6 writes it, hints for its listing included.
+
+mod constant;
+mod instruction;
+mod lift;
+mod lower;
+mod object;
+mod rule;
+mod set;
+mod userdata;
+mod value;
+
+pub(crate) use constant::{attribute, family, kind, table_flag};
+pub(crate) use lower::Mismatch;
+pub(crate) use object::{decode_chain, decode_counter, write_chain, write_counter, write_table};
+pub(crate) use rule::{decode_rule, write_rule};
+pub(crate) use set::{SetShape, decode_elements, decode_key, decode_set, element_wire, write_set, zero_end};

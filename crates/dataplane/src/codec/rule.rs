@@ -1,0 +1,39 @@
+//! Rules.
+
+use palisade_ruleset::model::{Rule, TABLE};
+
+use super::constant::attribute::rule;
+use super::instruction::Instruction;
+use super::lift::lift;
+use super::lower::{Mismatch, lower};
+use super::userdata;
+use crate::netlink::{Attributes, Writer};
+
+/// The attributes of a rule of a chain.
+pub(crate) fn write_rule(writer: &mut Writer, chain: &str, rule: &Rule) -> Result<(), Mismatch> {
+    let instructions = lower(&rule.expressions)?;
+    writer.string(rule::TABLE, TABLE);
+    writer.string(rule::CHAIN, chain);
+    writer.nest(rule::EXPRESSIONS, |writer| {
+        for instruction in &instructions {
+            instruction.write(writer);
+        }
+    });
+    let userdata = userdata::comment(rule.comment.as_deref());
+    if !userdata.is_empty() {
+        writer.attribute(rule::USERDATA, &userdata);
+    }
+    Ok(())
+}
+
+/// The chain of a rule that was read, and the rule or what is foreign about it.
+pub(crate) fn decode_rule(attributes: Attributes<'_>) -> Option<(&str, Result<Rule, String>)> {
+    let chain = attributes.string(rule::CHAIN)?;
+    let instructions: Result<Vec<_>, _> =
+        attributes.nest(rule::EXPRESSIONS).map(|(_, element)| Instruction::decode(element)).collect();
+    let comment = userdata::decode_comment(attributes.get(rule::USERDATA));
+    let decoded = instructions
+        .and_then(|instructions| lift(&instructions))
+        .map(|expressions| Rule { expressions, comment: comment.clone() });
+    Some((chain, decoded))
+}

@@ -1,0 +1,98 @@
+//! Reading messages. What is cut short or malformed ends the iteration.
+
+/// A message read from the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    /// `nlmsg_type`.
+    pub(crate) kind: u16,
+    /// `nlmsg_flags`.
+    pub(crate) flags: u16,
+    /// `nlmsg_seq`.
+    pub(crate) sequence: u32,
+    /// What follows the header.
+    pub(crate) body: &'a [u8],
+}
+
+/// The length of `struct nlmsghdr`.
+pub(crate) const HEADER: usize = 16;
+
+impl<'a> Message<'a> {
+    /// The messages of a datagram.
+    pub(crate) fn all(mut bytes: &'a [u8]) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
+            let message = bytes.get(..length)?;
+            let (header, body) = message.split_at_checked(HEADER)?;
+            bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Some(Self {
+                kind: u16::from_ne_bytes(*header.get(4..)?.first_chunk()?),
+                flags: u16::from_ne_bytes(*header.get(6..)?.first_chunk()?),
+                sequence: u32::from_ne_bytes(*header.get(8..)?.first_chunk()?),
+                body,
+            })
+        })
+    }
+}
+
+/// A run of attributes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Attributes<'a>(&'a [u8]);
+
+/// The bits of an attribute's type that are flags: nested, network byte order.
+const TYPE_MASK: u16 = 0x3fff;
+
+impl<'a> Attributes<'a> {
+    /// The attributes in `bytes`.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The attributes after a fixed header of `header` bytes.
+    pub(crate) fn after(body: &'a [u8], header: usize) -> Self {
+        Self(body.get(header..).unwrap_or_default())
+    }
+
+    /// The value of the first attribute of a kind.
+    pub(crate) fn get(mut self, kind: u16) -> Option<&'a [u8]> {
+        self.find(|(found, _)| *found == kind).map(|(_, value)| value)
+    }
+
+    /// A nested attribute; empty if it is not there.
+    pub(crate) fn nest(self, kind: u16) -> Self {
+        Self(self.get(kind).unwrap_or_default())
+    }
+
+    /// A string without its NUL.
+    pub(crate) fn string(self, kind: u16) -> Option<&'a str> {
+        let value = self.get(kind)?;
+        let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+        std::str::from_utf8(value.get(..end)?).ok()
+    }
+
+    /// A number in network byte order.
+    pub(crate) fn be32(self, kind: u16) -> Option<u32> {
+        Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
+
+    /// A number in network byte order.
+    pub(crate) fn be64(self, kind: u16) -> Option<u64> {
+        Some(u64::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
+
+    /// A number in the host's byte order.
+    pub(crate) fn ne32(self, kind: u16) -> Option<u32> {
+        Some(u32::from_ne_bytes(self.get(kind)?.try_into().ok()?))
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let length = usize::from(u16::from_ne_bytes(*self.0.first_chunk()?));
+        let kind = u16::from_ne_bytes(*self.0.get(2..)?.first_chunk()?);
+        let value = self.0.get(4..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & TYPE_MASK, value))
+    }
+}

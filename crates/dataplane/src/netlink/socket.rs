@@ -1,0 +1,222 @@
+//! A netlink socket: requests, dumps, and the sending of whole batches.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_sys::{Socket as Inner, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::read::{HEADER, Message};
+use super::{ACK, DUMP, Header, REQUEST, Writer};
+
+/// `NLMSG_ERROR`, which is also an acknowledgement.
+const ERROR: u16 = 2;
+/// `NLMSG_DONE`.
+const DONE: u16 = 3;
+/// `NLM_F_DUMP_INTR`: something changed while the kernel was dumping.
+const INTERRUPTED: u16 = 0x10;
+/// `NLM_F_CAPPED`: an error without the message that caused it.
+const CAPPED: u16 = 0x100;
+/// `NLM_F_ACK_TLVS`.
+const EXTENDED: u16 = 0x200;
+/// `NLMSGERR_ATTR_OFFS`.
+const ATTRIBUTE_OFFSET: u16 = 2;
+
+/// The kernel writes at most 32 KiB into one datagram of a dump.
+const DATAGRAM: usize = 128 << 10;
+/// Room for the errors of thousands of messages of a batch.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// A dump that keeps being interrupted is given up after this many tries.
+const TRIES: usize = 50;
+/// The kernel answers within the system call; this only keeps a surprise from hanging the agent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A socket in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    inner: Inner,
+    port: u32,
+    sequence: u32,
+    send_buffer: usize,
+    buffer: Vec<u8>,
+}
+
+/// What the kernel said about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It was done.
+    Done(u32),
+    /// It was refused, with the place of the offending attribute in the message, if told.
+    Refused {
+        /// The message's sequence number.
+        sequence: u32,
+        /// Why.
+        errno: Errno,
+        /// The offset of the attribute from the start of the message.
+        offset: Option<usize>,
+    },
+    /// The kernel had no room for an answer.
+    Lost,
+}
+
+impl Socket {
+    /// Opens and binds a socket of a netlink protocol.
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let mut inner = Inner::new(protocol)?;
+        let port = inner.bind_auto()?.port_number();
+        inner.set_cap_ack(true)?;
+        inner.set_ext_ack(true)?;
+        // Without CAP_NET_ADMIN in the initial user namespace the force is refused; dumps then still work.
+        if setsockopt(&inner, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            setsockopt(&inner, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+        }
+        let patience = TimeVal::seconds(i64::try_from(PATIENCE.as_secs()).unwrap_or(10));
+        setsockopt(&inner, sockopt::ReceiveTimeout, &patience)?;
+        Ok(Self { inner, port, sequence: 0, send_buffer: 0, buffer: Vec::with_capacity(DATAGRAM) })
+    }
+
+    /// The socket's address, by which the kernel knows the owner of a table.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Takes `count` sequence numbers and returns the first.
+    pub(crate) fn take_sequence(&mut self, count: u32) -> u32 {
+        if self.sequence.checked_add(count).is_none() {
+            self.sequence = 0;
+        }
+        let first = self.sequence + 1;
+        self.sequence += count;
+        first
+    }
+
+    /// Sends bytes to the kernel, which acts on them before this returns.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // A message longer than the send buffer less some bookkeeping is refused with EMSGSIZE.
+        let wanted = bytes.len() + (64 << 10);
+        if wanted > self.send_buffer {
+            if setsockopt(&self.inner, sockopt::SndBufForce, &wanted).is_err() {
+                setsockopt(&self.inner, sockopt::SndBuf, &wanted)?;
+            }
+            self.send_buffer = wanted;
+        }
+        self.inner.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
+        Ok(())
+    }
+
+    /// The answers that are there. To be called after [`Socket::send`] of a batch: they all are.
+    pub(crate) fn answers(&mut self) -> io::Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        loop {
+            match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(()) => {}
+                Err(error) if is(&error, Errno::EAGAIN) => return Ok(answers),
+                Err(error) if is(&error, Errno::EINTR) => continue,
+                Err(error) if is(&error, Errno::ENOBUFS) => {
+                    answers.push(Answer::Lost);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let errors = Message::all(&self.buffer).filter(|message| message.kind == ERROR);
+            answers.extend(errors.filter_map(|message| answer(&message)));
+        }
+    }
+
+    /// Sends one request and waits for its acknowledgement; returns the bodies of the messages before it.
+    pub(crate) fn request(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        fill: impl FnOnce(&mut Writer),
+    ) -> io::Result<Vec<Vec<u8>>> {
+        let sequence = self.take_sequence(1);
+        let mut writer = Writer::default();
+        writer.message(Header { kind, flags: flags | REQUEST | ACK, sequence }, fill);
+        self.send(writer.bytes())?;
+        let (bodies, _) = self.collect(sequence)?;
+        Ok(bodies)
+    }
+
+    /// Dumps, again and again until nothing changes meanwhile; returns the bodies of the messages.
+    pub(crate) fn dump(&mut self, kind: u16, fill: impl Fn(&mut Writer)) -> io::Result<Vec<Vec<u8>>> {
+        for _ in 0..TRIES {
+            let sequence = self.take_sequence(1);
+            let mut writer = Writer::default();
+            writer.message(Header { kind, flags: REQUEST | DUMP, sequence }, &fill);
+            self.send(writer.bytes())?;
+            match self.collect(sequence) {
+                Ok((bodies, false)) => return Ok(bodies),
+                Ok((_, true)) => {}
+                Err(error) if is(&error, Errno::ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::EINTR.into())
+    }
+
+    /// Reads up to the end of a dump or an acknowledgement. The flag tells whether the dump was interrupted.
+    fn collect(&mut self, sequence: u32) -> io::Result<(Vec<Vec<u8>>, bool)> {
+        let mut bodies = Vec::new();
+        let mut interrupted = false;
+        loop {
+            match self.receive(MsgFlags::empty()) {
+                Err(error) if is(&error, Errno::EINTR) => continue,
+                other => other?,
+            }
+            for message in Message::all(&self.buffer).filter(|message| message.sequence == sequence) {
+                interrupted |= message.flags & INTERRUPTED != 0;
+                match message.kind {
+                    ERROR | DONE => {
+                        let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                        return match code {
+                            0 => Ok((bodies, interrupted)),
+                            code => Err(io::Error::from_raw_os_error(-code)),
+                        };
+                    }
+                    _ => bodies.push(message.body.to_vec()),
+                }
+            }
+        }
+    }
+
+    /// Reads a datagram from the kernel into the buffer.
+    fn receive(&mut self, flags: MsgFlags) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            let (length, from) = self.inner.recv_from(&mut self.buffer, flags.bits())?;
+            if length > self.buffer.len() {
+                return Err(Errno::EMSGSIZE.into());
+            }
+            if from.port_number() == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+fn answer(message: &Message<'_>) -> Option<Answer> {
+    let code = i32::from_ne_bytes(*message.body.first_chunk()?);
+    if code == 0 {
+        return Some(Answer::Done(message.sequence));
+    }
+    // After the code comes the header of the message at fault, and its rest unless the answer is capped.
+    let original = Message::all(message.body.get(4..)?).next();
+    let echoed = match original {
+        Some(original) if message.flags & CAPPED == 0 => original.body.len().next_multiple_of(4),
+        _ => 0,
+    };
+    let extended = super::Attributes::after(message.body, 4 + HEADER + echoed);
+    let offset = (message.flags & EXTENDED != 0).then(|| extended.ne32(ATTRIBUTE_OFFSET)).flatten();
+    Some(Answer::Refused {
+        sequence: message.sequence,
+        errno: Errno::from_raw(-code),
+        offset: offset.and_then(|offset| usize::try_from(offset).ok()),
+    })
+}

@@ -1,0 +1,137 @@
+//! What the decoder carries along: the mode and the mistakes so far, and how typed fields are read.
+
+use super::path::Path;
+use super::schema::Schema;
+use crate::node::{Entry, Node, Value};
+
+/// Where an object comes from, and so what is allowed in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A manifest: what a current API server takes in a new object.
+    Manifest,
+    /// An object that an API server holds.
+    Accepted,
+}
+
+/// A mistake, or something worth a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issue {
+    /// The line of the file, 0 if there is no file.
+    pub(crate) line: usize,
+    /// The field.
+    pub(crate) field: String,
+    /// What is wrong.
+    pub(crate) reason: String,
+    /// What was probably meant.
+    pub(crate) hint: Option<String>,
+}
+
+/// The state of one decoding.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) mode: Mode,
+    pub(crate) errors: Vec<Issue>,
+    pub(crate) warnings: Vec<Issue>,
+}
+
+impl Context {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self { mode, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Notes a mistake.
+    pub(super) fn error(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>, hint: Option<String>) {
+        self.errors.push(Issue { line, field: path.to_string(), reason: reason.into(), hint });
+    }
+
+    /// Notes something worth a warning.
+    pub(super) fn warn(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>) {
+        self.warnings.push(Issue { line, field: path.to_string(), reason: reason.into(), hint: None });
+    }
+
+    /// Decodes a part; also whether it was free of mistakes.
+    pub(super) fn part<T>(&mut self, decode: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.errors.len();
+        let decoded = decode(self);
+        (decoded, self.errors.len() == before)
+    }
+
+    /// Checks that `node` is a mapping with fields of the schema only; null counts as an empty one.
+    pub(super) fn fields(&mut self, node: &Node, path: &Path<'_>, schema: &Schema) {
+        let Some(entries) = self.mapping(node, path, Some(schema)) else { return };
+        for Entry { key, line, node } in entries {
+            if !schema.fields.contains(&&**key) {
+                self.error(*line, &path.key(key), format!("{} has no such field", schema.what), schema.hint(key, node));
+            }
+        }
+    }
+
+    /// The entries of a mapping; null counts as an empty one.
+    pub(super) fn mapping<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &Path<'_>,
+        schema: Option<&Schema>,
+    ) -> Option<&'n [Entry]> {
+        match &node.value {
+            Value::Mapping(entries) => Some(entries),
+            Value::Null => Some(&[]),
+            _ => {
+                let hint = schema.and_then(|schema| schema.shape_hint(node));
+                self.error(node.line, path, format!("must be a mapping, not {}", node.in_words()), hint);
+                None
+            }
+        }
+    }
+
+    /// The items of the list `key` of `node`; none if it is missing or null.
+    pub(super) fn items<'n>(&mut self, node: &'n Node, key: &str, path: &Path<'_>) -> &'n [Node] {
+        match node.get(key).map(|list| (list, &list.value)) {
+            None => &[],
+            Some((_, Value::Sequence(items))) => items,
+            Some((list, _)) => {
+                let hint = super::hint::for_missing_list(key, list);
+                self.error(list.line, path, format!("must be a list, not {}", list.in_words()), hint);
+                &[]
+            }
+        }
+    }
+
+    /// The text `key` of `node`, if it is there.
+    pub(super) fn text<'n>(&mut self, node: &'n Node, key: &str, path: &Path<'_>) -> Option<&'n str> {
+        let field = node.get(key)?;
+        self.text_of(field, &path.key(key))
+    }
+
+    /// The text of `node`.
+    pub(super) fn text_of<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n str> {
+        match &node.value {
+            Value::String(text) => Some(text),
+            Value::Null => Some(""),
+            _ => {
+                self.error(node.line, path, format!("must be text, not {}", node.in_words()), quoting_hint(&node.value));
+                None
+            }
+        }
+    }
+
+    /// The boolean `key` of `node`, if it is there.
+    pub(super) fn boolean(&mut self, node: &Node, key: &str, path: &Path<'_>) -> Option<bool> {
+        let field = node.get(key)?;
+        if let Value::Bool(value, _) = &field.value {
+            return Some(*value);
+        }
+        self.error(field.line, &path.key(key), format!("must be true or false, not {}", field.in_words()), None);
+        None
+    }
+}
+
+/// How to write a number or a boolean that is meant as text.
+fn quoting_hint(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(_, written) | Value::Integer(_, written) | Value::Float(written) => {
+            Some(format!("write it in quotes: \"{written}\""))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! NetworkPolicies.
+
+use palisade_policy::input::{Direction, Isolates, LabelSelector, NamespacedName, Policy, Rule, Unenforceable};
+
+use super::context::{Context, Issue};
+use super::path::Path;
+use super::rule::ProtocolCase;
+use super::schema::{POLICY, SPEC};
+use super::{hint, syntax};
+use crate::node::{Node, Value};
+
+impl Context {
+    /// Reads a NetworkPolicy manifest. The policy is worth nothing if a mistake was noted.
+    pub(crate) fn policy(&mut self, object: &Node, path: &Path<'_>, legacy: bool) -> Policy {
+        self.fields(object, path, &POLICY);
+        if let Some(entry) = object.entry("status") {
+            self.warn(entry.line, &path.key("status"), "is not a field of a NetworkPolicy any more and is left out");
+        }
+        let metadata = self.metadata(object, path);
+        let case = if legacy { ProtocolCase::Any } else { ProtocolCase::Upper };
+        let key = NamespacedName::new(metadata.namespace, metadata.name);
+        if object.get("spec").is_none() {
+            let reason = "is missing; the policy isolates every pod of its namespace for ingress and allows nothing";
+            self.warn(object.line, &path.key("spec"), reason);
+        }
+        self.policy_spec(key, object.get("spec"), &path.key("spec"), case)
+    }
+
+    /// Reads the `spec` of a NetworkPolicy that an API server holds.
+    ///
+    /// Whatever cannot be understood matches nothing and is listed in [`Policy::unenforceable`]: a peer or port by
+    /// itself; in `podSelector` or in `spec` as such, the policy selects more and allows nothing.
+    pub(crate) fn accepted_policy(&mut self, key: NamespacedName, spec: Option<&Node>) -> Policy {
+        let mut policy = self.policy_spec(key, spec, &Path::Root.key("spec"), ProtocolCase::Upper);
+        policy.unenforceable =
+            self.errors.drain(..).map(|Issue { field, reason, .. }| Unenforceable { field, reason }).collect();
+        policy
+    }
+
+    fn policy_spec(&mut self, key: NamespacedName, spec: Option<&Node>, path: &Path<'_>, case: ProtocolCase) -> Policy {
+        let absent = Node::null(0);
+        let spec = spec.unwrap_or(&absent);
+        let ((), spec_sound) = self.part(|context| context.fields(spec, path, &SPEC));
+        let (pod_selector, selector_sound) = self.part(|context| match spec.get("podSelector") {
+            Some(field) => context.selector(field, &path.key("podSelector")),
+            None => LabelSelector::everything(),
+        });
+        let mut ingress = self.rules(spec, path, Direction::Ingress, case);
+        let mut egress = self.rules(spec, path, Direction::Egress, case);
+        // Judged by what is written, as the API server's defaults are, whatever becomes of the rules below.
+        let egress_written = spec.get("egress").is_some_and(|list| list.value != Value::Sequence(Vec::new()));
+        let mut isolates = self.isolates(spec, path, egress_written);
+        if !matches!(spec.value, Value::Mapping(_) | Value::Null) {
+            isolates = Isolates { ingress: true, egress: true };
+        }
+        if !(spec_sound && selector_sound) {
+            ingress.clear();
+            egress.clear();
+        }
+        Policy { key, pod_selector, isolates, ingress, egress, unenforceable: Vec::new() }
+    }
+
+    fn rules(&mut self, spec: &Node, path: &Path<'_>, direction: Direction, case: ProtocolCase) -> Vec<Rule> {
+        let path = &path.key(direction.name());
+        let items = self.items(spec, direction.name(), path);
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| self.rule(item, &path.index(index), direction, case))
+            .collect()
+    }
+
+    /// `policyTypes` with its default. A type that cannot be read isolates in both directions.
+    fn isolates(&mut self, spec: &Node, path: &Path<'_>, egress_written: bool) -> Isolates {
+        let path = &path.key("policyTypes");
+        let (items, listed) = self.part(|context| context.items(spec, "policyTypes", path));
+        if !listed {
+            return Isolates { ingress: true, egress: true };
+        }
+        if items.is_empty() {
+            return Isolates { ingress: true, egress: egress_written };
+        }
+        if let Some(third) = items.get(2) {
+            self.error(third.line, path, "must not have more than two items", None);
+        }
+        let mut isolates = Isolates::default();
+        for (index, item) in items.iter().enumerate() {
+            match item.text() {
+                Some("Ingress") => isolates.ingress = true,
+                Some("Egress") => isolates.egress = true,
+                _ => {
+                    self.unknown_policy_type(item, &path.index(index));
+                    isolates = Isolates { ingress: true, egress: true };
+                }
+            }
+        }
+        isolates
+    }
+
+    fn unknown_policy_type(&mut self, item: &Node, path: &Path<'_>) {
+        let (reason, hint) = match &item.value {
+            Value::String(text) => {
+                let meant = syntax::nearest(text, ["Ingress", "Egress"]);
+                (format!("{text:?} is not Ingress or Egress"), meant.map(|meant| format!("write {meant}")))
+            }
+            _ => (format!("must be Ingress or Egress, not {}", item.in_words()), hint::for_policy_type(item)),
+        };
+        self.error(item.line, path, reason, hint);
+    }
+}

@@ -1,0 +1,258 @@
+//! Rules: peers and ports.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use palisade_policy::input::{
+    Direction, IpBlock, LabelSelector, NamespaceScope, Peer, Peers, Port, Ports, Protocol, Rule,
+};
+
+use super::context::{Context, Mode};
+use super::path::Path;
+use super::schema::{EGRESS_RULE, INGRESS_RULE, IP_BLOCK, PEER, PORT};
+use super::{cidr, syntax};
+use crate::node::{Node, Value};
+
+/// How protocol names are spelt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProtocolCase {
+    /// `TCP`, as `v1` has it.
+    Upper,
+    /// Any, as `extensions/v1beta1` manifests of old have it.
+    Any,
+}
+
+impl Context {
+    /// Reads a rule of a direction. A mistake outside its peers and ports makes it match nothing.
+    pub(super) fn rule(&mut self, node: &Node, path: &Path<'_>, direction: Direction, case: ProtocolCase) -> Rule {
+        let (schema, peers_key) = match direction {
+            Direction::Ingress => (&INGRESS_RULE, "from"),
+            Direction::Egress => (&EGRESS_RULE, "to"),
+        };
+        if node.is_null() {
+            self.warn(node.line, path, "is empty; the API server reads it as {}, which allows everything");
+        }
+        let ((), known) = self.part(|context| context.fields(node, path, schema));
+        let peers_path = &path.key(peers_key);
+        let ports_path = &path.key("ports");
+        let (peers, listed) = self.part_list(node, peers_key, peers_path, |context, item, path| context.peer(item, path));
+        let peers = if listed && known { non_empty(peers).map_or(Peers::Any, Peers::Of) } else { Peers::Of(vec![Peer::Unmatchable]) };
+        let (ports, listed) =
+            self.part_list(node, "ports", ports_path, |context, item, path| context.port(item, path, case));
+        let ports = if listed { non_empty(ports).map_or(Ports::Any, Ports::Of) } else { Ports::Of(vec![Port::Unmatchable]) };
+        Rule { peers, ports }
+    }
+
+    /// Reads a list; also whether it was a list at all. A missing one is an empty one.
+    fn part_list<T>(
+        &mut self,
+        node: &Node,
+        key: &str,
+        path: &Path<'_>,
+        decode: impl Fn(&mut Self, &Node, &Path<'_>) -> T,
+    ) -> (Vec<T>, bool) {
+        let (items, listed) = self.part(|context| context.items(node, key, path));
+        let read = items.iter().enumerate().map(|(index, item)| decode(self, item, &path.index(index))).collect();
+        (read, listed)
+    }
+
+    fn peer(&mut self, node: &Node, path: &Path<'_>) -> Peer {
+        let (peer, sound) = self.part(|context| context.peer_terms(node, path));
+        peer.filter(|_| sound).unwrap_or(Peer::Unmatchable)
+    }
+
+    fn peer_terms(&mut self, node: &Node, path: &Path<'_>) -> Option<Peer> {
+        let ((), known) = self.part(|context| context.fields(node, path, &PEER));
+        let pods = node.get("podSelector").map(|field| self.selector(field, &path.key("podSelector")));
+        let namespaces = node.get("namespaceSelector").map(|field| self.selector(field, &path.key("namespaceSelector")));
+        let block = node.get("ipBlock").map(|field| self.ip_block(field, &path.key("ipBlock")));
+        if let Some(block) = block {
+            if pods.is_some() || namespaces.is_some() {
+                let hint = "write two items, one with ipBlock and one with the selectors".to_owned();
+                self.error(node.line, path, "must not have both ipBlock and a selector", Some(hint));
+            }
+            return block.map(Peer::IpBlock);
+        }
+        let scope = match (&pods, namespaces) {
+            (_, Some(selector)) => NamespaceScope::Matching(selector),
+            (Some(_), None) => NamespaceScope::Own,
+            (None, None) => {
+                if known {
+                    self.no_peer(node, path);
+                }
+                return None;
+            }
+        };
+        self.warn_of_null_term(node, path);
+        Some(Peer::Pods { namespaces: scope, pods: pods.unwrap_or_else(LabelSelector::everything) })
+    }
+
+    /// Reports a peer without terms; one that is null was likely meant as `{}`.
+    fn no_peer(&mut self, node: &Node, path: &Path<'_>) {
+        let null = ["podSelector", "namespaceSelector", "ipBlock"].into_iter().find(|key| node.entry(key).is_some());
+        let hint = match null {
+            Some(key) if key != "ipBlock" => format!("{key} is empty, which is as if it were missing: write {key}: {{}} to select all"),
+            _ => "leave out the list to allow anyone; write podSelector: {} for the pods of this namespace".to_owned(),
+        };
+        self.error(node.line, path, "must have a podSelector, a namespaceSelector or an ipBlock", Some(hint));
+    }
+
+    fn warn_of_null_term(&mut self, node: &Node, path: &Path<'_>) {
+        for key in ["podSelector", "namespaceSelector"] {
+            if let Some(entry) = node.entry(key)
+                && entry.node.is_null()
+            {
+                let reason = format!("is empty, which is as if it were missing; {key}: {{}} would select all");
+                self.warn(entry.line, &path.key(key), reason);
+            }
+        }
+    }
+
+    fn ip_block(&mut self, node: &Node, path: &Path<'_>) -> Option<IpBlock> {
+        self.fields(node, path, &IP_BLOCK);
+        let cidr_path = &path.key("cidr");
+        let cidr = match self.text(node, "cidr", path) {
+            Some("") | None if is_mapping(node) => {
+                if node.get("cidr").is_none_or(|field| field.text() == Some("")) {
+                    self.error(node.line, cidr_path, "is missing", None);
+                }
+                None
+            }
+            Some(text) => self.block(text, node.get("cidr").map_or(node.line, |field| field.line), cidr_path),
+            None => None,
+        };
+        let path = &path.key("except");
+        let mut except = Vec::new();
+        for (index, item) in self.items(node, "except", path).iter().enumerate() {
+            let path = &path.index(index);
+            let Some(text) = self.text_of(item, path) else { continue };
+            let Some(block) = self.block(text, item.line, path) else { continue };
+            if self.mode == Mode::Manifest
+                && let Some(cidr) = cidr
+                && !is_strictly_within(block, cidr)
+            {
+                let hint = (block == cidr).then(|| "leave the whole ipBlock out".to_owned());
+                self.error(item.line, path, format!("{block} must be a smaller block inside of {cidr}"), hint);
+            }
+            except.push(block);
+        }
+        cidr.map(|cidr| IpBlock { cidr, except })
+    }
+
+    fn block(&mut self, text: &str, line: usize, path: &Path<'_>) -> Option<IpNet> {
+        let read = cidr::strict(text);
+        match (read, self.mode) {
+            (Ok(block), _) => Some(block),
+            (Err(refused), Mode::Manifest) => {
+                self.error(line, path, format!("{text:?} {}", refused.reason), refused.hint);
+                // The further checks speak of the block that was meant.
+                cidr::sloppy(text)
+            }
+            (Err(refused), Mode::Accepted) => {
+                let block = cidr::sloppy(text);
+                if block.is_none() {
+                    self.error(line, path, format!("{text:?} {}", refused.reason), refused.hint);
+                }
+                block
+            }
+        }
+    }
+
+    fn port(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Port {
+        let (port, sound) = self.part(|context| context.port_terms(node, path, case));
+        port.filter(|_| sound).unwrap_or(Port::Unmatchable)
+    }
+
+    fn port_terms(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Option<Port> {
+        if node.is_null() {
+            self.warn(node.line, path, "is empty; the API server reads it as {}, which is every TCP port");
+        }
+        self.fields(node, path, &PORT);
+        if !is_mapping(node) {
+            return None;
+        }
+        let protocol = self.protocol(node, path, case);
+        let end = self.port_number(node, "endPort", path);
+        let Some(field) = node.get("port") else {
+            if let Some(end) = node.get("endPort") {
+                self.error(end.line, &path.key("endPort"), "needs a port: the first of the range", None);
+            }
+            return Some(Port::All(protocol?));
+        };
+        if let Value::String(name) = &field.value {
+            if let Some(end) = node.get("endPort") {
+                self.error(end.line, &path.key("endPort"), "needs a numeric port: the first of the range", None);
+            }
+            if let Some(reason) = syntax::port_name(name) {
+                self.error(field.line, &path.key("port"), format!("the port name {name:?} {reason}"), port_hint(name));
+            }
+            return Some(Port::Named { protocol: protocol?, name: Arc::from(&**name) });
+        }
+        let first = self.port_number(node, "port", path)?;
+        let last = if node.get("endPort").is_some() { end? } else { first };
+        if last < first {
+            let line = node.get("endPort").map_or(node.line, |end| end.line);
+            self.error(line, &path.key("endPort"), format!("must not be below port ({last} < {first})"), None);
+        }
+        Some(Port::Range { protocol: protocol?, first, last })
+    }
+
+    fn port_number(&mut self, node: &Node, key: &str, path: &Path<'_>) -> Option<u16> {
+        let field = node.get(key)?;
+        let path = &path.key(key);
+        match &field.value {
+            Value::Integer(number, _) => {
+                let port = syntax::port_number(*number);
+                if port.is_none() {
+                    self.error(field.line, path, format!("{number} is not a port: 1 to 65535"), None);
+                }
+                port
+            }
+            _ => {
+                let hint = match &field.value {
+                    Value::String(text) => port_hint(text),
+                    _ => None,
+                };
+                self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), hint);
+                None
+            }
+        }
+    }
+
+    /// `protocol`, TCP if it is missing.
+    pub(super) fn protocol(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Option<Protocol> {
+        let Some(field) = node.get("protocol") else { return Some(Protocol::Tcp) };
+        let path = &path.key("protocol");
+        let name = self.text_of(field, path)?;
+        let any_case = Protocol::ALL.into_iter().find(|protocol| protocol.name().eq_ignore_ascii_case(name));
+        let exact = any_case.filter(|protocol| case == ProtocolCase::Any || protocol.to_string() == name);
+        if exact.is_none() {
+            let hint = any_case.map(|protocol| format!("write {protocol}"));
+            self.error(field.line, path, format!("{name:?} is not TCP, UDP or SCTP"), hint);
+        }
+        exact
+    }
+}
+
+fn is_mapping(node: &Node) -> bool {
+    matches!(node.value, Value::Mapping(_) | Value::Null)
+}
+
+fn non_empty<T>(items: Vec<T>) -> Option<Vec<T>> {
+    if items.is_empty() { None } else { Some(items) }
+}
+
+fn is_strictly_within(inner: IpNet, outer: IpNet) -> bool {
+    outer.contains(&inner) && outer.prefix_len() < inner.prefix_len()
+}
+
+/// What to write for a port in quotes, or for a range written as text.
+fn port_hint(text: &str) -> Option<String> {
+    if text.parse::<u16>().is_ok() {
+        return Some(format!("write {text} without quotes; text is the name of a container port"));
+    }
+    let (first, last) = text.split_once(['-', ':'])?;
+    let numbers = first.trim().parse::<u16>().is_ok() && last.trim().parse::<u16>().is_ok();
+    numbers.then(|| format!("write port: {} and endPort: {}", first.trim(), last.trim()))
+}
+

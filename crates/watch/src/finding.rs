@@ -1,0 +1,180 @@
+//! What is wrong with a manifest, and where.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use palisade_policy::input::NamespacedName;
+
+/// The kinds of objects that this crate reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `v1` Pod.
+    Pod,
+    /// `v1` Namespace.
+    Namespace,
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy,
+}
+
+impl Kind {
+    /// Every kind, in the order in which their lists are sent.
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
+
+    /// The kind as manifests write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Namespace => "Namespace",
+            Self::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+
+    /// The plural resource name, for metric labels.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Pod => "pods",
+            Self::Namespace => "namespaces",
+            Self::NetworkPolicy => "networkpolicies",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One object: its kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; none for a Namespace.
+    pub namespace: Option<Arc<str>>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectName {
+    /// A pod.
+    pub fn pod(key: &NamespacedName) -> Self {
+        Self { kind: Kind::Pod, namespace: Some(Arc::clone(&key.namespace)), name: Arc::clone(&key.name) }
+    }
+
+    /// A NetworkPolicy.
+    pub fn policy(key: &NamespacedName) -> Self {
+        Self { kind: Kind::NetworkPolicy, namespace: Some(Arc::clone(&key.namespace)), name: Arc::clone(&key.name) }
+    }
+
+    /// A Namespace.
+    pub fn namespace(name: &Arc<str>) -> Self {
+        Self { kind: Kind::Namespace, namespace: None, name: Arc::clone(name) }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    /// `NetworkPolicy default/web`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// Where an object is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file; `-` is standard input.
+    pub file: PathBuf,
+    /// The document in the file, from 1.
+    pub document: usize,
+    /// The line in the file, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    /// `policies.yaml:12: document 2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: document {}", self.file.display(), self.line, self.document)
+    }
+}
+
+/// One mistake in a manifest, or one thing worth a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file; `-` is standard input.
+    pub file: PathBuf,
+    /// The document in the file, from 1; none when the file could not be read at all.
+    pub document: Option<usize>,
+    /// The line in the file, from 1; none when the file could not be read at all.
+    pub line: Option<usize>,
+    /// The object, as far as its name could be read.
+    pub object: Option<ObjectName>,
+    /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What was probably meant, or what to do.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding about a file as a whole.
+    pub(crate) fn of_file(file: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            document: None,
+            line: None,
+            object: None,
+            field: String::new(),
+            reason: reason.into(),
+            hint: None,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    /// `policies.yaml:12: document 2: spec.policyTypes[0]: …`, and the hint on a line of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if let Some(document) = self.document {
+            write!(f, " document {document}:")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, " {}:", self.field)?;
+        }
+        write!(f, " {}", self.reason)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n    hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with a set of manifests; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestErrors {
+    /// The mistakes, in the order of the files and of the lines in them.
+    pub findings: Vec<Finding>,
+}
+
+impl fmt::Display for ManifestErrors {
+    /// One finding per line, hints on lines of their own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, finding) in self.findings.iter().enumerate() {
+            if position > 0 {
+                f.write_str("\n")?;
+            }
+            fmt::Display::fmt(finding, f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ManifestErrors {}

@@ -1,0 +1,274 @@
+//! Documents to objects: kinds, lists, and what to make of the rest.
+
+use std::collections::BTreeMap;
+use std::path::Path as FilePath;
+
+use palisade_policy::input::{Namespace, Pod, Policy};
+
+use crate::decode::{Context, Issue, Mode, Path, nearest};
+use crate::finding::{Finding, Kind, ObjectName, Place};
+use crate::node::{Node, Value};
+use crate::yaml;
+
+/// An object that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    Pod(Pod),
+    Namespace(Namespace),
+    Policy(Policy),
+}
+
+impl Object {
+    pub(crate) fn name(&self) -> ObjectName {
+        match self {
+            Self::Pod(pod) => ObjectName::pod(&pod.key),
+            Self::Namespace(namespace) => ObjectName::namespace(&namespace.name),
+            Self::Policy(policy) => ObjectName::policy(&policy.key),
+        }
+    }
+
+    fn is_named(&self) -> bool {
+        match self {
+            Self::Pod(pod) => !pod.key.name.is_empty(),
+            Self::Namespace(namespace) => !namespace.name.is_empty(),
+            Self::Policy(policy) => !policy.key.name.is_empty(),
+        }
+    }
+}
+
+/// What a file holds. Worth nothing if there are errors.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) objects: Vec<(Object, Place)>,
+    pub(crate) warnings: Vec<Finding>,
+    pub(crate) errors: Vec<Finding>,
+    /// Objects of other kinds, by kind.
+    pub(crate) ignored: BTreeMap<String, usize>,
+}
+
+impl Content {
+    /// Reads the text of a file.
+    pub(crate) fn parse(file: &FilePath, text: &str) -> Self {
+        let mut content = Self::default();
+        for document in yaml::documents(text) {
+            let mut reader = Reader { file, document: document.number, content: &mut content };
+            match document.root {
+                Ok(root) => reader.document(&root),
+                Err(malformed) => reader.error(malformed.line, malformed.reason, malformed.hint),
+            }
+        }
+        content
+    }
+}
+
+/// `apiVersion` and `kind` of an object.
+#[derive(Clone, Copy)]
+struct TypeMeta<'n> {
+    group: &'n str,
+    version: &'n str,
+    kind: &'n str,
+}
+
+/// What to do with an object.
+enum Route {
+    Read { kind: Kind, legacy: bool },
+    List,
+    ListOf { group: &'static str, version: &'static str, kind: &'static str },
+    Ignore,
+    Wrong { field: &'static str, reason: String, hint: Option<String> },
+}
+
+struct Reader<'c> {
+    file: &'c FilePath,
+    document: usize,
+    content: &'c mut Content,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, root: &Node) {
+        match &root.value {
+            Value::Null => {}
+            Value::Mapping(_) => self.object(root, &Path::Root, None),
+            _ => {
+                let hint = matches!(root.value, Value::Sequence(_))
+                    .then(|| "separate objects with `---`, or put them under items of a List".to_owned());
+                self.error(root.line, format!("an object must be a mapping, not {}", root.in_words()), hint);
+            }
+        }
+    }
+
+    fn object(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
+        let mut context = Context::new(Mode::Manifest);
+        let Some(meta) = type_meta(node, path, implied, &mut context) else {
+            self.note(context, None);
+            return;
+        };
+        match route(meta) {
+            Route::Read { kind, legacy } => self.read(node, path, kind, legacy, context),
+            Route::List => self.list(node, path, None),
+            Route::ListOf { group, version, kind } => self.list(node, path, Some(TypeMeta { group, version, kind })),
+            Route::Ignore => *self.content.ignored.entry(meta.kind.to_owned()).or_default() += 1,
+            Route::Wrong { field, reason, hint } => {
+                let line = node.get(field).map_or(node.line, |field| field.line);
+                context.errors.push(Issue { line, field: path.key(field).to_string(), reason, hint });
+                self.note(context, None);
+            }
+        }
+    }
+
+    fn read(&mut self, node: &Node, path: &Path<'_>, kind: Kind, legacy: bool, mut context: Context) {
+        if legacy {
+            context.warnings.push(Issue {
+                line: node.get("apiVersion").map_or(node.line, |field| field.line),
+                field: path.key("apiVersion").to_string(),
+                reason: "extensions/v1beta1 is gone since Kubernetes 1.16; read as networking.k8s.io/v1".to_owned(),
+                hint: None,
+            });
+        }
+        let object = match kind {
+            Kind::Pod => Object::Pod(context.pod(node, path)),
+            Kind::Namespace => Object::Namespace(context.namespace(node, path)),
+            Kind::NetworkPolicy => Object::Policy(context.policy(node, path, legacy)),
+        };
+        let name = object.is_named().then(|| object.name());
+        if context.errors.is_empty() {
+            let place = Place { file: self.file.to_owned(), document: self.document, line: node.line };
+            self.content.objects.push((object, place));
+        }
+        self.note(context, name);
+    }
+
+    fn list(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
+        let path = &path.key("items");
+        let Some(items) = node.get("items") else { return };
+        let Value::Sequence(items) = &items.value else {
+            self.error(items.line, format!("{path}: must be a list, not {}", items.in_words()), None);
+            return;
+        };
+        for (index, item) in items.iter().enumerate() {
+            let path = &path.index(index);
+            if matches!(item.value, Value::Mapping(_)) {
+                self.object(item, path, implied);
+            } else {
+                self.error(item.line, format!("{path}: an object must be a mapping, not {}", item.in_words()), None);
+            }
+        }
+    }
+
+    /// Takes over what the decoder found.
+    fn note(&mut self, context: Context, object: Option<ObjectName>) {
+        let finding = |issue: Issue| Finding {
+            file: self.file.to_owned(),
+            document: Some(self.document),
+            line: Some(issue.line),
+            object: object.clone(),
+            field: issue.field,
+            reason: issue.reason,
+            hint: issue.hint,
+        };
+        self.content.warnings.extend(context.warnings.into_iter().map(finding));
+        let mut errors: Vec<_> = context.errors.into_iter().map(finding).collect();
+        errors.sort_by_key(|error| error.line);
+        self.content.errors.extend(errors);
+    }
+
+    fn error(&mut self, line: usize, reason: String, hint: Option<String>) {
+        let mut finding = Finding::of_file(self.file, reason);
+        finding.document = Some(self.document);
+        finding.line = Some(line);
+        finding.hint = hint;
+        self.content.errors.push(finding);
+    }
+}
+
+/// The type of an object; items of a typed list may leave it out.
+fn type_meta<'n>(
+    node: &'n Node,
+    path: &Path<'_>,
+    implied: Option<TypeMeta<'n>>,
+    context: &mut Context,
+) -> Option<TypeMeta<'n>> {
+    let mut read = |key: &'static str| {
+        let issue = |line, reason: String| Issue { line, field: path.key(key).to_string(), reason, hint: None };
+        match node.get(key) {
+            Some(field) => match field.text() {
+                Some(text) if !text.is_empty() => Some(Some(text)),
+                _ => {
+                    context.errors.push(issue(field.line, format!("must be text, not {}", field.in_words())));
+                    None
+                }
+            },
+            None if implied.is_some() => Some(None),
+            None => {
+                context.errors.push(issue(node.line, "is missing".to_owned()));
+                None
+            }
+        }
+    };
+    let (api_version, kind) = (read("apiVersion"), read("kind"));
+    let (api_version, kind) = (api_version?, kind?);
+    let (group, version) = match (api_version, implied) {
+        (Some(text), _) => text.split_once('/').unwrap_or(("", text)),
+        (None, Some(implied)) => (implied.group, implied.version),
+        (None, None) => return None,
+    };
+    Some(TypeMeta { group, version, kind: kind.or(implied.map(|implied| implied.kind))? })
+}
+
+const NETWORKING: &str = "networking.k8s.io";
+
+fn route(meta: TypeMeta<'_>) -> Route {
+    match (meta.group, meta.version, meta.kind) {
+        ("", "v1", "Pod") => Route::Read { kind: Kind::Pod, legacy: false },
+        ("", "v1", "Namespace") => Route::Read { kind: Kind::Namespace, legacy: false },
+        (NETWORKING, "v1", "NetworkPolicy") => Route::Read { kind: Kind::NetworkPolicy, legacy: false },
+        ("extensions", "v1beta1", "NetworkPolicy") => Route::Read { kind: Kind::NetworkPolicy, legacy: true },
+        ("", "v1", "List") => Route::List,
+        ("", "v1", "PodList") => Route::ListOf { group: "", version: "v1", kind: "Pod" },
+        ("", "v1", "NamespaceList") => Route::ListOf { group: "", version: "v1", kind: "Namespace" },
+        (NETWORKING, "v1", "NetworkPolicyList") => {
+            Route::ListOf { group: NETWORKING, version: "v1", kind: "NetworkPolicy" }
+        }
+        ("extensions", "v1beta1", "NetworkPolicyList") => {
+            Route::ListOf { group: "extensions", version: "v1beta1", kind: "NetworkPolicy" }
+        }
+        _ => mistaken(meta).unwrap_or(Route::Ignore),
+    }
+}
+
+/// A type that no API server has, but that is close to one that is read here.
+fn mistaken(meta: TypeMeta<'_>) -> Option<Route> {
+    let written = if meta.group.is_empty() { meta.version.to_owned() } else { format!("{}/{}", meta.group, meta.version) };
+    let singular = meta.kind.strip_suffix("List").unwrap_or(meta.kind);
+    let expected = match singular {
+        "Pod" | "Namespace" | "List" if matches!(meta.group, "" | "core") => "v1",
+        "NetworkPolicy" if matches!(meta.group, "" | "core" | "networking" | NETWORKING | "extensions" | "apps") => {
+            "networking.k8s.io/v1"
+        }
+        _ => return misspelt_kind(meta),
+    };
+    Some(Route::Wrong {
+        field: "apiVersion",
+        reason: format!("there is no {} in {written}", meta.kind),
+        hint: Some(format!("write {expected}")),
+    })
+}
+
+/// A kind that is not one of its group, but nearly.
+fn misspelt_kind(meta: TypeMeta<'_>) -> Option<Route> {
+    let kinds: &[&str] = match (meta.group, meta.version) {
+        ("", "v1") => &["Pod", "PodList", "Namespace", "NamespaceList", "List"],
+        (NETWORKING, "v1") => &["NetworkPolicy", "NetworkPolicyList"],
+        _ => return None,
+    };
+    let others = ["Node", "NodeList", "Ingress", "IngressList", "IngressClass", "Secret", "Binding", "Event"];
+    if others.contains(&meta.kind) {
+        return None;
+    }
+    let meant = nearest(meta.kind, kinds.iter().copied())?;
+    Some(Route::Wrong {
+        field: "kind",
+        reason: format!("there is no kind {:?}", meta.kind),
+        hint: Some(format!("write {meant}")),
+    })
+}

@@ -1,0 +1,120 @@
+//! The objects of a set of manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Pod, Policy, State};
+
+use super::document::{Content, Object};
+use crate::finding::{Finding, ObjectName, Place};
+
+/// Everything that a set of manifests holds.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// The pods, by name.
+    pub pods: Vec<Pod>,
+    /// The namespaces, by name: those written, and those that a pod or a policy is in.
+    pub namespaces: Vec<Namespace>,
+    /// The policies, by name.
+    pub policies: Vec<Policy>,
+    /// Where each object is written; a namespace that is only mentioned is not here.
+    pub places: BTreeMap<ObjectName, Place>,
+    /// What is worth knowing though nothing is refused for it.
+    pub warnings: Vec<Finding>,
+    /// How many objects of other kinds there were, by kind.
+    pub ignored: BTreeMap<String, usize>,
+}
+
+impl Objects {
+    /// The three lists: namespaces, pods, policies.
+    pub fn into_changes(self) -> [Change; 3] {
+        [Change::Namespaces(self.namespaces), Change::Pods(self.pods), Change::Policies(self.policies)]
+    }
+}
+
+impl From<Objects> for State {
+    fn from(objects: Objects) -> Self {
+        let mut state = Self::default();
+        for change in objects.into_changes() {
+            state.apply(change);
+        }
+        state
+    }
+}
+
+/// Objects by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Assembled {
+    pub(crate) pods: BTreeMap<NamespacedName, Pod>,
+    pub(crate) namespaces: BTreeMap<Arc<str>, Namespace>,
+    pub(crate) policies: BTreeMap<NamespacedName, Policy>,
+}
+
+/// Puts the objects of several files together and adds the namespaces that are only mentioned.
+pub(crate) fn assemble<'o>(objects: impl IntoIterator<Item = &'o Object>) -> Assembled {
+    let mut assembled = Assembled::default();
+    for object in objects {
+        match object {
+            Object::Pod(pod) => {
+                assembled.pods.insert(pod.key.clone(), pod.clone());
+            }
+            Object::Namespace(namespace) => {
+                assembled.namespaces.insert(Arc::clone(&namespace.name), namespace.clone());
+            }
+            Object::Policy(policy) => {
+                assembled.policies.insert(policy.key.clone(), policy.clone());
+            }
+        }
+    }
+    let mentioned: BTreeSet<_> =
+        assembled.pods.keys().chain(assembled.policies.keys()).map(|key| Arc::clone(&key.namespace)).collect();
+    for name in mentioned {
+        assembled.namespaces.entry(Arc::clone(&name)).or_insert_with(|| Namespace::new(name, Labels::new()));
+    }
+    assembled
+}
+
+/// An error for each object that is written a second time.
+pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) -> Vec<Finding> {
+    let mut first: BTreeMap<ObjectName, &Place> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (object, place) in contents.into_iter().flat_map(|content| &content.objects) {
+        let name = object.name();
+        match first.get(&name) {
+            None => {
+                first.insert(name, place);
+            }
+            Some(earlier) => findings.push(Finding {
+                file: place.file.clone(),
+                document: Some(place.document),
+                line: Some(place.line),
+                field: String::new(),
+                reason: format!("{name} is written twice: it is also at {earlier}"),
+                hint: Some("remove one of the two".to_owned()),
+                object: Some(name),
+            }),
+        }
+    }
+    findings
+}
+
+impl Objects {
+    /// Puts files together that hold neither errors nor duplicates.
+    pub(crate) fn of(contents: Vec<Content>) -> Self {
+        let assembled = assemble(contents.iter().flat_map(|content| &content.objects).map(|(object, _)| object));
+        let mut objects = Self {
+            pods: assembled.pods.into_values().collect(),
+            namespaces: assembled.namespaces.into_values().collect(),
+            policies: assembled.policies.into_values().collect(),
+            ..Self::default()
+        };
+        for content in contents {
+            objects.warnings.extend(content.warnings);
+            objects.places.extend(content.objects.into_iter().map(|(object, place)| (object.name(), place)));
+            for (kind, count) in content.ignored {
+                *objects.ignored.entry(kind).or_default() += count;
+            }
+        }
+        objects
+    }
+}

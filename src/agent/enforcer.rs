@@ -1,0 +1,352 @@
+//! The loop: events in, a staged and atomically switched change out.
+//!
+//! One task owns the index, the renderer and the kernel's table; nothing here is shared or locked. Events are enforced at
+//! once when the loop is idle; those that arrive during a commit are taken together.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use palisade_policy::index::Index;
+use palisade_policy::input::{Change, Policy};
+use palisade_ruleset::change::{Transaction, diff};
+use palisade_ruleset::render::{Options, Renderer};
+use palisade_watch::Event;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::cause::Cause;
+use super::kernel::{Kernel, KernelError};
+use super::metrics::{CommitKind, Metrics};
+use super::report;
+use super::server::Refresh;
+use super::status::Status;
+
+/// How often the node and the table are looked at while nothing happens.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How long after a failed commit the next one is tried: at first, and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// How many events one commit takes at most, so that the first of them does not wait for ever.
+const TOGETHER: usize = 1024;
+
+/// The loop's state.
+pub(crate) struct Enforcer<K> {
+    index: Index,
+    renderer: Renderer,
+    kernel: K,
+    status: Status,
+    metrics: Metrics,
+    /// All three kinds of objects have been listed.
+    synced: bool,
+    /// The kernel has what the renderer last rendered.
+    in_step: bool,
+    /// When the next attempt is due, and how long the one after it waits.
+    retry: Option<(Instant, Duration)>,
+    /// An event that was taken from the queue but has to wait for the next commit.
+    held: Option<Event>,
+}
+
+/// Events that may be enforced together: a commit changes either who is in sets and groups, or what rules say. Together,
+/// old rules could meet new contents and allow what neither state allows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Members,
+    Rules,
+}
+
+impl<K: Kernel> Enforcer<K> {
+    pub(crate) fn new(node: &str, options: Options, kernel: K, status: Status, metrics: Metrics) -> Self {
+        Self {
+            index: Index::new(node),
+            renderer: Renderer::new(options),
+            kernel,
+            status,
+            metrics,
+            synced: false,
+            in_step: false,
+            retry: None,
+            held: None,
+        }
+    }
+
+    /// Goes round until the source of events is gone.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut refresh: mpsc::Receiver<Refresh>) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let retry = self.retry.map_or(LOOK, |(due, _)| due.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take(event, &mut events),
+                    None => return,
+                },
+                Some(done) = refresh.recv() => {
+                    self.read_counters();
+                    done.send(()).ok();
+                }
+                _ = look.tick() => self.look(),
+                () = tokio::time::sleep(retry), if self.retry.is_some() => self.synchronize(CommitKind::Full, &Cause::other("retry")),
+            }
+            self.status.beat();
+        }
+    }
+
+    /// Takes an event and those that wait behind it, and enforces them.
+    fn take(&mut self, event: Event, events: &mut mpsc::Receiver<Event>) {
+        let arrived = Instant::now();
+        let mut cause = Cause::default();
+        let mut taken = 0;
+        let mut class = None;
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            if let (Some(class), Some(other)) = (class, class_of(&event))
+                && class != other
+                && self.synced
+            {
+                self.held = Some(event);
+                break;
+            }
+            class = class.or_else(|| class_of(&event));
+            self.note(event, &mut cause);
+            taken += 1;
+            if taken < TOGETHER {
+                next = events.try_recv().ok();
+            }
+        }
+        self.enforce(&cause, arrived);
+        if let Some(held) = self.held.take() {
+            self.take(held, events);
+        }
+    }
+
+    /// Puts an event into the index.
+    fn note(&mut self, event: Event, cause: &mut Cause) {
+        match event {
+            Event::Change(change) => {
+                report::event(&change, &self.metrics);
+                cause.add(&change, self.index.state());
+                self.index.apply(change);
+            }
+            Event::Synced => {
+                self.synced = true;
+                self.metrics.synced.set(1);
+                self.status.have("sync");
+            }
+            other => report::source(&other, &self.metrics, &self.status),
+        }
+    }
+
+    /// Brings the kernel in step with the index.
+    fn enforce(&mut self, cause: &Cause, arrived: Instant) {
+        if !self.synced {
+            return;
+        }
+        if !self.in_step {
+            if self.retry.is_none() {
+                self.synchronize(CommitKind::Full, cause);
+            }
+            return;
+        }
+        let started = Instant::now();
+        let dirty = self.index.take_dirty();
+        let owned_again = |address: &&std::net::IpAddr| self.index.is_owned(**address);
+        // Before its new owner is let in anywhere, nothing may be left of the flows of an address's old one.
+        let before: BTreeSet<_> = dirty.released.iter().filter(owned_again).copied().collect();
+        let after: BTreeSet<_> = dirty.released.difference(&before).copied().collect();
+        self.forget(&before);
+        if !dirty.is_empty() {
+            let mut patch = self.renderer.update(self.index.compiled(), &dirty);
+            if !dirty.subjects.is_empty() {
+                let transaction = patch.plan();
+                if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
+                    return;
+                }
+                patch = self.survey();
+            }
+            let transaction = patch.plan();
+            if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
+                return;
+            }
+            self.metrics.enforced(arrived.elapsed().as_secs_f64());
+        }
+        self.forget(&after);
+        report::state(&self.index, &self.renderer, &self.metrics);
+    }
+
+    /// Commits a transaction and tells how it went; an empty one is no commit.
+    fn commit(
+        &mut self,
+        kind: CommitKind,
+        transaction: &Transaction,
+        cause: &Cause,
+        started: Instant,
+    ) -> Result<(), KernelError> {
+        if transaction.batches().next().is_none() {
+            return Ok(());
+        }
+        let outcome = self.kernel.commit(transaction);
+        let elapsed = started.elapsed();
+        self.metrics.committed(kind, outcome.is_ok(), elapsed.as_secs_f64());
+        match &outcome {
+            Ok(()) => {
+                self.metrics.operations.inc_by(u64::try_from(transaction.operations()).unwrap_or(u64::MAX));
+                report::commit(kind, transaction, cause, elapsed);
+            }
+            Err(error) => self.fall_out_of_step(error),
+        }
+        outcome
+    }
+
+    /// The kernel's table may now be anything between the old and the new state: read it before the next commit.
+    fn fall_out_of_step(&mut self, error: &KernelError) {
+        self.in_step = false;
+        let wait = self.retry.map_or(RETRY_FIRST, |(_, wait)| wait);
+        self.retry = Some((Instant::now() + wait, (wait * 2).min(RETRY_MOST)));
+        let object = error.object.as_ref().map(ToString::to_string);
+        let policies = error.object.as_ref().map(|name| self.renderer.policies_behind(name)).unwrap_or_default();
+        tracing::error!(
+            %error,
+            object,
+            policies = policies.join(", "),
+            retry_ms = wait.as_millis(),
+            "commit failed; what the kernel enforces stays as it is"
+        );
+        self.status.miss("commit", format!("the last commit failed: {error}"));
+    }
+
+    /// Makes the kernel's table what the index says, starting from what it is.
+    fn synchronize(&mut self, kind: CommitKind, cause: &Cause) {
+        let started = Instant::now();
+        let dirty = self.index.take_dirty();
+        self.renderer.update(self.index.compiled(), &dirty);
+        self.survey();
+        if let Err(error) = self.try_synchronize(kind, cause, started) {
+            self.metrics.committed(kind, false, started.elapsed().as_secs_f64());
+            self.fall_out_of_step(&error);
+            return;
+        }
+        self.forget(&dirty.released);
+        self.in_step = true;
+        self.retry = None;
+        self.status.have("commit");
+        report::state(&self.index, &self.renderer, &self.metrics);
+    }
+
+    fn try_synchronize(&mut self, kind: CommitKind, cause: &Cause, started: Instant) -> Result<(), KernelError> {
+        self.kernel.open()?;
+        let present = self.kernel.read()?;
+        match present.map(|present| diff(&present, self.renderer.ruleset())) {
+            Some(Ok(patch)) => {
+                let transaction = patch.plan();
+                self.kernel.commit(&transaction)?;
+                let elapsed = started.elapsed();
+                self.metrics.committed(kind, true, elapsed.as_secs_f64());
+                self.metrics.operations.inc_by(u64::try_from(transaction.operations()).unwrap_or(u64::MAX));
+                report::commit(kind, &transaction, cause, elapsed);
+            }
+            structure => {
+                if let Some(Err(incompatible)) = structure {
+                    tracing::warn!(%incompatible, "the table is of another layout and is replaced whole");
+                }
+                self.kernel.replace(self.renderer.ruleset())?;
+                let elapsed = started.elapsed();
+                self.metrics.committed(kind, true, elapsed.as_secs_f64());
+                report::replaced(self.renderer.ruleset(), cause, elapsed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the node: which interfaces lead to its pods, which addresses are its own. Returns what that changes.
+    fn survey(&mut self) -> palisade_ruleset::change::Patch {
+        let local = self.index.compiled().local.keys().copied().collect();
+        match self.kernel.survey(&local) {
+            Ok(survey) => {
+                match survey.obstacle {
+                    Some(why) => self.status.miss("node", why),
+                    None => self.status.have("node"),
+                }
+                self.index.refuse_addresses(survey.addresses);
+                self.renderer.update_pod_ports(&survey.pod_ports)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot look at the node's interfaces");
+                palisade_ruleset::change::Patch::default()
+            }
+        }
+    }
+
+    /// What is done while nothing happens: the node's interfaces and the table may have changed.
+    fn look(&mut self) {
+        if !self.in_step {
+            return;
+        }
+        let started = Instant::now();
+        let transaction = self.survey().plan();
+        let cause = Cause::other("the node's interfaces changed");
+        if self.commit(CommitKind::Incremental, &transaction, &cause, started).is_err() {
+            return;
+        }
+        if self.index.is_dirty() {
+            self.in_step = false;
+            self.synchronize(CommitKind::Incremental, &Cause::other("the node's addresses changed"));
+        }
+        match self.kernel.may_have_changed() {
+            Ok(false) => {}
+            Ok(true) => self.repair(),
+            Err(error) => tracing::warn!(%error, "cannot ask for the generation of the kernel's ruleset"),
+        }
+    }
+
+    /// Somebody wrote to nftables: put the table right if it was ours.
+    fn repair(&mut self) {
+        let differs = match self.kernel.read() {
+            Ok(Some(present)) => present != *self.renderer.ruleset(),
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the table back");
+                return;
+            }
+        };
+        if differs {
+            tracing::warn!("table inet palisade was changed by somebody else; putting it right");
+            self.in_step = false;
+            self.synchronize(CommitKind::Repair, &Cause::other("the table was changed by somebody else"));
+        }
+    }
+
+    fn forget(&mut self, addresses: &BTreeSet<std::net::IpAddr>) {
+        if addresses.is_empty() {
+            return;
+        }
+        match self.kernel.forget(addresses) {
+            Ok(flows) => {
+                self.metrics.flows_deleted.inc_by(u64::try_from(flows).unwrap_or(u64::MAX));
+                tracing::debug!(addresses = addresses.len(), flows, "forgot the flows of addresses that left their pods");
+            }
+            Err(error) => tracing::warn!(%error, "cannot forget the flows of addresses that left their pods"),
+        }
+    }
+
+    fn read_counters(&mut self) {
+        match self.kernel.counters() {
+            Ok(counters) => report::counters(&counters, &self.metrics),
+            Err(error) => tracing::debug!(%error, "cannot read the counters"),
+        }
+    }
+}
+
+fn class_of(event: &Event) -> Option<Class> {
+    let Event::Change(change) = event else { return None };
+    Some(match change {
+        Change::Policy(_) | Change::PolicyGone(_) | Change::Policies(_) => Class::Rules,
+        _ => Class::Members,
+    })
+}
+
+/// The number of terms in `policies` that match nothing because they cannot be enforced.
+pub(super) fn unenforceable<'a>(policies: impl Iterator<Item = &'a Policy>) -> usize {
+    policies.map(|policy| policy.unenforceable.len()).sum()
+}

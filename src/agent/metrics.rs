@@ -1,0 +1,208 @@
+//! What the agent counts, for `/metrics`.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of a metric that differs by one thing. Values come from closed sets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Kind {
+    kind: &'static str,
+}
+
+/// Labels of commits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CommitLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+/// Labels of pods.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct IsolationLabels {
+    isolation: &'static str,
+}
+
+/// Labels of watch events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct EventLabels {
+    resource: &'static str,
+    event: &'static str,
+}
+
+/// Labels of drops.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DropLabels {
+    direction: &'static str,
+    family: &'static str,
+}
+
+/// Why a commit was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitKind {
+    /// The first after start, or after an error: the whole ruleset against the kernel's.
+    Full,
+    /// What events changed.
+    Incremental,
+    /// Somebody else changed the table.
+    Repair,
+}
+
+impl CommitKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Repair => "repair",
+        }
+    }
+}
+
+/// The metrics. Cheap to clone; all clones count the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    commits: Family<CommitLabels, Counter>,
+    commit_duration: Histogram,
+    pub(crate) operations: Counter,
+    implementation_delay: Histogram,
+    pub(crate) policies: Gauge,
+    pods: Family<IsolationLabels, Gauge>,
+    objects: Family<Kind, Gauge>,
+    pub(crate) flows_deleted: Counter,
+    pub(crate) claimed_twice: Gauge,
+    pub(crate) unenforceable_terms: Gauge,
+    events: Family<EventLabels, Counter>,
+    watch_errors: Counter,
+    pub(crate) rejected_files: Counter,
+    pub(crate) synced: Gauge,
+    dropped_packets: Family<DropLabels, Counter<u64, AtomicU64>>,
+    dropped_bytes: Family<DropLabels, Counter<u64, AtomicU64>>,
+}
+
+impl Metrics {
+    /// The metrics and the registry that prints them.
+    pub(crate) fn new() -> (Self, Registry) {
+        let seconds = || Histogram::new([1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]);
+        let metrics = Self {
+            commits: Family::default(),
+            commit_duration: seconds(),
+            operations: Counter::default(),
+            implementation_delay: seconds(),
+            policies: Gauge::default(),
+            pods: Family::default(),
+            objects: Family::default(),
+            flows_deleted: Counter::default(),
+            claimed_twice: Gauge::default(),
+            unenforceable_terms: Gauge::default(),
+            events: Family::default(),
+            watch_errors: Counter::default(),
+            rejected_files: Counter::default(),
+            synced: Gauge::default(),
+            dropped_packets: Family::default(),
+            dropped_bytes: Family::default(),
+        };
+        let registry = metrics.register();
+        (metrics, registry)
+    }
+
+    fn register(&self) -> Registry {
+        let mut registry = Registry::with_prefix("palisade");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        registry.register("commits", "Commits to the kernel, by kind and result", self.commits.clone());
+        registry.register_with_unit(
+            "commit_duration",
+            "Time from the start of rendering to the end of the commit",
+            Unit::Seconds,
+            self.commit_duration.clone(),
+        );
+        registry.register("commit_operations", "Objects, elements and rules written to the kernel", self.operations.clone());
+        registry.register_with_unit(
+            "policy_implementation_delay",
+            "Time from an event's arrival to the commit that enforces it",
+            Unit::Seconds,
+            self.implementation_delay.clone(),
+        );
+        registry.register("policies", "Policies in force in the cluster", self.policies.clone());
+        registry.register("local_pods", "Addresses of this node's pods, by the isolation they are under", self.pods.clone());
+        registry.register("objects", "Objects in the table, by kind", self.objects.clone());
+        registry.register(
+            "conntrack_flows_deleted",
+            "Flows forgotten because their address left its pod",
+            self.flows_deleted.clone(),
+        );
+        registry.register("addresses_claimed_twice", "Addresses that two live pods claim", self.claimed_twice.clone());
+        registry.register(
+            "unenforceable_terms",
+            "Terms of policies that match nothing because they cannot be enforced",
+            self.unenforceable_terms.clone(),
+        );
+        registry.register("watch_events", "Events received, by resource and event", self.events.clone());
+        registry.register("watch_errors", "Errors of the object source", self.watch_errors.clone());
+        registry.register("manifests_rejected", "Manifest files kept at their last good content", self.rejected_files.clone());
+        registry.register("watch_synced", "Whether pods, namespaces and policies have all been listed", self.synced.clone());
+        registry.register("dropped_packets", "Packets dropped, by direction and family", self.dropped_packets.clone());
+        registry.register("dropped_bytes", "Bytes dropped, by direction and family", self.dropped_bytes.clone());
+        registry
+    }
+
+    /// A commit ended after `seconds`.
+    pub(crate) fn committed(&self, kind: CommitKind, succeeded: bool, seconds: f64) {
+        let result = if succeeded { "success" } else { "error" };
+        self.commits.get_or_create(&CommitLabels { kind: kind.name(), result }).inc();
+        self.commit_duration.observe(seconds);
+    }
+
+    /// An event was enforced `seconds` after its arrival.
+    pub(crate) fn enforced(&self, seconds: f64) {
+        self.implementation_delay.observe(seconds);
+    }
+
+    /// An event arrived.
+    pub(crate) fn event(&self, resource: &'static str, event: &'static str) {
+        self.events.get_or_create(&EventLabels { resource, event }).inc();
+    }
+
+    /// The object source failed.
+    pub(crate) fn watch_error(&self) {
+        self.watch_errors.inc();
+    }
+
+    /// How many addresses of local pods are under which isolation.
+    pub(crate) fn set_pods(&self, isolation: &'static str, count: usize) {
+        self.pods.get_or_create(&IsolationLabels { isolation }).set(gauge(count));
+    }
+
+    /// How many objects of a kind the table has.
+    pub(crate) fn set_objects(&self, kind: &'static str, count: usize) {
+        self.objects.get_or_create(&Kind { kind }).set(gauge(count));
+    }
+
+    /// What the kernel has counted of one direction and family.
+    pub(crate) fn set_dropped(&self, direction: &'static str, family: &'static str, packets: u64, bytes: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let labels = DropLabels { direction, family };
+        self.dropped_packets.get_or_create(&labels).inner().store(packets, Relaxed);
+        self.dropped_bytes.get_or_create(&labels).inner().store(bytes, Relaxed);
+    }
+}
+
+/// A count as a gauge's value.
+pub(crate) fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The text that Prometheus reads.
+pub(crate) fn text(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    encode(&mut text, registry)?;
+    Ok(text)
+}

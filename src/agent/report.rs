@@ -1,0 +1,102 @@
+//! The loop's log lines and metrics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use palisade_policy::index::Index;
+use palisade_policy::input::{Change, Family};
+use palisade_ruleset::change::Transaction;
+use palisade_ruleset::model::{Ruleset, SetKind};
+use palisade_ruleset::name::Name;
+use palisade_ruleset::render::{Renderer, dropped_counter};
+
+use super::cause::Cause;
+use super::enforcer::unenforceable;
+use super::metrics::{CommitKind, Metrics, gauge};
+
+/// An event of an object.
+pub(super) fn event(change: &Change, metrics: &Metrics) {
+    let (resource, event) = match change {
+        Change::Pod(_) => ("pod", "applied"),
+        Change::PodGone(_) => ("pod", "deleted"),
+        Change::Pods(_) => ("pod", "listed"),
+        Change::Namespace(_) => ("namespace", "applied"),
+        Change::NamespaceGone(_) => ("namespace", "deleted"),
+        Change::Namespaces(_) => ("namespace", "listed"),
+        Change::Policy(_) => ("networkpolicy", "applied"),
+        Change::PolicyGone(_) => ("networkpolicy", "deleted"),
+        Change::Policies(_) => ("networkpolicy", "listed"),
+    };
+    metrics.event(resource, event);
+    let policies = match change {
+        Change::Policy(policy) => std::slice::from_ref(policy),
+        Change::Policies(policies) => policies.as_slice(),
+        _ => return,
+    };
+    for policy in policies {
+        for term in &policy.unenforceable {
+            let (policy, field, reason) = (&policy.key, &term.field, &term.reason);
+            tracing::warn!(%policy, field, reason, "a term cannot be enforced: it matches nothing, its pods stay isolated");
+        }
+    }
+}
+
+/// A commit that went well.
+pub(super) fn commit(kind: CommitKind, transaction: &Transaction, cause: &Cause, elapsed: Duration) {
+    tracing::info!(
+        kind = kind.name(),
+        %cause,
+        operations = transaction.operations(),
+        batches = transaction.batches().count(),
+        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        "committed"
+    );
+}
+
+/// The table was made anew.
+pub(super) fn replaced(ruleset: &Ruleset, cause: &Cause, elapsed: Duration) {
+    tracing::info!(
+        kind = "full",
+        %cause,
+        chains = ruleset.chains.len(),
+        sets = ruleset.sets.len(),
+        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        "committed a new table"
+    );
+}
+
+/// The gauges.
+pub(super) fn state(index: &Index, renderer: &Renderer, metrics: &Metrics) {
+    let compiled = index.compiled();
+    let (mut egress, mut ingress, mut both) = (0, 0, 0);
+    for subject in compiled.subjects.values() {
+        match (&subject.egress, &subject.ingress) {
+            (Some(_), Some(_)) => both += 1,
+            (Some(_), None) => egress += 1,
+            _ => ingress += 1,
+        }
+    }
+    let none = compiled.local.len().saturating_sub(compiled.subjects.len());
+    for (isolation, count) in [("none", none), ("egress", egress), ("ingress", ingress), ("both", both)] {
+        metrics.set_pods(isolation, count);
+    }
+    let policies = &index.state().policies;
+    metrics.policies.set(gauge(policies.len()));
+    metrics.unenforceable_terms.set(gauge(unenforceable(policies.values())));
+    metrics.claimed_twice.set(gauge(index.claimed_twice().count()));
+    let ruleset = renderer.ruleset();
+    let maps = ruleset.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();
+    metrics.set_objects("chain", ruleset.chains.len());
+    metrics.set_objects("map", maps);
+    metrics.set_objects("set", ruleset.sets.len().saturating_sub(maps));
+}
+
+/// The kernel's counters of drops.
+pub(super) fn counters(counters: &BTreeMap<Name, (u64, u64)>, metrics: &Metrics) {
+    for direction in ["egress", "ingress", "stray"] {
+        for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
+            let (packets, bytes) = counters.get(&dropped_counter(direction, family)).copied().unwrap_or_default();
+            metrics.set_dropped(direction, label, packets, bytes);
+        }
+    }
+}

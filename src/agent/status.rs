@@ -1,0 +1,66 @@
+//! What the agent tells its probes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A loop that has not gone round for this long is stuck.
+const STUCK: Duration = Duration::from_secs(120);
+
+/// Readiness and liveness, shared by the loop that enforces and the server that tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Status(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Why the agent is not ready, by what is missing; empty when it is ready.
+    missing: BTreeMap<&'static str, String>,
+    /// When the loop last went round.
+    beat: Instant,
+}
+
+impl Status {
+    /// Not ready: neither synced nor committed.
+    pub(crate) fn new() -> Self {
+        let missing = BTreeMap::from([
+            ("sync", "pods, namespaces and policies have not all been listed yet".to_owned()),
+            ("commit", "nothing has been committed to the kernel yet".to_owned()),
+        ]);
+        Self(Arc::new(Mutex::new(Inner { missing, beat: Instant::now() })))
+    }
+
+    /// Something is missing, and why.
+    pub(crate) fn miss(&self, what: &'static str, why: String) {
+        self.inner().missing.insert(what, why);
+    }
+
+    /// Something is there.
+    pub(crate) fn have(&self, what: &'static str) {
+        self.inner().missing.remove(what);
+    }
+
+    /// The loop goes round.
+    pub(crate) fn beat(&self) {
+        self.inner().beat = Instant::now();
+    }
+
+    /// Ready, or why not.
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        let inner = self.inner();
+        if inner.missing.is_empty() {
+            return Ok(());
+        }
+        Err(inner.missing.iter().map(|(what, why)| format!("{what}: {why}\n")).collect())
+    }
+
+    /// Alive, or why not.
+    pub(crate) fn liveness(&self) -> Result<(), String> {
+        let silent = self.inner().beat.elapsed();
+        if silent < STUCK { Ok(()) } else { Err(format!("the loop has not gone round for {} s\n", silent.as_secs())) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // The values stay whole whatever happened to another holder of the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

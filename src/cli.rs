@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Enforces Kubernetes NetworkPolicy with nftables.
+#[derive(Debug, Parser)]
+#[command(name = "palisade", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Enforce the policies of a cluster, or of a directory of manifests, on this node
+    Agent(AgentArgs),
+    /// Print the ruleset that a node would get from manifests
+    Render(RenderArgs),
+    /// Judge a flow, or a file of flows, by manifests, and say why
+    Trace(TraceArgs),
+    /// Remove the ruleset from this node's kernel
+    Cleanup,
+    /// Show enforcement on real packets, in network namespaces, without a cluster
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+    /// Print the version
+    Version,
+}
+
+/// `palisade agent`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// The node whose pods are enforced: the `spec.nodeName` of its pods
+    #[arg(long, env = "NODE_NAME", value_name = "N")]
+    pub(crate) node: String,
+    /// The API server's kubeconfig; by default the cluster that the agent runs in
+    #[arg(long, value_name = "F", conflicts_with = "manifests")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// A directory of manifests to enforce instead of a cluster; followed as it changes
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9440")]
+    pub(crate) listen: SocketAddr,
+    /// The form of the log on stderr; RUST_LOG sets its level
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Let every pod reach its own node, whatever its egress policies say
+    #[arg(long)]
+    pub(crate) allow_egress_to_own_node: bool,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which objects a verb reads.
+#[derive(Debug, Args)]
+pub(crate) struct Objects {
+    /// Manifests: files, directories (not recursive), or `-` for stdin
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Let every pod reach its own node, whatever its egress policies say
+    #[arg(long)]
+    pub(crate) allow_egress_to_own_node: bool,
+}
+
+/// `palisade render`.
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    #[command(flatten)]
+    pub(crate) objects: Objects,
+    /// The node whose ruleset to print
+    #[arg(long, env = "NODE_NAME", value_name = "N")]
+    pub(crate) node: String,
+    /// The form of the ruleset
+    #[arg(short, long, value_name = "FORM", default_value = "nft")]
+    pub(crate) output: RenderOutput,
+}
+
+/// The form of a printed ruleset.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RenderOutput {
+    /// What `nft -f` loads
+    Nft,
+    /// What `nft -j -f` loads
+    Json,
+}
+
+/// `palisade trace`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    #[command(flatten)]
+    pub(crate) objects: Objects,
+    /// Who opens the flow: namespace/pod, an address, or node/NAME
+    #[arg(long, value_name = "X", required_unless_present = "flows", conflicts_with = "flows")]
+    pub(crate) from: Option<String>,
+    /// Who is to be reached: namespace/pod or an address
+    #[arg(long, value_name = "Y", required_unless_present = "flows", conflicts_with = "flows")]
+    pub(crate) to: Option<String>,
+    /// The destination's port, after Service translation; every protocol but ICMP needs one
+    #[arg(long, conflicts_with = "flows")]
+    pub(crate) port: Option<u16>,
+    /// TCP, UDP, SCTP or ICMP
+    #[arg(long, default_value = "TCP", conflicts_with = "flows")]
+    pub(crate) protocol: String,
+    /// IPv4 or IPv6; by default the first family of X that Y has too
+    #[arg(long, conflicts_with = "flows")]
+    pub(crate) family: Option<String>,
+    /// Many flows, one JSON object a line; `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flows: Option<PathBuf>,
+    /// The form of the answer
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: TraceOutput,
+    /// An address of a node that no pod's status tells: NAME=IP, repeatable
+    #[arg(long = "node-address", value_name = "NAME=IP", value_parser = node_address)]
+    pub(crate) node_addresses: Vec<(String, IpAddr)>,
+}
+
+/// The form of a judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceOutput {
+    /// For people
+    Text,
+    /// One JSON object for each flow
+    Json,
+}
+
+/// `palisade demo`.
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Go on to the next step only when Enter is pressed
+    #[arg(long)]
+    pub(crate) step: bool,
+}
+
+fn node_address(text: &str) -> Result<(String, IpAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("write it as NAME=IP")?;
+    let address = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    Ok((name.to_owned(), address))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,78 @@
+//! What goes to stdout and stderr, and how a verb fails.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// Why a verb ended without success.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    status: u8,
+}
+
+impl Failure {
+    /// A failure with this message; exit status 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, status: 1 }
+    }
+
+    /// Wrong usage, found after the arguments were parsed; exit status 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { status: 2, ..Self::new(message) }
+    }
+
+    /// The same, with what to do about it.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// An error with its causes, after what was being done.
+    pub(crate) fn caused(doing: &str, error: &dyn Error) -> Self {
+        Self::new(format!("{doing}: {}", chain(error)))
+    }
+
+    /// Tells people on stderr, and gives the exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        let mut text = format!("error: {}\n", self.message.trim_end());
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        // There is nobody left to tell when stderr is gone.
+        io::stderr().write_all(text.as_bytes()).ok();
+        ExitCode::from(self.status)
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a String cannot fail.
+        write!(text, ": {error}").ok();
+        cause = error.source();
+    }
+    text
+}
+
+/// A warning on stderr.
+pub(crate) fn warn(text: &str) {
+    // There is nobody left to tell when stderr is gone.
+    io::stderr().write_all(format!("warning: {text}\n").as_bytes()).ok();
+}
+
+/// A line on stdout.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    block(&format!("{text}\n"))
+}
+
+/// Text on stdout, as it is. A reader that has gone (`| head`) is no failure.
+pub(crate) fn block(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::caused("cannot write to stdout", &error)),
+        _ => Ok(()),
+    }
+}

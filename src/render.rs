@@ -1,0 +1,30 @@
+//! `palisade render`: the ruleset that a node would get from manifests.
+
+use palisade_policy::index::Index;
+use palisade_ruleset::render::Options;
+use palisade_ruleset::{json, text};
+
+use crate::cli::{Objects, RenderArgs, RenderOutput};
+use crate::output::{self, Failure};
+
+/// Prints the ruleset of a node.
+pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
+    let state = read(&arguments.objects)?;
+    let index = Index::build(arguments.node.as_str(), &state);
+    let options =
+        Options { allow_egress_to_own_node: arguments.objects.allow_egress_to_own_node, ..Options::default() };
+    let ruleset = palisade_ruleset::render::render(index.compiled(), &options);
+    match arguments.output {
+        RenderOutput::Nft => output::block(&text::script(&ruleset)),
+        RenderOutput::Json => output::line(&json::ruleset(&ruleset).to_string()),
+    }
+}
+
+/// Reads the objects of a verb; warnings go to stderr.
+pub(crate) fn read(objects: &Objects) -> Result<palisade_policy::input::State, Failure> {
+    let read = palisade_watch::read_manifests(&objects.paths).map_err(|errors| Failure::new(errors.to_string()))?;
+    for warning in &read.warnings {
+        output::warn(&warning.to_string());
+    }
+    Ok(read.into_state())
+}
