@@ -89,7 +89,10 @@ fn watch(
     Ok(async move {
         let ended = match manifests {
             Some(directory) => palisade_watch::ManifestDirectory::new(directory).run(events).await,
-            None => palisade_watch::ApiServer::new(kubeconfig).run(events).await,
+            None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
+                Ok(server) => server.run(events).await,
+                Err(error) => Err(error),
+            },
         };
         ended.map_err(|error| Failure::caused("cannot read objects", &error))
     })

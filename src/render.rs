@@ -26,5 +26,5 @@ pub(crate) fn read(objects: &Objects) -> Result<palisade_policy::input::State, F
     for warning in &read.warnings {
         output::warn(&warning.to_string());
     }
-    Ok(read.into_state())
+    Ok(read.into())
 }

@@ -44,11 +44,9 @@ pub(crate) struct Enforcer<K> {
     in_step: bool,
     /// When the next attempt is due, and how long the one after it waits.
     retry: Option<(Instant, Duration)>,
-    /// An event that was taken from the queue but has to wait for the next commit.
-    held: Option<Event>,
 }
 
-/// Events that may be enforced together: a commit changes either who is in sets and groups, or what rules say. Together,
+/// Changes that may be enforced together: a commit changes either who is in sets and groups, or what rules say. Together,
 /// old rules could meet new contents and allow what neither state allows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -67,7 +65,6 @@ impl<K: Kernel> Enforcer<K> {
             synced: false,
             in_step: false,
             retry: None,
-            held: None,
         }
     }
 
@@ -97,45 +94,39 @@ impl<K: Kernel> Enforcer<K> {
     fn take(&mut self, event: Event, events: &mut mpsc::Receiver<Event>) {
         let arrived = Instant::now();
         let mut cause = Cause::default();
-        let mut taken = 0;
         let mut class = None;
+        let mut taken = 1;
         let mut next = Some(event);
         while let Some(event) = next.take() {
-            if let (Some(class), Some(other)) = (class, class_of(&event))
-                && class != other
-                && self.synced
-            {
-                self.held = Some(event);
-                break;
+            match event {
+                Event::Changes(changes) => {
+                    for change in changes {
+                        if class.replace(class_of(&change)).is_some_and(|before| before != class_of(&change)) {
+                            self.enforce(&std::mem::take(&mut cause), arrived);
+                        }
+                        self.note(change, &mut cause);
+                    }
+                }
+                Event::Synced => {
+                    self.synced = true;
+                    self.metrics.synced.set(1);
+                    self.status.have("sync");
+                }
+                other => report::source(&other, &self.metrics, &self.status),
             }
-            class = class.or_else(|| class_of(&event));
-            self.note(event, &mut cause);
-            taken += 1;
             if taken < TOGETHER {
+                taken += 1;
                 next = events.try_recv().ok();
             }
         }
         self.enforce(&cause, arrived);
-        if let Some(held) = self.held.take() {
-            self.take(held, events);
-        }
     }
 
-    /// Puts an event into the index.
-    fn note(&mut self, event: Event, cause: &mut Cause) {
-        match event {
-            Event::Change(change) => {
-                report::event(&change, &self.metrics);
-                cause.add(&change, self.index.state());
-                self.index.apply(change);
-            }
-            Event::Synced => {
-                self.synced = true;
-                self.metrics.synced.set(1);
-                self.status.have("sync");
-            }
-            other => report::source(&other, &self.metrics, &self.status),
-        }
+    /// Puts a change into the index.
+    fn note(&mut self, change: Change, cause: &mut Cause) {
+        report::event(&change, &self.metrics);
+        cause.add(&change, self.index.state());
+        self.index.apply(change);
     }
 
     /// Brings the kernel in step with the index.
@@ -338,12 +329,11 @@ impl<K: Kernel> Enforcer<K> {
     }
 }
 
-fn class_of(event: &Event) -> Option<Class> {
-    let Event::Change(change) = event else { return None };
-    Some(match change {
+fn class_of(change: &Change) -> Class {
+    match change {
         Change::Policy(_) | Change::PolicyGone(_) | Change::Policies(_) => Class::Rules,
         _ => Class::Members,
-    })
+    }
 }
 
 /// The number of terms in `policies` that match nothing because they cannot be enforced.

@@ -9,10 +9,12 @@ use palisade_ruleset::change::Transaction;
 use palisade_ruleset::model::{Ruleset, SetKind};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{Renderer, dropped_counter};
+use palisade_watch::{Event, Kind};
 
 use super::cause::Cause;
 use super::enforcer::unenforceable;
 use super::metrics::{CommitKind, Metrics, gauge};
+use super::status::Status;
 
 /// An event of an object.
 pub(super) fn event(change: &Change, metrics: &Metrics) {
@@ -38,6 +40,29 @@ pub(super) fn event(change: &Change, metrics: &Metrics) {
             let (policy, field, reason) = (&policy.key, &term.field, &term.reason);
             tracing::warn!(%policy, field, reason, "a term cannot be enforced: it matches nothing, its pods stay isolated");
         }
+    }
+}
+
+/// What an object source says beside changes.
+pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
+    match event {
+        Event::Warning { object, message } => tracing::warn!(%object, "{message}"),
+        Event::Failed { resource, message } => {
+            metrics.watch_error();
+            let resource = resource.map_or("all", Kind::resource);
+            tracing::warn!(resource, error = message, "the object source failed; it goes on trying, and the ruleset stays");
+        }
+        Event::FileRejected { file, errors } => {
+            metrics.rejected_files.inc();
+            let file_name = file.display();
+            tracing::error!(file = %file_name, %errors, "manifest rejected; its last good content stays in force");
+            status.note_rejected(file, &errors.to_string());
+        }
+        Event::FileMended { file } => {
+            tracing::info!(file = %file.display(), "manifest can be read again");
+            status.note_mended(file);
+        }
+        Event::Changes(_) | Event::Synced => {}
     }
 }
 

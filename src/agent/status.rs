@@ -1,6 +1,7 @@
 //! What the agent tells its probes.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub(crate) struct Status(Arc<Mutex<Inner>>);
 struct Inner {
     /// Why the agent is not ready, by what is missing; empty when it is ready.
     missing: BTreeMap<&'static str, String>,
+    /// Manifests whose present content cannot be read, and why.
+    rejected: BTreeMap<PathBuf, String>,
     /// When the loop last went round.
     beat: Instant,
 }
@@ -26,7 +29,7 @@ impl Status {
             ("sync", "pods, namespaces and policies have not all been listed yet".to_owned()),
             ("commit", "nothing has been committed to the kernel yet".to_owned()),
         ]);
-        Self(Arc::new(Mutex::new(Inner { missing, beat: Instant::now() })))
+        Self(Arc::new(Mutex::new(Inner { missing, rejected: BTreeMap::new(), beat: Instant::now() })))
     }
 
     /// Something is missing, and why.
@@ -37,6 +40,17 @@ impl Status {
     /// Something is there.
     pub(crate) fn have(&self, what: &'static str) {
         self.inner().missing.remove(what);
+    }
+
+    /// A manifest was rejected. Before the first sync that is why there is none; later the last good content is in force.
+    pub(crate) fn note_rejected(&self, file: &Path, errors: &str) {
+        let mut inner = self.inner();
+        inner.rejected.insert(file.to_owned(), errors.to_owned());
+    }
+
+    /// A rejected manifest can be read again.
+    pub(crate) fn note_mended(&self, file: &Path) {
+        self.inner().rejected.remove(file);
     }
 
     /// The loop goes round.
@@ -50,7 +64,9 @@ impl Status {
         if inner.missing.is_empty() {
             return Ok(());
         }
-        Err(inner.missing.iter().map(|(what, why)| format!("{what}: {why}\n")).collect())
+        let missing = inner.missing.iter().map(|(what, why)| format!("{what}: {why}\n"));
+        let rejected = inner.rejected.values().map(|errors| format!("{}\n", errors.trim_end()));
+        Err(missing.chain(rejected).collect())
     }
 
     /// Alive, or why not.

@@ -1,3 +1,4 @@
 //! Test support: API-server fixture, builders and generators
 
 pub mod apiserver;
+pub mod generate;
