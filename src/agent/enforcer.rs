@@ -195,14 +195,14 @@ impl<K: Kernel> Enforcer<K> {
         self.in_step = false;
         let wait = self.retry.map_or(RETRY_FIRST, |(_, wait)| wait);
         self.retry = Some((Instant::now() + wait, (wait * 2).min(RETRY_MOST)));
-        let object = error.object.as_ref().map(ToString::to_string);
-        let policies = error.object.as_ref().map(|name| self.renderer.policies_behind(name)).unwrap_or_default();
+        let groups = error.object.as_ref().map(|name| self.renderer.quarantine(self.index.compiled(), name));
+        let policies: BTreeSet<_> = groups.into_iter().flatten().flat_map(|group| group.policies()).collect();
+        let policies: Vec<_> = policies.iter().map(ToString::to_string).collect();
         tracing::error!(
             %error,
-            object,
-            policies = policies.join(", "),
+            quarantined = policies.join(", "),
             retry_ms = wait.as_millis(),
-            "commit failed; what the kernel enforces stays as it is"
+            "commit failed; the kernel goes on with what it has, and pods of quarantined policies will be isolated"
         );
         self.status.miss("commit", format!("the last commit failed: {error}"));
     }

@@ -38,6 +38,13 @@ pub(crate) struct EventLabels {
     event: &'static str,
 }
 
+/// Labels of errors of the object source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FailureLabels {
+    resource: &'static str,
+    reason: &'static str,
+}
+
 /// Labels of drops.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DropLabels {
@@ -80,7 +87,7 @@ pub(crate) struct Metrics {
     pub(crate) claimed_twice: Gauge,
     pub(crate) unenforceable_terms: Gauge,
     events: Family<EventLabels, Counter>,
-    watch_errors: Counter,
+    watch_errors: Family<FailureLabels, Counter>,
     pub(crate) rejected_files: Counter,
     pub(crate) synced: Gauge,
     dropped_packets: Family<DropLabels, Counter<u64, AtomicU64>>,
@@ -103,7 +110,7 @@ impl Metrics {
             claimed_twice: Gauge::default(),
             unenforceable_terms: Gauge::default(),
             events: Family::default(),
-            watch_errors: Counter::default(),
+            watch_errors: Family::default(),
             rejected_files: Counter::default(),
             synced: Gauge::default(),
             dropped_packets: Family::default(),
@@ -172,8 +179,8 @@ impl Metrics {
     }
 
     /// The object source failed.
-    pub(crate) fn watch_error(&self) {
-        self.watch_errors.inc();
+    pub(crate) fn watch_error(&self, resource: &'static str, reason: &'static str) {
+        self.watch_errors.get_or_create(&FailureLabels { resource, reason }).inc();
     }
 
     /// How many addresses of local pods are under which isolation.

@@ -46,11 +46,14 @@ pub(super) fn event(change: &Change, metrics: &Metrics) {
 /// What an object source says beside changes.
 pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
     match event {
-        Event::Warning { object, message } => tracing::warn!(%object, "{message}"),
-        Event::Failed { resource, message } => {
-            metrics.watch_error();
-            let resource = resource.map_or("all", Kind::resource);
-            tracing::warn!(resource, error = message, "the object source failed; it goes on trying, and the ruleset stays");
+        Event::Warning { object, message } => {
+            let object = object.as_ref().map(ToString::to_string);
+            tracing::warn!(object, "{message}");
+        }
+        Event::Failed(failure) => {
+            let resource = failure.resource.map_or("all", Kind::resource);
+            metrics.watch_error(resource, failure.reason);
+            tracing::warn!(resource, error = failure.message, "cannot read objects; trying again, and the ruleset stays");
         }
         Event::FileRejected { file, errors } => {
             metrics.rejected_files.inc();

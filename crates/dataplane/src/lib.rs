@@ -12,4 +12,7 @@ pub mod host;
 pub mod table;
 
 mod codec;
+mod error;
 mod netlink;
+
+pub use error::Error;

@@ -34,6 +34,16 @@ impl Group {
             Self::Policies { direction, .. } | Self::ClaimedTwice(direction) => *direction,
         }
     }
+
+    /// The policies whose union it is under.
+    pub fn policies(&self) -> Vec<NamespacedName> {
+        match self {
+            Self::ClaimedTwice(_) => Vec::new(),
+            Self::Policies { namespace, policies, .. } => {
+                policies.iter().map(|name| NamespacedName::new(namespace.clone(), name.clone())).collect()
+            }
+        }
+    }
 }
 
 /// Namespaces of a peer, resolved against the policy's own.

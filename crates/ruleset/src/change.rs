@@ -229,6 +229,21 @@ impl Transaction {
 }
 
 impl Operation {
+    /// The set, map, chain or counter that it is about.
+    pub fn object(&self) -> &Name {
+        match self {
+            Self::AddCounter(name)
+            | Self::AddSet(name, _)
+            | Self::DeleteSet(name)
+            | Self::AddElements(name, _)
+            | Self::DeleteElements(name, _)
+            | Self::AddChain(name, _)
+            | Self::FlushChain(name)
+            | Self::DeleteChain(name)
+            | Self::AppendRules(name, _) => name,
+        }
+    }
+
     /// How many things it touches.
     fn weight(&self) -> usize {
         match self {

@@ -1,1 +1,160 @@
-//! Being written.
+//! The text form: what people read, and what `nft -f` loads.
+//!
+//! Spelled and ordered as `nft list table inet palisade` (1.0.6) prints it, but for counters' values.
+
+mod expression;
+
+use std::fmt::{self, Write};
+
+use crate::model::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind, TABLE};
+use crate::name::Name;
+
+pub use expression::Spelled;
+
+/// The table block, as a listing shows it.
+pub fn ruleset(ruleset: &Ruleset) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    write_ruleset(&mut text, ruleset).ok();
+    text
+}
+
+/// A script for `nft -f` that makes the table this one, whatever it was.
+pub fn script(ruleset: &Ruleset) -> String {
+    // `delete` fails where there is no table; the first line makes sure there is one.
+    format!("table inet {TABLE}\ndelete table inet {TABLE}\n{}", self::ruleset(ruleset))
+}
+
+/// One rule, without its indentation.
+pub fn rule(rule: &Rule) -> String {
+    let mut text = String::new();
+    write_rule(&mut text, rule).ok();
+    text
+}
+
+fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {
+    writeln!(out, "table inet {TABLE} {{")?;
+    let mut first = true;
+    let mut separate = |out: &mut dyn Write| -> fmt::Result {
+        if !std::mem::take(&mut first) {
+            writeln!(out)?;
+        }
+        Ok(())
+    };
+    for name in &ruleset.counters {
+        separate(out)?;
+        writeln!(out, "\tcounter {name} {{\n\t}}")?;
+    }
+    for (name, set) in &ruleset.sets {
+        separate(out)?;
+        write_set(out, name, set)?;
+    }
+    for (name, chain) in in_order(ruleset) {
+        separate(out)?;
+        write_chain(out, name, chain)?;
+    }
+    writeln!(out, "}}")
+}
+
+/// Base chains first: a reader begins where packets do.
+fn in_order(ruleset: &Ruleset) -> impl Iterator<Item = (&Name, &Chain)> {
+    let with = |base: bool| ruleset.chains.iter().filter(move |(_, chain)| chain.hook.is_some() == base);
+    with(true).chain(with(false))
+}
+
+fn write_set(out: &mut impl Write, name: &Name, set: &Set) -> fmt::Result {
+    let (word, verdict) = match set.kind {
+        SetKind::Set => ("set", ""),
+        SetKind::VerdictMap => ("map", " : verdict"),
+    };
+    writeln!(out, "\t{word} {name} {{")?;
+    writeln!(out, "\t\ttype {}{verdict}", key_type(set.key))?;
+    if set.interval {
+        writeln!(out, "\t\tflags interval")?;
+    }
+    if let Some(comment) = &set.comment {
+        writeln!(out, "\t\tcomment \"{comment}\"")?;
+    }
+    if !set.elements.is_empty() {
+        write!(out, "\t\telements = {{ ")?;
+        for (position, (key, element)) in set.elements.iter().enumerate() {
+            if position > 0 {
+                write!(out, ",\n\t\t\t     ")?;
+            }
+            write_element(out, key, element)?;
+        }
+        writeln!(out, " }}")?;
+    }
+    writeln!(out, "\t}}")
+}
+
+fn key_type(key: KeyType) -> String {
+    let fields = key.fields();
+    let names = fields.iter().map(|field| match field {
+        Field::Address(palisade_policy::input::Family::V4) => "ipv4_addr",
+        Field::Address(palisade_policy::input::Family::V6) => "ipv6_addr",
+        Field::Port => "inet_service",
+        Field::InterfaceName => "ifname",
+    });
+    names.collect::<Vec<_>>().join(" . ")
+}
+
+fn write_element(out: &mut impl Write, key: &Key, element: &Element) -> fmt::Result {
+    write!(out, "{key}")?;
+    if let Some(comment) = &element.comment {
+        write!(out, " comment \"{comment}\"")?;
+    }
+    if let Some(verdict) = &element.verdict {
+        write!(out, " : {verdict}")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::AddressRange(first, last) => {
+                let range = palisade_policy::compile::AddressRange { first: *first, last: *last };
+                match range.as_net() {
+                    Some(_) if first == last => first.fmt(f),
+                    Some(net) => net.fmt(f),
+                    None => write!(f, "{first}-{last}"),
+                }
+            }
+            Self::AddressPair(one, other) => write!(f, "{one} . {other}"),
+            Self::AddressPort(address, port) => write!(f, "{address} . {port}"),
+            Self::PortRange(first, last) if first == last => first.fmt(f),
+            Self::PortRange(first, last) => write!(f, "{first}-{last}"),
+            Self::InterfaceName(name) => write!(f, "\"{name}\""),
+        }
+    }
+}
+
+fn write_chain(out: &mut impl Write, name: &Name, chain: &Chain) -> fmt::Result {
+    writeln!(out, "\tchain {name} {{")?;
+    if let Some(comment) = &chain.comment {
+        writeln!(out, "\t\tcomment \"{comment}\"")?;
+    }
+    if let Some(hook) = chain.hook {
+        let hook = match hook {
+            Hook::Forward => "forward",
+            Hook::Input => "input",
+        };
+        writeln!(out, "\t\ttype filter hook {hook} priority filter; policy accept;")?;
+    }
+    for rule in &chain.rules {
+        out.write_str("\t\t")?;
+        write_rule(out, rule)?;
+        out.write_char('\n')?;
+    }
+    writeln!(out, "\t}}")
+}
+
+fn write_rule(out: &mut impl Write, rule: &Rule) -> fmt::Result {
+    let mut words: Vec<String> = expression::spelled(&rule.expressions).map(|spelled| spelled.to_string()).collect();
+    if let Some(comment) = &rule.comment {
+        words.push(format!("comment \"{comment}\""));
+    }
+    out.write_str(&words.join(" "))
+}

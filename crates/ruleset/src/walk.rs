@@ -1,1 +1,264 @@
-//! Being written.
+//! A packet's way through the model, as the kernel would take it.
+
+mod packet;
+
+pub use packet::{Flow, Packet, Segment};
+
+use std::fmt;
+
+use crate::model::{CtStates, Expression, Hook, Key, L4, Load, Rule, Ruleset, Test, Verdict};
+use crate::name::Name;
+
+/// What becomes of a packet in a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It goes on to the next base chain.
+    Accept,
+    /// It is dropped.
+    Drop,
+}
+
+/// A rule that the packet met and that matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The chain.
+    pub chain: Name,
+    /// The rule's position in it.
+    pub rule: usize,
+    /// The rule's comment.
+    pub comment: Option<String>,
+    /// What it led to: its verdict, or that of the element it found.
+    pub verdict: Option<Verdict>,
+}
+
+/// A packet's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// What became of it.
+    pub end: End,
+    /// The rules that matched, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A ruleset that no kernel would have loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A rule names a chain that is not there.
+    #[error("chain {chain} is not in the ruleset")]
+    MissingChain {
+        /// The chain.
+        chain: Name,
+    },
+    /// A rule names a set or map that is not there.
+    #[error("set {set} is not in the ruleset")]
+    MissingSet {
+        /// The set or map.
+        set: Name,
+    },
+    /// Jumps nest deeper than the kernel allows (NFT_JUMP_STACK_SIZE).
+    #[error("chain {chain} is reached by more than 16 jumps")]
+    TooDeep {
+        /// The chain.
+        chain: Name,
+    },
+}
+
+/// NFT_JUMP_STACK_SIZE.
+const DEEPEST: usize = 16;
+
+/// Walks a packet through the base chains of its hook. Where there is none, it is accepted.
+pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
+    let mut walker = Walker { ruleset, packet, steps: Vec::new() };
+    for (name, chain) in &ruleset.chains {
+        if chain.hook == Some(packet.hook) && walker.base_chain(name)? == End::Drop {
+            return Ok(Walk { end: End::Drop, steps: walker.steps });
+        }
+    }
+    Ok(Walk { end: End::Accept, steps: walker.steps })
+}
+
+struct Walker<'a> {
+    ruleset: &'a Ruleset,
+    packet: &'a Packet,
+    steps: Vec<Step>,
+}
+
+/// What a rule asks for.
+enum Next {
+    /// The next rule: this one did not match, or has no verdict.
+    Rule,
+    /// What this verdict says.
+    Verdict(Verdict),
+}
+
+impl<'a> Walker<'a> {
+    /// The kernel's loop (`nft_do_chain`): a jump keeps its place on a stack, a goto does not.
+    fn base_chain(&mut self, base: &'a Name) -> Result<End, Invalid> {
+        let mut stack: Vec<(&Name, usize)> = Vec::new();
+        let (mut chain, mut position) = (base, 0);
+        loop {
+            let rules = self.rules(chain)?;
+            let Some(rule) = rules.get(position) else {
+                // The end of a chain: back to the last jump, or the base chain's policy, which is accept.
+                match stack.pop() {
+                    Some((name, next)) => (chain, position) = (name, next),
+                    None => return Ok(End::Accept),
+                }
+                continue;
+            };
+            let Next::Verdict(verdict) = self.rule(chain, position, rule)? else {
+                position += 1;
+                continue;
+            };
+            match verdict {
+                Verdict::Accept => return Ok(End::Accept),
+                Verdict::Drop => return Ok(End::Drop),
+                Verdict::Return => match stack.pop() {
+                    Some((name, next)) => (chain, position) = (name, next),
+                    None => return Ok(End::Accept),
+                },
+                Verdict::Jump(target) => {
+                    if stack.len() == DEEPEST {
+                        return Err(Invalid::TooDeep { chain: target });
+                    }
+                    stack.push((chain, position + 1));
+                    (chain, position) = (self.name(&target)?, 0);
+                }
+                Verdict::Goto(target) => (chain, position) = (self.name(&target)?, 0),
+            }
+        }
+    }
+
+    fn rules(&self, chain: &Name) -> Result<&'a [Rule], Invalid> {
+        let found = self.ruleset.chains.get(chain).map(|chain| chain.rules.as_slice());
+        found.ok_or_else(|| Invalid::MissingChain { chain: chain.clone() })
+    }
+
+    fn name(&self, chain: &Name) -> Result<&'a Name, Invalid> {
+        let found = self.ruleset.chains.get_key_value(chain).map(|(name, _)| name);
+        found.ok_or_else(|| Invalid::MissingChain { chain: chain.clone() })
+    }
+
+    fn rule(&mut self, chain: &Name, position: usize, rule: &Rule) -> Result<Next, Invalid> {
+        let mut verdict = None;
+        for expression in &rule.expressions {
+            match expression {
+                Expression::Match(load, test) => {
+                    if !self.passes(*load, test)? {
+                        return Ok(Next::Rule);
+                    }
+                }
+                Expression::Lookup(loads, set) => {
+                    let elements = &self.set(set)?.elements;
+                    if !packet::key(self.packet, loads).is_some_and(|key| elements.contains_key(&key)) {
+                        return Ok(Next::Rule);
+                    }
+                }
+                Expression::Vmap(load, map) => {
+                    // In the kernel a lookup that finds nothing ends the rule.
+                    match self.element(*load, map)? {
+                        Some(found) => verdict = Some(found),
+                        None => return Ok(Next::Rule),
+                    }
+                }
+                Expression::Counter | Expression::CountIn(_) => {}
+                Expression::Verdict(found) => verdict = Some(found.clone()),
+            }
+            if verdict.is_some() {
+                break;
+            }
+        }
+        let comment = rule.comment.clone();
+        self.steps.push(Step { chain: chain.clone(), rule: position, comment, verdict: verdict.clone() });
+        Ok(verdict.map_or(Next::Rule, Next::Verdict))
+    }
+
+    fn set(&self, name: &Name) -> Result<&'a crate::model::Set, Invalid> {
+        self.ruleset.sets.get(name).ok_or_else(|| Invalid::MissingSet { set: name.clone() })
+    }
+
+    fn element(&self, load: Load, map: &Name) -> Result<Option<Verdict>, Invalid> {
+        let set = self.set(map)?;
+        let found = match load.port(self.packet) {
+            Some(port) if set.interval => set.elements.iter().find(|(key, _)| key.has_port(port)),
+            _ => packet::key(self.packet, &[load]).and_then(|key| set.elements.get_key_value(&key)),
+        };
+        Ok(found.and_then(|(_, element)| element.verdict.clone()))
+    }
+
+    /// Whether a value passes a test. A value that cannot be loaded passes none.
+    fn passes(&self, load: Load, test: &Test) -> Result<bool, Invalid> {
+        let packet = self.packet;
+        let address = load.address(packet);
+        Ok(match test {
+            Test::Prefix(net) => address.is_some_and(|address| net.contains(&address)),
+            Test::AddressRange(first, last) => address.is_some_and(|address| *first <= address && address <= *last),
+            Test::Range(first, last) => load.number(packet).is_some_and(|value| (*first..=*last).contains(&value)),
+            Test::Family(family) => load == Load::Nfproto && packet.family() == *family,
+            Test::L4(l4) => load == Load::L4Proto && packet.protocol == number_of(*l4),
+            Test::PacketType(wanted) => match load {
+                Load::PacketType => packet.frame_type == Some(*wanted),
+                Load::DestinationType => packet.destination_type == Some(*wanted),
+                _ => false,
+            },
+            Test::States(states) => load == Load::CtState && any_of(*states, packet.states),
+            Test::MidStream => load == Load::TcpFlags && packet.segment == Some(Segment::Middle),
+            Test::In(name) => {
+                let set = self.set(name)?;
+                match address {
+                    Some(address) if set.interval => set.elements.keys().any(|key| key.has_address(address)),
+                    _ => packet::key(packet, &[load]).is_some_and(|key| set.elements.contains_key(&key)),
+                }
+            }
+        })
+    }
+}
+
+impl Key {
+    fn has_address(&self, address: std::net::IpAddr) -> bool {
+        matches!(self, Self::AddressRange(first, last) if *first <= address && address <= *last)
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        matches!(self, Self::PortRange(first, last) if *first <= port && port <= *last)
+    }
+}
+
+fn any_of(wanted: CtStates, is: CtStates) -> bool {
+    (wanted.invalid && is.invalid)
+        || (wanted.established && is.established)
+        || (wanted.related && is.related)
+        || (wanted.new && is.new)
+        || (wanted.untracked && is.untracked)
+}
+
+/// IANA's protocol number.
+fn number_of(l4: L4) -> u8 {
+    use palisade_policy::input::Protocol::{Sctp, Tcp, Udp};
+    match l4 {
+        L4::Icmp => 1,
+        L4::Transport(Tcp) => 6,
+        L4::Transport(Udp) => 17,
+        L4::Icmpv6 => 58,
+        L4::Transport(Sctp) => 132,
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rule {}", self.chain, self.rule)?;
+        if let Some(verdict) = &self.verdict {
+            write!(f, ": {verdict}")?;
+        }
+        if let Some(comment) = &self.comment {
+            write!(f, " ({comment})")?;
+        }
+        Ok(())
+    }
+}
+
+/// The hook of packets that leave the node through it.
+impl Hook {
+    /// Both hooks.
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Input];
+}

@@ -1,10 +1,25 @@
-//! Where objects come from: an API server or a directory of manifests
+//! Where objects come from: an API server or a directory of manifests.
+//!
+//! - [`read_manifests`] reads files once, for commands that work offline.
+//! - [`ManifestDirectory`] and [`ApiServer`] are sources: they send [`Event`]s for as long as somebody listens, and can be
+//!   exchanged for one another.
+//!
+//! There is one decoder of objects behind all of them. A manifest is held to what an API server takes in a new object;
+//! what an API server holds is taken as it is, and a term that cannot be read matches nothing.
 
+mod api;
 mod decode;
+mod directory;
+mod error;
+mod event;
 mod finding;
 mod manifests;
 mod node;
 mod yaml;
 
+pub use api::ApiServer;
+pub use directory::ManifestDirectory;
+pub use error::SourceError;
+pub use event::{Event, Failure};
 pub use finding::{Finding, Kind, ManifestErrors, ObjectName, Place};
 pub use manifests::{Objects, read_manifests};

@@ -8,5 +8,5 @@ pub use objects::Objects;
 pub use read::read_manifests;
 
 pub(crate) use document::{Content, Object};
-pub(crate) use objects::{assemble, duplicates};
+pub(crate) use objects::{Assembled, Duplicate, assemble, duplicates};
 pub(crate) use read::{is_manifest, manifest_files, parse_file};

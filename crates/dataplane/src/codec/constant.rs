@@ -79,7 +79,6 @@ pub(crate) mod attribute {
     }
 
     pub(crate) mod elements {
-        pub(crate) const TABLE: u16 = 1;
         pub(crate) const SET: u16 = 2;
         pub(crate) const LIST: u16 = 3;
     }

@@ -2,7 +2,7 @@
 
 use palisade_ruleset::model::Verdict;
 
-use super::constant::attribute::{LIST_ELEMENT, DATA_VALUE};
+use super::constant::attribute::{DATA_VALUE, LIST_ELEMENT};
 use super::value::{decode_verdict, write_value, write_verdict};
 use crate::netlink::{Attributes, Writer};
 

@@ -2,8 +2,8 @@
 
 use palisade_ruleset::model::{Chain, Hook, TABLE};
 
-use super::constant::attribute::{chain, object, table};
 use super::constant::OBJECT_COUNTER;
+use super::constant::attribute::{chain, object, table};
 use super::userdata;
 use crate::netlink::{Attributes, Writer};
 

@@ -60,8 +60,11 @@ fn key_length(key: KeyType) -> usize {
     }
 }
 
-/// The attributes of a set without its elements; `id` distinguishes the sets of a batch.
-pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) {
+/// The attributes of a set without its elements; `id` distinguishes the sets of a batch. `None` if such sets cannot be.
+pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> Option<()> {
+    if !fits(set.key, set.interval) {
+        return None;
+    }
     let map = set.kind == SetKind::VerdictMap;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     writer.string(set::TABLE, TABLE);
@@ -75,6 +78,7 @@ pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) {
     }
     writer.be32(set::ID, id);
     writer.attribute(set::USERDATA, &userdata::set(set));
+    Some(())
 }
 
 /// The name of a set of our table, and the set without its elements or what is foreign about it.
@@ -90,7 +94,7 @@ pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set
     let ours = flags & !(set_flag::INTERVAL | set_flag::MAP) == 0
         && (flags & set_flag::MAP == 0 || attributes.be32(set::DATA_TYPE) == Some(DATA_TYPE_VERDICT));
     let decoded = match key {
-        Some(key) if ours => Ok(Set {
+        Some(key) if ours && fits(key, flags & set_flag::INTERVAL != 0) => Ok(Set {
             kind: if flags & set_flag::MAP == 0 { SetKind::Set } else { SetKind::VerdictMap },
             key,
             interval: flags & set_flag::INTERVAL != 0,
@@ -102,10 +106,19 @@ pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set
     Some((name, decoded))
 }
 
+/// Ports come in ranges only, pairs and names never do; addresses may.
+fn fits(key: KeyType, interval: bool) -> bool {
+    match key {
+        KeyType::Address(_) => true,
+        KeyType::Port => interval,
+        KeyType::AddressPair(_) | KeyType::AddressPort(_) | KeyType::InterfaceName => !interval,
+    }
+}
+
 fn key_types() -> impl Iterator<Item = KeyType> {
-    let addresses = Family::ALL.into_iter().flat_map(|family| {
-        [KeyType::Address(family), KeyType::AddressPair(family), KeyType::AddressPort(family)]
-    });
+    let addresses = Family::ALL
+        .into_iter()
+        .flat_map(|family| [KeyType::Address(family), KeyType::AddressPair(family), KeyType::AddressPort(family)]);
     addresses.chain([KeyType::Port, KeyType::InterfaceName])
 }
 
@@ -157,7 +170,6 @@ fn key_bytes(shape: SetShape, key: &Key) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
         (KeyType::Port, Key::PortRange(first, last)) if shape.interval => {
             Some((first.to_be_bytes().to_vec(), after(last.to_be_bytes().to_vec())))
         }
-        (KeyType::Port, Key::PortRange(first, last)) if first == last => Some((first.to_be_bytes().to_vec(), None)),
         (KeyType::AddressPair(family), Key::AddressPair(first, second)) => {
             Some(([of(first, family)?, of(second, family)?].concat(), None))
         }
@@ -259,7 +271,7 @@ fn decode_ranges(key_type: KeyType, mut parsed: Parsed<'_>) -> Result<BTreeMap<K
 fn single(key: KeyType, bytes: &[u8]) -> Option<Key> {
     match key {
         KeyType::Address(family) => decode_address(family, bytes).map(Key::Address),
-        KeyType::Port => port(bytes).map(|port| Key::PortRange(port, port)),
+        KeyType::Port => None,
         KeyType::AddressPair(family) => {
             let (first, second) = bytes.split_at_checked(address_length(family))?;
             Some(Key::AddressPair(decode_address(family, first)?, decode_address(family, second)?))
@@ -287,4 +299,19 @@ fn range(key: KeyType, first: &[u8], last: &[u8]) -> Option<Key> {
 
 fn port(bytes: &[u8]) -> Option<u16> {
     <[u8; 2]>::try_from(bytes).ok().map(u16::from_be_bytes)
+}
+
+impl SetShape {
+    /// The shape of the set that a key can be in.
+    pub(crate) fn of_key(key: &Key) -> Self {
+        let (key, interval) = match key {
+            Key::Address(address) => (KeyType::Address(Family::of(*address)), false),
+            Key::AddressRange(address, _) => (KeyType::Address(Family::of(*address)), true),
+            Key::AddressPair(address, _) => (KeyType::AddressPair(Family::of(*address)), false),
+            Key::AddressPort(address, _) => (KeyType::AddressPort(Family::of(*address)), false),
+            Key::PortRange(..) => (KeyType::Port, true),
+            Key::InterfaceName(_) => (KeyType::InterfaceName, false),
+        };
+        Self { key, interval }
+    }
 }

@@ -24,6 +24,9 @@ const EXTENDED: u16 = 0x200;
 /// `NLMSGERR_ATTR_OFFS`.
 const ATTRIBUTE_OFFSET: u16 = 2;
 
+/// Requests are numbered up to here, batches above it.
+const SEQUENCES: u32 = (1 << 31) - 1;
+
 /// The kernel writes at most 32 KiB into one datagram of a dump.
 const DATAGRAM: usize = 128 << 10;
 /// Room for the errors of thousands of messages of a batch.
@@ -37,7 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: Inner,
-    port: u32,
     sequence: u32,
     send_buffer: usize,
     buffer: Vec<u8>,
@@ -65,7 +67,7 @@ impl Socket {
     /// Opens and binds a socket of a netlink protocol.
     pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         let mut inner = Inner::new(protocol)?;
-        let port = inner.bind_auto()?.port_number();
+        inner.bind_auto()?;
         inner.set_cap_ack(true)?;
         inner.set_ext_ack(true)?;
         // Without CAP_NET_ADMIN in the initial user namespace the force is refused; dumps then still work.
@@ -74,22 +76,12 @@ impl Socket {
         }
         let patience = TimeVal::seconds(i64::try_from(PATIENCE.as_secs()).unwrap_or(10));
         setsockopt(&inner, sockopt::ReceiveTimeout, &patience)?;
-        Ok(Self { inner, port, sequence: 0, send_buffer: 0, buffer: Vec::with_capacity(DATAGRAM) })
+        Ok(Self { inner, sequence: 0, send_buffer: 0, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
-    /// The socket's address, by which the kernel knows the owner of a table.
-    pub(crate) fn port(&self) -> u32 {
-        self.port
-    }
-
-    /// Takes `count` sequence numbers and returns the first.
-    pub(crate) fn take_sequence(&mut self, count: u32) -> u32 {
-        if self.sequence.checked_add(count).is_none() {
-            self.sequence = 0;
-        }
-        let first = self.sequence + 1;
-        self.sequence += count;
-        first
+    fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1) & SEQUENCES;
+        self.sequence
     }
 
     /// Sends bytes to the kernel, which acts on them before this returns.
@@ -132,7 +124,7 @@ impl Socket {
         flags: u16,
         fill: impl FnOnce(&mut Writer),
     ) -> io::Result<Vec<Vec<u8>>> {
-        let sequence = self.take_sequence(1);
+        let sequence = self.next_sequence();
         let mut writer = Writer::default();
         writer.message(Header { kind, flags: flags | REQUEST | ACK, sequence }, fill);
         self.send(writer.bytes())?;
@@ -143,7 +135,7 @@ impl Socket {
     /// Dumps, again and again until nothing changes meanwhile; returns the bodies of the messages.
     pub(crate) fn dump(&mut self, kind: u16, fill: impl Fn(&mut Writer)) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..TRIES {
-            let sequence = self.take_sequence(1);
+            let sequence = self.next_sequence();
             let mut writer = Writer::default();
             writer.message(Header { kind, flags: REQUEST | DUMP, sequence }, &fill);
             self.send(writer.bytes())?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use palisade_policy::compile::{Group, PeerSelector};
+use palisade_policy::compile::{Allowed, Group, PeerSelector};
 use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
@@ -27,6 +27,8 @@ pub struct Renderer {
     families: Vec<Family>,
     names: Names,
     groups: BTreeMap<Group, GroupObjects>,
+    /// Groups whose objects the kernel refused.
+    quarantined: BTreeSet<Group>,
     /// How many groups use each shared set, and each chain or map that is named by its content.
     set_users: BTreeMap<SetIdentity, usize>,
     content_users: BTreeMap<Name, usize>,
@@ -47,6 +49,7 @@ impl Renderer {
             families: Vec::new(),
             names: Names::default(),
             groups: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
             set_users: BTreeMap::new(),
             content_users: BTreeMap::new(),
             sets_of: BTreeMap::new(),
@@ -63,25 +66,23 @@ impl Renderer {
         self.ruleset
     }
 
-    /// The policies whose union brought an object, as `namespace/name`; for naming who is at fault.
-    pub fn policies_behind(&self, name: &Name) -> Vec<String> {
+    /// Takes what the policies allow out of the groups that brought an object which the kernel refused: their pods stay
+    /// isolated and everything else goes on. It ends for a group when its policies change. Returns the groups.
+    pub fn quarantine(&mut self, policy: &NodePolicy, object: &Name) -> Vec<Group> {
         let mut names = self.names.clone();
         let mut brought_by = |objects: &GroupObjects| {
-            objects.chain_name.as_ref() == Some(name)
-                || objects.port_chains.contains_key(name)
-                || objects.port_maps.contains_key(name)
-                || objects.sets.iter().any(|identity| names.of_set(identity) == *name)
+            objects.chain_name.as_ref() == Some(object)
+                || objects.port_chains.contains_key(object)
+                || objects.port_maps.contains_key(object)
+                || objects.sets.iter().any(|identity| names.of_set(identity) == *object)
         };
-        let groups = self.groups.iter().filter(|(_, objects)| brought_by(objects)).map(|(group, _)| group);
-        let policies: BTreeSet<String> = groups
-            .flat_map(|group| match group {
-                Group::Policies { namespace, policies, .. } => {
-                    policies.iter().map(|policy| format!("{namespace}/{policy}")).collect()
-                }
-                Group::ClaimedTwice(_) => Vec::new(),
-            })
-            .collect();
-        policies.into_iter().collect()
+        let brought = self.groups.iter().filter(|(_, objects)| brought_by(objects)).map(|(group, _)| group.clone());
+        let groups: Vec<Group> = brought.filter(|group| !self.quarantined.contains(group)).collect();
+        self.quarantined.extend(groups.iter().cloned());
+        let mut patch = Patch::default();
+        self.update_groups(policy, &groups.iter().cloned().collect(), &mut patch);
+        patch.apply(&mut self.ruleset);
+        groups
     }
 
     /// Follows what changed in `policy` and returns the difference.
@@ -93,7 +94,8 @@ impl Renderer {
         self.families = families;
         let mut patch = Patch::default();
         self.add_skeleton(&mut patch);
-        let created = self.update_groups(policy, dirty, &mut patch);
+        self.quarantined.retain(|group| !dirty.groups.contains(group));
+        let created = self.update_groups(policy, &dirty.groups, &mut patch);
         let mut touched = Touched::new();
         self.update_peers(policy, dirty, &created, &mut touched);
         self.update_named_ports(policy, dirty, &created, &mut touched);
@@ -146,11 +148,18 @@ impl Renderer {
     }
 
     /// Renders the groups that changed. Returns the sets that came with them.
-    fn update_groups(&mut self, policy: &NodePolicy, dirty: &Dirty, patch: &mut Patch) -> BTreeSet<SetIdentity> {
+    fn update_groups(
+        &mut self,
+        policy: &NodePolicy,
+        changed: &BTreeSet<Group>,
+        patch: &mut Patch,
+    ) -> BTreeSet<SetIdentity> {
+        let nothing = Allowed::default();
         let (mut used, mut unused) = (Vec::new(), Vec::new());
-        for group in &dirty.groups {
+        for group in changed {
             let old = self.groups.remove(group);
             if let Some(allowed) = policy.groups.get(group) {
+                let allowed = if self.quarantined.contains(group) { &nothing } else { allowed };
                 let new = render_group(&mut self.names, &self.families, group, allowed);
                 used.push(new.clone());
                 self.groups.insert(group.clone(), new);

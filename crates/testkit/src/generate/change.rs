@@ -103,7 +103,7 @@ impl ChangeSeed {
             Self::PodRelabelled(pod, labels) => edit_pod(state, *pod, |pod| pod.labels = labels.clone()),
             Self::PodReaddressed(pod, address) => edit_pod(state, *pod, |pod| readdress(pod, *address)),
             Self::PodLives(pod, life) => edit_pod(state, *pod, |pod| life.give(pod)),
-            Self::PodPorts(pod, ports) => edit_pod(state, *pod, |pod| pod.ports = ports.clone()),
+            Self::PodPorts(pod, ports) => edit_pod(state, *pod, |pod| pod.ports.clone_from(ports)),
             Self::PodAgain(pod) => some_pod(state, *pod).map(Change::Pod),
             Self::PodNeverSeenGone => Some(Change::PodGone(NamespacedName::new("alpha", "never-seen"))),
             Self::NamespaceCreated(name, labels) => {

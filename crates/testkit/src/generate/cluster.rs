@@ -162,22 +162,28 @@ impl ClusterSeed {
         let pods: Vec<_> = numbers().map(|(number, seed)| seed.pod(number, known, self.nodes, &self.pods)).collect();
         let policies = (0_u16..).zip(&self.policies);
         let policies = policies.flat_map(|(number, seed)| seed.policies(&format!("policy-{number}"), known, &pods));
-        policies.for_each(|policy| state.apply(Change::Policy(policy)));
-        pods.into_iter().for_each(|pod| state.apply(Change::Pod(pod)));
+        for policy in policies {
+            state.apply(Change::Policy(policy));
+        }
+        for pod in pods {
+            state.apply(Change::Pod(pod));
+        }
         for (name, (_, presence)) in NAMESPACES.iter().zip(&self.namespaces) {
-            self.depart(&mut state, (*name).into(), *presence);
+            depart(&mut state, (*name).into(), *presence);
         }
         state
     }
+}
 
-    fn depart(&self, state: &mut State, name: Arc<str>, presence: Presence) {
-        if presence == Presence::TerminatingWithoutPolicies {
-            let keys: Vec<_> = state.policies_of(&name).map(|policy| policy.key.clone()).collect();
-            keys.into_iter().for_each(|key| state.apply(Change::PolicyGone(key)));
+fn depart(state: &mut State, name: Arc<str>, presence: Presence) {
+    if presence == Presence::TerminatingWithoutPolicies {
+        let keys: Vec<_> = state.policies_of(&name).map(|policy| policy.key.clone()).collect();
+        for key in keys {
+            state.apply(Change::PolicyGone(key));
         }
-        if presence == Presence::Gone {
-            state.apply(Change::NamespaceGone(name));
-        }
+    }
+    if presence == Presence::Gone {
+        state.apply(Change::NamespaceGone(name));
     }
 }
 

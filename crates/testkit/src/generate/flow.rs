@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use palisade_policy::flow::{Endpoint, Flow, Transport};
-use palisade_policy::input::{Direction, Family, NamespacedName, Peer, Peers, Policy, Ports, Protocol, Rule, State};
+use palisade_policy::input::{
+    ContainerPort, Direction, Family, NamespacedName, Peer, Peers, Policy, Port, Ports, Protocol, Rule, State,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -25,6 +27,8 @@ pub(crate) struct FlowSeed {
     six: bool,
     /// Whether to ask for a family, and for that one.
     asked: Option<bool>,
+    /// The rule that it is aimed at: at a pod of its namespace, from or to one of its peers, with one of its ports.
+    aim: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,13 +78,9 @@ fn flow() -> impl Strategy<Value = FlowSeed> {
         2 => Just(TransportSeed::Portless),
     ];
     let asked = prop_oneof![10 => Just(None), 2 => Just(Some(true)), 1 => Just(Some(false))];
-    (end(), end(), transport, prop::bool::weighted(0.3), asked).prop_map(|(from, to, transport, six, asked)| FlowSeed {
-        from,
-        to,
-        transport,
-        six,
-        asked,
-    })
+    let aim = prop_oneof![1 => Just(None), 2 => any::<u16>().prop_map(Some)];
+    (end(), end(), transport, prop::bool::weighted(0.3), asked, aim)
+        .prop_map(|(from, to, transport, six, asked, aim)| FlowSeed { from, to, transport, six, asked, aim })
 }
 
 fn end() -> impl Strategy<Value = EndSeed> {
@@ -101,6 +101,8 @@ struct Vocabulary {
     addresses: Vec<IpAddr>,
     blocks: Vec<IpNet>,
     transports: Vec<(Protocol, u16)>,
+    declared: Vec<ContainerPort>,
+    rules: Vec<(Arc<str>, Direction, Rule)>,
 }
 
 pub(crate) fn resolve(seeds: &[FlowSeed], state: &State) -> Vec<Flow> {
@@ -112,31 +114,81 @@ impl Vocabulary {
     fn of(state: &State) -> Self {
         let mut blocks = BTreeSet::new();
         let mut transports = BTreeSet::from([(Protocol::Tcp, 80)]);
-        for rule in state.policies.values().flat_map(rules) {
+        let rules: Vec<_> = state.policies.values().flat_map(rules).collect();
+        for (_, _, rule) in &rules {
             if let Peers::Of(peers) = &rule.peers {
-                for peer in peers {
-                    if let Peer::IpBlock(block) = peer {
-                        blocks.insert(block.cidr);
-                        blocks.extend(&block.except);
-                    }
-                }
+                blocks.extend(peers.iter().flat_map(blocks_of));
             }
             if let Ports::Of(ports) = &rule.ports {
                 transports.extend(numbers_of(ports));
             }
         }
-        let declared = state.pods.values().flat_map(|pod| &pod.ports);
-        transports.extend(declared.map(|port| (port.protocol, port.port)));
+        let declared: Vec<_> = state.pods.values().flat_map(|pod| pod.ports.iter().cloned()).collect();
+        transports.extend(declared.iter().map(|port| (port.protocol, port.port)));
         let addresses: BTreeSet<_> = state.pods.values().flat_map(|pod| pod.addresses.iter()).collect();
         Self {
             pods: state.pods.keys().cloned().collect(),
             addresses: addresses.into_iter().collect(),
             blocks: blocks.into_iter().collect(),
             transports: transports.into_iter().collect(),
+            declared,
+            rules,
         }
     }
 
     fn flow(&self, seed: &FlowSeed) -> Flow {
+        let plain = self.plain(seed);
+        match seed.aim.and_then(|aim| pick(&self.rules, aim).zip(Some(aim))) {
+            Some((rule, aim)) => self.aimed(plain, rule, aim),
+            None => plain,
+        }
+    }
+
+    /// The flow, bent towards a rule.
+    fn aimed(&self, plain: Flow, (namespace, direction, rule): &(Arc<str>, Direction, Rule), aim: u16) -> Flow {
+        // The number that chose the rule chooses the rest, turned a little each time.
+        let [low, high] = aim.to_le_bytes();
+        let own: Vec<_> = self.pods.iter().filter(|pod| pod.namespace == *namespace).cloned().collect();
+        let (subject, peer) = match direction {
+            Direction::Egress => (plain.from, plain.to),
+            Direction::Ingress => (plain.to, plain.from),
+        };
+        let subject = pick(&own, high.into()).cloned().map_or(subject, Endpoint::Pod);
+        let peer = match &rule.peers {
+            Peers::Of(peers) => match pick(peers, low.into()) {
+                Some(Peer::IpBlock(block)) => Endpoint::Address(edge_of(block.cidr, low % 5)),
+                Some(Peer::Pods { .. }) => pick(&self.pods, aim.rotate_left(3)).cloned().map_or(peer, Endpoint::Pod),
+                Some(Peer::Unmatchable) | None => peer,
+            },
+            Peers::Any => peer,
+        };
+        let transport = match &rule.ports {
+            Ports::Of(ports) => {
+                let numbers: Vec<_> = ports.iter().flat_map(|port| self.numbers(port)).collect();
+                let chosen = pick(&numbers, aim.rotate_left(5)).copied();
+                chosen.map_or(plain.transport, |(protocol, port)| Transport::Port(protocol, port))
+            }
+            Ports::Any => plain.transport,
+        };
+        let (from, to) = match direction {
+            Direction::Egress => (subject, peer),
+            Direction::Ingress => (peer, subject),
+        };
+        Flow { from, to, transport, family: plain.family }
+    }
+
+    /// On and beside a port, or what pods declare under its name.
+    fn numbers(&self, port: &Port) -> Vec<(Protocol, u16)> {
+        match port {
+            Port::Named { protocol, name } => {
+                let meant = self.declared.iter().filter(|port| port.name == *name && port.protocol == *protocol);
+                meant.map(|port| (port.protocol, port.port)).collect()
+            }
+            other => numbers_of(std::slice::from_ref(other)).into_iter().collect(),
+        }
+    }
+
+    fn plain(&self, seed: &FlowSeed) -> Flow {
         let family = if seed.six { Family::V6 } else { Family::V4 };
         let other = if seed.six { Family::V4 } else { Family::V6 };
         let from = self.end(&seed.from, family, true);
@@ -177,12 +229,22 @@ impl Vocabulary {
             EndSeed::Outside(number) => outside(*number).map(Endpoint::Address),
             EndSeed::Same => None,
         };
-        found.or_else(|| outside(0).map(Endpoint::Address)).unwrap_or(Endpoint::Node(Arc::default()))
+        found.or_else(|| outside(0).map(Endpoint::Address)).unwrap_or_else(|| Endpoint::Address([9, 9, 9, 9].into()))
     }
 }
 
-fn rules(policy: &Policy) -> impl Iterator<Item = &Rule> {
-    Direction::ALL.into_iter().flat_map(|direction| policy.rules(direction))
+fn rules(policy: &Policy) -> impl Iterator<Item = (Arc<str>, Direction, Rule)> {
+    let directions = Direction::ALL.into_iter().filter(|direction| policy.isolates.in_direction(*direction));
+    directions.flat_map(move |direction| {
+        policy.rules(direction).iter().map(move |rule| (policy.key.namespace.clone(), direction, rule.clone()))
+    })
+}
+
+fn blocks_of(peer: &Peer) -> Vec<IpNet> {
+    match peer {
+        Peer::IpBlock(block) => std::iter::once(block.cidr).chain(block.except.iter().copied()).collect(),
+        Peer::Pods { .. } | Peer::Unmatchable => Vec::new(),
+    }
 }
 
 /// An address at the edge of a block or just beside it.

@@ -1,7 +1,6 @@
 //! Objects as the manifests that would be read as them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use palisade_policy::input::{
@@ -14,20 +13,13 @@ use serde_json::{Map, Value, json};
 ///
 /// What manifests cannot say is a comment: policies that are in force although their source has dropped them.
 pub fn manifests(state: &State) -> String {
-    let mut text = String::new();
     let namespaces = state.namespaces.values().map(namespace);
     let pods = state.pods.values().map(pod);
     let policies = state.policies.values().map(policy);
-    for object in namespaces.chain(pods).chain(policies) {
-        document(&mut text, &object);
-    }
-    for key in &state.tombstones {
-        text.push_str(&format!("# gone from the source, still in force: {key}\n"));
-    }
-    for name in &state.departing {
-        text.push_str(&format!("# namespace gone before its pods: {name}\n"));
-    }
-    text
+    let objects = namespaces.chain(pods).chain(policies).map(|object| document(&object));
+    let tombstones = state.tombstones.iter().map(|key| format!("# gone from the source, still in force: {key}\n"));
+    let departing = state.departing.iter().map(|name| format!("# namespace gone before its pods: {name}\n"));
+    objects.chain(tombstones).chain(departing).collect()
 }
 
 /// One event, as a comment that says what and the objects that it brings.
@@ -43,9 +35,7 @@ pub(crate) fn change(change: &Change) -> String {
         Change::Namespaces(all) => ("list of namespaces".to_owned(), all.iter().map(namespace).collect()),
         Change::Policies(all) => ("list of policies".to_owned(), all.iter().map(policy).collect()),
     };
-    let mut text = format!("### {title}\n");
-    objects.iter().for_each(|object| document(&mut text, object));
-    text
+    std::iter::once(format!("### {title}\n")).chain(objects.iter().map(document)).collect()
 }
 
 fn namespace(namespace: &Namespace) -> Value {
@@ -136,8 +126,11 @@ fn peer(peer: &Peer) -> Value {
             let except: Vec<_> = block.except.iter().map(ToString::to_string).collect();
             json!({"ipBlock": without_empty(json!({"cidr": block.cidr.to_string(), "except": except}))})
         }
-        // Older API servers let such through.
-        Peer::Unmatchable => json!({"ipBlock": {"cidr": "10.0.0.0/99"}}),
+        // What cannot be enforced is refused in a manifest; this is the same in legal terms.
+        Peer::Unmatchable => json!({"podSelector": {"matchExpressions": [
+            {"key": "unmatchable", "operator": "Exists"},
+            {"key": "unmatchable", "operator": "DoesNotExist"},
+        ]}}),
     }
 }
 
@@ -151,7 +144,7 @@ fn port(port: &Port) -> Value {
             json!({"protocol": protocol.to_string(), "port": first, "endPort": last})
         }
         Port::Named { protocol, name } => json!({"protocol": protocol.to_string(), "port": &**name}),
-        Port::Unmatchable => json!({"protocol": Protocol::Tcp.to_string(), "port": "Not_A_Port"}),
+        Port::Unmatchable => json!({"protocol": Protocol::Tcp.to_string(), "port": "unmatchable"}),
     }
 }
 
@@ -198,32 +191,29 @@ fn without_empty(value: Value) -> Value {
     Value::Object(fields.into_iter().filter(|(_, value)| says_something(value)).collect())
 }
 
-/// Fields in block style; what fits a line is on one, in JSON, which YAML includes.
-fn document(text: &mut String, object: &Value) {
-    text.push_str("---\n");
-    block(text, object, 0);
+fn document(object: &Value) -> String {
+    format!("---\n{}", block(object, 0))
 }
 
-fn block(text: &mut String, value: &Value, indent: usize) {
+/// Fields in block style; what fits a line is on one, in JSON, which YAML includes.
+fn block(value: &Value, indent: usize) -> String {
     let Value::Object(fields) = value else {
-        return;
+        return String::new();
     };
-    for (field, value) in fields {
+    let field = |(field, value): (&String, &Value)| {
         let line = value.to_string();
-        text.extend(std::iter::repeat_n(' ', indent));
-        let written = if line.len() + indent < 100 {
-            writeln!(text, "{field}: {}", plain(value, line))
-        } else if let Value::Array(list) = value {
-            let items = list.iter().map(|item| format!("{:indent$}- {item}\n", ""));
-            writeln!(text, "{field}:\n{}", items.collect::<String>().trim_end_matches('\n'))
-        } else {
-            let mut inner = String::new();
-            block(&mut inner, value, indent + 2);
-            writeln!(text, "{field}:\n{}", inner.trim_end_matches('\n'))
-        };
-        // Writing to a string cannot fail.
-        written.unwrap_or_default();
-    }
+        match value {
+            Value::Array(list) if line.len() + indent > 100 => {
+                let items: Vec<_> = list.iter().map(|item| format!("{:indent$}- {item}", "")).collect();
+                format!("{:indent$}{field}:\n{}\n", "", items.join("\n"))
+            }
+            Value::Object(_) if line.len() + indent > 100 => {
+                format!("{:indent$}{field}:\n{}", "", block(value, indent + 2))
+            }
+            _ => format!("{:indent$}{field}: {}\n", "", plain(value, line)),
+        }
+    };
+    fields.iter().map(field).collect()
 }
 
 /// A word as it is, the rest as JSON.

@@ -65,7 +65,7 @@ pub(crate) fn policy() -> impl Strategy<Value = PolicySeed> {
         4 => Just(Isolates { ingress: true, egress: true }),
     ];
     let duplicates = prop_oneof![20 => Just(0_u8), 2 => Just(1), 1 => 8_u8..13];
-    (any::<u16>(), pod_selector(), isolates, vec(rule(), 0..3), vec(rule(), 0..3), duplicates).prop_map(
+    (any::<u16>(), pod_selector(), isolates, vec(rule(), 0..4), vec(rule(), 0..4), duplicates).prop_map(
         |(namespace, pod_selector, isolates, ingress, egress, duplicates)| PolicySeed {
             namespace,
             pod_selector,

@@ -23,7 +23,9 @@ pub(super) fn strict(text: &str) -> Result<IpNet, Refused> {
     let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
     let leading_zero = prefix.len() > 1 && prefix.starts_with('0');
     match address.parse::<IpAddr>() {
-        Ok(_) if leading_zero => Err(Refused { reason: "must not have leading zeros in its prefix length", hint: meant() }),
+        Ok(_) if leading_zero => {
+            Err(Refused { reason: "must not have leading zeros in its prefix length", hint: meant() })
+        }
         Err(_) => Err(Refused { reason: "must not have leading zeros in its address", hint: meant() }),
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
             Err(Refused { reason: "must not be an IPv4-mapped IPv6 address", hint: meant() })
@@ -143,9 +145,27 @@ mod tests {
     #[test]
     fn not_blocks() {
         for text in [
-            "", "/", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0/8", "10.0.0.0.0/8", "256.0.0.0/8", "10.0.0.0/-1",
-            "10.0.0.0/+8", "10.0.0.0/8/8", "::/129", "fe80::1%eth0/64", "a.b.c.d/8", " 10.0.0.0/8", "10.0.0.0/8 ", "1::2::3/64",
-            "10..0.0/8", "0x0a.0.0.0/8", "10.0.0.0/0x8", "10.0.0.0/256",
+            "",
+            "/",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0.0/8",
+            "256.0.0.0/8",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "::/129",
+            "fe80::1%eth0/64",
+            "a.b.c.d/8",
+            " 10.0.0.0/8",
+            "10.0.0.0/8 ",
+            "1::2::3/64",
+            "10..0.0/8",
+            "0x0a.0.0.0/8",
+            "10.0.0.0/0x8",
+            "10.0.0.0/256",
         ] {
             assert_eq!(sloppy(text), None, "{text}");
             assert_eq!(strict(text).unwrap_err().reason, NOT_A_BLOCK, "{text}");

@@ -109,7 +109,12 @@ impl Context {
             Value::String(text) => Some(text),
             Value::Null => Some(""),
             _ => {
-                self.error(node.line, path, format!("must be text, not {}", node.in_words()), quoting_hint(&node.value));
+                self.error(
+                    node.line,
+                    path,
+                    format!("must be text, not {}", node.in_words()),
+                    quoting_hint(&node.value),
+                );
                 None
             }
         }

@@ -21,7 +21,9 @@ pub(super) fn for_missing_list(key: &str, found: &Node) -> Option<String> {
 /// What to write instead of an item of `policyTypes` that is not text, as `{Ingress: {}}`.
 pub(super) fn for_policy_type(found: &Node) -> Option<String> {
     match &found.value {
-        Value::Mapping(entries) => entries.first().map(|entry| format!("write `- {}` and give its rules under spec", entry.key)),
+        Value::Mapping(entries) => {
+            entries.first().map(|entry| format!("write `- {}` and give its rules under spec", entry.key))
+        }
         _ => Some("write Ingress or Egress".to_owned()),
     }
 }

@@ -64,20 +64,16 @@ impl Context {
 
     fn name(&mut self, metadata: &Node, path: &Path<'_>, syntax: fn(&str) -> Option<String>) -> String {
         let field = &path.key("name");
-        match metadata.get("name") {
-            Some(node) => {
-                let Some(name) = self.text_of(node, field) else { return String::new() };
-                if let Some(reason) = syntax(name) {
-                    self.error(node.line, field, format!("{name:?}: {reason}"), None);
-                }
-                name.to_owned()
-            }
-            None => {
-                let hint = metadata.get("generateName").map(|_| "generateName is not enough here: give a name".to_owned());
-                self.error(metadata.line, field, "is missing", hint);
-                String::new()
-            }
+        let Some(node) = metadata.get("name") else {
+            let hint = metadata.get("generateName").map(|_| "generateName is not enough here: give a name".to_owned());
+            self.error(metadata.line, field, "is missing", hint);
+            return String::new();
+        };
+        let Some(name) = self.text_of(node, field) else { return String::new() };
+        if let Some(reason) = syntax(name) {
+            self.error(node.line, field, format!("{name:?}: {reason}"), None);
         }
+        name.to_owned()
     }
 
     fn labels(&mut self, metadata: &Node, path: &Path<'_>) -> Labels {
@@ -96,7 +92,8 @@ impl Context {
                 self.error(entry.line, path, format!("the label key {reason}"), None);
             }
             if matches!(entry.node.value, Value::Sequence(_)) {
-                let hint = "for several values write matchExpressions: [{key: …, operator: In, values: […]}]".to_owned();
+                let hint =
+                    "for several values write matchExpressions: [{key: …, operator: In, values: […]}]".to_owned();
                 self.error(entry.node.line, path, "must be text, not a list", Some(hint));
                 continue;
             }

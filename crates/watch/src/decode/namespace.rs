@@ -16,7 +16,10 @@ impl Context {
         let metadata = self.metadata_without_namespace(object, path, syntax::dns_label);
         let status = object.get("status");
         let phase = status.and_then(|status| self.text(status, "phase", &path.key("status")));
-        let annotation = object.get("metadata").and_then(|node| node.get("annotations")).and_then(|node| node.entry(LEGACY_ANNOTATION));
+        let annotation = object
+            .get("metadata")
+            .and_then(|node| node.get("annotations"))
+            .and_then(|node| node.entry(LEGACY_ANNOTATION));
         if let Some(entry) = annotation {
             let (metadata, annotations);
             metadata = path.key("metadata");
@@ -30,5 +33,4 @@ impl Context {
 }
 
 /// What is said about [`LEGACY_ANNOTATION`].
-pub(crate) const LEGACY_WARNING: &str =
-    "has no effect: it isolated a namespace before Kubernetes 1.7; write a NetworkPolicy with an empty podSelector instead";
+pub(crate) const LEGACY_WARNING: &str = "has no effect: it isolated a namespace before Kubernetes 1.7; write a NetworkPolicy with an empty podSelector instead";

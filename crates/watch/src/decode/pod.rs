@@ -202,7 +202,9 @@ impl Context {
                 }
                 self.error(*line, path, format!("{number} is not a port: 1 to 65535"), None);
             }
-            Some(field) => self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), None),
+            Some(field) => {
+                self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), None);
+            }
         }
         None
     }

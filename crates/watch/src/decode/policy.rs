@@ -63,11 +63,7 @@ impl Context {
     fn rules(&mut self, spec: &Node, path: &Path<'_>, direction: Direction, case: ProtocolCase) -> Vec<Rule> {
         let path = &path.key(direction.name());
         let items = self.items(spec, direction.name(), path);
-        items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| self.rule(item, &path.index(index), direction, case))
-            .collect()
+        items.iter().enumerate().map(|(index, item)| self.rule(item, &path.index(index), direction, case)).collect()
     }
 
     /// `policyTypes` with its default. A type that cannot be read isolates in both directions.

@@ -35,11 +35,16 @@ impl Context {
         let ((), known) = self.part(|context| context.fields(node, path, schema));
         let peers_path = &path.key(peers_key);
         let ports_path = &path.key("ports");
-        let (peers, listed) = self.part_list(node, peers_key, peers_path, |context, item, path| context.peer(item, path));
-        let peers = if listed && known { non_empty(peers).map_or(Peers::Any, Peers::Of) } else { Peers::Of(vec![Peer::Unmatchable]) };
+        let (peers, listed) = self.part_list(node, peers_key, peers_path, Self::peer);
+        let peers = if listed && known {
+            non_empty(peers).map_or(Peers::Any, Peers::Of)
+        } else {
+            Peers::Of(vec![Peer::Unmatchable])
+        };
         let (ports, listed) =
             self.part_list(node, "ports", ports_path, |context, item, path| context.port(item, path, case));
-        let ports = if listed { non_empty(ports).map_or(Ports::Any, Ports::Of) } else { Ports::Of(vec![Port::Unmatchable]) };
+        let ports =
+            if listed { non_empty(ports).map_or(Ports::Any, Ports::Of) } else { Ports::Of(vec![Port::Unmatchable]) };
         Rule { peers, ports }
     }
 
@@ -64,7 +69,8 @@ impl Context {
     fn peer_terms(&mut self, node: &Node, path: &Path<'_>) -> Option<Peer> {
         let ((), known) = self.part(|context| context.fields(node, path, &PEER));
         let pods = node.get("podSelector").map(|field| self.selector(field, &path.key("podSelector")));
-        let namespaces = node.get("namespaceSelector").map(|field| self.selector(field, &path.key("namespaceSelector")));
+        let namespaces =
+            node.get("namespaceSelector").map(|field| self.selector(field, &path.key("namespaceSelector")));
         let block = node.get("ipBlock").map(|field| self.ip_block(field, &path.key("ipBlock")));
         if let Some(block) = block {
             if pods.is_some() || namespaces.is_some() {
@@ -91,7 +97,9 @@ impl Context {
     fn no_peer(&mut self, node: &Node, path: &Path<'_>) {
         let null = ["podSelector", "namespaceSelector", "ipBlock"].into_iter().find(|key| node.entry(key).is_some());
         let hint = match null {
-            Some(key) if key != "ipBlock" => format!("{key} is empty, which is as if it were missing: write {key}: {{}} to select all"),
+            Some(key) if key != "ipBlock" => {
+                format!("{key} is empty, which is as if it were missing: write {key}: {{}} to select all")
+            }
             _ => "leave out the list to allow anyone; write podSelector: {} for the pods of this namespace".to_owned(),
         };
         self.error(node.line, path, "must have a podSelector, a namespaceSelector or an ipBlock", Some(hint));
@@ -200,23 +208,16 @@ impl Context {
     fn port_number(&mut self, node: &Node, key: &str, path: &Path<'_>) -> Option<u16> {
         let field = node.get(key)?;
         let path = &path.key(key);
-        match &field.value {
-            Value::Integer(number, _) => {
-                let port = syntax::port_number(*number);
-                if port.is_none() {
-                    self.error(field.line, path, format!("{number} is not a port: 1 to 65535"), None);
-                }
-                port
-            }
-            _ => {
-                let hint = match &field.value {
-                    Value::String(text) => port_hint(text),
-                    _ => None,
-                };
-                self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), hint);
-                None
-            }
+        let Value::Integer(number, _) = &field.value else {
+            let hint = field.text().and_then(port_hint);
+            self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), hint);
+            return None;
+        };
+        let port = syntax::port_number(*number);
+        if port.is_none() {
+            self.error(field.line, path, format!("{number} is not a port: 1 to 65535"), None);
         }
+        port
     }
 
     /// `protocol`, TCP if it is missing.
@@ -255,4 +256,3 @@ fn port_hint(text: &str) -> Option<String> {
     let numbers = first.trim().parse::<u16>().is_ok() && last.trim().parse::<u16>().is_ok();
     numbers.then(|| format!("write port: {} and endPort: {}", first.trim(), last.trim()))
 }
-

@@ -26,7 +26,9 @@ impl Schema {
         }
         let is_selector = self.fields == SELECTOR.fields;
         match &value.value {
-            Value::String(text) if is_selector => Some(format!("labels go under matchLabels: matchLabels: {{{key}: {text}}}")),
+            Value::String(text) if is_selector => {
+                Some(format!("labels go under matchLabels: matchLabels: {{{key}: {text}}}"))
+            }
             _ => None,
         }
     }
@@ -34,7 +36,9 @@ impl Schema {
     /// What to do about a value that should have been this mapping.
     pub(super) fn shape_hint(&self, value: &Node) -> Option<String> {
         match (&value.value, self.shape) {
-            (Value::Sequence(items), _) if !items.is_empty() => Some("leave out the `-`: this is not a list".to_owned()),
+            (Value::Sequence(items), _) if !items.is_empty() => {
+                Some("leave out the `-`: this is not a list".to_owned())
+            }
             (_, "") => None,
             (_, shape) => Some(shape.to_owned()),
         }
@@ -62,8 +66,20 @@ pub(super) const POLICY: Schema = Schema {
 pub(super) const METADATA: Schema = Schema {
     what: "metadata",
     fields: &[
-        "name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
-        "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
         "managedFields",
     ],
     misplaced: &[("spec", "spec stands beside metadata, not in it")],
@@ -181,6 +197,9 @@ pub(super) const SELECTOR: Schema = Schema {
 pub(super) const REQUIREMENT: Schema = Schema {
     what: "a match expression",
     fields: &["key", "operator", "values"],
-    misplaced: &[("value", "write values: […]"), ("matchLabels", "it stands beside matchExpressions, not in its items")],
+    misplaced: &[
+        ("value", "write values: […]"),
+        ("matchLabels", "it stands beside matchExpressions, not in its items"),
+    ],
     shape: "write {key: …, operator: …, values: […]}",
 };

@@ -43,7 +43,9 @@ pub(super) fn label_key(text: &str) -> Option<String> {
         }
     }
     if name.is_empty() {
-        return Some(if prefix.is_some() { "the part after '/' must not be empty" } else { "must not be empty" }.to_owned());
+        return Some(
+            if prefix.is_some() { "the part after '/' must not be empty" } else { "must not be empty" }.to_owned(),
+        );
     }
     if name.len() > 63 {
         return Some("the name part must be no more than 63 characters".to_owned());
@@ -59,8 +61,7 @@ pub(super) fn label_value(text: &str) -> Option<String> {
     (!text.is_empty() && !is_label_word(text)).then(|| LABEL_WORD.to_owned())
 }
 
-const LABEL_WORD: &str =
-    "must consist of letters, digits, '-', '_' or '.', and start and end with a letter or digit";
+const LABEL_WORD: &str = "must consist of letters, digits, '-', '_' or '.', and start and end with a letter or digit";
 
 fn is_label_word(text: &str) -> bool {
     let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());

@@ -135,7 +135,7 @@ impl Reader<'_> {
             let place = Place { file: self.file.to_owned(), document: self.document, line: node.line };
             self.content.objects.push((object, place));
         }
-        self.note(context, name);
+        self.note(context, name.as_ref());
     }
 
     fn list(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
@@ -156,12 +156,12 @@ impl Reader<'_> {
     }
 
     /// Takes over what the decoder found.
-    fn note(&mut self, context: Context, object: Option<ObjectName>) {
+    fn note(&mut self, context: Context, object: Option<&ObjectName>) {
         let finding = |issue: Issue| Finding {
             file: self.file.to_owned(),
             document: Some(self.document),
             line: Some(issue.line),
-            object: object.clone(),
+            object: object.cloned(),
             field: issue.field,
             reason: issue.reason,
             hint: issue.hint,
@@ -238,7 +238,8 @@ fn route(meta: TypeMeta<'_>) -> Route {
 
 /// A type that no API server has, but that is close to one that is read here.
 fn mistaken(meta: TypeMeta<'_>) -> Option<Route> {
-    let written = if meta.group.is_empty() { meta.version.to_owned() } else { format!("{}/{}", meta.group, meta.version) };
+    let written =
+        if meta.group.is_empty() { meta.version.to_owned() } else { format!("{}/{}", meta.group, meta.version) };
     let singular = meta.kind.strip_suffix("List").unwrap_or(meta.kind);
     let expected = match singular {
         "Pod" | "Namespace" | "List" if matches!(meta.group, "" | "core") => "v1",

@@ -1,6 +1,7 @@
 //! The objects of a set of manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Pod, Policy, State};
@@ -74,28 +75,57 @@ pub(crate) fn assemble<'o>(objects: impl IntoIterator<Item = &'o Object>) -> Ass
     assembled
 }
 
-/// An error for each object that is written a second time.
-pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) -> Vec<Finding> {
-    let mut first: BTreeMap<ObjectName, &Place> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for (object, place) in contents.into_iter().flat_map(|content| &content.objects) {
-        let name = object.name();
-        match first.get(&name) {
-            None => {
-                first.insert(name, place);
-            }
-            Some(earlier) => findings.push(Finding {
-                file: place.file.clone(),
-                document: Some(place.document),
-                line: Some(place.line),
-                field: String::new(),
-                reason: format!("{name} is written twice: it is also at {earlier}"),
-                hint: Some("remove one of the two".to_owned()),
-                object: Some(name),
-            }),
+/// An object that is written twice.
+pub(crate) struct Duplicate<'c> {
+    name: ObjectName,
+    first: &'c Place,
+    second: &'c Place,
+}
+
+impl Duplicate<'_> {
+    /// The error, told at the second place.
+    pub(crate) fn finding(&self) -> Finding {
+        self.told(self.second, self.first)
+    }
+
+    /// The error, told at the place in `file`, if it is one of the two.
+    pub(crate) fn finding_in(&self, file: &Path) -> Option<Finding> {
+        if self.second.file == file {
+            Some(self.finding())
+        } else if self.first.file == file {
+            Some(self.told(self.first, self.second))
+        } else {
+            None
         }
     }
-    findings
+
+    fn told(&self, here: &Place, there: &Place) -> Finding {
+        Finding {
+            file: here.file.clone(),
+            document: Some(here.document),
+            line: Some(here.line),
+            object: Some(self.name.clone()),
+            field: String::new(),
+            reason: format!("{} is written twice: it is also at {there}", self.name),
+            hint: Some("remove one of the two".to_owned()),
+        }
+    }
+}
+
+/// Every object that is written more than once, with the first place and each further one.
+pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) -> Vec<Duplicate<'c>> {
+    let mut firsts: BTreeMap<ObjectName, &Place> = BTreeMap::new();
+    let mut duplicates = Vec::new();
+    for (object, second) in contents.into_iter().flat_map(|content| &content.objects) {
+        let name = object.name();
+        match firsts.get(&name) {
+            None => {
+                firsts.insert(name, second);
+            }
+            Some(first) => duplicates.push(Duplicate { name, first, second }),
+        }
+    }
+    duplicates
 }
 
 impl Objects {

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::document::Content;
-use super::objects::{Objects, duplicates};
+use super::objects::{Duplicate, Objects, duplicates};
 use crate::finding::{Finding, ManifestErrors};
 
 /// Reads the manifests at `paths`: files, directories, or `-` for standard input.
@@ -45,7 +45,7 @@ pub fn read_manifests(paths: &[PathBuf]) -> Result<Objects, ManifestErrors> {
         }
     }
     let mut findings: Vec<_> = contents.iter().flat_map(|content| content.errors.iter().cloned()).collect();
-    findings.extend(duplicates(&contents));
+    findings.extend(duplicates(&contents).iter().map(Duplicate::finding));
     if findings.is_empty() { Ok(Objects::of(contents)) } else { Err(ManifestErrors { findings }) }
 }
 
@@ -82,7 +82,8 @@ pub(crate) fn parse_text(file: &Path, bytes: io::Result<Vec<u8>>) -> Content {
     match bytes.map(String::from_utf8) {
         Ok(Ok(text)) => Content::parse(file, &text),
         Ok(Err(error)) => {
-            let line = 1 + error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
+            let line =
+                1 + error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
             let mut content = Content::default();
             let mut finding = Finding::of_file(file, "is not UTF-8 text");
             finding.line = Some(line);

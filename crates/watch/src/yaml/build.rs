@@ -239,7 +239,7 @@ fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) 
         return Ok(if style == ScalarStyle::Plain { scalar::resolve(text) } else { Value::String(text.into()) });
     };
     let resolved = scalar::resolve(text);
-    let fits = match tag.core_suffix() {
+    let fits = match tag.suffix_in_namespace("tag:yaml.org,2002:").as_deref() {
         Some("null") => matches!(resolved, Value::Null),
         Some("bool") => matches!(resolved, Value::Bool(..)),
         Some("int") => matches!(resolved, Value::Integer(..)),

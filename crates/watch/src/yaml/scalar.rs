@@ -29,7 +29,9 @@ fn number(text: &str) -> Option<Value> {
     }
     let plain = if first == '.' { text.to_owned() } else { text.replace('_', "") };
     if let Some(value) = integer(&plain) {
-        return Some(i64::try_from(value).map_or_else(|_| Value::Float(text.into()), |v| Value::Integer(v, text.into())));
+        return Some(
+            i64::try_from(value).map_or_else(|_| Value::Float(text.into()), |v| Value::Integer(v, text.into())),
+        );
     }
     if !is_decimal(&plain) {
         return None;
@@ -85,8 +87,7 @@ fn is_decimal(text: &str) -> bool {
         Some((whole, fraction)) => digits(whole) && (fraction.is_empty() || digits(fraction)),
         None => digits(mantissa),
     };
-    mantissa_is_number
-        && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)))
+    mantissa_is_number && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)))
 }
 
 #[cfg(test)]
@@ -121,7 +122,9 @@ mod tests {
             let read = resolve(text);
             assert!(matches!(read, Value::Float(_)) || text == "1." && matches!(read, Value::Integer(1, _)), "{text}");
         }
-        for text in ["10.0.0.0/8", "TCP", "yES", "8080a", "1:30", "2001-01-01", "-", "+", "--1", "0x", "0xg", "e3", "1e"] {
+        for text in
+            ["10.0.0.0/8", "TCP", "yES", "8080a", "1:30", "2001-01-01", "-", "+", "--1", "0x", "0xg", "e3", "1e"]
+        {
             assert_eq!(resolve(text), Value::String(text.into()), "{text}");
         }
         for text in ["", "~", "null", "Null"] {

@@ -1,0 +1,148 @@
+//! What the host looks like: the ports that pods hang on, the node's own addresses, and settings that would let packets
+//! past the table.
+
+mod link;
+mod route;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+
+use crate::Error;
+use crate::netlink::Socket;
+
+/// Something about the host that keeps Palisade from enforcing policies.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// Pods of one node reach each other over a bridge without passing the forward hook.
+    #[error(
+        "frames between pods on bridge {bridge} pass by netfilter ({setting} is 0), so policies between them would not be \
+         enforced; set {setting} to 1"
+    )]
+    BridgeBypasses {
+        /// The bridge.
+        bridge: String,
+        /// The setting.
+        setting: &'static str,
+    },
+    /// The kernel cannot show bridged packets to netfilter.
+    #[error(
+        "frames between pods on bridge {bridge} pass by netfilter (br_netfilter is not loaded), so policies between them \
+         would not be enforced; run modprobe br_netfilter on the node"
+    )]
+    NoBridgeNetfilter {
+        /// The bridge.
+        bridge: String,
+    },
+    /// Service traffic goes past the forward hook.
+    #[error(
+        "IPVS has {services} services, so kube-proxy seems to run in IPVS mode, which sends traffic of Services past the \
+         forward hook; switch kube-proxy to nftables or iptables mode"
+    )]
+    Ipvs {
+        /// How many virtual services there are.
+        services: usize,
+    },
+}
+
+/// The interfaces that routes to these addresses of the node's pods leave by: a bridge, or a port for each pod. Left out
+/// are loopback and the devices of default routes, by which pods of other nodes are reached.
+///
+/// # Errors
+/// [`Error::Socket`], [`Error::Read`].
+pub fn pod_ports(addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<String>, Error> {
+    let mut socket = socket()?;
+    let uplinks = route::default_devices(&mut socket)?;
+    let mut devices = BTreeSet::new();
+    for address in addresses {
+        devices.extend(route::device_to(&mut socket, *address)?.filter(|device| !uplinks.contains(device)));
+    }
+    let links = devices.into_iter().map(|device| link::describe(&mut socket, device));
+    let names = links.filter_map(|link| link.transpose()).map(|link| link.map(|link| link.name));
+    names.collect()
+}
+
+/// All addresses of all interfaces of the node, link-local ones included.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn own_addresses() -> Result<BTreeSet<IpAddr>, Error> {
+    let interfaces =
+        getifaddrs().map_err(|errno| Error::Read { what: "the node's addresses", source: errno.into() })?;
+    Ok(interfaces.filter_map(|interface| ip(&interface.address?)).collect())
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+}
+
+/// What would let packets past the table.
+///
+/// # Errors
+/// [`Error::Socket`], [`Error::Read`].
+pub fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
+    let mut socket = socket()?;
+    let mut findings = Vec::new();
+    for port in pod_ports {
+        if let Some(bridge) = link::bridge(&mut socket, port)? {
+            findings.extend(bridge_findings(port, bridge));
+        }
+    }
+    findings.extend(ipvs());
+    Ok(findings)
+}
+
+/// A bridge shows its packets to netfilter if it, or all bridges of the network namespace, are set so.
+fn bridge_findings(name: &str, bridge: link::Bridge) -> Vec<Finding> {
+    let settings = [
+        ("net.bridge.bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-iptables", bridge.ipv4),
+        ("net.bridge.bridge-nf-call-ip6tables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables", bridge.ipv6),
+    ];
+    let mut findings = Vec::new();
+    for (setting, path, own) in settings {
+        match fs::read_to_string(path) {
+            // The bridge's own setting does nothing without the module.
+            Err(_) => return vec![Finding::NoBridgeNetfilter { bridge: name.to_owned() }],
+            Ok(value) if value.trim() == "0" && !own => {
+                findings.push(Finding::BridgeBypasses { bridge: name.to_owned(), setting });
+            }
+            Ok(_) => {}
+        }
+    }
+    findings
+}
+
+fn ipvs() -> Option<Finding> {
+    let table = fs::read_to_string("/proc/thread-self/net/ip_vs").ok()?;
+    let services = count_services(&table);
+    (services > 0).then_some(Finding::Ipvs { services })
+}
+
+/// Services are the lines that start with a protocol or a firewall mark; those of their servers start with an arrow.
+fn count_services(table: &str) -> usize {
+    let kinds = ["TCP", "UDP", "SCTP", "FWM"];
+    table.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind))).count()
+}
+
+fn socket() -> Result<Socket, Error> {
+    Socket::open(netlink_sys::protocols::NETLINK_ROUTE).map_err(|source| Error::Socket { protocol: "route", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_services;
+
+    #[test]
+    fn services_are_counted_without_their_servers() {
+        let table = "IP Virtual Server version 1.2.1 (size=4096)\n\
+                     Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
+                     TCP  0A600001:01BB rr \n  -> 0A000001:192B      Masq    1      0          0         \n\
+                     UDP  0A60000A:0035 rr \n";
+        assert_eq!(count_services(table), 2);
+        assert_eq!(count_services("IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port\n"), 0);
+    }
+}

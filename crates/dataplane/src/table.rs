@@ -1,0 +1,226 @@
+//! The one table, `inet palisade`: opened, read back, changed in atomic batches.
+//!
+//! All changes go through one socket, which owns the table where the kernel knows owners (Linux 6.9 and later): no other
+//! process can then change the table or flush it, and it stays when the agent goes. A table so left is adopted by the next
+//! agent. To be used from one thread.
+
+mod batch;
+mod claim;
+mod commit;
+mod owner;
+mod read;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::BTreeMap;
+
+use palisade_ruleset::change::{Operation, Transaction};
+use palisade_ruleset::model::{Chain, Ruleset};
+use palisade_ruleset::name::Name;
+
+use crate::Error;
+use crate::netlink::Socket;
+
+/// The comment of the table.
+pub const COMMENT: &str = "Kubernetes NetworkPolicy, kept by palisade";
+
+/// Whether the table is to have an owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// An owner where the kernel knows owners that may die, a plain table elsewhere.
+    #[default]
+    Automatic,
+    /// A plain table, that anybody may change.
+    Plain,
+}
+
+/// The table, open for changes. Dropping it leaves the table in the kernel.
+#[derive(Debug)]
+pub struct Table {
+    socket: Socket,
+    owned: bool,
+    set_id: u32,
+}
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadBack {
+    /// The table as a ruleset. A chain with a rule that is not ours has one empty rule instead of its rules; a set or
+    /// chain that is not like ours has a structure that none of ours has: both differ from anything rendered.
+    pub ruleset: Ruleset,
+    /// Objects that are not ours in some way, and why.
+    pub undecodable: BTreeMap<String, String>,
+    /// The generation of nftables at or before which this was so.
+    pub generation: u32,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Operations.
+    pub operations: usize,
+    /// Messages sent.
+    pub messages: usize,
+    /// Bytes sent.
+    pub bytes: usize,
+    /// The generation of nftables after it.
+    pub generation: u32,
+    /// Somebody else changed nftables (not necessarily this table) around the commit.
+    pub others: bool,
+}
+
+/// The packets and bytes of a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Table {
+    /// Opens the table; makes an empty one if there is none. One left by an agent that is gone is adopted as it is.
+    ///
+    /// A plain table is rebuilt with an owner, in one batch, if an owner is wanted and everything in it is ours;
+    /// otherwise it stays plain.
+    ///
+    /// # Errors
+    /// [`Error::Owned`] if another live process owns it; failures to talk to the kernel.
+    pub fn open(ownership: Ownership) -> Result<Self, Error> {
+        claim::open(ownership)
+    }
+
+    /// Whether the table has an owner, namely this value: nobody else can change it.
+    pub fn is_owned(&self) -> bool {
+        self.owned
+    }
+
+    /// Whether the table is there; on a plain table somebody may have deleted it.
+    ///
+    /// # Errors
+    /// Failures to talk to the kernel.
+    pub fn exists(&mut self) -> Result<bool, Error> {
+        Ok(claim::find(&mut self.socket)?.is_some())
+    }
+
+    /// Reads the table back. Values of counters are left out.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn read(&mut self) -> Result<ReadBack, Error> {
+        read::read(&mut self.socket)
+    }
+
+    /// The generation of nftables in this network namespace: it grows by one with every batch of anybody.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        read::generation(&mut self.socket)
+    }
+
+    /// The values of the named counters.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn counters(&mut self) -> Result<BTreeMap<Name, Count>, Error> {
+        read::counters(&mut self.socket)
+    }
+
+    /// Commits operations as one batch: packets meet the table before it or after it, and if an error is returned (other
+    /// than [`Error::Unknown`]) nothing was changed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the object at fault; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`].
+    pub fn commit(&mut self, operations: &[Operation]) -> Result<Committed, Error> {
+        commit::commit(self, operations, None)
+    }
+
+    /// Like [`Table::commit`], if nobody has changed nftables since the given generation.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if somebody has; otherwise as [`Table::commit`].
+    pub fn commit_at(&mut self, operations: &[Operation], generation: u32) -> Result<Committed, Error> {
+        commit::commit(self, operations, Some(generation))
+    }
+
+    /// Commits the batches of a transaction, one after the other; empty ones are left out. The figures are sums.
+    ///
+    /// # Errors
+    /// [`Error::Step`] says which batch failed; those before it are done.
+    pub fn commit_transaction(&mut self, transaction: &Transaction) -> Result<Committed, Error> {
+        let mut sum = Committed::default();
+        for (step, operations) in transaction.batches() {
+            let done = self.commit(operations).map_err(|source| Error::Step { step, source: Box::new(source) })?;
+            sum = sum.and(done);
+        }
+        Ok(sum)
+    }
+
+    /// Puts a ruleset in the place of whatever the table holds. Over a table with base chains this is one batch, though a
+    /// few packets in flight may pass unjudged (nothing else can be done about objects that cannot be changed in place).
+    /// Without them it is two: everything, with base chains still empty; then their rules.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub fn replace(&mut self, ruleset: &Ruleset) -> Result<Committed, Error> {
+        commit::replace(self, ruleset)
+    }
+
+    /// Deletes the table with all it holds.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub fn delete(mut self) -> Result<(), Error> {
+        commit::delete(&mut self.socket)
+    }
+}
+
+/// Deletes the table if it is there and no live process owns it; tells whether it was there.
+///
+/// # Errors
+/// [`Error::Owned`] if an agent is running; failures to talk to the kernel.
+pub fn cleanup() -> Result<bool, Error> {
+    claim::cleanup()
+}
+
+impl Committed {
+    /// The sum with what was committed next.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            operations: self.operations + next.operations,
+            messages: self.messages + next.messages,
+            bytes: self.bytes + next.bytes,
+            generation: next.generation,
+            others: self.others || next.others,
+        }
+    }
+}
+
+/// The operations that fill an empty table: everything but the rules of base chains, and these.
+fn build(ruleset: &Ruleset) -> (Vec<Operation>, Vec<Operation>) {
+    let mut build: Vec<_> = ruleset.counters.iter().cloned().map(Operation::AddCounter).collect();
+    for (name, set) in &ruleset.sets {
+        let mut empty = set.clone();
+        empty.elements = BTreeMap::new();
+        build.push(Operation::AddSet(name.clone(), empty));
+    }
+    // Base chains first, as the text form has them. While they are empty they do nothing.
+    let (base, others): (Vec<_>, Vec<_>) = ruleset.chains.iter().partition(|(_, chain)| chain.hook.is_some());
+    for (name, chain) in base.into_iter().chain(others) {
+        build.push(Operation::AddChain(name.clone(), Chain { rules: Vec::new(), ..chain.clone() }));
+    }
+    let rules = |base: bool| {
+        let chains = ruleset.chains.iter().filter(move |(_, chain)| chain.hook.is_some() == base);
+        chains
+            .filter(|(_, chain)| !chain.rules.is_empty())
+            .map(|(name, chain)| Operation::AppendRules(name.clone(), chain.rules.clone()))
+    };
+    build.extend(rules(false));
+    for (name, set) in ruleset.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
+        build.push(Operation::AddElements(name.clone(), set.elements.clone()));
+    }
+    (build, rules(true).collect())
+}

@@ -1,0 +1,265 @@
+//! Operations as the messages of a batch, and which message belongs to which operation.
+
+use std::collections::BTreeMap;
+
+use palisade_ruleset::change::Operation;
+use palisade_ruleset::model::{Element, Key, Rule, TABLE};
+use palisade_ruleset::name::Name;
+
+use super::words::{self, describe};
+use crate::Error;
+use crate::codec::{
+    self, SetShape, attribute, decode_key, element_wire, family, kind, write_chain, write_counter, write_rule,
+    write_set, write_table, zero_end,
+};
+use crate::netlink::{ACK, APPEND, Attributes, CREATE, EXCLUSIVE, Header, Message, REQUEST, Writer};
+
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u16 = 10;
+
+/// A list of elements is one attribute, which can be at most 64 KiB long; these bounds leave room for one more element.
+const LIST_BYTES: usize = 56 << 10;
+const LIST_ENTRIES: usize = 4000;
+
+/// Messages of batches are numbered from here, far from the numbers of requests.
+const FIRST: u32 = 1 << 31;
+
+/// Where a message came from.
+#[derive(Clone, Debug)]
+struct Part {
+    /// The operation's place; none for the table itself.
+    operation: Option<usize>,
+    /// The rule among those of the operation.
+    rule: usize,
+    /// Where the message starts.
+    start: usize,
+}
+
+/// A batch being written.
+#[derive(Debug)]
+pub(super) struct Batch {
+    writer: Writer,
+    parts: Vec<Part>,
+    current: Option<usize>,
+}
+
+/// What a refused message was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Culprit {
+    pub(super) index: Option<usize>,
+    pub(super) operation: String,
+}
+
+/// The fixed part after the header of every message.
+pub(crate) fn nfgenmsg(writer: &mut Writer, family: u8, resource: u16) {
+    let [high, low] = resource.to_be_bytes();
+    writer.raw(&[family, 0, high, low]);
+}
+
+impl Batch {
+    /// An empty batch; with a generation, it is done only at this generation.
+    pub(super) fn new(generation: Option<u32>) -> Self {
+        let mut writer = Writer::default();
+        writer.message(Header { kind: kind::BATCH_BEGIN, flags: REQUEST, sequence: FIRST }, |writer| {
+            nfgenmsg(writer, 0, SUBSYSTEM);
+            if let Some(generation) = generation {
+                writer.be32(attribute::BATCH_GENERATION, generation);
+            }
+        });
+        Self { writer, parts: Vec::new(), current: None }
+    }
+
+    /// How many messages the operations came to.
+    pub(super) fn messages(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Ends the batch: the last message is to be acknowledged.
+    pub(super) fn finish(mut self) -> Finished {
+        let end = self.writer.len();
+        let sequence = sequence(self.parts.len());
+        self.writer.message(Header { kind: kind::BATCH_END, flags: REQUEST, sequence }, |writer| {
+            nfgenmsg(writer, 0, SUBSYSTEM);
+        });
+        let mut bytes = self.writer.bytes().to_vec();
+        if let Some(flags) = self.parts.last().and_then(|part| bytes.get_mut(part.start + 6..part.start + 8)) {
+            let with_ack = flags.first_chunk().map_or(REQUEST, |flags| u16::from_ne_bytes(*flags)) | ACK;
+            flags.copy_from_slice(&with_ack.to_ne_bytes());
+        }
+        Finished { bytes, parts: self.parts, end }
+    }
+
+    /// Makes or adopts the table.
+    pub(super) fn add_table(&mut self, flags: u32) {
+        self.message(kind::NEW_TABLE, CREATE, 0, |writer| write_table(writer, flags, super::COMMENT));
+    }
+
+    /// Deletes the table.
+    pub(super) fn delete_table(&mut self) {
+        self.message(kind::DELETE_TABLE, 0, 0, |writer| writer.string(attribute::table::NAME, TABLE));
+    }
+
+    /// Adds the messages of operations. `set_id` is counted up for every set.
+    pub(super) fn add(&mut self, operations: &[Operation], set_id: &mut u32) -> Result<(), Error> {
+        for (index, operation) in operations.iter().enumerate() {
+            self.current = Some(index);
+            self.add_operation(operation, set_id)
+                .map_err(|reason| Error::Unencodable { operation: describe(operation, None), reason })?;
+            if self.writer.overflowed() {
+                let reason = "longer than a message can be".to_owned();
+                return Err(Error::Unencodable { operation: describe(operation, None), reason });
+            }
+        }
+        self.current = None;
+        Ok(())
+    }
+
+    fn add_operation(&mut self, operation: &Operation, set_id: &mut u32) -> Result<(), String> {
+        match operation {
+            Operation::AddCounter(name) => {
+                self.message(kind::NEW_OBJECT, CREATE, 0, |writer| write_counter(writer, name.as_str()));
+            }
+            Operation::AddSet(name, set) => {
+                *set_id = set_id.wrapping_add(1).max(1);
+                let id = *set_id;
+                let mut result = None;
+                self.message(kind::NEW_SET, CREATE | EXCLUSIVE, 0, |writer| {
+                    result = write_set(writer, name.as_str(), set, id);
+                });
+                result.ok_or("ports come in ranges only, and pairs and interface names never do")?;
+                let mut first = Writer::default();
+                if zero_end(&mut first, SetShape::from(set)) {
+                    self.elements(kind::NEW_ELEMENTS, CREATE, name, &first);
+                }
+            }
+            Operation::DeleteSet(name) => {
+                self.message(kind::DELETE_SET, 0, 0, |writer| named(writer, attribute::set::NAME, name));
+            }
+            Operation::AddElements(name, elements) => {
+                self.add_elements(kind::NEW_ELEMENTS, CREATE | EXCLUSIVE, name, elements)?;
+            }
+            Operation::DeleteElements(name, elements) => {
+                self.add_elements(kind::DELETE_ELEMENTS, 0, name, elements)?;
+            }
+            Operation::AddChain(name, chain) => {
+                self.message(kind::NEW_CHAIN, CREATE | EXCLUSIVE, 0, |writer| {
+                    write_chain(writer, name.as_str(), chain);
+                });
+            }
+            Operation::FlushChain(name) => {
+                self.message(kind::DELETE_RULE, 0, 0, |writer| named(writer, attribute::rule::CHAIN, name));
+            }
+            Operation::DeleteChain(name) => {
+                self.message(kind::DELETE_CHAIN, 0, 0, |writer| named(writer, attribute::chain::NAME, name));
+            }
+            Operation::AppendRules(name, rules) => self.add_rules(name, rules)?,
+        }
+        Ok(())
+    }
+
+    fn add_rules(&mut self, chain: &Name, rules: &[Rule]) -> Result<(), String> {
+        for (place, rule) in rules.iter().enumerate() {
+            let mut result = Ok(());
+            self.message(kind::NEW_RULE, CREATE | APPEND, place, |writer| {
+                result = write_rule(writer, chain.as_str(), rule);
+            });
+            result.map_err(|mismatch: codec::Mismatch| format!("{}: {mismatch}", words::rule(place, rule)))?;
+        }
+        Ok(())
+    }
+
+    fn add_elements(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        name: &Name,
+        elements: &BTreeMap<Key, Element>,
+    ) -> Result<(), String> {
+        let removing = kind == codec::kind::DELETE_ELEMENTS;
+        let Some(shape) = elements.keys().next().map(SetShape::of_key) else { return Ok(()) };
+        let mut list = Writer::default();
+        let mut entries = 0;
+        for (key, element) in elements {
+            element_wire(&mut list, shape, key, (!removing).then_some(element))
+                .ok_or_else(|| format!("element {key:?} does not fit the set"))?;
+            entries += 2;
+            if entries >= LIST_ENTRIES || list.len() >= LIST_BYTES {
+                self.elements(kind, flags, name, &list);
+                list = Writer::default();
+                entries = 0;
+            }
+        }
+        if list.len() > 0 {
+            self.elements(kind, flags, name, &list);
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, kind: u16, flags: u16, set: &Name, list: &Writer) {
+        self.message(kind, flags, 0, |writer| {
+            named(writer, attribute::elements::SET, set);
+            writer.nest(attribute::elements::LIST, |writer| writer.raw(list.bytes()));
+        });
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, rule: usize, fill: impl FnOnce(&mut Writer)) {
+        let sequence = sequence(self.parts.len());
+        self.parts.push(Part { operation: self.current, rule, start: self.writer.len() });
+        self.writer.message(Header { kind, flags: flags | REQUEST, sequence }, |writer| {
+            nfgenmsg(writer, family::INET, 0);
+            fill(writer);
+        });
+    }
+}
+
+/// The sequence number of the message at a place among the parts.
+fn sequence(place: usize) -> u32 {
+    u32::try_from(place).map_or(u32::MAX, |place| FIRST.saturating_add(1).saturating_add(place))
+}
+
+/// A batch ready to be sent.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) bytes: Vec<u8>,
+    parts: Vec<Part>,
+    end: usize,
+}
+
+impl Finished {
+    /// What the message of a sequence number was about.
+    pub(super) fn culprit(&self, operations: &[Operation], sequence: u32, offset: Option<usize>) -> Culprit {
+        let place = sequence.checked_sub(FIRST + 1).and_then(|place| usize::try_from(place).ok());
+        let Some((place, part)) = place.and_then(|place| Some((place, self.parts.get(place)?))) else {
+            return Culprit { index: None, operation: "commit the batch as a whole".to_owned() };
+        };
+        let Some((index, operation)) = part.operation.and_then(|index| Some((index, operations.get(index)?))) else {
+            return Culprit { index: None, operation: format!("make or delete table inet {TABLE}") };
+        };
+        let end = self.parts.get(place + 1).map_or(self.end, |next| next.start);
+        let message = self.bytes.get(part.start..end).unwrap_or_default();
+        let detail = match operation {
+            Operation::AppendRules(_, rules) => rules.get(part.rule).map(|rule| words::rule(part.rule, rule)),
+            Operation::AddElements(_, elements) | Operation::DeleteElements(_, elements) => {
+                offset.and_then(|offset| element_words(message, offset, elements))
+            }
+            _ => None,
+        };
+        Culprit { index: Some(index), operation: describe(operation, detail) }
+    }
+}
+
+fn named(writer: &mut Writer, kind: u16, name: &Name) {
+    writer.string(attribute::set::TABLE, TABLE);
+    writer.string(kind, name.as_str());
+}
+
+/// The element that holds the attribute at an offset of a message.
+fn element_words(message: &[u8], offset: usize, elements: &BTreeMap<Key, Element>) -> Option<String> {
+    let body = Message::all(message).next()?.body;
+    let list = Attributes::after(body, 4).nest(attribute::elements::LIST);
+    let position = |entry: &[u8]| entry.as_ptr().addr() - message.as_ptr().addr();
+    let (_, entry) = list.take_while(|(_, entry)| position(entry) <= offset + 4).last()?;
+    let shape = elements.keys().next().map(SetShape::of_key)?;
+    let key = decode_key(shape, entry)?;
+    words::element(&key, elements)
+}

@@ -1,0 +1,107 @@
+//! Finding the table, and claiming it.
+
+use nix::errno::Errno;
+use palisade_ruleset::model::TABLE;
+
+use super::batch::{Batch, nfgenmsg};
+use super::{Ownership, Table, build, commit, owner, read};
+use crate::Error;
+use crate::codec::{attribute, family, kind, table_flag};
+use crate::netlink::{Attributes, Socket};
+
+/// `NETLINK_NETFILTER`.
+const NETFILTER: isize = 12;
+
+/// The table as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Anybody may change it.
+    Plain,
+    /// Its owner is gone.
+    Orphan,
+    /// The socket of this port owns it.
+    Owned(u32),
+}
+
+const OWNED: u32 = table_flag::OWNER | table_flag::PERSIST;
+
+fn socket() -> Result<Socket, Error> {
+    Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })
+}
+
+pub(super) fn open(ownership: Ownership) -> Result<Table, Error> {
+    let socket = socket()?;
+    let mut table = Table { socket, owned: false, set_id: 0 };
+    match (find(&mut table.socket)?, ownership) {
+        (Some(Found::Owned(port)), _) => return Err(Error::Owned { owner: owner::describe(port) }),
+        (Some(Found::Plain | Found::Orphan), Ownership::Plain) => {}
+        (None, Ownership::Plain) => create(&mut table, 0)?,
+        (None, Ownership::Automatic) => match create(&mut table, OWNED) {
+            Err(error) if unsupported(&error) => create(&mut table, 0)?,
+            result => result?,
+        },
+        (Some(Found::Orphan), Ownership::Automatic) => create(&mut table, OWNED)?,
+        (Some(Found::Plain), Ownership::Automatic) => rebuild(&mut table)?,
+    }
+    Ok(table)
+}
+
+/// Makes the table, or adopts it.
+fn create(table: &mut Table, flags: u32) -> Result<(), Error> {
+    let mut batch = Batch::new(None);
+    batch.add_table(flags);
+    commit::send(&mut table.socket, batch, &[], None)?;
+    table.owned = flags == OWNED;
+    Ok(())
+}
+
+/// A plain table cannot get an owner (EOPNOTSUPP), but it can be deleted and made again in one batch.
+fn rebuild(table: &mut Table) -> Result<(), Error> {
+    let found = read::read(&mut table.socket)?;
+    if !found.undecodable.is_empty() {
+        tracing::warn!(objects = ?found.undecodable, "table inet palisade holds what is not ours; it stays without an owner");
+        return Ok(());
+    }
+    let (mut operations, rules) = build(&found.ruleset);
+    operations.extend(rules);
+    match commit::rebuild(table, OWNED, &operations) {
+        Ok(_) => table.owned = true,
+        Err(error) if unsupported(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Whether the kernel does not know owners, or not such that may die.
+fn unsupported(error: &Error) -> bool {
+    matches!(error, Error::Refused { errno: Errno::EOPNOTSUPP | Errno::EINVAL, index: None, .. })
+}
+
+/// The table, if there is one.
+pub(super) fn find(socket: &mut Socket) -> Result<Option<Found>, Error> {
+    let answer = socket.request(kind::GET_TABLE, 0, |writer| {
+        nfgenmsg(writer, family::INET, 0);
+        writer.string(attribute::table::NAME, TABLE);
+    });
+    let bodies = match answer {
+        Ok(bodies) => bodies,
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(None),
+        Err(source) => return Err(Error::Read { what: "table inet palisade", source }),
+    };
+    let table = Attributes::after(bodies.first().map(Vec::as_slice).unwrap_or_default(), 4);
+    let flags = table.be32(attribute::table::FLAGS).unwrap_or_default();
+    Ok(Some(match table.be32(attribute::table::OWNER) {
+        Some(port) if flags & table_flag::OWNER != 0 => Found::Owned(port),
+        _ if flags & table_flag::PERSIST != 0 => Found::Orphan,
+        _ => Found::Plain,
+    }))
+}
+
+pub(super) fn cleanup() -> Result<bool, Error> {
+    let mut socket = socket()?;
+    match find(&mut socket)? {
+        None => Ok(false),
+        Some(Found::Owned(port)) => Err(Error::Owned { owner: owner::describe(port) }),
+        Some(Found::Plain | Found::Orphan) => commit::delete(&mut socket).map(|()| true),
+    }
+}

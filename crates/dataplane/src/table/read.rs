@@ -1,0 +1,183 @@
+//! Reading the table back.
+
+use std::collections::BTreeMap;
+
+use palisade_ruleset::model::{Chain, KeyType, Rule, Ruleset, Set, SetKind, TABLE};
+use palisade_ruleset::name::Name;
+
+use super::batch::nfgenmsg;
+use super::{Count, ReadBack};
+use crate::Error;
+use crate::codec::{
+    SetShape, attribute, decode_chain, decode_counter, decode_elements, decode_rule, decode_set, family, kind,
+};
+use crate::netlink::{Attributes, Socket, Writer};
+
+/// Each dump is of one generation, but they follow each other; where others keep changing nftables, a reading that spans
+/// generations is taken after this many tries. What is wrong with it shows when it is acted on.
+const TRIES: usize = 5;
+
+pub(super) fn generation(socket: &mut Socket) -> Result<u32, Error> {
+    let bodies = socket
+        .request(kind::GET_GENERATION, 0, |writer| nfgenmsg(writer, 0, 0))
+        .map_err(|source| Error::Read { what: "the generation of nftables", source })?;
+    let id = bodies.first().and_then(|body| Attributes::after(body, 4).be32(attribute::GENERATION_ID));
+    let malformed = || Error::Read {
+        what: "the generation of nftables",
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "no generation in the answer"),
+    };
+    id.ok_or_else(malformed)
+}
+
+pub(super) fn read(socket: &mut Socket) -> Result<ReadBack, Error> {
+    let mut before = generation(socket)?;
+    let mut tries = 0;
+    loop {
+        let mut found = read_once(socket)?;
+        let after = generation(socket)?;
+        tries += 1;
+        if after == before || tries == TRIES {
+            found.generation = before;
+            return Ok(found);
+        }
+        before = after;
+    }
+}
+
+fn read_once(socket: &mut Socket) -> Result<ReadBack, Error> {
+    let mut found = ReadBack::default();
+    found.ruleset.counters = counters(socket)?.into_keys().collect();
+    read_sets(socket, &mut found)?;
+    read_chains(socket, &mut found)?;
+    Ok(found)
+}
+
+/// Dumps the objects of a kind. The kernel itself leaves out other tables, except for chains.
+pub(super) fn dump(
+    socket: &mut Socket,
+    kind: u16,
+    what: &'static str,
+    fill: impl Fn(&mut Writer),
+) -> Result<Vec<Vec<u8>>, Error> {
+    let result = socket.dump(kind, |writer| {
+        nfgenmsg(writer, family::INET, 0);
+        // The table's name is attribute 1 of every kind of object.
+        writer.string(attribute::set::TABLE, TABLE);
+        fill(writer);
+    });
+    match result {
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOENT as i32) => Ok(Vec::new()),
+        other => other.map_err(|source| Error::Read { what, source }),
+    }
+}
+
+pub(super) fn counters(socket: &mut Socket) -> Result<BTreeMap<Name, Count>, Error> {
+    let bodies = dump(socket, kind::GET_OBJECT, "counters", |_| {})?;
+    let decoded = bodies.iter().filter_map(|body| decode_counter(Attributes::after(body, 4)));
+    Ok(decoded.filter_map(|(name, (packets, bytes))| Some((Name::parse(name)?, Count { packets, bytes }))).collect())
+}
+
+fn read_sets(socket: &mut Socket, found: &mut ReadBack) -> Result<(), Error> {
+    let bodies = dump(socket, kind::GET_SET, "sets", |_| {})?;
+    for (text, decoded) in bodies.iter().filter_map(|body| decode_set(Attributes::after(body, 4))) {
+        let decoded = match decoded {
+            Ok(mut set) => read_elements(socket, text, SetShape::from(&set))?.map(|elements| {
+                set.elements = elements;
+                set
+            }),
+            Err(reason) => Err(reason),
+        };
+        let name = Name::parse(text);
+        match (name, decoded) {
+            (Some(name), Ok(set)) => {
+                found.ruleset.sets.insert(name, set);
+            }
+            (name, decoded) => {
+                let reason = decoded.err().unwrap_or_else(|| "a name that is not one of ours".to_owned());
+                if let Some(name) = name {
+                    found.ruleset.sets.insert(name, foreign_set(&reason));
+                }
+                found.undecodable.insert(text.to_owned(), reason);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The elements of a set, or what is foreign about them.
+fn read_elements(
+    socket: &mut Socket,
+    set: &str,
+    shape: SetShape,
+) -> Result<Result<BTreeMap<palisade_ruleset::model::Key, palisade_ruleset::model::Element>, String>, Error> {
+    let bodies = dump(socket, kind::GET_ELEMENTS, "the elements of a set", |writer| {
+        writer.string(attribute::elements::SET, set);
+    })?;
+    let lists = bodies.iter().map(|body| Attributes::after(body, 4).nest(attribute::elements::LIST));
+    let entries: Vec<_> = lists.flatten().map(|(_, entry)| entry).collect();
+    Ok(decode_elements(shape, &entries))
+}
+
+/// A set like none of ours: interface names have no ranges.
+fn foreign_set(reason: &str) -> Set {
+    Set {
+        kind: SetKind::Set,
+        key: KeyType::InterfaceName,
+        interval: true,
+        comment: Some(reason.to_owned()),
+        elements: BTreeMap::new(),
+    }
+}
+
+fn chains(socket: &mut Socket) -> Result<Vec<Vec<u8>>, Error> {
+    dump(socket, kind::GET_CHAIN, "chains", |_| {})
+}
+
+/// Whether the table has chains that packets come to.
+pub(super) fn has_base_chains(socket: &mut Socket) -> Result<bool, Error> {
+    let bodies = chains(socket)?;
+    let mut ours = bodies.iter().map(|body| Attributes::after(body, 4)).filter(|chain| {
+        chain.string(attribute::chain::TABLE) == Some(TABLE) && chain.get(attribute::chain::HOOK).is_some()
+    });
+    Ok(ours.next().is_some())
+}
+
+fn read_chains(socket: &mut Socket, found: &mut ReadBack) -> Result<(), Error> {
+    let bodies = chains(socket)?;
+    // A chain of this name in a table of another family is not ours.
+    let ours = bodies.iter().filter(|body| body.first() == Some(&family::INET));
+    for (text, decoded) in ours.filter_map(|body| decode_chain(Attributes::after(body, 4))) {
+        let Some(name) = Name::parse(text) else {
+            found.undecodable.insert(text.to_owned(), "a name that is not one of ours".to_owned());
+            continue;
+        };
+        let chain = decoded.unwrap_or_else(|reason| {
+            found.undecodable.insert(text.to_owned(), reason.clone());
+            Chain { hook: None, comment: Some(reason), rules: vec![Rule::default()] }
+        });
+        found.ruleset.chains.insert(name, chain);
+    }
+    let bodies = dump(socket, kind::GET_RULE, "rules", |_| {})?;
+    for (chain, decoded) in bodies.iter().filter_map(|body| decode_rule(Attributes::after(body, 4))) {
+        read_rule(&mut found.ruleset, &mut found.undecodable, chain, decoded);
+    }
+    Ok(())
+}
+
+/// Puts a rule into its chain; a foreign one takes the place of all rules of the chain.
+fn read_rule(
+    ruleset: &mut Ruleset,
+    undecodable: &mut BTreeMap<String, String>,
+    text: &str,
+    decoded: Result<Rule, String>,
+) {
+    let Some(chain) = Name::parse(text).and_then(|name| ruleset.chains.get_mut(&name)) else { return };
+    match decoded {
+        Ok(rule) if !undecodable.contains_key(text) => chain.rules.push(rule),
+        Ok(_) => {}
+        Err(reason) => {
+            chain.rules = vec![Rule::default()];
+            undecodable.insert(text.to_owned(), reason);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Forgetting flows: all of an address, none of another.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use palisade_dataplane::conntrack::forget;
+
+use crate::space::{isolated, output};
+
+/// Makes an entry with the conntrack tool: the opener, whom it spoke to, and who answers (after translation).
+fn flow(protocol: &str, from: &str, to: &str, server: &str, port: u16) {
+    let state: &[&str] = if protocol == "tcp" { &["--state", "ESTABLISHED"] } else { &[] };
+    let line = format!(
+        "-I -p {protocol} -s {from} -d {to} --sport {port} --dport 80 \
+         --reply-src {server} --reply-dst {from} --reply-port-src 80 --reply-port-dst {port} --timeout 1000"
+    );
+    let mut arguments: Vec<_> = line.split_whitespace().collect();
+    arguments.extend(state);
+    output("conntrack", &arguments, "");
+}
+
+/// The entries' source ports, which tell them apart.
+fn ports() -> BTreeSet<u16> {
+    let families = ["ipv4", "ipv6"].map(|family| output("conntrack", &["-L", "-f", family], ""));
+    let lines = families.iter().flat_map(|text| text.lines());
+    lines
+        .map(|line| {
+            let port = line.split_whitespace().find_map(|word| word.strip_prefix("sport=")).expect("a port");
+            port.parse().expect("a number")
+        })
+        .collect()
+}
+
+fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
+    texts.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+/// Entries with the address in each of the four places, through a Service and not, and others that only resemble them.
+fn fill() {
+    flow("tcp", "10.0.0.1", "10.0.0.2", "10.0.0.2", 1);
+    flow("tcp", "10.0.0.2", "10.0.0.1", "10.0.0.1", 2);
+    flow("udp", "10.0.0.2", "10.96.0.1", "10.0.0.1", 3);
+    flow("udp", "10.0.0.1", "10.96.0.1", "10.0.0.3", 4);
+    flow("tcp", "10.0.0.2", "10.96.0.1", "10.0.0.3", 5);
+    flow("tcp", "10.0.0.11", "10.0.0.12", "10.0.0.12", 6);
+    flow("tcp", "fd00::1", "fd00::2", "fd00::2", 7);
+    flow("udp", "fd00::3", "fd00::99", "fd00::1", 8);
+    flow("udp", "fd00::2", "fd00::3", "fd00::3", 9);
+}
+
+#[test]
+fn all_entries_of_an_address_go_and_others_stay() {
+    isolated(|| {
+        fill();
+        assert_eq!(ports(), (1..=9).collect());
+        assert_eq!(forget(&BTreeSet::new()).unwrap(), 0);
+        assert_eq!(forget(&ips(&["10.0.0.77", "fd00::77"])).unwrap(), 0);
+        assert_eq!(ports(), (1..=9).collect(), "nothing else was asked for");
+        assert_eq!(forget(&ips(&["10.0.0.1"])).unwrap(), 4);
+        assert_eq!(ports(), [5, 6, 7, 8, 9].into());
+        assert_eq!(forget(&ips(&["fd00::1", "10.96.0.1"])).unwrap(), 3);
+        assert_eq!(ports(), [6, 9].into());
+        assert_eq!(forget(&ips(&["10.0.0.1"])).unwrap(), 0);
+    });
+}
+
+#[test]
+fn many_addresses_at_once_are_found_in_one_dump() {
+    isolated(|| {
+        fill();
+        let mut many: BTreeSet<IpAddr> = (0..100).map(|last| IpAddr::from([10, 1, 0, last])).collect();
+        many.extend(ips(&["10.0.0.1", "fd00::1"]));
+        assert_eq!(forget(&many).unwrap(), 6);
+        assert_eq!(ports(), [5, 6, 9].into());
+    });
+}
+
+#[test]
+fn entries_of_icmp_and_sctp_go_too() {
+    isolated(|| {
+        let icmp = ["-I", "-p", "icmp", "-s", "10.0.0.1", "-d", "10.0.0.2", "--icmp-type", "8", "--icmp-code", "0"];
+        output("conntrack", &[&icmp[..], &["--icmp-id", "7", "--timeout", "1000"]].concat(), "");
+        let sctp = ["-I", "-p", "sctp", "-s", "10.0.0.2", "-d", "10.0.0.1", "--sport", "1", "--dport", "2"];
+        let state = ["--orig-vtag", "1", "--reply-vtag", "2", "--state", "ESTABLISHED", "--timeout", "1000"];
+        output("conntrack", &[&sctp[..], &state].concat(), "");
+        assert_eq!(forget(&ips(&["10.0.0.1"])).unwrap(), 2);
+        assert_eq!(output("conntrack", &["-L"], ""), "");
+    });
+}

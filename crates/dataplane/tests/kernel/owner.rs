@@ -1,0 +1,249 @@
+//! Who may change the table, what becomes of it without its agent, and that nothing else is touched.
+
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+
+use palisade_dataplane::Error;
+use palisade_dataplane::table::{self, Ownership, Table};
+use palisade_policy::input::Family;
+use palisade_ruleset::change::Operation;
+use palisade_ruleset::model::{Chain, Element, Expression, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind, Verdict};
+use palisade_ruleset::name::Name;
+
+use crate::space::{isolated, list, list_all, load, run};
+
+/// A small table with a base chain.
+pub(crate) fn small() -> Ruleset {
+    let rule = |expressions| Rule { expressions, comment: Some("why".to_owned()) };
+    let map = Set {
+        kind: SetKind::VerdictMap,
+        key: KeyType::Address(Family::V4),
+        interval: false,
+        comment: None,
+        elements: [(
+            Key::Address([10, 0, 0, 1].into()),
+            Element { verdict: Some(Verdict::Jump(Name::new("group"))), comment: Some("default/a".to_owned()) },
+        )]
+        .into(),
+    };
+    let group = vec![rule(vec![Expression::Counter, Expression::Verdict(Verdict::Drop)])];
+    let forward =
+        vec![rule(vec![Expression::Vmap(palisade_ruleset::model::Load::Opener(Family::V4), Name::new("verdicts"))])];
+    Ruleset {
+        counters: [Name::new("dropped")].into(),
+        sets: [(Name::new("verdicts"), map)].into(),
+        chains: [
+            (Name::new("group"), Chain { rules: group, ..Chain::default() }),
+            (Name::new("forward"), Chain { hook: Some(Hook::Forward), comment: None, rules: forward }),
+        ]
+        .into(),
+    }
+}
+
+const FOREIGN: &str = "
+table inet other {
+	set s { type ipv4_addr; comment \"mine\"; elements = { 10.0.0.1 comment \"x\" } }
+	chain forward { type filter hook forward priority filter; policy accept; ip saddr @s counter drop comment \"y\"; }
+}
+table ip palisade {
+	chain forward { type filter hook forward priority filter; policy accept; counter; }
+	set verdicts { type ipv4_addr; }
+}
+table bridge palisade {
+	chain forward { type filter hook forward priority filter; policy accept; }
+}
+";
+
+/// The listing of everything but our table.
+fn foreign() -> String {
+    let tables = [("inet", "other"), ("ip", "palisade"), ("bridge", "palisade")];
+    tables.map(|(family, name)| crate::space::output("nft", &["list", "table", family, name], "")).concat()
+}
+
+#[test]
+fn foreign_writes_cannot_touch_a_live_table() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        assert!(table.is_owned(), "this kernel is too old for these tests: owners that may die came with Linux 6.9");
+        table.replace(&small()).unwrap();
+        let before = table.read().unwrap();
+        assert!(run("nft", &["flush", "ruleset"], "").status.success(), "it skips the table");
+        for write in [
+            "add rule inet palisade group accept",
+            "flush chain inet palisade group",
+            "delete table inet palisade",
+            "add element inet palisade verdicts { 10.0.0.9 : accept }",
+            "add chain inet palisade mine",
+        ] {
+            let refused = run("nft", &["-f", "-"], write);
+            assert!(!refused.status.success(), "{write}");
+            let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(message.contains("Operation not permitted"), "{write}: {message}");
+        }
+        assert_eq!(table.read().unwrap().ruleset, before.ruleset);
+    });
+}
+
+#[test]
+fn a_table_outlives_its_agent_and_is_adopted_as_it_is() {
+    isolated(|| {
+        let mut first = Table::open(Ownership::Automatic).unwrap();
+        first.replace(&small()).unwrap();
+        drop(first);
+        assert!(list().contains("jump group"), "it stays");
+        let mut second = Table::open(Ownership::Automatic).unwrap();
+        assert!(second.is_owned());
+        assert_eq!(second.read().unwrap().ruleset, small());
+        // Adopted for good: a flush by somebody else passes it by again, and we can write.
+        assert!(run("nft", &["flush", "ruleset"], "").status.success());
+        second.commit(&[Operation::FlushChain(Name::new("group"))]).unwrap();
+        assert!(second.read().unwrap().ruleset.chains[&Name::new("group")].rules.is_empty());
+    });
+}
+
+#[test]
+fn a_second_agent_is_told_who_is_there() {
+    isolated(|| {
+        let first = Table::open(Ownership::Automatic).unwrap();
+        let myself = std::fs::read_to_string("/proc/self/comm").unwrap().trim().to_owned();
+        for error in [
+            Table::open(Ownership::Automatic).map(|_| ()).unwrap_err(),
+            Table::open(Ownership::Plain).map(|_| ()).unwrap_err(),
+            table::cleanup().map(|_| ()).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Owned { .. }), "{error:?}");
+            let message = error.to_string();
+            assert!(message.contains(&format!("process {}, {myself}", std::process::id())), "{message}");
+            assert!(message.contains("owns table inet palisade"), "{message}");
+        }
+        drop(first);
+        assert!(Table::open(Ownership::Automatic).unwrap().is_owned());
+    });
+}
+
+#[test]
+fn a_plain_table_of_ours_gets_an_owner_with_its_contents() {
+    isolated(|| {
+        Table::open(Ownership::Plain).unwrap().replace(&small()).unwrap();
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        assert!(table.is_owned());
+        assert_eq!(table.read().unwrap().ruleset, small());
+    });
+}
+
+#[test]
+fn a_plain_table_with_something_foreign_is_read_and_healed() {
+    isolated(|| {
+        Table::open(Ownership::Plain).unwrap().replace(&small()).unwrap();
+        load(
+            "add rule inet palisade group meta mark 5 accept\nadd chain inet palisade mine\n\
+              add set inet palisade numbers { type mark; }\nadd rule inet palisade mine tcp dport { 1, 2 } accept",
+        );
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        assert!(!table.is_owned());
+        let found = table.read().unwrap();
+        assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["__set0", "group", "mine", "numbers"]);
+        assert_eq!(found.ruleset.chains[&Name::new("group")].rules, [Rule::default()]);
+        // By difference the table becomes ours again, without a replacement.
+        let patch = palisade_ruleset::change::diff(&found.ruleset, &small()).unwrap();
+        table.commit_transaction(&patch.plan()).unwrap();
+        let healed = table.read().unwrap();
+        assert_eq!(healed.undecodable, Default::default());
+        assert_eq!(healed.ruleset, small());
+    });
+}
+
+#[test]
+fn what_others_insert_or_move_in_a_plain_table_shows() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        table.replace(&small()).unwrap();
+        let generation = table.read().unwrap().generation;
+        load("insert rule inet palisade group counter drop comment \"why\"");
+        assert_ne!(table.generation().unwrap(), generation);
+        let found = table.read().unwrap();
+        assert_eq!(found.ruleset.chains[&Name::new("group")].rules.len(), 2);
+        assert_ne!(found.ruleset, small());
+    });
+}
+
+#[test]
+fn other_tables_stay_as_they_are() {
+    isolated(|| {
+        load(FOREIGN);
+        let before = foreign();
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        table.replace(&small()).unwrap();
+        table.commit(&[Operation::FlushChain(Name::new("forward"))]).unwrap();
+        assert_eq!(table.read().unwrap().ruleset.sets.len(), 1, "sets of ip palisade are not ours");
+        assert!(table.read().unwrap().ruleset.chains[&Name::new("forward")].rules.is_empty());
+        table.replace(&small()).unwrap();
+        table.delete().unwrap();
+        assert_eq!(foreign(), before);
+        assert!(!list_all().contains("table inet palisade"));
+    });
+}
+
+#[test]
+fn cleanup_removes_what_a_dead_agent_left() {
+    isolated(|| {
+        assert!(!table::cleanup().unwrap(), "nothing is there");
+        for ownership in [Ownership::Automatic, Ownership::Plain] {
+            Table::open(ownership).unwrap().replace(&small()).unwrap();
+            assert!(table::cleanup().unwrap());
+            assert_eq!(list_all(), "");
+        }
+    });
+}
+
+#[test]
+fn a_first_load_has_no_rules_in_base_chains_before_everything_else_is_there() {
+    isolated(|| {
+        let (monitor, lines) = mpsc::channel();
+        let mut watcher = Command::new("nft")
+            .args(["monitor"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("nft is installed");
+        let output = watcher.stdout.take().unwrap();
+        let reader = thread::spawn(move || {
+            for line in std::io::BufRead::lines(std::io::BufReader::new(output)) {
+                let Ok(line) = line else { return };
+                if monitor.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        // The watcher listens when it shows a change; tables of another name are made until one does.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        for number in 0.. {
+            load(&format!("add table inet probe{number}"));
+            if lines.recv_timeout(std::time::Duration::from_millis(50)).is_ok() {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "nft monitor shows nothing");
+        }
+        Table::open(Ownership::Plain).unwrap().replace(&small()).unwrap();
+        load("add table inet last");
+        let mut seen = Vec::new();
+        while let Ok(line) = lines.recv_timeout(std::time::Duration::from_secs(10)) {
+            if line.contains("table inet last") {
+                break;
+            }
+            seen.push(line);
+        }
+        watcher.kill().unwrap();
+        watcher.wait().unwrap();
+        reader.join().unwrap();
+        let place = |what: &str| {
+            seen.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {seen:#?}"))
+        };
+        let base = place("add rule inet palisade forward");
+        assert!(base > place("add rule inet palisade group"));
+        assert!(base > place("create element inet palisade verdicts"));
+        // Generations separate the batches.
+        let rest = &seen[place("create element inet palisade verdicts")..base];
+        assert!(rest.iter().any(|line| line.starts_with("# new generation")), "{seen:#?}");
+    });
+}

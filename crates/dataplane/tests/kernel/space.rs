@@ -1,0 +1,54 @@
+//! A network namespace for a test, and the tools that look at it from outside our code.
+
+use std::io::Write as _;
+use std::panic::resume_unwind;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs a test on a thread in a network namespace of its own, which goes with the thread.
+pub(crate) fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root, for network namespaces");
+            test()
+        });
+        run.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Runs a tool in the namespace of this thread.
+pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(tool)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{tool}: {error}"));
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads its input");
+    child.wait_with_output().expect("it ends")
+}
+
+/// Runs a tool that must succeed, and returns what it printed.
+pub(crate) fn output(tool: &str, arguments: &[&str], input: &str) -> String {
+    let output = run(tool, arguments, input);
+    assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Loads nft text.
+pub(crate) fn load(text: &str) {
+    output("nft", &["-f", "-"], text);
+}
+
+/// How nft lists our table.
+pub(crate) fn list() -> String {
+    output("nft", &["list", "table", "inet", "palisade"], "")
+}
+
+/// How nft lists everything.
+pub(crate) fn list_all() -> String {
+    output("nft", &["list", "ruleset"], "")
+}

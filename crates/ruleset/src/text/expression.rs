@@ -1,0 +1,139 @@
+//! Expressions in nft's words.
+
+use std::fmt;
+
+use palisade_policy::input::Family;
+
+use crate::model::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
+
+/// An expression that is written out.
+#[derive(Clone, Copy, Debug)]
+pub struct Spelled<'a>(&'a Expression);
+
+/// The expressions that are written out: all but a test of family or protocol that stands right before the expression which
+/// implies it. nft leaves such a test out when it lists, and puts it there when it loads.
+pub(super) fn spelled(expressions: &[Expression]) -> impl Iterator<Item = Spelled<'_>> {
+    let is_spelled = |position: &usize| {
+        let rest = expressions.get(*position..).unwrap_or_default();
+        !matches!(rest, [test, next, ..] if implies(next, test))
+            && !matches!(rest, [test, middle, next, ..] if implies(next, test) && implies(next, middle))
+    };
+    let positions = (0..expressions.len()).filter(is_spelled);
+    positions.filter_map(|position| expressions.get(position)).map(Spelled)
+}
+
+/// Whether `expression` cannot be written without nft testing `test` before it.
+fn implies(expression: &Expression, test: &Expression) -> bool {
+    let load = match expression {
+        Expression::Match(load, _) | Expression::Vmap(load, _) => *load,
+        _ => return false,
+    };
+    let family =
+        |wanted: Family| matches!(test, Expression::Match(Load::Nfproto, Test::Family(found)) if *found == wanted);
+    let protocol = |wanted: L4| matches!(test, Expression::Match(Load::L4Proto, Test::L4(found)) if *found == wanted);
+    match load {
+        Load::PacketSource(wanted) | Load::PacketDestination(wanted) => family(wanted),
+        Load::HopLimit => family(Family::V6),
+        Load::Icmpv6Type => family(Family::V6) || protocol(L4::Icmpv6),
+        Load::TcpFlags => protocol(L4::Transport(palisade_policy::input::Protocol::Tcp)),
+        _ => false,
+    }
+}
+
+impl fmt::Display for Spelled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Match(Load::TcpFlags, Test::MidStream) => f.write_str("tcp flags & (fin | syn | rst | ack) == ack"),
+            Self::Match(load, test) => write!(f, "{load} {test}"),
+            Self::Lookup(loads, set) => {
+                let loads: Vec<_> = loads.iter().map(Load::to_string).collect();
+                write!(f, "{} @{set}", loads.join(" . "))
+            }
+            Self::Vmap(load, map) => write!(f, "{load} vmap @{map}"),
+            Self::Counter => f.write_str("counter"),
+            Self::CountIn(name) => write!(f, "counter name \"{name}\""),
+            Self::Verdict(verdict) => verdict.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = |family: &Family| match family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        };
+        match self {
+            Self::Nfproto => f.write_str("meta nfproto"),
+            Self::L4Proto => f.write_str("meta l4proto"),
+            Self::InputInterface => f.write_str("iifname"),
+            Self::PacketType => f.write_str("meta pkttype"),
+            Self::DestinationType => f.write_str("fib daddr type"),
+            Self::CtState => f.write_str("ct state"),
+            Self::Opener(family) => write!(f, "ct original {} saddr", ip(family)),
+            Self::Server(family) => write!(f, "ct reply {} saddr", ip(family)),
+            Self::ServerPort => f.write_str("ct reply proto-src"),
+            Self::OriginalSourcePort => f.write_str("ct original proto-src"),
+            Self::OriginalDestinationPort => f.write_str("ct original proto-dst"),
+            Self::PacketSource(family) => write!(f, "{} saddr", ip(family)),
+            Self::PacketDestination(family) => write!(f, "{} daddr", ip(family)),
+            Self::HopLimit => f.write_str("ip6 hoplimit"),
+            Self::Icmpv6Type => f.write_str("icmpv6 type"),
+            Self::TcpFlags => f.write_str("tcp flags"),
+        }
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            Self::Prefix(net) => net.fmt(f),
+            Self::AddressRange(first, last) => write!(f, "{first}-{last}"),
+            Self::Range(first, last) if first == last => first.fmt(f),
+            Self::Range(first, last) => write!(f, "{first}-{last}"),
+            Self::Family(Family::V4) => f.write_str("ipv4"),
+            Self::Family(Family::V6) => f.write_str("ipv6"),
+            Self::L4(L4::Transport(protocol)) => f.write_str(protocol.name()),
+            Self::L4(L4::Icmp) => f.write_str("icmp"),
+            Self::L4(L4::Icmpv6) => f.write_str("ipv6-icmp"),
+            Self::PacketType(PacketType::Broadcast) => f.write_str("broadcast"),
+            Self::PacketType(PacketType::Multicast) => f.write_str("multicast"),
+            Self::States(states) => states.fmt(f),
+            Self::MidStream => f.write_str("& (fin | syn | rst | ack) == ack"),
+            Self::In(set) => write!(f, "@{set}"),
+        }
+    }
+}
+
+impl fmt::Display for CtStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            (self.invalid, "invalid"),
+            (self.established, "established"),
+            (self.related, "related"),
+            (self.new, "new"),
+            (self.untracked, "untracked"),
+        ];
+        let names: Vec<_> = all.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Drop => f.write_str("drop"),
+            Self::Return => f.write_str("return"),
+            Self::Jump(chain) => write!(f, "jump {chain}"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}

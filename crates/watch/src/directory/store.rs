@@ -1,0 +1,234 @@
+//! What the files of a directory hold, and what changes when they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use palisade_policy::input::Change;
+
+use super::dirty::Work;
+use crate::event::{Event, Failure};
+use crate::finding::{Finding, ManifestErrors};
+use crate::manifests::{Assembled, Content, Duplicate, assemble, duplicates, manifest_files, parse_file};
+
+/// The files of a directory and the objects in force.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    files: BTreeMap<PathBuf, FileState>,
+    in_force: Assembled,
+    started: bool,
+    /// The directory was away and has not shown a manifest since.
+    was_away: bool,
+}
+
+/// One file.
+#[derive(Debug, Default)]
+struct FileState {
+    /// What is in force of it.
+    applied: Option<Content>,
+    /// Content without mistakes that is not in force yet.
+    pending: Option<Content>,
+    /// Why its content on disk is not in force; empty if it is.
+    rejected: Vec<Finding>,
+    /// The same as last told to the receiver.
+    told: Vec<Finding>,
+}
+
+impl FileState {
+    fn candidate(&self) -> Option<&Content> {
+        self.pending.as_ref().or(self.applied.as_ref())
+    }
+}
+
+impl Store {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, files: BTreeMap::new(), in_force: Assembled::default(), started: false, was_away: false }
+    }
+
+    /// The directory was away; what it holds now may not be all of it yet.
+    pub(super) fn directory_returned(&mut self) {
+        self.was_away = true;
+    }
+
+    /// Reads what is dirty and tells what follows from it.
+    pub(super) fn refresh(&mut self, work: &Work) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut gone = Vec::new();
+        let readable = match self.paths(work) {
+            Ok(paths) => {
+                for path in paths {
+                    self.reread(path, &mut gone);
+                }
+                true
+            }
+            Err(error) => {
+                events.push(self.unreadable(&error));
+                false
+            }
+        };
+        let mut warnings = self.accept();
+        self.tell(gone, &mut events);
+        if self.started {
+            self.put_in_force(&mut events);
+        } else if readable && self.files.values().all(|file| file.rejected.is_empty()) {
+            let applied = self.files.values().filter_map(|file| file.applied.as_ref());
+            warnings = applied.flat_map(|content| content.warnings.iter().cloned()).collect();
+            self.put_in_force(&mut events);
+        }
+        let warnings = warnings.into_iter().filter(|_| self.started);
+        events.extend(
+            warnings.map(|warning| Event::Warning { object: warning.object.clone(), message: warning.to_string() }),
+        );
+        events
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Event {
+        let message = format!("the directory {} cannot be read: {error}", self.directory.display());
+        Event::Failed(Failure { resource: None, reason: "directory", message })
+    }
+
+    /// The files to read: those on disk and, if all are to be read, those that were there before.
+    fn paths(&mut self, work: &Work) -> io::Result<BTreeSet<PathBuf>> {
+        let mut paths: BTreeSet<_> = work.files.iter().map(|name| self.directory.join(name)).collect();
+        let recheck = work.recheck.iter().map(|name| self.directory.join(name));
+        paths.extend(recheck.filter(|path| self.files.get(path).is_some_and(|file| !file.rejected.is_empty())));
+        if work.all || self.was_away {
+            let listed = manifest_files(&self.directory)?;
+            if self.was_away && listed.is_empty() {
+                return Ok(BTreeSet::new());
+            }
+            self.was_away = false;
+            paths.extend(listed);
+            paths.extend(self.files.keys().cloned());
+        }
+        paths.retain(|path| path.file_name().is_none_or(|name| !work.in_writing.contains(name)));
+        Ok(paths)
+    }
+
+    fn reread(&mut self, path: PathBuf, gone: &mut Vec<PathBuf>) {
+        if is_gone(&path) {
+            if self.files.remove(&path).is_some_and(|file| !file.told.is_empty()) {
+                gone.push(path);
+            }
+            return;
+        }
+        let mut content = parse_file(&path);
+        let mut rejected = std::mem::take(&mut content.errors);
+        rejected.extend(duplicates([&content]).iter().map(Duplicate::finding));
+        let file = self.files.entry(path).or_default();
+        file.pending = rejected.is_empty().then_some(content);
+        file.rejected = rejected;
+    }
+
+    /// Takes pending content that no other file contradicts. Returns the warnings of what was taken.
+    ///
+    /// All of it is tried together first, so that an object may move from one file to another.
+    fn accept(&mut self) -> Vec<Finding> {
+        for file in self.files.values_mut().filter(|file| file.pending.is_some()) {
+            file.rejected.clear();
+        }
+        let mut refused = BTreeMap::new();
+        loop {
+            let parties = self.parties(&refused);
+            if parties.is_empty() {
+                break;
+            }
+            refused.extend(parties);
+        }
+        let mut warnings = Vec::new();
+        for (path, file) in &mut self.files {
+            if let Some(findings) = refused.remove(path) {
+                file.rejected = findings;
+            } else if let Some(content) = file.pending.take() {
+                tracing::debug!(file = %path.display(), ignored = ?content.ignored, "manifest read");
+                let known = file.applied.take().map(|content| content.warnings).unwrap_or_default();
+                warnings.extend(content.warnings.iter().filter(|warning| !known.contains(warning)).cloned());
+                file.applied = Some(content);
+            }
+        }
+        warnings
+    }
+
+    fn candidates<'s>(&'s self, refused: &BTreeMap<PathBuf, Vec<Finding>>) -> Vec<&'s Content> {
+        let candidate = |(path, file): (&PathBuf, &'s FileState)| {
+            if refused.contains_key(path) { file.applied.as_ref() } else { file.candidate() }
+        };
+        self.files.iter().filter_map(candidate).collect()
+    }
+
+    /// The files with pending content that write an object which another file writes too, with what is wrong.
+    fn parties(&self, refused: &BTreeMap<PathBuf, Vec<Finding>>) -> BTreeMap<PathBuf, Vec<Finding>> {
+        let duplicates = duplicates(self.candidates(refused));
+        let pending = self.files.iter().filter(|(path, file)| file.pending.is_some() && !refused.contains_key(*path));
+        pending
+            .map(|(path, _)| (path.clone(), duplicates.iter().filter_map(|d| d.finding_in(path)).collect::<Vec<_>>()))
+            .filter(|(_, findings)| !findings.is_empty())
+            .collect()
+    }
+
+    /// Tells which files are rejected anew or otherwise than before, and which are not any more.
+    fn tell(&mut self, gone: Vec<PathBuf>, events: &mut Vec<Event>) {
+        events.extend(gone.into_iter().map(|file| Event::FileMended { file }));
+        for (path, file) in &mut self.files {
+            if file.told == file.rejected {
+                continue;
+            }
+            file.told.clone_from(&file.rejected);
+            events.push(if file.rejected.is_empty() {
+                Event::FileMended { file: path.clone() }
+            } else {
+                let errors = ManifestErrors { findings: file.rejected.clone() };
+                Event::FileRejected { file: path.clone(), errors }
+            });
+        }
+    }
+
+    fn put_in_force(&mut self, events: &mut Vec<Event>) {
+        let objects = self.files.values().filter_map(|file| file.applied.as_ref()).flat_map(|content| &content.objects);
+        let next = assemble(objects.map(|(object, _)| object));
+        if self.started {
+            let changes = difference(&self.in_force, &next);
+            if !changes.is_empty() {
+                events.push(Event::Changes(changes));
+            }
+        } else {
+            self.started = true;
+            events.extend([
+                Event::Changes(vec![Change::Namespaces(next.namespaces.values().cloned().collect())]),
+                Event::Changes(vec![Change::Pods(next.pods.values().cloned().collect())]),
+                Event::Changes(vec![Change::Policies(next.policies.values().cloned().collect())]),
+                Event::Synced,
+            ]);
+        }
+        self.in_force = next;
+    }
+}
+
+/// Whether there is no file at `path`: nothing, or a directory. One that cannot be read is there.
+fn is_gone(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(metadata) => metadata.is_dir(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// The changes from one set of objects to another: what leaves its address first, isolation before pods, and a
+/// namespace last.
+fn difference(old: &Assembled, new: &Assembled) -> Vec<Change> {
+    let pods_gone = gone(&old.pods, &new.pods).map(Change::PodGone);
+    let namespaces = altered(&old.namespaces, &new.namespaces).map(Change::Namespace);
+    let policies = altered(&old.policies, &new.policies).map(Change::Policy);
+    let pods = altered(&old.pods, &new.pods).map(Change::Pod);
+    let policies_gone = gone(&old.policies, &new.policies).map(Change::PolicyGone);
+    let namespaces_gone = gone(&old.namespaces, &new.namespaces).map(Change::NamespaceGone);
+    pods_gone.chain(namespaces).chain(policies).chain(pods).chain(policies_gone).chain(namespaces_gone).collect()
+}
+
+fn altered<K: Ord, V: Clone + PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> impl Iterator<Item = V> {
+    new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(_, value)| value.clone())
+}
+
+fn gone<K: Ord + Clone, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
+    old.keys().filter(|key| !new.contains_key(*key)).cloned()
+}

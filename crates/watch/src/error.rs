@@ -1,0 +1,36 @@
+//! Why a source cannot start.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a source cannot start. Trouble after that is no error but a [`crate::Failure`]: the source goes on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The kubeconfig is missing or makes no sense.
+    #[error("the kubeconfig {} cannot be used; check the file and its current-context", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// There is neither a kubeconfig nor a service account.
+    #[error(
+        "no API server is known: neither a kubeconfig nor a pod's service account was found; name a kubeconfig or a manifest directory"
+    )]
+    NoServer(#[source] Box<kube::config::InferConfigError>),
+    /// The configuration names certificates, keys or credentials that cannot be used.
+    #[error("no client can be made of the configuration of the API server; check its certificates and credentials")]
+    Client(#[source] Box<kube::Error>),
+    /// The directory cannot be read or watched.
+    #[error("the manifest directory {} cannot be watched", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,118 @@
+//! The real kernel, by netlink.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use palisade_dataplane::table::{Ownership, Table};
+use palisade_dataplane::{Error, conntrack, host};
+use palisade_ruleset::change::Transaction;
+use palisade_ruleset::model::Ruleset;
+use palisade_ruleset::name::Name;
+
+use super::{Kernel, KernelError, Survey};
+use crate::output::chain;
+
+/// The kernel of the network namespace that the thread is in. The table's socket is opened when the loop first needs it.
+#[derive(Default)]
+pub(crate) struct Netlink {
+    table: Option<Table>,
+    /// The generation of nftables when the table was last known to be as it should.
+    generation: u32,
+}
+
+impl Netlink {
+    /// No socket yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    fn table(&mut self) -> Result<&mut Table, KernelError> {
+        self.table.as_mut().ok_or_else(|| KernelError { message: "the table is not open".to_owned(), object: None })
+    }
+}
+
+impl Kernel for Netlink {
+    fn open(&mut self) -> Result<(), KernelError> {
+        if self.table.is_none() {
+            self.table = Some(Table::open(Ownership::Automatic).map_err(|error| plain(&error))?);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Option<Ruleset>, KernelError> {
+        let table = self.table()?;
+        if !table.exists().map_err(|error| plain(&error))? {
+            return Ok(None);
+        }
+        let read = table.read().map_err(|error| plain(&error))?;
+        for (name, why) in &read.undecodable {
+            tracing::warn!(object = name, why, "not one of ours in table inet palisade");
+        }
+        self.generation = read.generation;
+        Ok(Some(read.ruleset))
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
+        let committed = self.table()?.commit_transaction(transaction).map_err(|error| refused(&error, transaction))?;
+        // Where somebody else wrote as well, the next look reads the table back.
+        if !committed.others {
+            self.generation = committed.generation;
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
+        let committed = self.table()?.replace(ruleset).map_err(|error| plain(&error))?;
+        self.generation = committed.generation;
+        Ok(())
+    }
+
+    fn may_have_changed(&mut self) -> Result<bool, KernelError> {
+        let before = self.generation;
+        let table = self.table()?;
+        if table.is_owned() {
+            return Ok(false);
+        }
+        let now = table.generation().map_err(|error| plain(&error))?;
+        self.generation = now;
+        Ok(now != before)
+    }
+
+    fn counters(&mut self) -> Result<BTreeMap<Name, (u64, u64)>, KernelError> {
+        let counters = self.table()?.counters().map_err(|error| plain(&error))?;
+        Ok(counters.into_iter().map(|(name, count)| (name, (count.packets, count.bytes))).collect())
+    }
+
+    fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
+        conntrack::forget(addresses).map_err(|error| plain(&error))
+    }
+
+    fn survey(&mut self, local: &BTreeSet<IpAddr>) -> Result<Survey, KernelError> {
+        let pod_ports = host::pod_ports(local).map_err(|error| plain(&error))?;
+        let addresses = host::own_addresses().map_err(|error| plain(&error))?;
+        let findings = host::findings(&pod_ports).map_err(|error| plain(&error))?;
+        let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        let obstacle = (!findings.is_empty()).then(|| findings.join("; "));
+        Ok(Survey { pod_ports, addresses, obstacle })
+    }
+}
+
+fn plain(error: &Error) -> KernelError {
+    KernelError { message: chain(error), object: None }
+}
+
+/// The error of a transaction, with the object that the kernel refused.
+fn refused(error: &Error, transaction: &Transaction) -> KernelError {
+    let object = match error {
+        Error::Step { step, source } => match source.as_ref() {
+            Error::Refused { index: Some(index), .. } => transaction
+                .batches()
+                .find(|(name, _)| name == step)
+                .and_then(|(_, batch)| batch.get(*index))
+                .map(|operation| operation.object().clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    KernelError { object, ..plain(error) }
+}

@@ -1,0 +1,126 @@
+//! `palisade demo`: enforcement on real packets, in a lab of network namespaces, without a cluster.
+//!
+//! The agents are this same program. Every step changes the manifests that they watch, waits until they have committed,
+//! and then tries every connection: what the reference evaluator expects stands beside what packets did.
+
+mod agent;
+mod belongings;
+mod manifests;
+mod matrix;
+mod revocation;
+mod screen;
+mod stage;
+
+use std::time::Instant;
+
+use crate::cli::DemoArgs;
+use crate::output::{self, Failure};
+use belongings::Belongings;
+use manifests::Manifest;
+use matrix::Matrix;
+use screen::Screen;
+use stage::Stage;
+
+impl From<palisade_lab::Error> for Failure {
+    fn from(error: palisade_lab::Error) -> Self {
+        Self::new(output::chain(&error))
+    }
+}
+
+/// Runs the demo; what it makes is gone when it returns, and also when it is interrupted.
+pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
+    palisade_lab::check_requirements().map_err(|error| requirement(&error))?;
+    let belongings = Belongings::new()?;
+    belongings.clear_on_interrupt()?;
+    let outcome = Demo::new(arguments.step, belongings.clone()).and_then(Demo::play);
+    belongings.clear();
+    outcome
+}
+
+fn requirement(error: &palisade_lab::Error) -> Failure {
+    let hint = match error {
+        palisade_lab::Error::Privilege { .. } => "sudo palisade demo",
+        _ => "on Debian: apt-get install iproute2 nftables util-linux",
+    };
+    Failure::new(output::chain(error)).hint(hint)
+}
+
+/// The play: the stage, and what was seen on it so far.
+struct Demo {
+    stage: Stage,
+    screen: Screen,
+    started: Instant,
+    flows: usize,
+    wrong: usize,
+}
+
+impl Demo {
+    fn new(step: bool, belongings: Belongings) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let screen = Screen::new(step);
+        screen.title("Palisade: NetworkPolicy on real packets, without a cluster")?;
+        let stage = Stage::set(belongings, &screen)?;
+        Ok(Self { stage, screen, started, flows: 0, wrong: 0 })
+    }
+
+    fn play(mut self) -> Result<(), Failure> {
+        self.screen.step("1  No policy: everything connects")?;
+        self.try_everything()?;
+
+        self.screen.step("2  A default-deny lands in both namespaces: only a pod's own node gets through")?;
+        self.apply(&manifests::DEFAULT_DENY)?;
+        self.try_everything()?;
+
+        self.screen.step("3  The frontend may reach the backend, directly and through its Service")?;
+        self.apply(&manifests::FRONTEND)?;
+        self.try_everything()?;
+
+        self.screen.step("4  A port, another namespace, and an egress policy: both ends must allow")?;
+        self.apply(&manifests::MORE)?;
+        self.try_everything()?;
+
+        self.screen.step("5  Running connections are cut when their policy goes, and live again when it returns")?;
+        self.wrong += revocation::show(&mut self.stage, &self.screen)?;
+        self.try_everything()?;
+
+        self.screen.step("6  The ruleset of node-1")?;
+        self.list()?;
+        self.conclude()
+    }
+
+    /// Writes a manifest, shows it, and waits until every agent has committed it.
+    fn apply(&mut self, manifest: &Manifest) -> Result<(), Failure> {
+        self.screen.policies(manifest)?;
+        let changed = self.stage.write(manifest)?;
+        let commits = self.stage.await_commits(changed)?;
+        self.screen.commits(&commits)
+    }
+
+    /// Tries every connection and shows the result.
+    fn try_everything(&mut self) -> Result<(), Failure> {
+        let matrix = Matrix::measure(&self.stage)?;
+        self.flows += matrix.flows();
+        self.wrong += matrix.mismatches().len();
+        self.screen.matrix(&matrix)
+    }
+
+    fn list(&self) -> Result<(), Failure> {
+        self.screen.text(
+            "`ct original saddr` is who opened a flow and `ct reply saddr` who serves it, after any Service translation; so\n\
+             requests and replies meet the same rule, and there is no \"established: accept\" that would outlive a policy.\n\
+             From the hook `forward`, the maps lead an isolated pod's address to the chain of its policies; each rule says\n\
+             whom it lets in or out and which policy said so, and what no rule lets through is dropped at the chain's end.\n",
+        )?;
+        let listing = self.stage.node(1).namespace().output("nft", &["list", "table", "inet", "palisade"], "")?;
+        self.screen.listing(&listing)
+    }
+
+    fn conclude(self) -> Result<(), Failure> {
+        let Self { screen, started, flows, wrong, .. } = self;
+        let seconds = started.elapsed().as_secs_f64();
+        if wrong > 0 {
+            return Err(Failure::new(format!("{wrong} of what was measured differs from what the policies say")));
+        }
+        screen.end(&format!("{flows} connections tried, every one as the policies say; {seconds:.1} s; nothing is left behind"))
+    }
+}

@@ -1,0 +1,89 @@
+//! What the demo must not leave behind: its agents and its directory.
+//!
+//! Namespaces go with the process, for they have no name; agents and the directory would not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use palisade_lab::Child;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::output::Failure;
+
+/// What a shell reports of a program that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+/// The agents and the directory; clones mean the same ones.
+#[derive(Clone, Debug)]
+pub(super) struct Belongings {
+    directory: PathBuf,
+    agents: Arc<Mutex<Vec<Arc<Child>>>>,
+}
+
+impl Belongings {
+    /// Makes the directory.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let directory = std::env::temp_dir().join(format!("palisade-demo-{}", process::id()));
+        fs::create_dir(&directory)
+            .map_err(|error| Failure::caused(&format!("cannot make the directory {}", directory.display()), &error))?;
+        Ok(Self { directory, agents: Arc::default() })
+    }
+
+    /// The directory of manifests.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Takes charge of an agent.
+    pub(super) fn take(&self, agent: Child) -> Arc<Child> {
+        let agent = Arc::new(agent);
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&agent));
+        agent
+    }
+
+    /// Ends the agents and removes the directory. Once is enough.
+    pub(super) fn clear(&self) {
+        self.clear_and(|| ());
+    }
+
+    /// From now on, SIGINT, SIGTERM and SIGHUP clear and then end the process.
+    pub(super) fn clear_on_interrupt(&self) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::caused("cannot wait for signals", &error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+        let (mut interrupt, mut terminate, mut hangup) = {
+            let _inside = runtime.enter();
+            let listen = |kind| signal(kind).map_err(failed);
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?)
+        };
+        let belongings = self.clone();
+        let wait = move || {
+            runtime.block_on(first(&mut interrupt, &mut terminate, &mut hangup));
+            // The lock is held to the end, so that the main thread, which sees its agents die, has no time to complain.
+            belongings.clear_and(|| process::exit(INTERRUPTED));
+        };
+        thread::Builder::new().name("interrupt".into()).spawn(wait).map(drop).map_err(failed)
+    }
+
+    fn clear_and(&self, then: impl FnOnce()) {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        for agent in agents.drain(..) {
+            // Ended already is as good.
+            agent.signal(nix::sys::signal::Signal::SIGKILL).ok();
+            agent.wait(std::time::Duration::from_secs(5)).ok();
+        }
+        // There is nobody to tell, and nothing more to be done about it.
+        fs::remove_dir_all(&self.directory).ok();
+        then();
+    }
+}
+
+async fn first(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}

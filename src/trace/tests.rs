@@ -1,0 +1,243 @@
+//! Seen to fail when: a line that cannot be judged prints nothing; an unknown field is ignored; a missing port is 0; the
+//! protocol is compared as written; `node/NAME` is a pod; the two directions are swapped; reasons name the pod that was
+//! named instead of the one that owns its address.
+
+use std::net::Ipv4Addr;
+
+use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
+use palisade_policy::input::{
+    Change, Family, Isolates, LabelSelector, Namespace, NamespacedName, Peers, Phase, Pod, Policy, Port, Ports,
+    Protocol, Rule, State,
+};
+use palisade_policy::reference::Reference;
+use serde_json::{Value, json};
+
+use super::Judge;
+use super::request::Request;
+use crate::cli::TraceOutput;
+
+fn key(text: &str) -> NamespacedName {
+    let (namespace, name) = text.split_once('/').unwrap();
+    NamespacedName::new(namespace, name)
+}
+
+fn policy(name: &str, isolates: Isolates) -> Policy {
+    Policy {
+        key: key(name),
+        pod_selector: LabelSelector::everything(),
+        isolates,
+        ingress: Vec::new(),
+        egress: Vec::new(),
+        unenforceable: Vec::new(),
+    }
+}
+
+/// shop/web and shop/db on node-1, ops/tool on node-2; shop is isolated for ingress but for TCP 80, ops for egress.
+fn cluster() -> State {
+    let mut state = State::default();
+    for name in ["shop", "ops"] {
+        state.apply(Change::Namespace(Namespace::new(name, [].into())));
+    }
+    for (name, node, last) in [("shop/web", 1, 2), ("shop/db", 1, 3), ("ops/tool", 2, 2), ("ops/bare", 2, 0)] {
+        let mut pod = Pod { phase: Phase::Running, node: Some(format!("node-{node}").into()), ..Pod::new(key(name)) };
+        pod.addresses.v4 = (last > 0).then_some(Ipv4Addr::new(10, 42, node, last));
+        pod.host_addresses = vec![[172, 30, 0, 10 + node].into()];
+        state.apply(Change::Pod(pod));
+    }
+    let port = Port::Range { protocol: Protocol::Tcp, first: 80, last: 80 };
+    let ingress = vec![Rule { peers: Peers::Any, ports: Ports::Of(vec![port]) }];
+    let isolates = Isolates { ingress: true, egress: false };
+    state.apply(Change::Policy(Policy { ingress, ..policy("shop/allow-80", isolates) }));
+    state.apply(Change::Policy(policy("ops/no-way-out", Isolates { ingress: false, egress: true })));
+    state
+}
+
+fn trace(state: &State, form: TraceOutput, lines: &str) -> Vec<String> {
+    let facts = NodeFacts::default();
+    let judge = Judge { state, reference: Reference::new(state, &facts), form };
+    let mut out = Vec::new();
+    judge.lines(lines.as_bytes(), &mut out).unwrap();
+    String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Verdict, egress and ingress as `allow deny …`, or the error.
+fn verdicts(lines: &str) -> Vec<String> {
+    let answers = trace(&cluster(), TraceOutput::Json, lines);
+    answers
+        .iter()
+        .map(|answer| {
+            let answer: Value = serde_json::from_str(answer).unwrap();
+            let word = |field: &str| answer[field].as_str().map(str::to_owned);
+            let judged = [word("verdict"), word("egress"), word("ingress")];
+            word("error").unwrap_or_else(|| judged.map(Option::unwrap).join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn lines_are_judged_in_order() {
+    let lines = r#"{"from":"shop/web","to":"shop/db","protocol":"TCP","port":80}
+{"from":"shop/web","to":"shop/db","protocol":"tcp","port":81}
+{"from":"shop/web","to":"shop/db","port":80}
+{"from":"shop/web","to":"shop/db","protocol":"Udp","port":80}
+{"from":"shop/web","to":"shop/db","protocol":"icmp"}
+{"from":"ops/tool","to":"10.42.1.3","protocol":"sctp","port":80}
+{"from":"10.42.2.2","to":"9.9.9.9","protocol":"ICMP"}
+{"from":"node/node-1","to":"shop/db","protocol":"ICMP"}
+{"from":"node/node-2","to":"shop/db","protocol":"ICMP"}
+{"from":"ops/bare","to":"shop/db","port":80,"family":"IPv4"}"#;
+    let expected = [
+        "allow allow allow",
+        "deny allow deny",
+        "allow allow allow",
+        "deny allow deny",
+        "deny allow deny",
+        "deny deny deny",
+        "deny deny allow",
+        "allow allow allow",
+        "deny allow deny",
+        "deny deny allow",
+    ];
+    assert_eq!(verdicts(lines), expected);
+}
+
+#[test]
+fn what_cannot_be_judged_says_so_in_its_place() {
+    let cases = [
+        (r#"{"from":"shop/nobody","to":"shop/db","port":80}"#, "pod shop/nobody is not among the objects read"),
+        (r#"{"from":"shop/web","to":"fd00::1","port":80}"#, "share no address family"),
+        (r#"{"from":"shop/web","to":"shop/db","port":80,"family":"IPv6"}"#, "shop/web has no IPv6 address"),
+        (r#"{"from":"shop/web","to":"shop/db","protocol":"GRE","port":80}"#, "\"GRE\" is not one of TCP, UDP, SCTP"),
+        (r#"{"from":"shop/web","to":"shop/db"}"#, "port is missing; TCP needs one"),
+        (r#"{"from":"shop/web","to":"shop/db","port":null}"#, "port is missing"),
+        (r#"{"from":"shop/web","to":"shop/db","port":0}"#, "port 0 is not a number from 1 to 65535"),
+        (r#"{"from":"shop/web","to":"shop/db","port":65536}"#, "port 65536 is not"),
+        (r#"{"from":"shop/web","to":"shop/db","port":-1}"#, "port -1 is not"),
+        (r#"{"from":"shop/web","to":"shop/db","port":"80"}"#, "port \"80\" is not a number"),
+        (r#"{"from":"shop/web","to":"shop/db","port":80,"family":"IPv5"}"#, "is not IPv4 or IPv6"),
+        (r#"{"from":"shop/web","to":"shop/db","prot":80}"#, "unknown field `prot`"),
+        (r#"{"from":"shop/web","port":80}"#, "missing field `to`"),
+        (r#"{"from":"shop/web","to":"node/node-1","port":80}"#, "cannot be the destination"),
+        (r#"{"from":"web","to":"shop/db","port":80}"#, "\"web\" is not namespace/pod, an IP address or node/NAME"),
+        (r#"{"from":"10.0.0.0/8","to":"shop/db","port":80}"#, "is not namespace/pod"),
+        (r#"{"from":"fe80::1%eth0","to":"shop/db","port":80}"#, "is not namespace/pod"),
+        (r#"{"from":"shop/web","to":"shop/db","port":80} x"#, "trailing characters"),
+        ("", "the line is empty"),
+        ("[1]", "invalid"),
+    ];
+    let lines: Vec<_> = cases.iter().map(|(line, _)| *line).collect();
+    let found = verdicts(&format!("{}\n", lines.join("\n")));
+    assert_eq!(found.len(), cases.len());
+    for ((line, expected), found) in cases.iter().zip(found) {
+        assert!(found.contains(expected), "{line}: {found}");
+    }
+    assert!(verdicts("").is_empty());
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_in_place() {
+    let state = cluster();
+    let facts = NodeFacts::default();
+    let judge = Judge { state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Json };
+    let mut out = Vec::new();
+    judge.lines(&b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..], &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains("\"error\"") && lines[1].contains("\"allow\""), "{text}");
+}
+
+#[test]
+fn requests_are_read_as_they_are_meant() {
+    let flow = |text: &str| Request::read(text.as_bytes()).unwrap().flow().unwrap();
+    let address = |text: &str| Endpoint::Address(text.parse().unwrap());
+    let expected = Flow {
+        from: address("10.0.0.1"),
+        to: address("fd00::1"),
+        transport: Transport::Port(Protocol::Sctp, 65535),
+        family: Some(Family::V6),
+    };
+    let line = r#"{"to":"FD00:0::1","from":"::ffff:10.0.0.1","protocol":"sctp","port":65535,"family":"ipv6"}"#;
+    assert_eq!(flow(line), expected);
+    for family in [json!("IPv4"), json!("4"), json!(4), json!("ipv4")] {
+        let line = json!({"from": "a/b", "to": "c/d", "protocol": "ICMP", "port": 7, "family": family}).to_string();
+        assert_eq!((flow(&line).family, flow(&line).transport), (Some(Family::V4), Transport::Portless), "{line}");
+    }
+    let node = flow(r#"{"from":"node/a.b","to":"c/d.e","port":1}"#);
+    assert_eq!((node.from, node.to), (Endpoint::Node("a.b".into()), Endpoint::Pod(key("c/d.e"))));
+}
+
+/// The answer to one line in text, reasons included.
+fn text(state: &State, line: &str) -> String {
+    let facts = NodeFacts::default();
+    let judge = Judge { state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
+    let flow = Request::read(line.as_bytes()).unwrap().flow().unwrap();
+    let (ends, judgement) = judge.judge(&flow).unwrap();
+    judge.answer(&flow, &ends, &judgement)
+}
+
+#[test]
+fn text_says_who_and_why() {
+    let state = cluster();
+    assert_eq!(
+        text(&state, r#"{"from":"ops/tool","to":"10.42.1.3","port":80}"#),
+        "deny: ops/tool (10.42.2.2) to 10.42.1.3 (pod shop/db), TCP 80\n  \
+           egress   deny: policy ops/no-way-out isolates ops/tool for egress, and no rule of it matches\n  \
+           ingress  allow: ingress[0] of policy shop/allow-80 allows it",
+    );
+    assert_eq!(
+        text(&state, r#"{"from":"node/node-1","to":"shop/db","protocol":"ICMP"}"#),
+        "allow: node/node-1 (172.30.0.11) to shop/db (10.42.1.3), ICMP\n  \
+           egress   allow: node/node-1 is not a pod: policies do not select it\n  \
+           ingress  allow: the opener is the node of shop/db, which always reaches it",
+    );
+    assert_eq!(
+        text(&state, r#"{"from":"shop/web","to":"ops/bare","port":53,"protocol":"UDP"}"#),
+        "allow: shop/web (10.42.1.2) to ops/bare (no address), UDP 53\n  \
+           egress   allow: no policy isolates shop/web for egress\n  \
+           ingress  allow: no policy isolates ops/bare for ingress",
+    );
+}
+
+#[test]
+fn text_tells_whose_address_it_is() {
+    let mut state = cluster();
+    let mut job = Pod { phase: Phase::Succeeded, ..Pod::new(key("ops/job")) };
+    job.addresses.v4 = Some(Ipv4Addr::new(10, 42, 1, 3));
+    state.apply(Change::Pod(job.clone()));
+    let found = text(&state, r#"{"from":"shop/web","to":"ops/job","port":81}"#);
+    assert!(found.starts_with("deny: shop/web (10.42.1.2) to ops/job (10.42.1.3, pod shop/db), TCP 81\n"), "{found}");
+    assert!(found.contains("isolates shop/db for ingress"), "{found}");
+    state.apply(Change::Pod(Pod { phase: Phase::Running, ..job }));
+    let found = text(&state, r#"{"from":"shop/web","to":"10.42.1.3","port":80}"#);
+    assert!(found.contains("10.42.1.3 (claimed by ops/job and shop/db), TCP 80"), "{found}");
+    assert!(found.contains("nothing is allowed until one goes"), "{found}");
+}
+
+#[test]
+fn long_lists_are_cut_short() {
+    let mut state = cluster();
+    for number in 0..20 {
+        state.apply(Change::Policy(policy(&format!("shop/p{number:02}"), Isolates { ingress: true, egress: false })));
+    }
+    let found = text(&state, r#"{"from":"9.9.9.9","to":"shop/db","port":81}"#);
+    let expected =
+        "policies shop/allow-80, shop/p00, shop/p01, shop/p02, shop/p03, shop/p04, shop/p05, shop/p06 and 13 more";
+    assert!(found.contains(expected), "{found}");
+}
+
+#[test]
+fn every_answer_has_the_fields_that_scripts_rely_on() {
+    let answers = trace(&cluster(), TraceOutput::Json, "{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}");
+    assert_eq!(
+        answers,
+        [concat!(
+            r#"{"verdict":"deny","egress":"allow","ingress":"deny","#,
+            r#""egress_reason":"no policy isolates shop/web for egress","#,
+            r#""ingress_reason":"policy shop/allow-80 isolates shop/db for ingress, and no rule of it matches"}"#,
+        )]
+    );
+    let lines = trace(&cluster(), TraceOutput::Text, "{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}\n{}");
+    assert_eq!(lines[0], "deny: shop/web (10.42.1.2) to shop/db (10.42.1.3), TCP 81");
+    assert!(lines[1].starts_with("error: missing field `from`"), "{lines:?}");
+}

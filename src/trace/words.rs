@@ -1,0 +1,119 @@
+//! Flows and the reasons of verdicts in words.
+
+use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason, Transport};
+use palisade_policy::input::{Direction, NamespacedName, State};
+use palisade_policy::reference::{End, Ends};
+
+/// How many names a list spells out.
+const NAMES: usize = 8;
+
+/// The verdict on a flow in one line.
+pub(super) fn line(flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> String {
+    let transport = match flow.transport {
+        Transport::Port(protocol, port) => format!("{protocol} {port}"),
+        Transport::Portless => "ICMP".to_owned(),
+    };
+    let from = end(&flow.from, &ends.from);
+    let to = end(&flow.to, &ends.to);
+    format!("{}: {from} to {to}, {transport}", judgement.verdict)
+}
+
+/// Why egress and ingress came out as they did.
+pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> [String; 2] {
+    let egress = Subject { state, direction: Direction::Egress, endpoint: &flow.from, end: &ends.from };
+    let ingress = Subject { state, direction: Direction::Ingress, endpoint: &flow.to, end: &ends.to };
+    [egress.reason(&judgement.egress.reason), ingress.reason(&judgement.ingress.reason)]
+}
+
+/// What was named, with what it stands for.
+fn end(endpoint: &Endpoint, end: &End<'_>) -> String {
+    let owner = match (endpoint, end.pods.as_slice()) {
+        (Endpoint::Pod(key), [pod]) if pod.key == *key => None,
+        (_, [pod]) => Some(format!("pod {}", pod.key)),
+        (_, []) => None,
+        (_, pods) => Some(format!("claimed by {}", names(pods.iter().map(|pod| &pod.key), "and"))),
+    };
+    let address = match endpoint {
+        Endpoint::Address(_) => None,
+        Endpoint::Pod(_) | Endpoint::Node(_) => {
+            Some(end.address.map_or_else(|| "no address".to_owned(), |address| address.to_string()))
+        }
+    };
+    match (address, owner) {
+        (None, None) => endpoint.to_string(),
+        (Some(one), None) | (None, Some(one)) => format!("{endpoint} ({one})"),
+        (Some(address), Some(owner)) => format!("{endpoint} ({address}, {owner})"),
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`, `a, b and 7 more`.
+fn names<'a>(keys: impl IntoIterator<Item = &'a NamespacedName>, and: &str) -> String {
+    let mut all: Vec<_> = keys.into_iter().map(ToString::to_string).collect();
+    if all.len() > NAMES + 1 {
+        let more = all.split_off(NAMES).len();
+        all.push(format!("{more} more"));
+    }
+    match all.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} {and} {last}", first.join(", ")),
+        _ => all.concat(),
+    }
+}
+
+/// The end whose policies are asked.
+struct Subject<'a> {
+    state: &'a State,
+    direction: Direction,
+    endpoint: &'a Endpoint,
+    end: &'a End<'a>,
+}
+
+impl Subject<'_> {
+    fn reason(&self, reason: &Reason) -> String {
+        let direction = self.direction;
+        match reason {
+            Reason::NotAPod => self.not_a_pod(),
+            Reason::NotIsolated => format!("no policy isolates {} for {direction}", self.name()),
+            Reason::Itself => "a pod always reaches itself".to_owned(),
+            Reason::OwnNode => format!("the opener is the node of {}, which always reaches it", self.name()),
+            Reason::ToOwnNode => {
+                format!("the destination is the node of {}, and --allow-egress-to-own-node is given", self.name())
+            }
+            Reason::Rule { policy, direction, index } => format!("{direction}[{index}] of policy {policy} allows it"),
+            Reason::NoRule { policies } if policies.len() == 1 => {
+                let policy = names(policies, "and");
+                format!("policy {policy} isolates {} for {direction}, and no rule of it matches", self.name())
+            }
+            Reason::NoRule { policies } => {
+                let list = names(policies, "and");
+                format!("policies {list} isolate {} for {direction}, and no rule of theirs matches", self.name())
+            }
+            Reason::ClaimedTwice { pods } => format!(
+                "pods {} claim {}, and one of them is isolated for {direction}: nothing is allowed until one goes",
+                names(pods, "and"),
+                self.end.address.map_or_else(|| "one address".to_owned(), |address| address.to_string()),
+            ),
+        }
+    }
+
+    /// The pod that is judged, which need not be the one named.
+    fn name(&self) -> String {
+        match self.end.pods.as_slice() {
+            [] => self.endpoint.to_string(),
+            pods => names(pods.iter().map(|pod| &pod.key), "or"),
+        }
+    }
+
+    fn not_a_pod(&self) -> String {
+        let pod = match self.endpoint {
+            Endpoint::Pod(key) => self.state.pods.get(key),
+            Endpoint::Address(_) | Endpoint::Node(_) => None,
+        };
+        let endpoint = self.endpoint;
+        match pod {
+            Some(pod) if pod.host_network => format!("{endpoint} is on its node's network: policies do not select it"),
+            Some(pod) if pod.phase.is_terminal() => format!("{endpoint} has finished: policies do not select it"),
+            Some(_) => format!("{endpoint} shows an address of its node: policies do not select that"),
+            None => format!("{endpoint} is not a pod: policies do not select it"),
+        }
+    }
+}
