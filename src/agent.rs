@@ -66,7 +66,7 @@ async fn serve(arguments: AgentArgs) -> Result<(), Failure> {
     tracing::info!(node = arguments.node, listen = %arguments.listen, version = env!("CARGO_PKG_VERSION"), "starting");
     let answers = Answers { status: status.clone(), registry: Arc::new(registry), refresh };
     let server = server::serve(listener, answers);
-    let source = watch(&arguments, to_enforcer)?;
+    let source = watch(&arguments, to_enforcer);
     let enforcing = enforce(&arguments, status, metrics, events, refreshes)?;
 
     tokio::select! {
@@ -80,22 +80,22 @@ async fn serve(arguments: AgentArgs) -> Result<(), Failure> {
 }
 
 /// The object source, as a future that ends only when it fails.
-fn watch(
-    arguments: &AgentArgs,
-    events: mpsc::Sender<Event>,
-) -> Result<impl Future<Output = Result<(), Failure>> + use<>, Failure> {
+fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Output = Result<(), Failure>> + use<> {
     let manifests = arguments.manifests.clone();
     let kubeconfig = arguments.kubeconfig.clone();
-    Ok(async move {
+    async move {
         let ended = match manifests {
-            Some(directory) => palisade_watch::ManifestDirectory::new(directory).run(events).await,
+            Some(directory) => match palisade_watch::ManifestDirectory::open(directory) {
+                Ok(directory) => directory.run(events).await,
+                Err(error) => Err(error),
+            },
             None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
                 Ok(server) => server.run(events).await,
                 Err(error) => Err(error),
             },
         };
         ended.map_err(|error| Failure::caused("cannot read objects", &error))
-    })
+    }
 }
 
 /// Starts the thread that enforces; the receiver ends when the thread does.

@@ -31,8 +31,10 @@ impl From<palisade_lab::Error> for Failure {
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     palisade_lab::check_requirements().map_err(|error| requirement(&error))?;
     let belongings = Belongings::new()?;
-    belongings.clear_on_interrupt()?;
-    let outcome = Demo::new(arguments.step, belongings.clone()).and_then(Demo::play);
+    let outcome = belongings
+        .clear_on_interrupt()
+        .and_then(|()| Demo::new(arguments.step, belongings.clone()))
+        .and_then(Demo::play);
     belongings.clear();
     outcome
 }
@@ -105,11 +107,11 @@ impl Demo {
     }
 
     fn list(&self) -> Result<(), Failure> {
-        self.screen.text(
-            "`ct original saddr` is who opened a flow and `ct reply saddr` who serves it, after any Service translation; so\n\
-             requests and replies meet the same rule, and there is no \"established: accept\" that would outlive a policy.\n\
-             From the hook `forward`, the maps lead an isolated pod's address to the chain of its policies; each rule says\n\
-             whom it lets in or out and which policy said so, and what no rule lets through is dropped at the chain's end.\n",
+        screen::paragraph(
+            "`ct original saddr` is who opened a flow, `ct reply saddr` who serves it, after Service DNAT: requests\n\
+             and replies meet the same rule, and no \"established: accept\" outlives a policy. In `forward`, the maps\n\
+             lead an isolated pod's address to the chain named after its policies. Every rule there says which\n\
+             policy it comes from; what none of them accepts is counted and dropped.",
         )?;
         let listing = self.stage.node(1).namespace().output("nft", &["list", "table", "inet", "palisade"], "")?;
         self.screen.listing(&listing)
@@ -121,6 +123,8 @@ impl Demo {
         if wrong > 0 {
             return Err(Failure::new(format!("{wrong} of what was measured differs from what the policies say")));
         }
-        screen.end(&format!("{flows} connections tried, every one as the policies say; {seconds:.1} s; nothing is left behind"))
+        screen.end(&format!(
+            "{flows} connections tried, every one as the policies say; {seconds:.1} s; nothing is left behind"
+        ))
     }
 }

@@ -38,7 +38,9 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         let mut text = format!("error: {}\n", self.message.trim_end());
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("hint: {hint}\n"));
+            text.push_str("hint: ");
+            text.push_str(hint);
+            text.push('\n');
         }
         // There is nobody left to tell when stderr is gone.
         io::stderr().write_all(text.as_bytes()).ok();
@@ -72,7 +74,9 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 /// Text on stdout, as it is. A reader that has gone (`| head`) is no failure.
 pub(crate) fn block(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::caused("cannot write to stdout", &error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::caused("cannot write to stdout", &error))
+        }
         _ => Ok(()),
     }
 }

@@ -315,7 +315,11 @@ impl<K: Kernel> Enforcer<K> {
         match self.kernel.forget(addresses) {
             Ok(flows) => {
                 self.metrics.flows_deleted.inc_by(u64::try_from(flows).unwrap_or(u64::MAX));
-                tracing::debug!(addresses = addresses.len(), flows, "forgot the flows of addresses that left their pods");
+                tracing::debug!(
+                    addresses = addresses.len(),
+                    flows,
+                    "forgot the flows of addresses that left their pods"
+                );
             }
             Err(error) => tracing::warn!(%error, "cannot forget the flows of addresses that left their pods"),
         }

@@ -131,7 +131,11 @@ impl Metrics {
             Unit::Seconds,
             self.commit_duration.clone(),
         );
-        registry.register("commit_operations", "Objects, elements and rules written to the kernel", self.operations.clone());
+        registry.register(
+            "commit_operations",
+            "Objects, elements and rules written to the kernel",
+            self.operations.clone(),
+        );
         registry.register_with_unit(
             "policy_implementation_delay",
             "Time from an event's arrival to the commit that enforces it",
@@ -139,7 +143,11 @@ impl Metrics {
             self.implementation_delay.clone(),
         );
         registry.register("policies", "Policies in force in the cluster", self.policies.clone());
-        registry.register("local_pods", "Addresses of this node's pods, by the isolation they are under", self.pods.clone());
+        registry.register(
+            "local_pods",
+            "Addresses of this node's pods, by the isolation they are under",
+            self.pods.clone(),
+        );
         registry.register("objects", "Objects in the table, by kind", self.objects.clone());
         registry.register(
             "conntrack_flows_deleted",
@@ -154,8 +162,16 @@ impl Metrics {
         );
         registry.register("watch_events", "Events received, by resource and event", self.events.clone());
         registry.register("watch_errors", "Errors of the object source", self.watch_errors.clone());
-        registry.register("manifests_rejected", "Manifest files kept at their last good content", self.rejected_files.clone());
-        registry.register("watch_synced", "Whether pods, namespaces and policies have all been listed", self.synced.clone());
+        registry.register(
+            "manifests_rejected",
+            "Manifest files kept at their last good content",
+            self.rejected_files.clone(),
+        );
+        registry.register(
+            "watch_synced",
+            "Whether pods, namespaces and policies have all been listed",
+            self.synced.clone(),
+        );
         registry.register("dropped_packets", "Packets dropped, by direction and family", self.dropped_packets.clone());
         registry.register("dropped_bytes", "Bytes dropped, by direction and family", self.dropped_bytes.clone());
         registry

@@ -53,7 +53,11 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
         Event::Failed(failure) => {
             let resource = failure.resource.map_or("all", Kind::resource);
             metrics.watch_error(resource, failure.reason);
-            tracing::warn!(resource, error = failure.message, "cannot read objects; trying again, and the ruleset stays");
+            tracing::warn!(
+                resource,
+                error = failure.message,
+                "cannot read objects; trying again, and the ruleset stays"
+            );
         }
         Event::FileRejected { file, errors } => {
             metrics.rejected_files.inc();

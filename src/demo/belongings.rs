@@ -2,11 +2,10 @@
 //!
 //! Namespaces go with the process, for they have no name; agents and the directory would not.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::process::{self, ChildStderr, Command};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io, thread};
 
 use palisade_lab::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +19,7 @@ const INTERRUPTED: i32 = 130;
 #[derive(Clone, Debug)]
 pub(super) struct Belongings {
     directory: PathBuf,
-    agents: Arc<Mutex<Vec<Arc<Child>>>>,
+    agents: Arc<Mutex<Vec<Child>>>,
 }
 
 impl Belongings {
@@ -37,11 +36,26 @@ impl Belongings {
         &self.directory
     }
 
-    /// Takes charge of an agent.
-    pub(super) fn take(&self, agent: Child) -> Arc<Child> {
-        let agent = Arc::new(agent);
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&agent));
-        agent
+    /// Starts an agent; returns its stderr. An interruption waits until the agent is known here.
+    pub(super) fn start(&self, agent: Command) -> Result<Option<ChildStderr>, Failure> {
+        let mut agents = self.lock();
+        let mut agent = Child::spawn(agent)?;
+        let stderr = agent.stderr.take();
+        agents.push(agent);
+        Ok(stderr)
+    }
+
+    /// Writes a file into the directory as a whole: the agents never see half of it. An interruption waits.
+    pub(super) fn write(&self, file: &str, text: &str) -> io::Result<()> {
+        let _agents = self.lock();
+        let hidden = self.directory.join(format!(".{file}"));
+        fs::write(&hidden, text)?;
+        fs::rename(hidden, self.directory.join(file))
+    }
+
+    /// Removes a file from the directory.
+    pub(super) fn remove(&self, file: &str) -> io::Result<()> {
+        fs::remove_file(self.directory.join(file))
     }
 
     /// Ends the agents and removes the directory. Once is enough.
@@ -51,7 +65,7 @@ impl Belongings {
 
     /// From now on, SIGINT, SIGTERM and SIGHUP clear and then end the process.
     pub(super) fn clear_on_interrupt(&self) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::caused("cannot wait for signals", &error);
+        let failed = |error: io::Error| Failure::caused("cannot wait for signals", &error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         let (mut interrupt, mut terminate, mut hangup) = {
             let _inside = runtime.enter();
@@ -67,13 +81,14 @@ impl Belongings {
         thread::Builder::new().name("interrupt".into()).spawn(wait).map(drop).map_err(failed)
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn clear_and(&self, then: impl FnOnce()) {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        for agent in agents.drain(..) {
-            // Ended already is as good.
-            agent.signal(nix::sys::signal::Signal::SIGKILL).ok();
-            agent.wait(std::time::Duration::from_secs(5)).ok();
-        }
+        let mut agents = self.lock();
+        // Killed and waited for.
+        agents.clear();
         // There is nobody to tell, and nothing more to be done about it.
         fs::remove_dir_all(&self.directory).ok();
         then();

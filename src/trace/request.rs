@@ -7,6 +7,8 @@ use palisade_policy::input::{Family, NamespacedName, Protocol};
 use serde::Deserialize;
 use serde_json::Value;
 
+const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
+
 /// One line of a file of flows, or the arguments that say the same. An unknown field is a mistake: it could have been meant
 /// to change the answer.
 #[derive(Debug, Deserialize)]
@@ -27,11 +29,11 @@ pub(super) struct Request {
 impl Request {
     /// Reads a line of a file of flows.
     pub(super) fn read(line: &[u8]) -> Result<Self, String> {
-        if line.trim_ascii().is_empty() {
-            return Err(
-                "the line is empty; a JSON object like {\"from\":\"ns/pod\",\"to\":\"ns/pod\",\"port\":80} is needed"
-                    .to_owned(),
-            );
+        match line.trim_ascii_start().first() {
+            Some(b'{') => {}
+            None => return Err(format!("the line is empty; {EXAMPLE}")),
+            // Serde would take the values of an array for the fields in order.
+            Some(_) => return Err(format!("not a JSON object; {EXAMPLE}")),
         }
         serde_json::from_slice(line).map_err(|error| {
             // There is only one line.

@@ -1,6 +1,7 @@
-//! Seen to fail when: a line that cannot be judged prints nothing; an unknown field is ignored; a missing port is 0; the
-//! protocol is compared as written; `node/NAME` is a pod; the two directions are swapped; reasons name the pod that was
-//! named instead of the one that owns its address.
+//! Seen to fail when: a line that cannot be judged prints nothing; an unknown field is ignored; a missing port is 0; port 0
+//! passes; an array passes for an object; the protocol is compared as written; an IPv4-mapped address stays IPv6;
+//! `node/NAME` is a pod; the verdicts or the reasons of the two directions are swapped; reasons name the pod that was named
+//! instead of the one that owns its address.
 
 use std::net::Ipv4Addr;
 
@@ -123,7 +124,9 @@ fn what_cannot_be_judged_says_so_in_its_place() {
         (r#"{"from":"fe80::1%eth0","to":"shop/db","port":80}"#, "is not namespace/pod"),
         (r#"{"from":"shop/web","to":"shop/db","port":80} x"#, "trailing characters"),
         ("", "the line is empty"),
-        ("[1]", "invalid"),
+        ("   ", "the line is empty"),
+        (r#"["shop/web","shop/db","TCP",80,null]"#, "not a JSON object"),
+        (r#"{"from":["shop/web"],"to":"shop/db","port":80}"#, "invalid type"),
     ];
     let lines: Vec<_> = cases.iter().map(|(line, _)| *line).collect();
     let found = verdicts(&format!("{}\n", lines.join("\n")));

@@ -61,7 +61,7 @@ pub fn pod_ports(addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<String>, Error
         devices.extend(route::device_to(&mut socket, *address)?.filter(|device| !uplinks.contains(device)));
     }
     let links = devices.into_iter().map(|device| link::describe(&mut socket, device));
-    let names = links.filter_map(|link| link.transpose()).map(|link| link.map(|link| link.name));
+    let names = links.filter_map(Result::transpose).map(|link| link.map(|link| link.name));
     names.collect()
 }
 

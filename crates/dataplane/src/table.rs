@@ -23,7 +23,7 @@ use crate::Error;
 use crate::netlink::Socket;
 
 /// The comment of the table.
-pub const COMMENT: &str = "Kubernetes NetworkPolicy, kept by palisade";
+pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;
 
 /// Whether the table is to have an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
+use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::namespace::Namespace;
@@ -58,6 +59,13 @@ pub struct FloodReport {
     pub refused: u64,
     /// How long it ran.
     pub elapsed: Duration,
+}
+
+impl FloodReport {
+    /// Datagrams sent per second.
+    pub fn rate(&self) -> f64 {
+        f64::from(u32::try_from(self.sent).unwrap_or(u32::MAX)) / self.elapsed.as_secs_f64()
+    }
 }
 
 impl Flood {
@@ -106,7 +114,7 @@ pub(crate) fn connected(flow: &Flow) -> Result<UdpSocket> {
         if flow.source.is_some() || flow.source_port.is_some() {
             let any = if flow.to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             let from = SocketAddr::new(flow.source.unwrap_or(any), flow.source_port.unwrap_or(0));
-            socket.bind(&from.into())?;
+            bind(&socket, from)?;
         }
         socket.connect(&to.into())?;
         Ok(socket.into())
@@ -196,10 +204,11 @@ impl Sink {
         let namespace = namespace.as_ref().clone();
         let at = SocketAddr::new(address.into(), port);
         let opened = namespace.run(|| {
-            let socket = UdpSocket::bind(at)?;
+            let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Socket2Protocol::UDP))?;
+            bind(&socket, at)?;
             setsockopt(&socket, RcvBufForce, &QUEUE)?;
             socket.set_nonblocking(true)?;
-            Ok(socket)
+            Ok(UdpSocket::from(socket))
         })?;
         let socket = opened.map_err(Error::socket::<io::Error>(format!("open a sink on {at}"), namespace.name()))?;
         let port = socket.local_addr().map_or(port, |bound| bound.port());

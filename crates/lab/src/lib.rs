@@ -11,7 +11,7 @@
 //! - [`Stream`]: when exactly is a running conversation cut, and when does it live again?
 //! - [`packet`], [`Namespace::send_packet`], [`FrameSocket`]: packets no application would send.
 //!
-//! It needs root (or a user namespace of its own), iproute2, nftables and util-linux. It knows nothing about policies.
+//! It needs root (or a user namespace of its own), iproute2 and nftables. It knows nothing about policies.
 //!
 //! ```no_run
 //! use palisade_lab::{Flow, Lab, Layout, Listen, probe_all};
@@ -30,6 +30,8 @@
 //! ```
 
 mod address;
+mod bind;
+mod enter;
 mod error;
 mod flood;
 mod flow;

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::enter;
 use crate::error::{Error, Result};
 use crate::process::find_program;
 use crate::raw::Launchers;
@@ -29,7 +30,7 @@ pub struct Namespace {
 struct Inner {
     name: String,
     /// Close-on-exec, as all files of the standard library are.
-    fd: File,
+    fd: Arc<File>,
     addresses: Mutex<Vec<IpAddr>>,
     receivers: OnceLock<Receivers>,
     launchers: OnceLock<Launchers>,
@@ -54,7 +55,7 @@ impl Namespace {
             Ok(fd) => Ok(Self {
                 inner: Arc::new(Inner {
                     name,
-                    fd,
+                    fd: Arc::new(fd),
                     addresses: Mutex::default(),
                     receivers: OnceLock::new(),
                     launchers: OnceLock::new(),
@@ -111,17 +112,10 @@ impl Namespace {
 
     /// A command that will run `program` inside the namespace and be killed by the kernel when the thread that started
     /// it ends. Use it as it is for short runs (`output()`), and through [`crate::Child::spawn`] for long ones.
-    ///
-    /// It starts through `nsenter` and `setpriv` (util-linux), which replace themselves: the process id is the
-    /// program's.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(find_program("nsenter").unwrap_or_else(|| "nsenter".into()));
-        command.arg(format!("--net={}", self.path())).arg("--");
-        command.arg(find_program("setpriv").unwrap_or_else(|| "setpriv".into()));
-        command.args(["--pdeathsig", "KILL", "--"]);
         let program = program.as_ref();
-        command.arg(find_program(program).map_or_else(|| program.to_owned(), Into::into));
-        command
+        let path = find_program(program).unwrap_or_else(|| program.into());
+        enter::command(path, Arc::clone(&self.inner.fd))
     }
 
     /// Runs a program inside the namespace to its end, giving it `input`, and returns its standard output.

@@ -12,6 +12,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol as Socket2Protocol, SockAddr, Socket, Type};
 
+use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flow::{Flow, Outcome, Protocol};
 use crate::namespace::Namespace;
@@ -306,7 +307,7 @@ fn open_socket(flow: &Flow, from: SocketAddr) -> io::Result<Socket> {
             socket.set_linger(Some(Duration::ZERO))?;
         }
         let from = if flow.protocol == Protocol::Sctp { without_port(from) } else { from };
-        socket.bind(&from.into())?;
+        bind(&socket, from)?;
     }
     Ok(socket)
 }

@@ -16,8 +16,7 @@ use nix::unistd::Pid;
 use crate::error::{Error, Result};
 
 /// The programs every lab uses, with their Debian packages.
-const PROGRAMS: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux"), ("setpriv", "util-linux")];
+const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
 
 /// The capabilities every lab uses, by bit number (`linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN")];
@@ -89,7 +88,7 @@ impl Child {
     /// Starts the command.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be started. (A program missing *inside* `nsenter` shows as exit status 127.)
+    /// [`Error::Io`] when it cannot be started.
     pub fn spawn(mut command: Command) -> Result<Self> {
         let (report, started) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();

@@ -10,6 +10,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
+use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flow::{Listen, Protocol};
 use crate::namespace::Namespace;
@@ -73,17 +74,18 @@ impl Ports {
             Protocol::Tcp => {
                 let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Socket2Protocol::TCP))?;
                 socket.set_reuse_address(true)?;
-                socket.bind(&at.into())?;
+                bind(&socket, at)?;
                 socket.listen(1024)?;
                 socket.set_nonblocking(true)?;
                 self.tcp.push(socket.into());
             }
             Protocol::Udp => {
                 // Bound to the address: a wildcard server may answer from another one.
-                let socket = UdpSocket::bind(at)?;
+                let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Socket2Protocol::UDP))?;
+                bind(&socket, at)?;
                 setsockopt(&socket, RcvBufForce, &(4 << 20))?;
                 socket.set_nonblocking(true)?;
-                self.udp.push(socket);
+                self.udp.push(socket.into());
             }
             Protocol::Sctp => {
                 self.inits_taken_on.insert(at.port());

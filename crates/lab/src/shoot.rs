@@ -404,3 +404,6 @@ impl Fence {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

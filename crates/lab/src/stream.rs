@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
+use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flood::connected;
 use crate::flow::{Flow, Protocol};
@@ -131,7 +132,7 @@ fn connect(flow: &Flow) -> Result<TcpStream> {
         if let (source, Some(port)) = (flow.source, flow.source_port) {
             let any = if flow.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(source.unwrap_or(any), port).into())?;
+            bind(&socket, SocketAddr::new(source.unwrap_or(any), port))?;
         }
         socket.connect_timeout(&to.into(), CONNECT_LIMIT)?;
         socket.set_tcp_nodelay(true)?;

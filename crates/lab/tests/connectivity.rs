@@ -1,8 +1,10 @@
 //! Without any rule everything connects: every protocol and family, over every path a lab has.
 //!
-//! Seen to fail when: SCTP's checksum is sent in network byte order; hairpin mode is off on the bridge ports; the
-//! hairpin masquerade is left out of the Services; proxy ARP is off on a routed node's pod ports; a node lacks the
-//! routes to its peers' pods.
+//! Seen to fail when: SCTP's checksum is sent in network byte order; ICMPv6's leaves out the pseudo header; hairpin mode
+//! is off on the bridge ports; the hairpin masquerade is left out of the Services; a Local node port is served on every
+//! node; proxy ARP is off on a routed node's pod ports; nodes lack the IPv6 routes to their peers' pods.
+
+#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -32,8 +34,12 @@ fn bed() -> Bed {
     let pods: Vec<Pod> = names.iter().map(|&(node, name)| lab.node(node).add_pod(name).unwrap()).collect();
     let outside = lab.add_host("outside", &["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()]).unwrap();
     let listen = [Listen::tcp(PORT), Listen::udp(PORT), Listen::sctp(PORT)];
-    pods.iter().for_each(|pod| pod.serve(&listen).unwrap());
-    lab.nodes().iter().for_each(|node| node.serve(&listen).unwrap());
+    for pod in &pods {
+        pod.serve(&listen).unwrap();
+    }
+    for node in lab.nodes() {
+        node.serve(&listen).unwrap();
+    }
     outside.serve(&listen).unwrap();
     Bed { lab, pods, outside }
 }

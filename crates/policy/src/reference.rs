@@ -174,9 +174,12 @@ impl<'a> Reference<'a> {
     /// Whether an end is the node that one of these pods runs on. A pod never is, whatever address it shows.
     fn is_own_node(&self, pods: &[&Pod], end: &End<'_>) -> bool {
         pods.iter().any(|pod| {
-            let by_name = end.node.is_some() && end.node == pod.node.as_deref();
-            let by_address = end.pods.is_empty() && end.address.is_some_and(|address| self.is_node_of(pod, address));
-            by_name || by_address
+            // By name, or if one of the names is missing by what the other end tells of the node.
+            let is_named = match (end.node, pod.node.as_deref()) {
+                (Some(one), Some(other)) => one == other,
+                (None, _) | (_, None) => end.host_addresses.iter().any(|address| self.is_node_of(pod, *address)),
+            };
+            is_named || (end.pods.is_empty() && end.address.is_some_and(|address| self.is_node_of(pod, address)))
         })
     }
 

@@ -6,10 +6,10 @@ mod expression;
 
 use std::fmt::{self, Write};
 
-use crate::model::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind, TABLE};
+use crate::model::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind, TABLE, TABLE_COMMENT};
 use crate::name::Name;
 
-pub use expression::Spelled;
+pub(crate) use expression::spelled;
 
 /// The table block, as a listing shows it.
 pub fn ruleset(ruleset: &Ruleset) -> String {
@@ -33,7 +33,7 @@ pub fn rule(rule: &Rule) -> String {
 }
 
 fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {
-    writeln!(out, "table inet {TABLE} {{")?;
+    writeln!(out, "table inet {TABLE} {{\n\tcomment \"{TABLE_COMMENT}\"\n")?;
     let mut first = true;
     let mut separate = |out: &mut dyn Write| -> fmt::Result {
         if !std::mem::take(&mut first) {
@@ -57,7 +57,7 @@ fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {
 }
 
 /// Base chains first: a reader begins where packets do.
-fn in_order(ruleset: &Ruleset) -> impl Iterator<Item = (&Name, &Chain)> {
+pub(crate) fn in_order(ruleset: &Ruleset) -> impl Iterator<Item = (&Name, &Chain)> {
     let with = |base: bool| ruleset.chains.iter().filter(move |(_, chain)| chain.hook.is_some() == base);
     with(true).chain(with(false))
 }

@@ -1,5 +1,7 @@
 //! The manifest directory as a source: a real directory, the kernel's own notifications.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "in tests, also outside of test functions")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;

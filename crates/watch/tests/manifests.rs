@@ -2,6 +2,8 @@
 //!
 //! `data/bad.yaml` carries its expectations in comments on the lines where the mistakes are.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

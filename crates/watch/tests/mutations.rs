@@ -1,5 +1,7 @@
 //! Whatever text a manifest is made of: an answer, never a panic.
 
+#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
+
 use std::path::PathBuf;
 
 use palisade_watch::read_manifests;

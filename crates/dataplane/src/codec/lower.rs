@@ -158,7 +158,7 @@ fn lower_match(load: Load, test: &Test, out: &mut Vec<Instruction>) -> Result<()
             range(out, first.to_be_bytes().to_vec(), last.to_be_bytes().to_vec());
         }
         (Value::Byte, Test::Range(first, last)) => {
-            let byte = |value: u16| u8::try_from(value).map_err(|_| mismatch());
+            let byte = |value: u16| u8::try_from(value).ok().ok_or_else(mismatch);
             range(out, vec![byte(*first)?], vec![byte(*last)?]);
         }
         (Value::Family, Test::Family(family)) => out.push(equal(vec![family_number(*family)])),

@@ -30,7 +30,7 @@ pub(crate) fn write_rule(writer: &mut Writer, chain: &str, rule: &Rule) -> Resul
 pub(crate) fn decode_rule(attributes: Attributes<'_>) -> Option<(&str, Result<Rule, String>)> {
     let chain = attributes.string(rule::CHAIN)?;
     let instructions: Result<Vec<_>, _> =
-        attributes.nest(rule::EXPRESSIONS).map(|(_, element)| Instruction::decode(element)).collect();
+        attributes.nest(rule::EXPRESSIONS).iter().map(|(_, element)| Instruction::decode(element)).collect();
     let comment = userdata::decode_comment(attributes.get(rule::USERDATA));
     let decoded = instructions
         .and_then(|instructions| lift(&instructions))

@@ -136,12 +136,12 @@ pub(crate) fn element_wire(writer: &mut Writer, shape: SetShape, key: &Key, elem
     Some(())
 }
 
-/// Appends the end element at 0 that nft starts interval sets with; `false` for other sets.
-pub(crate) fn zero_end(writer: &mut Writer, shape: SetShape) -> bool {
-    if shape.interval {
-        write_entry(writer, &vec![0; key_length(shape.key)], INTERVAL_END, None, &[]);
+/// Appends the end element at 0 that nft puts into a new interval set, unless its first range starts there.
+pub(crate) fn zero_end(writer: &mut Writer, shape: SetShape, first: &Key) {
+    let zero = vec![0; key_length(shape.key)];
+    if shape.interval && key_bytes(shape, first).is_some_and(|(start, _)| start != zero) {
+        write_entry(writer, &zero, INTERVAL_END, None, &[]);
     }
-    shape.interval
 }
 
 fn write_entry(writer: &mut Writer, key: &[u8], flags: u32, verdict: Option<&Verdict>, userdata: &[u8]) {

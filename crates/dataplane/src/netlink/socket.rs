@@ -98,6 +98,12 @@ impl Socket {
         Ok(())
     }
 
+    /// Leaves room for a few answers only.
+    #[cfg(test)]
+    pub(crate) fn shrink(&self) {
+        setsockopt(&self.inner, sockopt::RcvBuf, &1).expect("any size will do");
+    }
+
     /// The answers that are there. To be called after [`Socket::send`] of a batch: they all are.
     pub(crate) fn answers(&mut self) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();

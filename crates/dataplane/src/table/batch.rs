@@ -1,6 +1,6 @@
 //! Operations as the messages of a batch, and which message belongs to which operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Element, Key, Rule, TABLE};
@@ -41,6 +41,8 @@ pub(super) struct Batch {
     writer: Writer,
     parts: Vec<Part>,
     current: Option<usize>,
+    /// Sets that the batch makes and that have no elements yet.
+    fresh: BTreeSet<Name>,
 }
 
 /// What a refused message was about.
@@ -66,7 +68,7 @@ impl Batch {
                 writer.be32(attribute::BATCH_GENERATION, generation);
             }
         });
-        Self { writer, parts: Vec::new(), current: None }
+        Self { writer, parts: Vec::new(), current: None, fresh: BTreeSet::new() }
     }
 
     /// How many messages the operations came to.
@@ -127,10 +129,7 @@ impl Batch {
                     result = write_set(writer, name.as_str(), set, id);
                 });
                 result.ok_or("ports come in ranges only, and pairs and interface names never do")?;
-                let mut first = Writer::default();
-                if zero_end(&mut first, SetShape::from(set)) {
-                    self.elements(kind::NEW_ELEMENTS, CREATE, name, &first);
-                }
+                self.fresh.insert(name.clone());
             }
             Operation::DeleteSet(name) => {
                 self.message(kind::DELETE_SET, 0, 0, |writer| named(writer, attribute::set::NAME, name));
@@ -179,6 +178,9 @@ impl Batch {
         let Some(shape) = elements.keys().next().map(SetShape::of_key) else { return Ok(()) };
         let mut list = Writer::default();
         let mut entries = 0;
+        if let Some(first) = elements.keys().next().filter(|_| !removing && self.fresh.remove(name)) {
+            zero_end(&mut list, shape, first);
+        }
         for (key, element) in elements {
             element_wire(&mut list, shape, key, (!removing).then_some(element))
                 .ok_or_else(|| format!("element {key:?} does not fit the set"))?;
@@ -258,7 +260,7 @@ fn element_words(message: &[u8], offset: usize, elements: &BTreeMap<Key, Element
     let body = Message::all(message).next()?.body;
     let list = Attributes::after(body, 4).nest(attribute::elements::LIST);
     let position = |entry: &[u8]| entry.as_ptr().addr() - message.as_ptr().addr();
-    let (_, entry) = list.take_while(|(_, entry)| position(entry) <= offset + 4).last()?;
+    let (_, entry) = list.iter().take_while(|(_, entry)| position(entry) <= offset + 4).last()?;
     let shape = elements.keys().next().map(SetShape::of_key)?;
     let key = decode_key(shape, entry)?;
     words::element(&key, elements)

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::Ruleset;
 
-use super::batch::Batch;
+use super::batch::{Batch, Culprit};
 use super::claim::find;
 use super::{Committed, Table, build, read};
 use crate::Error;
@@ -68,32 +68,54 @@ pub(super) fn send(
     let bytes = batch.bytes.len();
     socket.send(&batch.bytes).map_err(|source| Error::Send { bytes, source })?;
     let answers = socket.answers().map_err(|source| Error::Read { what: "the answer to a batch", source })?;
-    // An aborted batch can have its acknowledgement too, so errors are looked for first; the first is the cause of others.
-    let refused = answers.iter().find_map(|answer| match answer {
-        Answer::Refused { sequence, errno, offset } => Some((*sequence, *errno, *offset)),
-        _ => None,
-    });
-    if let Some((sequence, errno, offset)) = refused {
-        if errno == Errno::ERESTART && at.is_some() {
-            return Err(Error::Stale);
-        }
-        let culprit = batch.culprit(operations, sequence, offset);
-        let (index, operation) = (culprit.index, culprit.operation);
-        return Err(Error::Refused { operation, index, errno, hint: hint(errno) });
-    }
     let generation = read::generation(socket)?;
-    let done = answers.iter().any(|answer| matches!(answer, Answer::Done(_)));
-    // Without an answer the generation decides: only our batch could be done at the generation that it named.
-    let ours = generation == next(before);
-    if !done && !(at == Some(before) && ours) {
-        return Err(if generation == before { lost(bytes) } else { Error::Unknown });
+    match judge(&answers, at, before, generation) {
+        Outcome::Done => {
+            let others = generation != next(before);
+            Ok(Committed { operations: operations.len(), messages, bytes, generation, others })
+        }
+        Outcome::Refused { sequence, errno, offset } => {
+            let Culprit { index, operation } = batch.culprit(operations, sequence, offset);
+            Err(Error::Refused { operation, index, errno, hint: hint(errno) })
+        }
+        Outcome::Stale => Err(Error::Stale),
+        Outcome::NotDone => Err(Error::Send { bytes, source: Errno::ENOBUFS.into() }),
+        Outcome::Unknown => Err(Error::Unknown),
     }
-    Ok(Committed { operations: operations.len(), messages, bytes, generation, others: !ours })
 }
 
-/// The batch was not done, and the answer that says why is lost.
-fn lost(bytes: usize) -> Error {
-    Error::Send { bytes, source: Errno::ENOBUFS.into() }
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Refused { sequence: u32, errno: Errno, offset: Option<usize> },
+    Stale,
+    NotDone,
+    Unknown,
+}
+
+/// What became of a batch that was sent to be done at a generation or whenever, from the answers that were not lost and
+/// the generations before and after.
+pub(super) fn judge(answers: &[Answer], at: Option<u32>, before: u32, after: u32) -> Outcome {
+    // An aborted batch can have its acknowledgement too, so errors come first; the first of them caused the others.
+    let refused = answers.iter().find_map(|answer| match *answer {
+        Answer::Refused { sequence, errno, offset } => Some((sequence, errno, offset)),
+        _ => None,
+    });
+    match refused {
+        Some((_, Errno::ERESTART, _)) if at.is_some() => return Outcome::Stale,
+        Some((sequence, errno, offset)) => return Outcome::Refused { sequence, errno, offset },
+        None => {}
+    }
+    if answers.iter().any(|answer| matches!(answer, Answer::Done(_))) {
+        return Outcome::Done;
+    }
+    if after == before {
+        return Outcome::NotDone;
+    }
+    // Somebody did a batch. If ours had to be done at this very generation, it was ours, as it could not be later; and if
+    // it was too late, the one answer that says so would not have been lost among others.
+    if at == Some(before) && after == next(before) { Outcome::Done } else { Outcome::Unknown }
 }
 
 /// The generation that one batch makes of another; 0 is left out.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use palisade_ruleset::model::{Chain, KeyType, Rule, Ruleset, Set, SetKind, TABLE};
+use palisade_ruleset::model::{Chain, Element, Key, KeyType, Rule, Ruleset, Set, SetKind, TABLE};
 use palisade_ruleset::name::Name;
 
 use super::batch::nfgenmsg;
@@ -52,7 +52,7 @@ fn read_once(socket: &mut Socket) -> Result<ReadBack, Error> {
     Ok(found)
 }
 
-/// Dumps the objects of a kind. The kernel itself leaves out other tables, except for chains.
+/// Dumps the objects of a kind. The kernel itself leaves out other families, and other tables except for chains.
 pub(super) fn dump(
     socket: &mut Socket,
     kind: u16,
@@ -109,12 +109,12 @@ fn read_elements(
     socket: &mut Socket,
     set: &str,
     shape: SetShape,
-) -> Result<Result<BTreeMap<palisade_ruleset::model::Key, palisade_ruleset::model::Element>, String>, Error> {
+) -> Result<Result<BTreeMap<Key, Element>, String>, Error> {
     let bodies = dump(socket, kind::GET_ELEMENTS, "the elements of a set", |writer| {
         writer.string(attribute::elements::SET, set);
     })?;
     let lists = bodies.iter().map(|body| Attributes::after(body, 4).nest(attribute::elements::LIST));
-    let entries: Vec<_> = lists.flatten().map(|(_, entry)| entry).collect();
+    let entries: Vec<_> = lists.flat_map(Attributes::iter).map(|(_, entry)| entry).collect();
     Ok(decode_elements(shape, &entries))
 }
 
@@ -144,9 +144,7 @@ pub(super) fn has_base_chains(socket: &mut Socket) -> Result<bool, Error> {
 
 fn read_chains(socket: &mut Socket, found: &mut ReadBack) -> Result<(), Error> {
     let bodies = chains(socket)?;
-    // A chain of this name in a table of another family is not ours.
-    let ours = bodies.iter().filter(|body| body.first() == Some(&family::INET));
-    for (text, decoded) in ours.filter_map(|body| decode_chain(Attributes::after(body, 4))) {
+    for (text, decoded) in bodies.iter().filter_map(|body| decode_chain(Attributes::after(body, 4))) {
         let Some(name) = Name::parse(text) else {
             found.undecodable.insert(text.to_owned(), "a name that is not one of ours".to_owned());
             continue;

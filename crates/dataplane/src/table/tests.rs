@@ -1,1 +1,163 @@
-//! Tests.
+//! What only shows on the wire: that the kernel holds byte for byte what nft would have put there, and what becomes of a
+//! batch whose answer is lost.
+//!
+//! The faults that these tests were seen to find are listed in `tests/kernel.rs`.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use palisade_ruleset::change::Operation;
+use palisade_ruleset::name::Name;
+
+use super::batch::{Batch, nfgenmsg};
+use super::commit::{Outcome, judge};
+use super::{Ownership, Table, read};
+use crate::Error;
+use crate::codec::{attribute, kind};
+use crate::netlink::{Answer, Attributes, Header, Writer};
+
+const EVERY: &str = include_str!("../../tests/kernel/every.nft");
+
+fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root, for network namespaces");
+            test()
+        });
+        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn load(text: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft is installed");
+    nft.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("nft reads");
+    assert!(nft.wait().expect("nft ends").success());
+}
+
+/// The attributes of a dumped object, but for those that number it.
+fn without(body: &[u8], numbers: &[u16]) -> Vec<(u16, Vec<u8>)> {
+    let attributes = Attributes::after(body, 4).iter();
+    attributes.filter(|(kind, _)| !numbers.contains(kind)).map(|(kind, value)| (kind, value.to_vec())).collect()
+}
+
+/// The attributes of objects: first those of the object itself, then those of its rules or elements.
+type Objects = BTreeMap<String, Vec<Vec<(u16, Vec<u8>)>>>;
+
+/// Everything in our table as the kernel dumps it, by object; the elements of a set sorted.
+fn raw(table: &mut Table) -> Objects {
+    let socket = &mut table.socket;
+    let mut objects = Objects::new();
+    // Handles, use counts and positions.
+    for body in read::dump(socket, kind::GET_CHAIN, "chains", |_| {}).unwrap() {
+        let name = Attributes::after(&body, 4).string(attribute::chain::NAME).unwrap().to_owned();
+        objects.insert(format!("chain {name}"), vec![without(&body, &[2, 6, 11])]);
+    }
+    for body in read::dump(socket, kind::GET_RULE, "rules", |_| {}).unwrap() {
+        let chain = Attributes::after(&body, 4).string(attribute::rule::CHAIN).unwrap().to_owned();
+        objects.get_mut(&format!("chain {chain}")).unwrap().push(without(&body, &[3, 6]));
+    }
+    for body in read::dump(socket, kind::GET_SET, "sets", |_| {}).unwrap() {
+        let name = Attributes::after(&body, 4).string(attribute::set::NAME).unwrap().to_owned();
+        let bodies = read::dump(socket, kind::GET_ELEMENTS, "elements", |writer| {
+            writer.string(attribute::elements::SET, &name);
+        });
+        let mut elements: Vec<_> = bodies
+            .unwrap()
+            .iter()
+            .flat_map(|body| Attributes::after(body, 4).nest(attribute::elements::LIST).iter())
+            .map(|(kind, value)| vec![(kind, value.to_vec())])
+            .collect();
+        elements.sort();
+        elements.insert(0, without(&body, &[16]));
+        objects.insert(format!("set {name}"), elements);
+    }
+    objects
+}
+
+#[test]
+fn the_kernel_holds_what_nft_would_have_put_there() {
+    let (theirs, model) = isolated(|| {
+        load(EVERY);
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        (raw(&mut table), table.read().unwrap().ruleset)
+    });
+    let ours = isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        table.replace(&model).unwrap();
+        raw(&mut table)
+    });
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    assert!(ours.len() > 15);
+    for (name, object) in &ours {
+        assert_eq!(object, &theirs[name], "{name}");
+    }
+}
+
+#[test]
+fn errors_that_do_not_fit_the_buffer_are_still_a_refusal() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        table.socket.shrink();
+        let generation = table.generation().unwrap();
+        let missing = |n: i32| Operation::DeleteSet(Name::new(&format!("missing/{n}")));
+        let operations: Vec<_> = (0..1000).map(missing).collect();
+        let error = table.commit(&operations).unwrap_err();
+        assert!(matches!(&error, Error::Refused { index: Some(0), errno: Errno::ENOENT, .. }), "{error:?}");
+        assert_eq!(table.generation().unwrap(), generation);
+        table.commit(&[Operation::AddCounter(Name::new("fine"))]).unwrap();
+    });
+}
+
+/// Fills the socket's receive buffer with answers nobody reads, so that no more fit.
+fn congest(table: &mut Table) {
+    for sequence in 0..100 {
+        let mut writer = Writer::default();
+        let header = Header { kind: kind::GET_GENERATION, flags: crate::netlink::REQUEST, sequence };
+        writer.message(header, |writer| nfgenmsg(writer, 0, 0));
+        // ENOBUFS here only says that an answer did not fit.
+        table.socket.send(writer.bytes()).ok();
+    }
+}
+
+#[test]
+fn a_lost_answer_is_noticed_and_the_generation_decides() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        table.socket.shrink();
+        let before = table.generation().unwrap();
+        let batch = |name: &str| {
+            let operations = [Operation::AddCounter(Name::new(name))];
+            let mut batch = Batch::new(Some(before));
+            batch.add(&operations, &mut 0).unwrap();
+            batch.finish().bytes
+        };
+        congest(&mut table);
+        table.socket.send(&batch("lost")).unwrap();
+        let answers = table.socket.answers().unwrap();
+        assert_eq!(answers, [Answer::Lost], "the acknowledgement did not fit");
+        let after = table.generation().unwrap();
+        assert_eq!(judge(&answers, Some(before), before, after), Outcome::Done);
+        assert_eq!(judge(&answers, None, before, after), Outcome::Unknown);
+        assert!(table.counters().unwrap().contains_key(&Name::new("lost")));
+    });
+}
+
+#[test]
+fn outcomes_follow_from_answers_and_generations() {
+    let refused = |errno| Answer::Refused { sequence: 7, errno, offset: None };
+    let done = Answer::Done(9);
+    // An aborted batch may come with its acknowledgement.
+    let both = judge(&[done, refused(Errno::ENOENT)], None, 1, 1);
+    assert_eq!(both, Outcome::Refused { sequence: 7, errno: Errno::ENOENT, offset: None });
+    assert_eq!(judge(&[refused(Errno::ERESTART)], Some(1), 1, 2), Outcome::Stale);
+    assert_eq!(judge(&[done], None, 1, 5), Outcome::Done);
+    assert_eq!(judge(&[Answer::Lost], Some(1), 1, 1), Outcome::NotDone);
+    assert_eq!(judge(&[Answer::Lost], Some(1), 1, 3), Outcome::Unknown);
+    assert_eq!(judge(&[], None, 1, 2), Outcome::Unknown);
+    // Generation 0 is left out.
+    assert_eq!(judge(&[], Some(u32::MAX), u32::MAX, 1), Outcome::Done);
+}

@@ -1,11 +1,11 @@
 //! Batches: atomic, large, refused, stale.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use nix::errno::Errno;
 use palisade_dataplane::Error;
-use palisade_dataplane::table::{Ownership, Table};
+use palisade_dataplane::table::{Count, Ownership, Table};
 use palisade_policy::input::Family;
 use palisade_ruleset::change::{Operation, Transaction};
 use palisade_ruleset::model::{
@@ -193,7 +193,7 @@ fn fifty_thousand_elements_and_thousands_of_chains_fit_one_batch() {
         let chains =
             (0..2000).map(|n| (Name::new(&format!("chain/{n}")), Chain { rules: rules.clone(), ..Chain::default() }));
         let ruleset = Ruleset {
-            counters: Default::default(),
+            counters: BTreeSet::new(),
             sets: [(Name::new("big"), big.clone()), (Name::new("ranges"), ranges)].into(),
             chains: chains.collect(),
         };
@@ -276,7 +276,7 @@ fn counters_count_and_are_read() {
             chains: [(Name::new("input"), input)].into(),
         };
         table.replace(&ruleset).unwrap();
-        assert_eq!(table.counters().unwrap()[&name], Default::default());
+        assert_eq!(table.counters().unwrap()[&name], Count::default());
         crate::space::output("ip", &["link", "set", "lo", "up"], "");
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..3 {

@@ -1,5 +1,6 @@
 //! Who may change the table, what becomes of it without its agent, and that nothing else is touched.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
@@ -45,8 +46,11 @@ const FOREIGN: &str = "
 table inet other {
 	set s { type ipv4_addr; comment \"mine\"; elements = { 10.0.0.1 comment \"x\" } }
 	chain forward { type filter hook forward priority filter; policy accept; ip saddr @s counter drop comment \"y\"; }
+	chain theirs { }
+	counter theirs { }
 }
 table ip palisade {
+	chain theirs { counter; }
 	chain forward { type filter hook forward priority filter; policy accept; counter; }
 	set verdicts { type ipv4_addr; }
 }
@@ -149,8 +153,60 @@ fn a_plain_table_with_something_foreign_is_read_and_healed() {
         let patch = palisade_ruleset::change::diff(&found.ruleset, &small()).unwrap();
         table.commit_transaction(&patch.plan()).unwrap();
         let healed = table.read().unwrap();
-        assert_eq!(healed.undecodable, Default::default());
+        assert_eq!(healed.undecodable, BTreeMap::new());
         assert_eq!(healed.ruleset, small());
+    });
+}
+
+#[test]
+fn rules_that_only_resemble_ours_are_foreign() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        table.replace(&small()).unwrap();
+        for rule in [
+            "ct original ip saddr != 10.0.0.0/9 accept",
+            "ct original ip saddr != 10.0.0.0/8 accept",
+            "ct original ip saddr 10.0.0.0/9 ct mark set 5",
+            "meta nfproto ipv4 ip saddr & 255.0.255.0 == 10.0.0.0 accept",
+            "ct original ip saddr != 10.0.0.1-10.0.0.5 accept",
+            "meta l4proto tcp ct reply proto-src >= 80 accept",
+            "meta l4proto tcp tcp flags & (fin|syn|rst|ack) != ack accept",
+            "ct original ip saddr != @theirs accept",
+            "ct state != new accept",
+            "meta l4proto != tcp accept",
+            "meta mark 5 accept",
+            "limit rate 5/second accept",
+            "log prefix \"x\" accept",
+            "reject",
+        ] {
+            load(&format!(
+                "add set inet palisade theirs {{ type ipv4_addr; }}\nadd chain inet palisade x\nflush chain inet palisade x\nadd rule inet palisade x {rule}"
+            ));
+            let found = table.read().unwrap();
+            assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["x"], "{rule}");
+            assert_eq!(found.ruleset.chains[&Name::new("x")].rules, [Rule::default()], "{rule}");
+        }
+    });
+}
+
+#[test]
+fn base_chains_that_hook_elsewhere_are_foreign() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        for hook in [
+            "type filter hook output priority filter; policy accept;",
+            "type filter hook forward priority 5; policy accept;",
+            "type filter hook forward priority filter; policy drop;",
+            "type nat hook input priority filter; policy accept;",
+        ] {
+            load(&format!("add chain inet palisade x {{ {hook} }}"));
+            let found = table.read().unwrap();
+            assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["x"], "{hook}");
+            // It goes by difference.
+            let patch = palisade_ruleset::change::diff(&found.ruleset, &Ruleset::default()).unwrap();
+            table.commit_transaction(&patch.plan()).unwrap();
+            assert_eq!(table.read().unwrap().ruleset, Ruleset::default());
+        }
     });
 }
 
@@ -176,7 +232,10 @@ fn other_tables_stay_as_they_are() {
         let mut table = Table::open(Ownership::Automatic).unwrap();
         table.replace(&small()).unwrap();
         table.commit(&[Operation::FlushChain(Name::new("forward"))]).unwrap();
-        assert_eq!(table.read().unwrap().ruleset.sets.len(), 1, "sets of ip palisade are not ours");
+        let ruleset = table.read().unwrap().ruleset;
+        assert_eq!(ruleset.sets.keys().map(Name::as_str).collect::<Vec<_>>(), ["verdicts"]);
+        assert_eq!(ruleset.chains.keys().map(Name::as_str).collect::<Vec<_>>(), ["forward", "group"]);
+        assert_eq!(ruleset.counters.iter().map(Name::as_str).collect::<Vec<_>>(), ["dropped"]);
         assert!(table.read().unwrap().ruleset.chains[&Name::new("forward")].rules.is_empty());
         table.replace(&small()).unwrap();
         table.delete().unwrap();

@@ -294,9 +294,28 @@ fn a_table_of_the_real_shape_lists_as_one_loaded_by_nft() {
     // The comments of counters and of the table are not part of the model.
     let without = |text: &str| {
         let lines = text.lines().filter(|line| !line.contains("comment \"IPv4\"") && !line.starts_with("\tcomment "));
-        sections(&lines.map(|line| format!("{line}\n")).collect::<String>())
+        sections(&lines.collect::<Vec<_>>().join("\n"))
     };
     assert_eq!(without(&ours), without(&theirs));
+}
+
+#[test]
+fn the_text_form_lists_as_the_netlink_form_does() {
+    let real = isolated(|| {
+        load(EVERY);
+        Table::open(Ownership::Plain).unwrap().read().unwrap().ruleset
+    });
+    for model in [both().1, real] {
+        let theirs = isolated(|| {
+            load(&palisade_ruleset::text::ruleset(&model));
+            list()
+        });
+        let ours = isolated(|| {
+            Table::open(Ownership::Plain).unwrap().replace(&model).unwrap();
+            list()
+        });
+        assert_eq!(ours, theirs);
+    }
 }
 
 /// A listing by object, as objects are listed in the order in which they were made.

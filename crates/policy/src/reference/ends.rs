@@ -16,6 +16,8 @@ pub struct End<'a> {
     pub address: Option<IpAddr>,
     /// The node whose own traffic this is, if the flow names a node or a hostNetwork pod.
     pub node: Option<&'a str>,
+    /// The addresses of that node as the flow's end itself tells them; the name may be missing.
+    pub host_addresses: Vec<IpAddr>,
 }
 
 /// What both ends of a flow stand for.
@@ -123,7 +125,10 @@ impl<'a> Reference<'a> {
 
     fn end<'s>(&'s self, endpoint: &'s Endpoint, family: Option<Family>) -> Result<End<'s>, FlowError> {
         Ok(match endpoint {
-            Endpoint::Address(address) => End { pods: self.owners(*address), address: Some(*address), node: None },
+            Endpoint::Address(address) => {
+                let pods = self.owners(*address);
+                End { pods, address: Some(*address), node: None, host_addresses: Vec::new() }
+            }
             Endpoint::Pod(key) => {
                 let pod = self.pod(key)?;
                 let address = family.and_then(|family| pod.addresses.of(family));
@@ -135,13 +140,20 @@ impl<'a> Reference<'a> {
                     None if pod.is_live() => vec![pod],
                     None => Vec::new(),
                 };
-                let node = if pod.host_network { pod.node.as_deref() } else { None };
-                End { pods, address, node }
+                // Section 4: what a hostNetwork pod sends is node-originated.
+                let host = pod.host_network.then_some(pod);
+                End {
+                    pods,
+                    address,
+                    node: host.and_then(|pod| pod.node.as_deref()),
+                    host_addresses: host.map(|pod| pod.host_addresses.clone()).unwrap_or_default(),
+                }
             }
             // Section 4, "node-originated": by origin. The address is the node's, even if a pod's status shows it too.
             Endpoint::Node(name) => {
                 let address = family.and_then(|family| self.node_address(name, family));
-                End { pods: Vec::new(), address, node: Some(name) }
+                let host_addresses = self.node_addresses.get(&**name).into_iter().flatten().copied().collect();
+                End { pods: Vec::new(), address, node: Some(name), host_addresses }
             }
         })
     }

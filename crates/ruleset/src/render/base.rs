@@ -82,7 +82,7 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
     let chains = [
         ("forward", forward()),
         ("input", input(options)),
-        ("icmpv6", icmpv6()),
+        ("icmpv6-basics", icmpv6()),
         ("no-flow", no_flow()),
         ("mid-stream", mid_stream()),
         ("stray/forward", stray_forward(false)),
@@ -154,7 +154,7 @@ fn forward() -> Chain {
     let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
     let new = CtStates { new: true, ..CtStates::default() };
     let mut rules = vec![
-        rule([is_l4(L4::Icmpv6), jump("icmpv6")]),
+        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
         rule([states(related), is_l4(L4::Icmp), accept()]),
         rule([states(no_flow), jump("no-flow")]),
     ];
@@ -184,7 +184,7 @@ fn forward() -> Chain {
 /// From pods to their own node. What the node itself sends leaves by the output hook, where nothing of ours is.
 fn input(options: &Options) -> Chain {
     let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
-    let mut rules = vec![rule([is_l4(L4::Icmpv6), jump("icmpv6")])];
+    let mut rules = vec![rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")])];
     if !options.allow_egress_to_own_node {
         let related = CtStates { related: true, ..CtStates::default() };
         rules.push(rule([states(related), is_l4(L4::Icmp), verdict(Verdict::Accept)]));

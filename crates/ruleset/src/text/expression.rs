@@ -8,11 +8,11 @@ use crate::model::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
 
 /// An expression that is written out.
 #[derive(Clone, Copy, Debug)]
-pub struct Spelled<'a>(&'a Expression);
+pub(crate) struct Spelled<'a>(pub(crate) &'a Expression);
 
 /// The expressions that are written out: all but a test of family or protocol that stands right before the expression which
 /// implies it. nft leaves such a test out when it lists, and puts it there when it loads.
-pub(super) fn spelled(expressions: &[Expression]) -> impl Iterator<Item = Spelled<'_>> {
+pub(crate) fn spelled(expressions: &[Expression]) -> impl Iterator<Item = Spelled<'_>> {
     let is_spelled = |position: &usize| {
         let rest = expressions.get(*position..).unwrap_or_default();
         !matches!(rest, [test, next, ..] if implies(next, test))

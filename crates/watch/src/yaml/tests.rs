@@ -99,7 +99,7 @@ fn memory_and_depth_are_bounded() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..10 {
         let previous = format!("*a{}", level - 1);
-        bomb += &format!("a{level}: &a{level} [{}]\n", vec![previous; 10].join(", "));
+        bomb = format!("{bomb}a{level}: &a{level} [{}]\n", vec![previous; 10].join(", "));
     }
     assert!(error(&bomb).reason.contains("repeat too much"));
 
@@ -108,9 +108,9 @@ fn memory_and_depth_are_bounded() {
     assert!(roots(&deep(10_000))[0].is_err());
     let mut tower = "a0: &a0 [x]\n".to_owned();
     for level in 1..200 {
-        tower += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        tower = format!("{tower}a{level}: &a{level} [*a{}]\n", level - 1);
     }
     assert!(error(&tower).reason.contains("nested too deeply"));
-    let indented: String = (0..5_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let indented = (0..5_000).map(|level| " ".repeat(level) + "a:\n").collect::<Vec<_>>().concat();
     assert!(roots(&indented)[0].is_err());
 }

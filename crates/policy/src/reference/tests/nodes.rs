@@ -41,6 +41,25 @@ fn a_host_network_pod_without_status_is_its_nodes() {
 }
 
 #[test]
+fn a_node_is_known_by_its_addresses_where_names_are_missing() {
+    let host = |node: Option<&str>| {
+        let node = node.map(Into::into);
+        isolated().pod("b/host", |pod| {
+            (pod.host_network, pod.node) = (true, node);
+            pod.host_addresses = vec![ip("172.30.0.11")];
+        })
+    };
+    host(None).check(&[("b/host", "a/x", "tcp/80", "-", "own-node"), ("b/host", "b/x", "tcp/80", "-", "!q")]);
+    // Two names that differ are two nodes.
+    host(Some("n3")).check(&[("b/host", "a/x", "tcp/80", "-", "!p")]);
+    let nameless = || isolated().pod("a/x", |pod| pod.node = None);
+    nameless().check(&[("node/n1", "a/x", "tcp/80", "-", "own-node"), ("node/n2", "a/x", "tcp/80", "-", "!p")]);
+    let mut two = nameless();
+    two.facts.addresses.insert("n1".into(), [ip("172.30.0.1")].into());
+    two.check(&[("node/n1", "a/x", "tcp/80", "-", "own-node"), ("172.30.0.1", "a/x", "tcp/80", "-", "!p")]);
+}
+
+#[test]
 fn a_pod_is_nobodys_node_whatever_address_it_shows() {
     let cluster = isolated().pod("b/y", |pod| pod.addresses.v4 = Some("172.30.0.11".parse().unwrap()));
     cluster.check(&[("b/y", "a/x", "tcp/80", "!q", "!p"), ("172.30.0.11", "a/x", "tcp/80", "!q", "!p")]);

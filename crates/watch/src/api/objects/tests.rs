@@ -1,5 +1,7 @@
 //! What an API server may hold, read so that nothing opens because it cannot be read.
 
+#![expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
+
 use palisade_policy::input::{
     Addresses, Isolates, LabelSelector, NamespaceScope, Operator, Peer, Peers, Phase, Pod, Policy, Port, Ports,
     Requirement, Rule,
