@@ -11,6 +11,7 @@ mod report;
 mod server;
 mod status;
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::thread;
 
@@ -44,7 +45,8 @@ pub(crate) fn run(arguments: AgentArgs) -> Result<(), Failure> {
 
 fn init_log(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

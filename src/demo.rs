@@ -40,11 +40,11 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
 }
 
 fn requirement(error: &palisade_lab::Error) -> Failure {
-    let hint = match error {
-        palisade_lab::Error::Privilege { .. } => "sudo palisade demo",
-        _ => "on Debian: apt-get install iproute2 nftables util-linux",
-    };
-    Failure::new(output::chain(error)).hint(hint)
+    let failure = Failure::new(output::chain(error));
+    match error {
+        palisade_lab::Error::Privilege { .. } => failure.hint("sudo palisade demo"),
+        _ => failure,
+    }
 }
 
 /// The play: the stage, and what was seen on it so far.
@@ -108,17 +108,18 @@ impl Demo {
 
     fn list(&self) -> Result<(), Failure> {
         screen::paragraph(
-            "`ct original saddr` is who opened a flow, `ct reply saddr` who serves it, after Service DNAT: requests\n\
-             and replies meet the same rule, and no \"established: accept\" outlives a policy. In `forward`, the maps\n\
-             lead an isolated pod's address to the chain named after its policies. Every rule there says which\n\
-             policy it comes from; what none of them accepts is counted and dropped.",
+            "`ct original saddr` is who opened a flow, `ct reply saddr` who serves it, after Service DNAT. So\n\
+             requests and replies meet the same rule, and no \"established: accept\" outlives a policy.\n\
+             In `forward`, the maps lead an isolated pod's address to the chain named after its policies.\n\
+             Every rule there says which policy it comes from; what none accepts is counted and dropped.",
         )?;
         let listing = self.stage.node(1).namespace().output("nft", &["list", "table", "inet", "palisade"], "")?;
         self.screen.listing(&listing)
     }
 
     fn conclude(self) -> Result<(), Failure> {
-        let Self { screen, started, flows, wrong, .. } = self;
+        let Self { stage, screen, started, flows, wrong } = self;
+        stage.strike();
         let seconds = started.elapsed().as_secs_f64();
         if wrong > 0 {
             return Err(Failure::new(format!("{wrong} of what was measured differs from what the policies say")));

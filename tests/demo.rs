@@ -1,6 +1,8 @@
 //! `palisade demo`, as people run it.
 //!
-//! Seen to fail when: FILL
+//! Seen to fail when: the directory is not removed; signals are caught without clearing up; an interrupted demo exits with 0;
+//! the policy of step 3 selects another pod; it is not withdrawn under the streams (two measurements differ, exit 1); the
+//! expectation looks at egress alone (180 differ, exit 1); colours are on without a terminal; a line is over 100 columns.
 #![cfg(feature = "demo")]
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
@@ -75,8 +77,9 @@ fn the_demo_shows_what_policies_mean_and_leaves_nothing_behind() {
     assert!(out.contains("   table inet palisade {"), "{out}");
     assert!(out.contains("comment \"allow-frontend ingress[0]\""), "{out}");
     assert!(!out.contains('\x1b'), "colours, though stdout is no terminal");
-    let wide = out.split("6  The ruleset").next().unwrap().lines().find(|line| line.chars().count() > 100);
-    assert_eq!(wide, None, "wider than 100 columns");
+    // The listing is nft's; one of its rules is longer.
+    let wide = |line: &&str| line.chars().count() > 100 && !line.contains("jump mid-stream");
+    assert_eq!(out.lines().find(wide), None, "wider than 100 columns");
     home.assert_empty();
 }
 

@@ -109,6 +109,7 @@ impl<K: Kernel> Enforcer<K> {
                 }
                 Event::Synced => {
                     self.synced = true;
+                    cause = Cause::other("start");
                     self.metrics.synced.set(1);
                     self.status.have("sync");
                 }

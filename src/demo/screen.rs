@@ -13,8 +13,9 @@ use super::stage::{PORT, SERVICE_PORT, Stage};
 use crate::output::{self, Failure};
 
 const WIDTH: usize = 100;
-/// Before the rest of a list's elements, where nft puts it.
-const CONTINUED: &str = "           ";
+/// What nft puts before the rest of a list's elements, and what is shown instead.
+const LIST_INDENT: &str = "\t\t\t     ";
+const CONTINUED: &str = "      ";
 /// Before all text but headings.
 const INDENT: &str = "   ";
 /// The width of the names of those who connect.
@@ -238,7 +239,7 @@ impl Screen {
     /// The ruleset, as nft lists it.
     pub(super) fn listing(&self, text: &str) -> Result<(), Failure> {
         let mut out = String::new();
-        for line in text.lines().flat_map(|line| wrapped(&line.replace('\t', "  "))) {
+        for line in text.lines().flat_map(|line| wrapped(&line.replace(LIST_INDENT, CONTINUED).replace('\t', "  "))) {
             let is_head = line.trim_end().ends_with('{');
             writeln!(out, "{}", if is_head { self.paint(Paint::Bold, &line) } else { line }).unwrap_or(());
         }

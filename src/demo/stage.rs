@@ -66,6 +66,11 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Ends the agents and removes everything.
+    pub(super) fn strike(self) {
+        self.belongings.clear();
+    }
+
     /// The lab.
     pub(super) fn lab(&self) -> &Lab {
         &self.lab

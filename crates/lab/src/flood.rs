@@ -11,16 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
-use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::namespace::Namespace;
 use crate::packet::field_u32;
 use crate::signal::{Stop, Worker};
+use crate::socket::{bind, enlarge_queue};
 
 /// What a datagram of a flood begins with.
 const MARK: [u8; 4] = *b"Flud";
@@ -206,7 +204,7 @@ impl Sink {
         let opened = namespace.run(|| {
             let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Socket2Protocol::UDP))?;
             bind(&socket, at)?;
-            setsockopt(&socket, RcvBufForce, &QUEUE)?;
+            enlarge_queue(&socket, QUEUE)?;
             socket.set_nonblocking(true)?;
             Ok(UdpSocket::from(socket))
         })?;

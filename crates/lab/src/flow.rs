@@ -58,7 +58,9 @@ pub struct Flow {
     pub port: u16,
     /// The source address; `None` lets the kernel choose.
     pub source: Option<IpAddr>,
-    /// The source port (for ICMP the echo identifier of a shot); `None` takes a fresh one.
+    /// The source port (for ICMP the echo identifier of a shot); `None` takes a fresh ephemeral one. After some ten
+    /// thousand flows ports come round again, and may meet conntrack entries of earlier flows: flush them
+    /// ([`crate::Node::conntrack`]) where that matters, for example after a Service has changed its backend.
     pub source_port: Option<u16>,
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::address::{FABRIC, Family, fabric4, fabric6};
 use crate::error::Result;
 use crate::flow::Listen;
-use crate::lab::{COMMON_SYSCTLS, pod_routes};
+use crate::lab::{new_namespace, pod_routes};
 use crate::namespace::Namespace;
 use crate::serve::Server;
 
@@ -29,8 +29,7 @@ struct Inner {
 
 impl Host {
     pub(crate) fn new(name: &str, number: u8, further: &[IpAddr]) -> Result<Self> {
-        let namespace = Namespace::new(name)?;
-        namespace.sysctl(&COMMON_SYSCTLS)?;
+        let namespace = new_namespace(name)?;
         let inner = Inner { number, further: further.to_vec(), namespace, servers: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }

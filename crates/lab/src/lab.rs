@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::getegid;
 
 use crate::address::{FABRIC, FIRST_HOST, MAX_NODES, fabric4, fabric6, node_number, pod4, pod6};
 use crate::error::{Error, Result};
@@ -18,8 +19,8 @@ use crate::process::check_requirements;
 use crate::service::{Service, render};
 use crate::shoot::Shooter;
 
-/// Sysctls of every namespace: addresses are usable at once, nothing is learnt from routers, ping sockets work.
-pub(crate) const COMMON_SYSCTLS: [(&str, &str); 8] = [
+/// Sysctls of every namespace: addresses are usable at once, nothing is learnt from routers.
+const COMMON_SYSCTLS: [(&str, &str); 7] = [
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
     ("net/ipv6/conf/all/accept_ra", "0"),
@@ -27,8 +28,18 @@ pub(crate) const COMMON_SYSCTLS: [(&str, &str); 8] = [
     ("net/ipv6/conf/default/router_solicitations", "0"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
-    ("net/ipv4/ping_group_range", "0 2147483647"),
 ];
+
+/// Makes a namespace with the settings every namespace of a lab has.
+pub(crate) fn new_namespace(name: &str) -> Result<Namespace> {
+    let namespace = Namespace::new(name)?;
+    // Ping sockets are for members of these groups. In a user namespace only mapped groups may be named.
+    let group = getegid();
+    let group = format!("{group} {group}");
+    let settings = COMMON_SYSCTLS.into_iter().chain([("net/ipv4/ping_group_range", group.as_str())]);
+    namespace.sysctl(&settings.collect::<Vec<_>>())?;
+    Ok(namespace)
+}
 
 /// How a lab is to look. Made by [`Lab::builder`].
 #[derive(Clone, Debug, Default)]
@@ -260,8 +271,7 @@ impl Lab {
 
 /// Makes the fabric's bridge.
 fn build_fabric() -> Result<Namespace> {
-    let fabric = Namespace::new("fabric")?;
-    fabric.sysctl(&COMMON_SYSCTLS)?;
+    let fabric = new_namespace("fabric")?;
     // The fabric is a wire: its packets need not visit netfilter. (The key is absent without br_netfilter.)
     for key in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
         fabric.sysctl(&[(key, "0")]).or_else(ignore_missing_sysctl)?;

@@ -30,7 +30,6 @@
 //! ```
 
 mod address;
-mod bind;
 mod enter;
 mod error;
 mod flood;
@@ -49,6 +48,7 @@ mod serve;
 mod service;
 mod shoot;
 mod signal;
+mod socket;
 mod stream;
 
 pub use address::Family;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::address::{FABRIC, Family, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6};
 use crate::error::{Error, Result};
 use crate::flow::Listen;
-use crate::lab::{COMMON_SYSCTLS, pod_routes};
+use crate::lab::{new_namespace, pod_routes};
 use crate::namespace::Namespace;
 use crate::packet::Mac;
 use crate::pod::{Choice, Parts, Pod, PodSpec};
@@ -29,7 +29,7 @@ pub enum Layout {
     Routed,
 }
 
-/// Sysctls of nodes beside [`COMMON_SYSCTLS`].
+/// Sysctls of nodes beside those of every namespace.
 const NODE_SYSCTLS: [(&str, &str); 4] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
@@ -70,8 +70,7 @@ struct State {
 impl Node {
     pub(crate) fn new(number: u8, layout: Layout) -> Result<Self> {
         let name = format!("node-{number}");
-        let namespace = Namespace::new(name.clone())?;
-        namespace.sysctl(&COMMON_SYSCTLS)?;
+        let namespace = new_namespace(&name)?;
         namespace.sysctl(&NODE_SYSCTLS)?;
         if layout == Layout::Bridge {
             namespace.sysctl(&BRIDGE_SYSCTLS).map_err(|error| match error {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::address::Family;
 use crate::error::{Error, Result};
 use crate::flow::Listen;
-use crate::lab::COMMON_SYSCTLS;
+use crate::lab::new_namespace;
 use crate::link::{Link, await_links};
 use crate::namespace::Namespace;
 use crate::node::{Layout, Node};
@@ -111,8 +111,7 @@ struct Inner {
 impl Pod {
     /// Makes the namespace and connects it. `announce` tells the link about addresses that had another owner before.
     pub(crate) fn make(node: &Node, parts: Parts, announce: bool) -> Result<Self> {
-        let namespace = Namespace::new(parts.name.clone())?;
-        namespace.sysctl(&COMMON_SYSCTLS)?;
+        let namespace = new_namespace(&parts.name)?;
         node.namespace().ip_batch(&host_side(node.layout(), &parts, &namespace.path()))?;
         if node.layout() == Layout::Routed {
             // The node answers for the gateway address; the delay would be a random wait before each such answer.

@@ -12,7 +12,6 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol as Socket2Protocol, SockAddr, Socket, Type};
 
-use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flow::{Flow, Outcome, Protocol};
 use crate::namespace::Namespace;
@@ -20,6 +19,7 @@ use crate::packet::{echo_reply_type, echo_request_type, sctp};
 use crate::raw::scope;
 use crate::serve::skip_ipv4_header;
 use crate::signal::{ready, wait_for};
+use crate::socket::bind;
 
 /// How long a denied probe takes by custom.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_millis(300);

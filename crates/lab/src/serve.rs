@@ -6,17 +6,15 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::PollFlags;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
-use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flow::{Listen, Protocol};
 use crate::namespace::Namespace;
 use crate::packet::sctp;
 use crate::shoot::MARK;
 use crate::signal::{Stop, Worker};
+use crate::socket::{bind, enlarge_queue};
 
 /// Largest message an echo server reads at once.
 const BUFFER: usize = 65_536;
@@ -83,7 +81,7 @@ impl Ports {
                 // Bound to the address: a wildcard server may answer from another one.
                 let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Socket2Protocol::UDP))?;
                 bind(&socket, at)?;
-                setsockopt(&socket, RcvBufForce, &(4 << 20))?;
+                enlarge_queue(&socket, 4 << 20)?;
                 socket.set_nonblocking(true)?;
                 self.udp.push(socket.into());
             }

@@ -16,8 +16,6 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
 use nix::unistd::Pid;
 use socket2::{Domain, SockFilter, Socket, Type};
 
@@ -30,6 +28,7 @@ use crate::probe::{next_port, token};
 use crate::raw::scope;
 use crate::serve::skip_ipv4_header;
 use crate::signal::{ready, wait_for};
+use crate::socket::enlarge_queue;
 
 /// What marks a packet as a shot; any value that does not occur by chance.
 pub(crate) const MARK: u32 = 0x5ba1_15ad;
@@ -41,7 +40,7 @@ const FENCES: u32 = 24;
 const FENCE_LIMIT: Duration = Duration::from_secs(5);
 /// Flows in one batch: ids of a batch must be far from those of the next.
 const BATCH_LIMIT: usize = 1 << 24;
-/// Queue of a receiver, bytes: a chunk fits many times.
+/// Queue of a receiver, bytes. A chunk fits many times, and twice into the kernel's default limit of 212,992 bytes.
 const QUEUE: usize = 4 << 20;
 
 /// The sender of shots of a lab. One batch at a time.
@@ -311,7 +310,7 @@ fn open_receiver(family: Family, protocol: Protocol) -> io::Result<Socket> {
     let number = i32::from(protocol.number(any));
     let socket = Socket::new(domain, Type::RAW, Some(number.into()))?;
     socket.attach_filter(&only_shots(family, protocol))?;
-    setsockopt(&socket, RcvBufForce, &QUEUE)?;
+    enlarge_queue(&socket, QUEUE)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

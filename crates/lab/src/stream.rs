@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
-use crate::bind::bind;
 use crate::error::{Error, Result};
 use crate::flood::connected;
 use crate::flow::{Flow, Protocol};
 use crate::signal::{Stop, Worker};
+use crate::socket::bind;
 
 /// How long a TCP stream may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);

@@ -107,6 +107,10 @@ fn services_lead_to_their_backend_from_everywhere() {
                 .node_port(30_080, ExternalTraffic::Cluster);
             bed.lab.add_service(service).unwrap();
         }
+        // An entry of an earlier flow from the same port would lead to the former backend.
+        for node in bed.lab.nodes() {
+            node.conntrack(&["-F"]).unwrap();
+        }
         let mut flows = Vec::new();
         for protocol in ports {
             for &address in &cluster {

@@ -202,10 +202,13 @@ fn frames_are_sent_as_they_are() {
     from.send(&frame).unwrap();
     assert_eq!(to.wait_for(LIMIT, |seen| *seen == *frame).unwrap(), Some(frame.clone()));
     lab.settle().unwrap();
-    // Neither what the socket sends itself nor what its namespace does.
+    // The bridge may not have known where `b` is, and then has sent the frame back out of every port in hairpin mode.
+    from.drain().unwrap();
+    // A socket shows no frames that its namespace sends.
     a.namespace().send_packet(&packet).unwrap();
     lab.settle().unwrap();
-    assert!(from.drain().unwrap().iter().all(|seen| seen[6..12] != a.mac().0));
+    let is_own = |seen: &Vec<u8>| seen[6..12] == a.mac().0 && seen.ends_with(b"by hand");
+    assert!(!from.drain().unwrap().iter().any(is_own));
     assert!(to.wait_for(LIMIT, |seen| seen.ends_with(b"by hand")).unwrap().is_some());
     let gateway = ethernet(lab.node(1).bridge_mac(), a.mac(), arp::ETHERTYPE_IPV4, &packet);
     from.send(&gateway).unwrap();

@@ -127,7 +127,7 @@ fn failure(kind: Kind, error: &watcher::Error) -> Failure {
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
             if status.code == 403 =>
         {
-            format!("{error}; the ClusterRole must allow get, list and watch of {}", kind.resource())
+            format!("{error}; the ClusterRole must allow list and watch of {}", kind.resource())
         }
         _ => error.to_string(),
     };

@@ -160,7 +160,7 @@ impl fmt::Display for Finding {
 /// Everything that is wrong with a set of manifests; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestErrors {
-    /// The mistakes, in the order of the files and of the lines in them.
+    /// The mistakes, in the order of the files and of the lines in them; objects written twice come last.
     pub findings: Vec<Finding>,
 }
 

@@ -220,7 +220,7 @@ async fn without_rights_nothing_is_synced_and_the_reason_is_said() {
     assert!(!watching.synced && watching.lists.is_empty());
     for kind in Kind::ALL {
         let failure = watching.failures.iter().find(|failure| failure.resource == Some(kind)).unwrap();
-        let hint = format!("the ClusterRole must allow get, list and watch of {}", kind.resource());
+        let hint = format!("the ClusterRole must allow list and watch of {}", kind.resource());
         assert!(failure.reason == "list" && failure.message.contains(&hint), "{failure:?}");
     }
 }

@@ -97,9 +97,9 @@ impl Lists {
             return Vec::new();
         }
         self.synced = true;
-        let held = std::mem::take(&mut self.held);
-        let lists = held.into_iter().map(|(kind, list)| Event::Changes(vec![whole(kind, list)]));
-        lists.chain([Event::Synced]).collect()
+        let mut held = std::mem::take(&mut self.held);
+        let list = |kind| Event::Changes(vec![whole(kind, held.remove(&kind).unwrap_or_default())]);
+        Kind::ALL.into_iter().map(list).chain([Event::Synced]).collect()
     }
 
     /// The warnings about an object, unless they were sent before.

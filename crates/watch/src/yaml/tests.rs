@@ -95,6 +95,16 @@ fn tags() {
 }
 
 #[test]
+fn json_is_read_whatever_its_layout() {
+    let long = "x".repeat(5_000);
+    let value = serde_json::json!({"a": {"text": long, "escaped": "\u{e9}\n\"\\/\u{1f600}", "n": [1, -2, true, null]}, "b": []});
+    assert_eq!(all(&value.to_string()), std::slice::from_ref(&value));
+    assert_eq!(all(&serde_json::to_string_pretty(&value).unwrap()), std::slice::from_ref(&value));
+    assert_eq!(all("{\n\t\"a\":\t[\n\t\t1\n\t]\n}\n"), [serde_json::json!({"a": [1]})]);
+    assert_eq!(all(r#"{"a":"\/\ud83d\ude00","b":{"c":1}}"#), [serde_json::json!({"a": "/\u{1f600}", "b": {"c": 1}})]);
+}
+
+#[test]
 fn memory_and_depth_are_bounded() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..10 {

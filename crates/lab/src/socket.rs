@@ -1,10 +1,14 @@
-//! Binding to a chosen port.
+//! What several kinds of sockets are prepared with.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use socket2::Socket;
 
 /// How long a port may stay taken by a socket that was closed.
@@ -23,5 +27,14 @@ pub(crate) fn bind(socket: &Socket, at: SocketAddr) -> io::Result<()> {
             }
             other => return other,
         }
+    }
+}
+
+/// Gives a socket a receive queue of so many bytes, or as many as the system allows where this process may not force it
+/// (in a user namespace).
+pub(crate) fn enlarge_queue(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    match setsockopt(socket, RcvBufForce, &bytes) {
+        Err(Errno::EPERM) => Ok(setsockopt(socket, RcvBuf, &bytes)?),
+        other => Ok(other?),
     }
 }

@@ -1,0 +1,301 @@
+//! Real packets get the verdict of the reference evaluator: generated clusters, put on a lab of three nodes (two with a
+//! bridge, one with a route per pod) whose tables are written over netlink.
+//!
+//! Every generated pod stands on an address that a pod of the lab has, so one lab serves all cases and only rulesets
+//! change, by difference from one unrelated cluster to the next. `PALISADE_SEED` repeats a run.
+
+#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
+
+#[path = "common/enforce.rs"]
+mod enforce;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use enforce::Enforcer;
+use palisade_lab::{Family as LabFamily, Flow as Shot, Host, Lab, Layout, Namespace, Pod, PodSpec, Protocol as LabProtocol, Service};
+use palisade_policy::flow::{Endpoint, Flow, Judgement, Transport, Verdict};
+use palisade_policy::input::{Addresses, Family, Protocol};
+use palisade_policy::reference::{End, Ends, Reference};
+use palisade_ruleset::render::Options;
+use palisade_testkit::generate::{Case, arb_case, flow_line};
+use palisade_testkit::walking::Nodes;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+/// At least so many flows are sent, however long that takes.
+const FLOWS: usize = 3_000;
+/// And as many more as fit into this time.
+const TIME: Duration = Duration::from_secs(45);
+/// Pods that the generator may put on a node.
+const PODS: u8 = 12;
+/// Flows of a case that go through a Service as well.
+const SERVICES: usize = 2;
+
+/// The lab with everything that generated clusters can name.
+struct Bed {
+    lab: Lab,
+    enforcers: Vec<Enforcer>,
+    /// Who has an address: the number of the node it is on or behind, and the namespace.
+    places: HashMap<IpAddr, (u8, Namespace)>,
+    pods: HashMap<IpAddr, Pod>,
+    /// Everything else in the world.
+    world: Host,
+}
+
+/// What was sent, by kind of path, and how much of it was allowed.
+#[derive(Default)]
+struct Tally {
+    states: usize,
+    paths: BTreeMap<String, (usize, usize)>,
+}
+
+/// A packet to send, and the flow that it must fare like.
+struct Trial<'a> {
+    flow: &'a Flow,
+    judgement: Judgement,
+    path: String,
+    shot: Shot,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let lab = Lab::builder().nodes(2, Layout::Bridge).node(Layout::Routed).build().unwrap();
+        let mut places = HashMap::new();
+        let mut pods = HashMap::new();
+        for node in lab.nodes() {
+            for number in 0..PODS {
+                let host = 10 + number;
+                let four = [10, 42, node.number(), host].into();
+                let six = [0xfd42, node.number().into(), 0, 0, 0, 0, 0, host.into()].into();
+                let pod = node.add_pod_with(PodSpec::new(format!("{}/{number}", node.name())).ipv4(four).ipv6(six)).unwrap();
+                for address in pod.addresses() {
+                    places.insert(address, (node.number(), pod.namespace().clone()));
+                    pods.insert(address, pod.clone());
+                }
+            }
+            for address in [LabFamily::V4, LabFamily::V6].map(|family| node.address(family)) {
+                places.insert(address, (node.number(), node.namespace().clone()));
+            }
+        }
+        let world = be_the_world(&lab);
+        let enforcers = lab.nodes().iter().map(Enforcer::start).collect();
+        Self { lab, enforcers, places, pods, world }
+    }
+
+    /// Enforces a cluster on all nodes and sends its flows.
+    fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<(), TestCaseError> {
+        let case = &self.with_all_addresses(case);
+        let options =
+            Options { allow_egress_to_own_node: case.facts.allow_egress_to_own_node, ..Options::default() };
+        for enforcer in &mut self.enforcers {
+            enforcer.turn_to(&case.state, &options);
+            enforcer.node.conntrack(&["-F"]).unwrap();
+        }
+        let reference = Reference::new(&case.state, &case.facts);
+        let flows = more_flows(case);
+        let mut trials: Vec<_> = flows.iter().filter_map(|flow| self.trial(&reference, flow)).collect();
+        let translated: Vec<_> = self.through_services(&trials);
+        trials.extend(translated);
+        let shots: Vec<_> = trials.iter().map(|trial| trial.shot.clone()).collect();
+        let arrived = self.lab.shoot(&shots).unwrap();
+        for (trial, arrived) in trials.iter().zip(arrived) {
+            let allowed = trial.judgement.verdict == Verdict::Allow;
+            if arrived != allowed {
+                return Err(TestCaseError::fail(explain(case, trial, arrived)));
+            }
+            let (sent, through) = tally.paths.entry(trial.path.clone()).or_default();
+            *sent += 1;
+            *through += usize::from(allowed);
+        }
+        tally.states += 1;
+        Ok(())
+    }
+
+    /// The case, with the node addresses that a real node would have: the generator leaves some unknown, but packets of
+    /// the lab's nodes come from them all the same.
+    fn with_all_addresses(&self, case: &Case) -> Case {
+        let mut case = case.clone();
+        for node in self.lab.nodes() {
+            let known = case.facts.addresses.entry(node.name().into()).or_default();
+            known.extend([LabFamily::V4, LabFamily::V6].map(|family| node.address(family)));
+        }
+        case
+    }
+
+    /// The packet for a flow; none if the lab cannot send or deliver it.
+    fn trial<'a>(&self, reference: &Reference<'_>, flow: &'a Flow) -> Option<Trial<'a>> {
+        let judgement = reference.evaluate(flow).ok()?;
+        let ends = reference.ends(flow).ok()?;
+        let (from, to) = (ends.from.address?, ends.to.address?);
+        let (source, start) = self.source(&ends.from, from)?;
+        let (goal, where_to) = self.goal(&ends.to, to)?;
+        let (protocol, port) = match flow.transport {
+            Transport::Portless => (LabProtocol::Icmp, 0),
+            Transport::Port(Protocol::Tcp, port) => (LabProtocol::Tcp, port),
+            Transport::Port(Protocol::Udp, port) => (LabProtocol::Udp, port),
+            Transport::Port(Protocol::Sctp, port) => (LabProtocol::Sctp, port),
+        };
+        let shot = Shot::new(&source, protocol, to, port).from_address(from);
+        Some(Trial { flow, judgement, path: path(&ends, start, goal, protocol, &where_to), shot })
+    }
+
+    /// Where packets of an opener start: its node's number (0 for the world) and namespace.
+    fn source(&self, end: &End<'_>, address: IpAddr) -> Option<(Namespace, u8)> {
+        if let Some((node, namespace)) = self.places.get(&address) {
+            return stands_there(end, *node, address).then(|| (namespace.clone(), *node));
+        }
+        (end.pods.is_empty() && is_sendable(address)).then(|| (self.world.namespace().clone(), 0))
+    }
+
+    fn goal(&self, end: &End<'_>, address: IpAddr) -> Option<(u8, String)> {
+        if let Some((node, namespace)) = self.places.get(&address) {
+            return stands_there(end, *node, address).then(|| (*node, namespace.name().to_owned()));
+        }
+        (end.pods.is_empty() && is_sendable(address) && is_in_the_world(address)).then(|| (0, "world".to_owned()))
+    }
+
+    /// Some of the trials again, through a Service that leads where they go.
+    fn through_services<'a>(&self, trials: &[Trial<'a>]) -> Vec<Trial<'a>> {
+        let to_pods = trials.iter().filter(|trial| {
+            trial.shot.protocol != LabProtocol::Icmp
+                && self.pods.contains_key(&trial.shot.to)
+                && trial.shot.source.is_some_and(|source| self.places.contains_key(&source))
+        });
+        let mut translated = Vec::new();
+        for (number, trial) in to_pods.take(SERVICES).enumerate() {
+            let last = u8::try_from(number).unwrap() + 1;
+            let address: IpAddr = if trial.shot.to.is_ipv4() {
+                [10, 96, 0, last].into()
+            } else {
+                [0xfd96, 0, 0, 0, 0, 0, 0, last.into()].into()
+            };
+            let backend = (&self.pods[&trial.shot.to], trial.shot.port);
+            let service = Service::new(format!("service-{number}"), (trial.shot.protocol, 4000), &[address], backend);
+            self.lab.add_service(service).unwrap();
+            let mut shot = trial.shot.clone();
+            (shot.to, shot.port) = (address, 4000);
+            let path = format!("{} by Service", trial.path);
+            translated.push(Trial { flow: trial.flow, judgement: trial.judgement.clone(), path, shot });
+        }
+        translated
+    }
+}
+
+/// A host that every address outside the cluster leads to.
+fn be_the_world(lab: &Lab) -> Host {
+    let world = lab.add_host("world", &[]).unwrap();
+    let both = [("-4", LabFamily::V4), ("-6", LabFamily::V6)];
+    let ip = |namespace: &Namespace, family, commands: &str| drop(namespace.output("ip", &[family, "-batch", "-"], commands).unwrap());
+    for (option, family) in both {
+        let everything = "route del default\nrule add pref 40000 lookup 100\nroute add local default dev lo table 100\n";
+        ip(world.namespace(), option, everything);
+        for node in lab.nodes() {
+            ip(node.namespace(), option, &format!("route replace default via {} dev eth0\n", world.address(family)));
+        }
+    }
+    world
+}
+
+/// Whether whoever an end is can be found at its address in the lab: on that node, and not in the place of a node.
+fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
+    let is_pod_address = match address {
+        IpAddr::V4(address) => address.octets()[0] == 10,
+        IpAddr::V6(address) => address.segments()[0] == 0xfd42,
+    };
+    let name = format!("node-{node}");
+    if end.pods.is_empty() {
+        // Nobody's address of a pod: whoever sends from it is no pod that anybody knows.
+        return is_pod_address || end.node.is_none_or(|node| *node == *name);
+    }
+    is_pod_address && end.pods.iter().all(|pod| pod.node.as_deref() == Some(&name))
+}
+
+/// Whether the kernel forwards packets from and to such an address.
+fn is_sendable(address: IpAddr) -> bool {
+    let is_plain = !Addresses::accept([address]).0.is_empty();
+    is_plain && !matches!(address, IpAddr::V4(address) if address.octets()[0] == 0)
+}
+
+/// Whether nodes route the address to the world.
+fn is_in_the_world(address: IpAddr) -> bool {
+    let cluster = ["10.42.0.0/16", "fd42::/16", "172.30.0.0/24", "fd00:30::/64"];
+    !cluster.iter().any(|net| net.parse::<ipnet::IpNet>().unwrap().contains(&address))
+}
+
+/// The flows of the case, and between all its pods some more.
+fn more_flows(case: &Case) -> Vec<Flow> {
+    let transports: BTreeSet<_> = case.flows.iter().map(|flow| match flow.transport {
+        Transport::Port(protocol, port) => (Some(protocol), port),
+        Transport::Portless => (None, 0),
+    }).collect();
+    let transports: Vec<_> = transports.into_iter().collect();
+    let mut flows = case.flows.clone();
+    let pods = case.state.pods.keys();
+    let pairs = pods.clone().flat_map(|from| pods.clone().map(move |to| (from, to)));
+    for (number, (from, to)) in pairs.enumerate() {
+        let Some((protocol, port)) = transports.get(number % transports.len().max(1)) else { break };
+        let transport = protocol.map_or(Transport::Portless, |protocol| Transport::Port(protocol, *port));
+        let family = if number % 2 == 0 { Family::V4 } else { Family::V6 };
+        flows.push(Flow { from: Endpoint::Pod(from.clone()), to: Endpoint::Pod(to.clone()), transport, family: Some(family) });
+    }
+    flows
+}
+
+/// What kind of way it is, for the tally.
+fn path(ends: &Ends<'_>, start: u8, goal: u8, protocol: LabProtocol, where_to: &str) -> String {
+    let what = |end: &End<'_>, node: u8| match (end.pods.is_empty(), node) {
+        (false, _) => "pod",
+        (true, 0) => "world",
+        (true, _) => "node or nobody",
+    };
+    let family = if ends.from.address.is_some_and(|address| address.is_ipv4()) { 4 } else { 6 };
+    let layout = |node| if node == 3 { "routed" } else { "bridge" };
+    let way = match (ends.from.address == ends.to.address, start == goal) {
+        (true, _) => "itself".to_owned(),
+        (false, true) => format!("same node, {}", layout(start)),
+        (false, false) => "other node".to_owned(),
+    };
+    let _ = where_to;
+    format!("{protocol} IPv{family} {} to {} ({way})", what(&ends.from, start), what(&ends.to, goal))
+}
+
+fn explain(case: &Case, trial: &Trial<'_>, arrived: bool) -> String {
+    let reference = Reference::new(&case.state, &case.facts);
+    let ways = Nodes::render(&case.state, &case.facts).send(trial.flow, &reference.ends(trial.flow).unwrap());
+    let steps: Vec<_> = ways.unwrap().into_iter().flatten().flat_map(|way| way.steps).collect();
+    format!(
+        "{} [{}] {}: {} ({}), but {:?}\nby the model: {}",
+        flow_line(trial.flow), trial.path, trial.shot, if arrived { "arrived" } else { "did not arrive" },
+        trial.shot.source.unwrap(), trial.judgement, steps.join("\n")
+    )
+}
+
+#[test]
+fn generated_clusters_on_real_packets() {
+    let seed = std::env::var("PALISADE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let bed = RefCell::new(Bed::new());
+    let tally = RefCell::new(Tally::default());
+    let started = Instant::now();
+    let sent = || tally.borrow().paths.values().map(|(sent, _)| sent).sum::<usize>();
+    while started.elapsed() < TIME || sent() < FLOWS {
+        let ran = runner.run(&arb_case(), |case| bed.borrow_mut().check(&case, &mut tally.borrow_mut()));
+        match ran {
+            Ok(()) => {}
+            Err(TestError::Fail(why, case)) => panic!("PALISADE_SEED={seed}\n{why}\nin\n{case:?}"),
+            Err(TestError::Abort(why)) => panic!("PALISADE_SEED={seed}: {why}"),
+        }
+    }
+    let tally = tally.borrow();
+    println!("{} clusters, {} flows, seed {seed}", tally.states, sent());
+    for (path, (sent, allowed)) in &tally.paths {
+        println!("{sent:6} sent, {allowed:6} allowed: {path}");
+    }
+}
