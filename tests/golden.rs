@@ -104,7 +104,14 @@ fn walking_the_rulesets_gives_the_verdicts_of_the_flow_tables() {
             let ways = nodes.send(&flow, &ends).unwrap().unwrap();
             for way in ways {
                 let steps = way.steps.join("\n");
-                assert_eq!(way.verdict.to_string(), row.verdict, "{}: {} to {}\n{steps}", case.display(), row.from, row.to);
+                assert_eq!(
+                    way.verdict.to_string(),
+                    row.verdict,
+                    "{}: {} to {}\n{steps}",
+                    case.display(),
+                    row.from,
+                    row.to
+                );
             }
         }
     }

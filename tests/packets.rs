@@ -16,7 +16,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use enforce::Enforcer;
-use palisade_lab::{Family as LabFamily, Flow as Shot, Host, Lab, Layout, Namespace, Pod, PodSpec, Protocol as LabProtocol, Service};
+use palisade_lab::{
+    Family as LabFamily, Flow as Shot, Host, Lab, Layout, Namespace, Pod, PodSpec, Protocol as LabProtocol, Service,
+};
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Transport, Verdict};
 use palisade_policy::input::{Addresses, Family, Protocol};
 use palisade_policy::reference::{End, Ends, Reference};
@@ -70,7 +72,8 @@ impl Bed {
                 let host = 10 + number;
                 let four = [10, 42, node.number(), host].into();
                 let six = [0xfd42, node.number().into(), 0, 0, 0, 0, 0, host.into()].into();
-                let pod = node.add_pod_with(PodSpec::new(format!("{}/{number}", node.name())).ipv4(four).ipv6(six)).unwrap();
+                let pod =
+                    node.add_pod_with(PodSpec::new(format!("{}/{number}", node.name())).ipv4(four).ipv6(six)).unwrap();
                 for address in pod.addresses() {
                     places.insert(address, (node.number(), pod.namespace().clone()));
                     pods.insert(address, pod.clone());
@@ -88,8 +91,7 @@ impl Bed {
     /// Enforces a cluster on all nodes and sends its flows.
     fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<(), TestCaseError> {
         let case = &self.with_all_addresses(case);
-        let options =
-            Options { allow_egress_to_own_node: case.facts.allow_egress_to_own_node, ..Options::default() };
+        let options = Options { allow_egress_to_own_node: case.facts.allow_egress_to_own_node, ..Options::default() };
         for enforcer in &mut self.enforcers {
             enforcer.turn_to(&case.state, &options);
             enforcer.node.conntrack(&["-F"]).unwrap();
@@ -188,9 +190,12 @@ impl Bed {
 fn be_the_world(lab: &Lab) -> Host {
     let world = lab.add_host("world", &[]).unwrap();
     let both = [("-4", LabFamily::V4), ("-6", LabFamily::V6)];
-    let ip = |namespace: &Namespace, family, commands: &str| drop(namespace.output("ip", &[family, "-batch", "-"], commands).unwrap());
+    let ip = |namespace: &Namespace, family, commands: &str| {
+        drop(namespace.output("ip", &[family, "-batch", "-"], commands).unwrap())
+    };
     for (option, family) in both {
-        let everything = "route del default\nrule add pref 40000 lookup 100\nroute add local default dev lo table 100\n";
+        let everything =
+            "route del default\nrule add pref 40000 lookup 100\nroute add local default dev lo table 100\n";
         ip(world.namespace(), option, everything);
         for node in lab.nodes() {
             ip(node.namespace(), option, &format!("route replace default via {} dev eth0\n", world.address(family)));
@@ -227,10 +232,14 @@ fn is_in_the_world(address: IpAddr) -> bool {
 
 /// The flows of the case, and between all its pods some more.
 fn more_flows(case: &Case) -> Vec<Flow> {
-    let transports: BTreeSet<_> = case.flows.iter().map(|flow| match flow.transport {
-        Transport::Port(protocol, port) => (Some(protocol), port),
-        Transport::Portless => (None, 0),
-    }).collect();
+    let transports: BTreeSet<_> = case
+        .flows
+        .iter()
+        .map(|flow| match flow.transport {
+            Transport::Port(protocol, port) => (Some(protocol), port),
+            Transport::Portless => (None, 0),
+        })
+        .collect();
     let transports: Vec<_> = transports.into_iter().collect();
     let mut flows = case.flows.clone();
     let pods = case.state.pods.keys();
@@ -239,7 +248,12 @@ fn more_flows(case: &Case) -> Vec<Flow> {
         let Some((protocol, port)) = transports.get(number % transports.len().max(1)) else { break };
         let transport = protocol.map_or(Transport::Portless, |protocol| Transport::Port(protocol, *port));
         let family = if number % 2 == 0 { Family::V4 } else { Family::V6 };
-        flows.push(Flow { from: Endpoint::Pod(from.clone()), to: Endpoint::Pod(to.clone()), transport, family: Some(family) });
+        flows.push(Flow {
+            from: Endpoint::Pod(from.clone()),
+            to: Endpoint::Pod(to.clone()),
+            transport,
+            family: Some(family),
+        });
     }
     flows
 }
@@ -268,25 +282,37 @@ fn explain(case: &Case, trial: &Trial<'_>, arrived: bool) -> String {
     let steps: Vec<_> = ways.unwrap().into_iter().flatten().flat_map(|way| way.steps).collect();
     format!(
         "{} [{}] {}: {} ({}), but {:?}\nby the model: {}",
-        flow_line(trial.flow), trial.path, trial.shot, if arrived { "arrived" } else { "did not arrive" },
-        trial.shot.source.unwrap(), trial.judgement, steps.join("\n")
+        flow_line(trial.flow),
+        trial.path,
+        trial.shot,
+        if arrived { "arrived" } else { "did not arrive" },
+        trial.shot.source.unwrap(),
+        trial.judgement,
+        steps.join("\n")
     )
+}
+
+/// A runner of a single case.
+fn runner(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(byte, value)| *byte = value);
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
 #[test]
 fn generated_clusters_on_real_packets() {
     let seed = std::env::var("PALISADE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let bed = RefCell::new(Bed::new());
     let tally = RefCell::new(Tally::default());
     let started = Instant::now();
     let sent = || tally.borrow().paths.values().map(|(sent, _)| sent).sum::<usize>();
-    while started.elapsed() < TIME || sent() < FLOWS {
-        let ran = runner.run(&arb_case(), |case| bed.borrow_mut().check(&case, &mut tally.borrow_mut()));
+    for seed in (0..).map(|number| seed.wrapping_add(number)) {
+        if started.elapsed() > TIME && sent() >= FLOWS {
+            break;
+        }
+        let ran = runner(seed).run(&arb_case(), |case| bed.borrow_mut().check(&case, &mut tally.borrow_mut()));
         match ran {
             Ok(()) => {}
             Err(TestError::Fail(why, case)) => panic!("PALISADE_SEED={seed}\n{why}\nin\n{case:?}"),

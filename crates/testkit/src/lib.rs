@@ -1,5 +1,6 @@
 //! Test support: API-server fixture, builders and generators
 
 pub mod apiserver;
+pub mod cluster;
 pub mod generate;
 pub mod walking;

@@ -1,0 +1,119 @@
+//! Figures for a full node: 250 local pods, 5,000 cluster pods, 500 policies.
+//!
+//! Run by `hack/bench`. Times are medians of several runs on the machine at hand; the ratio to `nft -f` of the same ruleset
+//! in the same run is what travels.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a program of measurements: it ends where it fails"
+)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use palisade_dataplane::table::{Ownership, Table};
+use palisade_lab::Namespace;
+use palisade_policy::index::Index;
+use palisade_policy::input::{Change, State};
+use palisade_ruleset::model::Ruleset;
+use palisade_ruleset::render::{Options, Renderer, render};
+use palisade_ruleset::text;
+use palisade_testkit::cluster::{FULL_NODE, cluster, pod};
+
+/// Runs of each measurement.
+const RUNS: usize = 7;
+
+/// What the issue of this project asks for: render, and the kernel's part, each in under this.
+const BUDGET: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let state = cluster(FULL_NODE);
+    let rendering = median(|| time(|| drop(whole(&state))));
+    let ruleset = whole(&state);
+    let rules: usize = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
+    let elements: usize = ruleset.sets.values().map(|set| set.elements.len()).sum();
+    println!("{FULL_NODE:?}");
+    println!("{} chains, {rules} rules, {} sets, {elements} elements", ruleset.chains.len(), ruleset.sets.len());
+    println!("compile and render, from scratch     {:>9.1} ms", milliseconds(rendering));
+
+    let netlink = median(|| fresh(|| time(|| replace(&ruleset))));
+    let script = text::script(&ruleset);
+    let nft = median(|| fresh(|| time(|| load(&script))));
+    println!("kernel takes it, by netlink          {:>9.1} ms", milliseconds(netlink));
+    println!("the same by nft -f                   {:>9.1} ms", milliseconds(nft));
+    println!("netlink to nft -f                    {:>9.2}", netlink.as_secs_f64() / nft.as_secs_f64());
+    changes(&state, &ruleset);
+    if rendering < BUDGET && netlink < BUDGET { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One pod goes and comes again: event to kernel, without the API server's part.
+fn changes(state: &State, ruleset: &Ruleset) {
+    let mut times: BTreeMap<&str, Vec<(Duration, usize)>> = BTreeMap::new();
+    fresh(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        table.replace(ruleset).unwrap();
+        let mut index = Index::build("node-0", state);
+        index.take_dirty();
+        let mut renderer = Renderer::new(Options::default());
+        renderer.update(index.compiled(), &index.compiled().everything());
+        for _ in 0..50 {
+            for (kind, number) in [("local pod", 17), ("remote pod", 4711)] {
+                let subject = pod(FULL_NODE, number);
+                for change in [Change::PodGone(subject.key.clone()), Change::Pod(subject)] {
+                    let started = Instant::now();
+                    index.apply(change);
+                    let dirty = index.take_dirty();
+                    let transaction = renderer.update(index.compiled(), &dirty).plan();
+                    table.commit_transaction(&transaction).unwrap();
+                    times.entry(kind).or_default().push((started.elapsed(), transaction.operations()));
+                }
+            }
+        }
+    });
+    for (kind, mut samples) in times {
+        samples.sort();
+        let (middle, operations) = samples[samples.len() / 2];
+        println!("one {kind:<10} gone or back, committed {:>9.2} ms, {operations} operations", milliseconds(middle));
+    }
+}
+
+fn whole(state: &State) -> Ruleset {
+    render(Index::build("node-0", state).compiled(), &Options::default())
+}
+
+/// Runs in a network namespace of its own.
+fn fresh<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    Namespace::new("bench").expect("CAP_SYS_ADMIN, for a network namespace").run(body).unwrap()
+}
+
+fn replace(ruleset: &Ruleset) {
+    Table::open(Ownership::Plain).unwrap().replace(ruleset).unwrap();
+}
+
+fn load(script: &str) {
+    let mut nft =
+        Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft, from package nftables");
+    nft.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success());
+}
+
+fn time(body: impl FnOnce()) -> Duration {
+    let started = Instant::now();
+    body();
+    started.elapsed()
+}
+
+fn median(mut measure: impl FnMut() -> Duration) -> Duration {
+    let mut samples: Vec<_> = (0..RUNS).map(|_| measure()).collect();
+    samples.sort();
+    samples[samples.len() / 2]
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
