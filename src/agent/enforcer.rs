@@ -3,6 +3,9 @@
 //! One task owns the index, the renderer and the kernel's table; nothing here is shared or locked. Events are enforced at
 //! once when the loop is idle; those that arrive during a commit are taken together.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -12,37 +12,39 @@ use palisade_ruleset::change::{Transaction, diff};
 use palisade_ruleset::render::{Options, Renderer};
 
 /// What the agent of one node holds.
-pub struct Enforcer {
+pub(crate) struct Enforcer {
     /// The node.
-    pub node: Node,
+    pub(crate) node: Node,
     /// The objects, compiled.
-    pub index: Index,
+    pub(crate) index: Index,
     /// The ruleset.
-    pub renderer: Renderer,
+    pub(crate) renderer: Renderer,
     /// The kernel's table. Its socket was opened in the node's namespace and stays there.
-    pub table: Table,
+    pub(crate) table: Table,
+    /// Commit what belongs in several batches in one: a fault, to see tests fail.
+    pub(crate) one_batch: bool,
 }
 
 impl Enforcer {
     /// Enforces nothing yet, but the table is there with its base chains.
-    pub fn start(node: &Node) -> Self {
+    pub(crate) fn start(node: &Node) -> Self {
         Self::start_with(node, &State::default(), &Options::default())
     }
 
     /// Enforces this state.
-    pub fn start_with(node: &Node, state: &State, options: &Options) -> Self {
+    pub(crate) fn start_with(node: &Node, state: &State, options: &Options) -> Self {
         let table = node.run(|| Table::open(Ownership::Plain)).unwrap().unwrap();
         let mut renderer = Renderer::new(Options { pod_ports: pod_ports(node), ..options.clone() });
         let mut index = Index::build(node.name(), state);
         index.take_dirty();
         renderer.update(index.compiled(), &index.compiled().everything());
-        let mut enforcer = Self { node: node.clone(), index, renderer, table };
+        let mut enforcer = Self { node: node.clone(), index, renderer, table, one_batch: false };
         enforcer.table.replace(enforcer.renderer.ruleset()).unwrap();
         enforcer
     }
 
     /// Turns to an unrelated state by difference, as an agent does that adopts the table of another.
-    pub fn turn_to(&mut self, state: &State, options: &Options) {
+    pub(crate) fn turn_to(&mut self, state: &State, options: &Options) {
         let mut index = Index::build(self.node.name(), state);
         index.take_dirty();
         let mut renderer = Renderer::new(Options { pod_ports: pod_ports(&self.node), ..options.clone() });
@@ -56,7 +58,7 @@ impl Enforcer {
     }
 
     /// Applies events as one change and commits it. Returns what was committed.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Transaction {
+    pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Transaction {
         changes.into_iter().for_each(|change| self.index.apply(change));
         let dirty = self.index.take_dirty();
         // Before its new owner is let in anywhere, nothing may be left of the flows of an address's old one.
@@ -64,7 +66,12 @@ impl Enforcer {
             dirty.released.iter().copied().partition(|address| self.index.is_owned(*address));
         self.forget(&before);
         let transaction = self.renderer.update(self.index.compiled(), &dirty).plan();
-        self.table.commit_transaction(&transaction).unwrap();
+        if self.one_batch {
+            let everything: Vec<_> = transaction.batches().flat_map(|(_, batch)| batch).cloned().collect();
+            self.table.commit(&everything).unwrap();
+        } else {
+            self.table.commit_transaction(&transaction).unwrap();
+        }
         self.forget(&after);
         transaction
     }
