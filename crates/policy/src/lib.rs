@@ -4,7 +4,7 @@
 //!
 //! - [`input`]: pods, namespaces and policies as the API server would default them, and the [`input::State`] they form.
 //! - [`flow`]: a flow, and the judgement of it.
-//! - [`reference`]: `evaluate`, the obvious and slow answer to "may this flow pass?".
+//! - [`mod@reference`]: `evaluate`, the obvious and slow answer to "may this flow pass?".
 //! - [`compile`]: what the union of a group's policies allows, in the shape the ruleset wants.
 //! - [`index`]: objects in, the compiled policy of one node and precise changes out.
 

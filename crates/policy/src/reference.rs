@@ -1,7 +1,7 @@
 //! The reference evaluator: may this flow pass, and which rule says so?
 //!
 //! Written to be held against the API's text clause by clause, not to be fast: it scans lists, and it has its own label
-//! matcher, its own reading of CIDRs and its own port comparison ([`membership`]), so that an error in the engine's is not
+//! matcher, its own reading of CIDRs and its own port comparison (`membership`), so that an error in the engine's is not
 //! repeated here. It sees the rest of the crate only through [`crate::input`] and [`crate::flow`]; a test holds it to that.
 //!
 //! Clause numbers below are those of docs/semantics.md.
