@@ -3,8 +3,7 @@
 //! `UPDATE_EXPECT=1 cargo test --test golden` writes the nft text anew, to be read before it is committed; the flow tables
 //! are written by hand. Each verdict is checked twice: by `palisade trace`, and by walking the rendered rulesets.
 //!
-//! Seen to fail when: a rule of a group's chain was left out; the end of a port range was taken one short; an except was not
-//! taken out; a table of flows had a wrong verdict.
+//! Seen to fail when: a table of flows had a wrong verdict; a rule of an expected text had another port.
 
 use std::fs;
 use std::io::Write as _;

@@ -7,7 +7,11 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
 #[path = "common/enforce.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod enforce;
+#[path = "common/objects.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod objects;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,10 +21,11 @@ use std::time::{Duration, Instant};
 
 use enforce::Enforcer;
 use palisade_lab::{
-    Family as LabFamily, Flow as Shot, Host, Lab, Layout, Namespace, Pod, PodSpec, Protocol as LabProtocol, Service,
+    Family as LabFamily, Flow as Shot, Host, Lab, Layout, Listen, Namespace, Outcome, Pod, PodSpec,
+    Protocol as LabProtocol, Service, probe_all,
 };
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Transport, Verdict};
-use palisade_policy::input::{Addresses, Family, Protocol};
+use palisade_policy::input::{Addresses, Change, Family, Protocol, State};
 use palisade_policy::reference::{End, Ends, Reference};
 use palisade_ruleset::render::Options;
 use palisade_testkit::generate::{Case, arb_case, flow_line};
@@ -34,7 +39,7 @@ const TIME: Duration = Duration::from_secs(45);
 /// Pods that the generator may put on a node.
 const PODS: u8 = 12;
 /// Flows of a case that go through a Service as well.
-const SERVICES: usize = 2;
+const SERVICES: usize = 4;
 
 /// The lab with everything that generated clusters can name.
 struct Bed {
@@ -329,5 +334,99 @@ fn generated_clusters_on_real_packets() {
     println!("{} clusters, {} flows, seed {seed}", tally.states, sent());
     for (path, (sent, allowed)) in &tally.paths {
         println!("{sent:6} sent, {allowed:6} allowed: {path}");
+    }
+}
+
+/// The hand-written case: a cluster that a reader can hold in mind, and sockets instead of crafted packets.
+#[test]
+fn a_small_cluster_by_hand() {
+    let lab = Lab::builder().nodes(2, Layout::Bridge).build().unwrap();
+    let place = |node: usize, name: &str| lab.node(node).add_pod(name).unwrap();
+    let (web, front, other) = (place(1, "shop/web"), place(1, "shop/front"), place(1, "shop/other"));
+    let (far, locked) = (place(2, "desk/far"), place(1, "desk/locked"));
+    for server in [&web, &front, &other, &far, &locked] {
+        server.serve(&[Listen::tcp(80), Listen::tcp(81), Listen::udp(80), Listen::sctp(80)]).unwrap();
+    }
+    lab.node(1).serve(&[Listen::tcp(80), Listen::udp(80)]).unwrap();
+    let service: [IpAddr; 2] = ["10.96.0.9".parse().unwrap(), "fd96::9".parse().unwrap()];
+    lab.add_service(Service::new("web", (LabProtocol::Tcp, 8000), &service, (&web, 80))).unwrap();
+
+    let mut state = State::default();
+    let changes = [
+        Change::Namespace(objects::namespace("shop", &[("team", "shop")])),
+        Change::Namespace(objects::namespace("desk", &[("team", "desk")])),
+        Change::Pod(objects::pod("shop/web", "node-1", &[("app", "web")], &web.addresses())),
+        Change::Pod(objects::pod("shop/front", "node-1", &[("app", "front")], &front.addresses())),
+        Change::Pod(objects::pod("shop/other", "node-1", &[("app", "other")], &other.addresses())),
+        Change::Pod(objects::pod("desk/far", "node-2", &[("app", "far")], &far.addresses())),
+        Change::Pod(objects::pod("desk/locked", "node-1", &[("app", "locked")], &locked.addresses())),
+        // The web server: port 80 of TCP for the front, everything for the other team.
+        Change::Policy(objects::ingress(
+            objects::policy("shop/web", &[("app", "web")]),
+            vec![
+                objects::rule(vec![objects::pods(&[("app", "front")])], vec![objects::port(Protocol::Tcp, 80)]),
+                objects::rule(vec![objects::namespaces(&[("team", "desk")])], vec![]),
+            ],
+        )),
+        // One that may open nothing and that nobody may talk to.
+        Change::Policy(objects::egress(objects::ingress(objects::policy("desk/locked", &[]), vec![]), vec![])),
+        // ... but its neighbour may.
+        Change::Policy(objects::egress(
+            objects::ingress(objects::policy("desk/far", &[("app", "far")]), vec![]),
+            vec![objects::rule(vec![], vec![])],
+        )),
+    ];
+    changes.into_iter().for_each(|change| state.apply(change));
+    let _enforcers: Vec<_> =
+        lab.nodes().iter().map(|node| Enforcer::start_with(node, &state, &Options::default())).collect();
+
+    use LabProtocol::{Icmp, Sctp, Tcp, Udp};
+    let mut probes = Vec::new();
+    let mut expected = Vec::new();
+    let node = lab.node(1);
+    for (number, family) in [LabFamily::V4, LabFamily::V6].into_iter().enumerate() {
+        let of = |pod: &Pod| pod.address(family).unwrap();
+        let service = service[number];
+        let rows: [(&Namespace, LabProtocol, IpAddr, u16, bool); 26] = [
+            (front.namespace(), Tcp, of(&web), 80, true),
+            (front.namespace(), Tcp, of(&web), 81, false),
+            (front.namespace(), Udp, of(&web), 80, false),
+            (front.namespace(), Sctp, of(&web), 80, false),
+            (front.namespace(), Icmp, of(&web), 0, false),
+            (front.namespace(), Tcp, service, 8000, true),
+            (other.namespace(), Tcp, of(&web), 80, false),
+            (other.namespace(), Tcp, service, 8000, false),
+            (other.namespace(), Tcp, of(&front), 80, true),
+            (far.namespace(), Tcp, of(&web), 81, true),
+            (far.namespace(), Sctp, of(&web), 80, true),
+            (far.namespace(), Icmp, of(&web), 0, true),
+            (far.namespace(), Tcp, service, 8000, true),
+            // Replies of a flow that web opens itself pass, although nobody may open one to far.
+            (web.namespace(), Tcp, of(&front), 80, true),
+            (web.namespace(), Tcp, of(&far), 80, false),
+            // Itself: directly and through its own Service.
+            (web.namespace(), Tcp, of(&web), 81, true),
+            (web.namespace(), Tcp, service, 8000, true),
+            // The node reaches every pod of its own, isolated or not, and no isolated one of another node.
+            (node.namespace(), Tcp, of(&web), 81, true),
+            (node.namespace(), Udp, of(&web), 80, true),
+            (node.namespace(), Tcp, of(&locked), 80, true),
+            (node.namespace(), Udp, of(&locked), 80, true),
+            (node.namespace(), Icmp, of(&locked), 0, true),
+            (node.namespace(), Tcp, of(&far), 80, false),
+            // A pod's egress to its own node is judged like any other.
+            (locked.namespace(), Tcp, node.address(family), 80, false),
+            (locked.namespace(), Udp, node.address(family), 80, false),
+            (web.namespace(), Tcp, node.address(family), 80, true),
+        ];
+        for (from, protocol, to, port, reachable) in rows {
+            probes.push(Shot::new(from, protocol, to, port));
+            expected.push(reachable);
+        }
+    }
+    let outcomes = probe_all(&probes, Duration::from_millis(1_000)).unwrap();
+    for ((probe, outcome), reachable) in probes.iter().zip(outcomes).zip(expected) {
+        let wanted = if reachable { Outcome::Reachable } else { Outcome::Unreachable };
+        assert_eq!(outcome, wanted, "{probe}");
     }
 }

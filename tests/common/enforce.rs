@@ -23,6 +23,8 @@ pub(crate) struct Enforcer {
     pub(crate) table: Table,
     /// Commit what belongs in several batches in one: a fault, to see tests fail.
     pub(crate) one_batch: bool,
+    /// Forget the flows of addresses that leave their pods; not to do so is a fault, too.
+    pub(crate) forgets: bool,
 }
 
 impl Enforcer {
@@ -38,7 +40,7 @@ impl Enforcer {
         let mut index = Index::build(node.name(), state);
         index.take_dirty();
         renderer.update(index.compiled(), &index.compiled().everything());
-        let mut enforcer = Self { node: node.clone(), index, renderer, table, one_batch: false };
+        let mut enforcer = Self { node: node.clone(), index, renderer, table, one_batch: false, forgets: true };
         enforcer.table.replace(enforcer.renderer.ruleset()).unwrap();
         enforcer
     }
@@ -77,7 +79,7 @@ impl Enforcer {
     }
 
     fn forget(&self, addresses: &BTreeSet<IpAddr>) {
-        if !addresses.is_empty() {
+        if self.forgets && !addresses.is_empty() {
             self.node.run(|| conntrack::forget(addresses)).unwrap().unwrap();
         }
     }

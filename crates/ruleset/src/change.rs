@@ -1,12 +1,7 @@
 //! The difference of two rulesets, and the order in which the kernel may see it.
 //!
 //! A packet reads the rules of one generation from start to end, but sees set and map elements as they are now. So a
-//! difference reaches the kernel as up to four batches, each atomic:
-//!
-//! 1. [`Transaction::stage`]: new sets with their elements, new chains with their rules; nothing refers to them yet.
-//! 2. [`Transaction::widen`]: elements that a moving address needs in its new sets, while it is still in its old ones.
-//! 3. [`Transaction::switch`]: everything that packets notice.
-//! 4. [`Transaction::sweep`]: what nothing refers to any more.
+//! difference reaches the kernel as several batches, each atomic ([`Transaction`]); [`plan`] says which and why.
 
 mod plan;
 
@@ -38,8 +33,13 @@ pub enum ChainChange {
     Create(Chain),
     /// It is gone.
     Delete,
-    /// Its rules are now these.
-    Rules(Vec<Rule>),
+    /// It has other rules.
+    Rules {
+        /// The rules it had.
+        before: Vec<Rule>,
+        /// The rules it has now.
+        after: Vec<Rule>,
+    },
 }
 
 /// The difference of two rulesets, by object.
@@ -76,17 +76,10 @@ pub enum Operation {
     AppendRules(Name, Vec<Rule>),
 }
 
-/// The batches of a difference, in the order they are committed. An empty one is not sent.
+/// The batches of a difference, in the order they are committed, each with a name for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
-    /// New objects that no packet meets yet.
-    pub stage: Vec<Operation>,
-    /// Additions that must be seen before the removals of `switch`.
-    pub widen: Vec<Operation>,
-    /// What packets notice.
-    pub switch: Vec<Operation>,
-    /// Left-overs.
-    pub sweep: Vec<Operation>,
+    batches: Vec<(&'static str, Vec<Operation>)>,
 }
 
 /// Objects that two rulesets have under one name with a structure that cannot be changed in place (key type, kind,
@@ -119,7 +112,8 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Result<Patch, Incompatible> {
                 incompatible.push(name.clone());
             }
             Some(before) if before.rules != chain.rules => {
-                patch.put_chain(name, ChainChange::Rules(chain.rules.clone()));
+                let (before, after) = (before.rules.clone(), chain.rules.clone());
+                patch.put_chain(name, ChainChange::Rules { before, after });
             }
             Some(_) => {}
         }
@@ -200,9 +194,9 @@ impl Patch {
                 ChainChange::Delete => {
                     ruleset.chains.remove(name);
                 }
-                ChainChange::Rules(rules) => {
+                ChainChange::Rules { after, .. } => {
                     if let Some(chain) = ruleset.chains.get_mut(name) {
-                        chain.rules.clone_from(rules);
+                        chain.rules.clone_from(after);
                     }
                 }
             }
@@ -216,10 +210,17 @@ impl Patch {
 }
 
 impl Transaction {
-    /// The batches that are not empty, in order, each with its name.
+    /// Adds a batch, if there is anything in it.
+    fn then(mut self, name: &'static str, batch: Vec<Operation>) -> Self {
+        if !batch.is_empty() {
+            self.batches.push((name, batch));
+        }
+        self
+    }
+
+    /// The batches in order, each with its name; none is empty.
     pub fn batches(&self) -> impl Iterator<Item = (&'static str, &[Operation])> {
-        let all = [("stage", &self.stage), ("widen", &self.widen), ("switch", &self.switch), ("sweep", &self.sweep)];
-        all.into_iter().filter(|(_, batch)| !batch.is_empty()).map(|(name, batch)| (name, batch.as_slice()))
+        self.batches.iter().map(|(name, batch)| (*name, batch.as_slice()))
     }
 
     /// How many operations there are, elements and rules counted one by one.

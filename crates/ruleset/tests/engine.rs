@@ -1,9 +1,10 @@
 //! The engine against itself and against the reference evaluator, on generated clusters.
 //!
-//! Seen to fail when: the index forgot to refresh an address whose pod was relabelled; it kept a peer set's member after
-//! the address changed hands; the renderer did not delete the set of a group that went; `diff` ignored an element's
-//! comment; a `return` of an egress chain became `accept`; the `except` of a block was not taken out; the named port of
-//! another protocol counted; the ports of a range ended one early.
+//! Seen to fail when: the index did not look at the peers of a relabelled pod again; it looked only in the namespace of an
+//! address's new owner; it forgot, in a selector needed again at once, who had gone meanwhile; the renderer kept the set of
+//! a group that went; a merged set held the members of its first selector only; pods could not reach themselves; `diff`
+//! ignored an element's comment; an egress chain accepted what it allows; an `except` was not taken out of its block; the
+//! named port of another protocol counted; port ranges ended one early.
 
 use palisade_policy::index::Index;
 use palisade_policy::input::State;
@@ -12,6 +13,7 @@ use palisade_ruleset::change::diff;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options, Renderer, render};
 use palisade_testkit::generate::{Case, History, arb_case, arb_history, arb_state, flow_line};
+use palisade_testkit::table::perform;
 use palisade_testkit::walking::Nodes;
 use proptest::prelude::*;
 
@@ -71,6 +73,9 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
             let whole = render(scratch.compiled(), &Options::default());
             prop_assert_eq!(renderer.ruleset(), &whole, "ruleset of {} after {:?}", node, change);
             prop_assert_eq!(&patch, &diff(&before, &whole).unwrap(), "patch of {} after {:?}", node, change);
+            let mut table = before;
+            patch.plan().batches().flat_map(|(_, batch)| batch).for_each(|operation| perform(&mut table, operation));
+            prop_assert_eq!(&table, &whole, "table of {} after {:?}", node, change);
         }
     }
     Ok(())

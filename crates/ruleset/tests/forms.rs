@@ -1,8 +1,7 @@
 //! The text form and the JSON form, as nft and the kernel read them.
 //!
-//! Seen to fail when: a dependency was left out that nft does not put back (`meta l4proto` before `ct reply proto-src`); a
-//! chain was named `icmpv6`, which is a word of nft; the JSON form wrote a single-address range as a range of two; the mask
-//! of the mid-stream flags lost a bit; a comment was written before the verdict of a map's element and after it.
+//! Seen to fail when: a chain was named `icmpv6`, which is a word of nft; the mask of the mid-stream flags lost a bit in the
+//! JSON form; the JSON form added elements to an interval map after making it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -3,4 +3,5 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod generate;
+pub mod table;
 pub mod walking;

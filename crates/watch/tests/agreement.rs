@@ -1,5 +1,11 @@
 //! Generated NetworkPolicies, most of them with something wrong: the decoder must take exactly those that a real API
 //! server takes, and must read its own defaults where the server writes them.
+//!
+//! `PALISADE_CASES` sets how many are tried.
+//!
+//! Seen to fail when: unknown fields pass; a peer without terms passes; blocks with host bits pass; `endPort` is taken
+//! without `port`; `In` needs no values or `Exists` takes some; label values are not checked; UDP is the default protocol;
+//! `policyTypes` does not default to `Egress` with egress rules.
 
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
@@ -164,7 +170,7 @@ fn peer() -> BoxedStrategy<Value> {
 
 fn port() -> BoxedStrategy<Value> {
     let number = select(vec![1, 79, 80, 81, 65535, 0, -1, 65536, 2_147_483_647]).prop_map(|number| json!(number));
-    let name = one_of(&["http", "serve-80-tcp", "80", "HTTP", "a--b", "-a", "", "sixteen-letters-", "8080-8090", "a"]);
+    let name = one_of(&["http", "serve-80-tcp", "80", "HTTP", "a--b", "-a", "", "sixteen-letters1", "8080-8090", "a"]);
     object(vec![
         ("port", prop_oneof![mostly(number.clone()), name].boxed()),
         ("endPort", mostly(number)),

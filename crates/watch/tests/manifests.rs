@@ -1,6 +1,12 @@
 //! Manifests: what is read, what is refused, and where the mistake is said to be.
 //!
 //! `data/bad.yaml` carries its expectations in comments on the lines where the mistakes are.
+//!
+//! Seen to fail when: unknown fields pass; a peer without terms, or with ipBlock and a selector, passes; blocks with host
+//! bits, leading zeros or IPv4-mapped addresses pass; `except` may equal `cidr`; `endPort` may be below `port` or without
+//! it; protocol names are taken in any case; `In` needs no values or `Exists` takes some; label values are not checked;
+//! `on` is text; a key may be given twice; lines are counted from the wrong document; UDP is the default protocol;
+//! `policyTypes` does not default to `Egress` with egress rules; ports of sidecars are left out.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
 

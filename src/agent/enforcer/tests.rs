@@ -17,6 +17,7 @@ use palisade_ruleset::name::Name;
 
 use super::*;
 use crate::agent::kernel::Survey;
+use palisade_testkit::table::perform;
 
 /// A kernel that keeps a model, and refuses what leads to a rule with this comment.
 #[derive(Default)]
@@ -77,23 +78,6 @@ impl Kernel for Shared {
     }
 }
 
-/// What an operation does to a table, written anew here: a model of the kernel, not of the planner.
-fn perform(table: &mut Ruleset, operation: &Operation) {
-    match operation.clone() {
-        Operation::AddCounter(name) => drop(table.counters.insert(name)),
-        Operation::AddSet(name, set) => drop(table.sets.insert(name, set)),
-        Operation::DeleteSet(name) => drop(table.sets.remove(&name)),
-        Operation::AddElements(name, new) => table.sets.get_mut(&name).unwrap().elements.extend(new),
-        Operation::DeleteElements(name, gone) => {
-            table.sets.get_mut(&name).unwrap().elements.retain(|key, _| !gone.contains_key(key));
-        }
-        Operation::AddChain(name, chain) => drop(table.chains.insert(name, chain)),
-        Operation::FlushChain(name) => table.chains.get_mut(&name).unwrap().rules.clear(),
-        Operation::DeleteChain(name) => drop(table.chains.remove(&name)),
-        Operation::AppendRules(name, rules) => table.chains.get_mut(&name).unwrap().rules.extend(rules),
-    }
-}
-
 fn pod(name: &str, address: &str) -> Change {
     Change::Pod(Pod {
         labels: [("app".to_owned(), name.to_owned())].into(),
@@ -132,7 +116,7 @@ fn accepts(kernel: &Shared, chain: &str) -> Option<bool> {
     use palisade_ruleset::model::{Expression, Verdict};
     let kernel = kernel.borrow();
     let chain = kernel.table.as_ref()?.chains.get(&Name::new(chain))?;
-    let accept = Expression::Verdict(Verdict::Accept);
+    let accept = Expression::Verdict(Verdict::Return);
     Some(chain.rules.iter().any(|rule| rule.expressions.contains(&accept)))
 }
 

@@ -232,21 +232,19 @@ impl Index {
 
     /// Follows the membership of `address` in the selectors that can concern pods of these namespaces.
     fn refresh_peers(&mut self, address: IpAddr, namespaces: &[Arc<str>]) {
-        let selected: Vec<(PeerSelector, Option<Arc<str>>)> = {
+        let changed: Vec<(PeerSelector, Option<Arc<str>>)> = {
             let pod = self.owner_pod(address);
             let namespace = pod.and_then(|pod| self.state.namespaces.get(&pod.key.namespace));
-            candidates(&self.selector_users, namespaces)
-                .map(|selector| {
-                    let member = pod.filter(|pod| selector.selects(pod, namespace));
-                    (selector.clone(), member.map(|pod| pod.key.to_string().into()))
-                })
-                .collect()
+            let name: Option<Arc<str>> = pod.map(|pod| pod.key.to_string().into());
+            let change = |selector: &PeerSelector| {
+                let member = pod.filter(|pod| selector.selects(pod, namespace)).and(name.as_ref());
+                let present = self.compiled.peers.get(selector)?.get(&address);
+                (present != member).then(|| (selector.clone(), member.cloned()))
+            };
+            candidates(&self.selector_users, namespaces).filter_map(change).collect()
         };
-        for (selector, member) in selected {
+        for (selector, member) in changed {
             let Some(members) = self.compiled.peers.get_mut(&selector) else { continue };
-            if members.get(&address) == member.as_ref() {
-                continue;
-            }
             match member {
                 Some(name) => members.insert(address, name),
                 None => members.remove(&address),
@@ -411,14 +409,15 @@ impl Index {
     fn release_terms(&mut self, allowed: &Allowed) {
         for selector in allowed.selectors() {
             if release(&mut self.selector_users, selector) {
-                self.compiled.peers.remove(selector);
-                self.dirty.peers.entry(selector.clone()).or_default();
+                // The selector may be needed again before anybody asks what changed, without those that go meanwhile.
+                let members = self.compiled.peers.remove(selector).unwrap_or_default();
+                self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
             }
         }
         for named_port in allowed.named_ports() {
             if release(&mut self.named_port_users, &named_port) {
-                self.compiled.named_ports.remove(&named_port);
-                self.dirty.named_ports.entry(named_port).or_default();
+                let ports = self.compiled.named_ports.remove(&named_port).unwrap_or_default();
+                self.dirty.named_ports.entry(named_port).or_default().extend(ports.keys());
             }
         }
     }

@@ -68,21 +68,6 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The verdict on an allowed flow: an egress chain returns, so that the ingress map still judges it.
-    fn verdict(&self) -> Verdict {
-        match self.direction {
-            Direction::Egress => Verdict::Return,
-            Direction::Ingress => Verdict::Accept,
-        }
-    }
-
-    fn rule(&self, tests: &[Expression], more: Option<Expression>, sources: &Sources) -> Rule {
-        let mut expressions = tests.to_vec();
-        expressions.extend(more);
-        expressions.push(Expression::Verdict(self.verdict()));
-        Rule { expressions, comment: Some(describe(sources)) }
-    }
-
     fn set(&mut self, identity: SetIdentity) -> Name {
         let name = self.names.of_set(&identity);
         self.objects.sets.insert(identity);
@@ -137,7 +122,7 @@ impl Writer<'_> {
     /// Rules that allow `peers` what `tests` say.
     fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &PeerUnion) {
         if !peers.anyone.is_empty() {
-            rules.push(self.rule(tests, None, &peers.anyone));
+            rules.push(rule(tests, None, &peers.anyone));
             return;
         }
         for family in self.families {
@@ -147,19 +132,19 @@ impl Writer<'_> {
 
     fn allow_family(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &PeerUnion, family: Family) {
         if !peers.anyone.is_empty() {
-            rules.push(self.rule(tests, None, &peers.anyone));
+            rules.push(rule(tests, None, &peers.anyone));
             return;
         }
         let load = Load::peer(self.direction, family);
         for (selectors, sources) in peer_sets(peers) {
             let set = self.set(SetIdentity::Pods(selectors, family));
-            rules.push(self.rule(tests, Some(Expression::Match(load, Test::In(set))), &sources));
+            rules.push(rule(tests, Some(Expression::Match(load, Test::In(set))), &sources));
         }
         let blocks = || peers.blocks.iter().map(|(ranges, sources)| (of_family(ranges, family), sources));
         if blocks().map(|(ranges, _)| ranges.len()).sum::<usize>() <= BLOCKS_INLINE {
             for (ranges, sources) in blocks() {
                 for range in ranges {
-                    rules.push(self.rule(tests, Some(range_test(load, range)), sources));
+                    rules.push(rule(tests, Some(range_test(load, range)), sources));
                 }
             }
         } else {
@@ -169,9 +154,18 @@ impl Writer<'_> {
                 [range] => range_test(load, *range),
                 _ => Expression::Match(load, Test::In(self.set(SetIdentity::Blocks(merged, family)))),
             };
-            rules.push(self.rule(tests, Some(test), &sources));
+            rules.push(rule(tests, Some(test), &sources));
         }
     }
+}
+
+/// An allowed flow returns: after egress the ingress map still judges it, and while an element is on its way from one
+/// chain to another both judge it.
+fn rule(tests: &[Expression], more: Option<Expression>, sources: &Sources) -> Rule {
+    let mut expressions = tests.to_vec();
+    expressions.extend(more);
+    expressions.push(Expression::Verdict(Verdict::Return));
+    Rule { expressions, comment: Some(describe(sources)) }
 }
 
 /// The selectors of `peers` by the set that stands for them: one each while they are few, all in one when they are many.

@@ -184,7 +184,8 @@ impl Renderer {
         match self.ruleset.chains.get(name) {
             None => patch.put_chain(name, ChainChange::Create(objects.chain.clone())),
             Some(before) if before.rules != objects.chain.rules => {
-                patch.put_chain(name, ChainChange::Rules(objects.chain.rules.clone()));
+                let (before, after) = (before.rules.clone(), objects.chain.rules.clone());
+                patch.put_chain(name, ChainChange::Rules { before, after });
             }
             Some(_) => {}
         }
@@ -345,7 +346,9 @@ impl Renderer {
         for (name, chain) in stray_chains(!policy.subjects.is_empty()) {
             match self.ruleset.chains.get(&name) {
                 None => patch.put_chain(&name, ChainChange::Create(chain)),
-                Some(before) if *before != chain => patch.put_chain(&name, ChainChange::Rules(chain.rules)),
+                Some(before) if *before != chain => {
+                    patch.put_chain(&name, ChainChange::Rules { before: before.rules.clone(), after: chain.rules });
+                }
                 Some(_) => {}
             }
         }

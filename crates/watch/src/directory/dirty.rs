@@ -64,7 +64,7 @@ impl Dirty {
         }
     }
 
-    fn note_one(&mut self, mask: AddWatchFlags, name: Option<&OsStr>) {
+    pub(super) fn note_one(&mut self, mask: AddWatchFlags, name: Option<&OsStr>) {
         let of_directory = AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_UNMOUNT

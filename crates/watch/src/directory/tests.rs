@@ -1,1 +1,85 @@
+//! Seen to fail when: a new file is read before it is closed; a directory that is back but empty counts as emptied.
 
+use std::fs;
+
+use nix::sys::inotify::AddWatchFlags as Flags;
+use palisade_policy::input::Change;
+
+use super::*;
+
+fn directory(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("palisade-store-{}-{name}", std::process::id()));
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn policy(name: &str) -> String {
+    format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{}}\n")
+}
+
+fn everything(path: &Path) -> Work {
+    let mut dirty = Dirty::new(path.to_owned());
+    dirty.everything();
+    dirty.take()
+}
+
+#[test]
+fn a_directory_that_is_back_but_empty_takes_nothing_away() {
+    let path = directory("back");
+    fs::write(path.join("a.yaml"), policy("a")).unwrap();
+    let mut store = Store::new(path.clone());
+    assert_eq!(store.refresh(&everything(&path)).last(), Some(&Event::Synced));
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    store.directory_returned();
+    assert_eq!(store.refresh(&everything(&path)), []);
+    // Nor does a later notification while there is still nothing.
+    assert_eq!(store.refresh(&Work { files: ["a.yaml".into()].into(), ..Work::default() }), []);
+    fs::write(path.join("b.yaml"), policy("b")).unwrap();
+    let events = store.refresh(&Work { files: ["b.yaml".into()].into(), ..Work::default() });
+    let Some(Event::Changes(changes)) = events.first() else { panic!("{events:?}") };
+    assert!(
+        matches!(&changes[..], [Change::Policy(b), Change::PolicyGone(a)] if &*b.key.name == "b" && &*a.name == "a")
+    );
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn what_must_be_read_follows_from_the_notifications() {
+    let path = directory("dirty");
+    fs::write(path.join("new.yaml"), "").unwrap();
+    fs::write(path.join("first.yaml"), "").unwrap();
+    fs::hard_link(path.join("first.yaml"), path.join("linked.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path.join("symlink.yaml")).unwrap();
+    let noted = |events: &[(Flags, &str)]| {
+        let mut dirty = Dirty::new(path.clone());
+        for (mask, name) in events {
+            dirty.note_one(*mask, Some(name.as_ref()));
+        }
+        dirty.take()
+    };
+    let files = |names: &[&str]| Work { files: names.iter().map(Into::into).collect(), ..Work::default() };
+    let in_writing = |name: &str| Work { in_writing: [name.into()].into(), ..Work::default() };
+    assert_eq!(noted(&[(Flags::IN_CREATE, "new.yaml")]), in_writing("new.yaml"));
+    assert_eq!(noted(&[(Flags::IN_CREATE, "new.yaml"), (Flags::IN_CLOSE_WRITE, "new.yaml")]), files(&["new.yaml"]));
+    assert_eq!(noted(&[(Flags::IN_CLOSE_WRITE, "new.yaml"), (Flags::IN_MODIFY, "new.yaml")]), in_writing("new.yaml"));
+    assert_eq!(noted(&[(Flags::IN_MOVED_FROM, "new.yaml"), (Flags::IN_CREATE, "new.yaml")]), in_writing("new.yaml"));
+    assert_eq!(noted(&[(Flags::IN_MODIFY, "new.yaml"), (Flags::IN_DELETE, "new.yaml")]), files(&["new.yaml"]));
+    assert_eq!(noted(&[(Flags::IN_CREATE, "linked.yaml")]), files(&["linked.yaml"]));
+    assert_eq!(noted(&[(Flags::IN_CREATE, "symlink.yaml")]), files(&["symlink.yaml"]));
+    assert_eq!(noted(&[(Flags::IN_MOVED_TO, "..data")]), Work { all: true, ..Work::default() });
+    assert_eq!(noted(&[(Flags::IN_CLOSE_WRITE, ".new.yaml.swp"), (Flags::IN_MOVED_TO, "new.yaml~")]), Work::default());
+    let recheck = Work { recheck: ["new.yaml".into()].into(), ..Work::default() };
+    assert_eq!(noted(&[(Flags::IN_ATTRIB, "new.yaml")]), recheck);
+
+    let mut dirty = Dirty::new(path.clone());
+    dirty.note_one(Flags::IN_MODIFY, Some("new.yaml".as_ref()));
+    assert!(!dirty.is_anything(), "nothing to read until it is closed");
+    dirty.everything();
+    assert_eq!(dirty.take().in_writing.len(), 1);
+    assert_eq!(dirty.take(), in_writing("new.yaml"), "it is still in writing");
+    dirty.note_one(Flags::IN_Q_OVERFLOW, None);
+    assert_eq!(dirty.take(), Work { all: true, ..Work::default() }, "its closing may have been lost");
+    dirty.note_one(Flags::IN_DELETE_SELF, None);
+    assert!(dirty.directory_is_gone());
+    fs::remove_dir_all(&path).unwrap();
+}

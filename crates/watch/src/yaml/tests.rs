@@ -1,3 +1,6 @@
+//! Seen to fail when: aliases may repeat without end (memory runs out) or nest without end; keys may be given twice; lines
+//! are counted from the wrong document.
+
 use super::*;
 use crate::node::{Entry, Value};
 
