@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use enforce::Enforcer;
 use objects::{egress, ingress, key, namespace, pod, pods, policy, port, rule};
 use palisade_lab::packet::{Ends, Mac, Tcp, arp, ethernet, tcp_flag};
-use palisade_lab::{DEFAULT_DEADLINE, Flow, Lab, Layout, Listen, Pod, PodSpec, Protocol as LabProtocol, Stream, probe};
+use palisade_lab::{Flow, Lab, Layout, Listen, Pod, PodSpec, Protocol as LabProtocol, Stream, probe};
 use palisade_policy::input::{Change, Policy, Protocol};
 
 const LIMIT: Duration = Duration::from_secs(10);
