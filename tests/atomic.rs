@@ -2,7 +2,8 @@
 //! netlink, a flood of packets that every state denies and a stream that every state allows run past it. None of the
 //! first may get through, none of the second may be lost.
 //!
-//! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch.
+//! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the kinds of
+//! that name.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
 
@@ -143,15 +144,15 @@ impl Bed {
 
     /// The state must deny the one and allow the other.
     fn check(&self, state: &State, kind: &str) {
-        for (from, expected) in [("default/allowed", Verdict::Allow), ("default/denied", Verdict::Deny)] {
+        for (from, expected) in [(&self.allowed, Verdict::Allow), (&self.denied, Verdict::Deny)] {
             let flow = Flow {
-                from: Endpoint::Pod(key(from)),
-                to: Endpoint::Pod(key("default/server")),
+                from: Endpoint::Address(from.ipv4().unwrap().into()),
+                to: Endpoint::Address(self.server.ipv4().unwrap().into()),
                 transport: Transport::Port(Protocol::Udp, PORT),
                 family: None,
             };
             let judgement = evaluate(state, &NodeFacts::default(), &flow).unwrap();
-            assert_eq!(judgement.verdict, expected, "{kind}, {from}: {judgement:?}");
+            assert_eq!(judgement.verdict, expected, "{kind}, {}: {judgement:?}", from.name());
         }
     }
 }
@@ -390,6 +391,37 @@ fn policy_kinds(bed: &Bed) -> Vec<Kind> {
                 vec![Change::Namespace(namespace("default", &[("team", "red")]))],
             ],
         },
+        Kind {
+            name: "namespace relabelled: its pods move from rule to rule",
+            also: vec![
+                Change::Namespace(namespace("clients", &[("team", "green")])),
+                Change::PodGone(key("default/allowed")),
+                Change::Pod(pod("clients/allowed", "node-1", &[], &bed.allowed.addresses())),
+                Change::Pod(Pod { key: key("clients/other"), ..bystander(8, "node-2", &[]) }),
+                Change::Policy(server_policy(vec![
+                    rule(vec![namespaces(&[("team", "blue")])], vec![port(Protocol::Udp, PORT)]),
+                    rule(vec![namespaces(&[("team", "green")])], vec![port(Protocol::Udp, PORT)]),
+                ])),
+            ],
+            cycle: vec![
+                vec![Change::Namespace(namespace("clients", &[("team", "blue")]))],
+                vec![Change::Namespace(namespace("clients", &[("team", "green")]))],
+            ],
+        },
+        Kind {
+            name: "several pods relabelled in one commit",
+            also: vec![Change::Policy(ingress(
+                policy("default/more", &[("app", "server")]),
+                vec![
+                    rule(vec![pods(&[("role", "x")])], vec![port(Protocol::Udp, 1)]),
+                    rule(vec![pods(&[("role", "y")])], vec![port(Protocol::Udp, 2)]),
+                ],
+            ))],
+            cycle: vec![
+                vec![Change::Pod(bed.allowed(&[("role", "b")])), Change::Pod(bed.denied(&[("role", "y")]))],
+                vec![Change::Pod(bed.allowed(&[("role", "a")])), Change::Pod(bed.denied(&[("role", "x")]))],
+            ],
+        },
     ]
 }
 
@@ -398,7 +430,9 @@ fn no_denied_packet_gets_through_and_no_allowed_one_is_lost() {
     let one_batch = std::env::var("PALISADE_ATOMIC_FAULT").is_ok_and(|fault| fault == "one-batch");
     let bed = Bed::new();
     let mut results = Vec::new();
-    for kind in pod_kinds(&bed).into_iter().chain(policy_kinds(&bed)) {
+    let only = std::env::var("PALISADE_ATOMIC_ONLY").unwrap_or_default();
+    let kinds = pod_kinds(&bed).into_iter().chain(policy_kinds(&bed));
+    for kind in kinds.filter(|kind| kind.name.contains(&only)) {
         let result = bed.run(&kind, one_batch);
         let rate = |packets: u64| f64::from(u32::try_from(packets).unwrap()) / result.elapsed.as_secs_f64();
         println!(

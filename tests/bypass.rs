@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use enforce::Enforcer;
-use objects::{egress, ingress, key, namespace, pod, pods, policy, port, rule};
+use objects::{block, egress, ingress, key, namespace, pod, pods, policy, port, rule};
 use palisade_lab::packet::{Ends, Mac, Tcp, arp, ethernet, tcp_flag};
 use palisade_lab::{Flow, Lab, Layout, Listen, Pod, PodSpec, Protocol as LabProtocol, Stream, probe};
 use palisade_policy::input::{Change, Policy, Protocol};
@@ -254,7 +254,9 @@ fn errors_about_its_own_flows_reach_an_isolated_pod() {
     };
     open(&bed);
     assert_eq!(arrives(&bed, &outside, &errors), everything, "not isolated");
-    bed.put(ingress(policy("default/client", &[("app", "client")]), vec![]));
+    // By the port of its flow, which an error does not have.
+    let outward = rule(vec![block("203.0.113.0/24"), block("2001:db8::/32")], vec![port(Protocol::Udp, 9)]);
+    bed.put(egress(ingress(policy("default/client", &[("app", "client")]), vec![]), vec![outward]));
     open(&bed);
     assert_eq!(arrives(&bed, &outside, &errors), BTreeSet::from(["own IPv4", "own IPv6"]), "isolated");
 }

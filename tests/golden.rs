@@ -5,6 +5,14 @@
 //!
 //! Seen to fail when: a table of flows had a wrong verdict; a rule of an expected text had another port.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in tests, also outside of test functions"
+)]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -58,6 +58,8 @@ pub use flow::{Flow, Listen, Outcome, Protocol};
 pub use host::Host;
 pub use lab::{Builder, Lab};
 pub use namespace::Namespace;
+#[doc(no_inline)]
+pub use nix::sys::signal::Signal;
 pub use node::{Layout, Node};
 pub use pod::{Choice, Pod, PodSpec};
 pub use probe::{DEFAULT_DEADLINE, probe, probe_all};

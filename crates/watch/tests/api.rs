@@ -1,4 +1,8 @@
 //! A real API server as a source, and as the judge of what the decoder takes and refuses.
+//!
+//! Seen to fail when: deletions are taken for changes; errors of a watch are swallowed; a relist is merged into what there
+//! was; labels are dropped while decoding; the message about missing rights does not say which; `policyTypes` defaults
+//! otherwise than on the server; warnings are dropped.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in tests, also outside of test functions")]
 
