@@ -53,13 +53,13 @@ impl Agent {
         self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    fn metric(&self, name: &str) -> u64 {
         let answer = self.get("/metrics").unwrap();
         let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
     }
 
-    fn commits(&self) -> f64 {
+    fn commits(&self) -> u64 {
         ["full", "incremental", "repair"]
             .iter()
             .map(|kind| self.metric(&format!("palisade_commits_total{{kind=\"{kind}\",result=\"success\"}}")))
@@ -170,9 +170,9 @@ fn policies_of_an_api_server_change_the_verdict_of_real_packets() {
     let log = scratch.0.join("log");
     api.stop_apiserver();
     let kubeconfig = api.kubeconfig();
-    let agent = Agent::start(&node, &["--kubeconfig", kubeconfig.to_str().unwrap()], &log);
+    let agent = Agent::start(node, &["--kubeconfig", kubeconfig.to_str().unwrap()], &log);
     agent.wait("answer", || agent.get("/readyz").is_ok_and(|answer| answer.contains("not all been listed")));
-    assert!(!list(&node).contains("palisade"), "the kernel was written to before everything was listed");
+    assert!(!list(node).contains("palisade"), "the kernel was written to before everything was listed");
     api.start_apiserver().unwrap();
     agent.wait("readiness", || agent.is_ready());
     assert_eq!(reaches(&lab, &client, &web), all(true));
@@ -181,11 +181,11 @@ fn policies_of_an_api_server_change_the_verdict_of_real_packets() {
     agent.after(|| api.apply(DENY).unwrap());
     assert_eq!(reaches(&lab, &client, &web), all(false));
     assert!(agent.read_log().contains("policy shop/deny-all added"), "{}", agent.read_log());
-    assert!(agent.metric("palisade_policies") == 1.0);
-    assert!(agent.metric("palisade_local_pods{isolation=\"ingress\"}") == 2.0);
-    assert!(agent.metric("palisade_dropped_packets_total{direction=\"ingress\",family=\"ipv4\"}") >= 2.0);
-    assert!(agent.metric("palisade_dropped_packets_total{direction=\"ingress\",family=\"ipv6\"}") >= 2.0);
-    let table = list(&node);
+    assert!(agent.metric("palisade_policies") == 1);
+    assert!(agent.metric("palisade_local_pods{isolation=\"ingress\"}") == 2);
+    assert!(agent.metric("palisade_dropped_packets_total{direction=\"ingress\",family=\"ipv4\"}") >= 2);
+    assert!(agent.metric("palisade_dropped_packets_total{direction=\"ingress\",family=\"ipv6\"}") >= 2);
+    let table = list(node);
     assert!(table.contains("jump ingress/shop/deny-all") && table.contains("comment \"shop/web\""), "{table}");
 
     // A second policy allows a peer that no label makes one yet; then the namespace's does, then not the pod's.
@@ -197,7 +197,7 @@ fn policies_of_an_api_server_change_the_verdict_of_real_packets() {
     assert_eq!(reaches(&lab, &client, &web), all(false));
     agent.after(|| api.label(&pod_path("ops", "client"), &json!({ "app": "client" })).unwrap());
     assert_eq!(reaches(&lab, &client, &web), all(true));
-    assert!(list(&node).contains("chain ingress/shop/deny-all_web-allow"));
+    assert!(list(node).contains("chain ingress/shop/deny-all_web-allow"));
 
     // A change of a policy; an outage, in which everything stays as it is; deleting both reopens.
     agent.after(|| api.apply(&ALLOW.replace("friends", "enemies")).unwrap());
@@ -215,13 +215,13 @@ fn policies_of_an_api_server_change_the_verdict_of_real_packets() {
     node.nft(FOREIGN).unwrap();
     agent.end();
     assert_eq!(reaches(&lab, &client, &web), all(false));
-    let adopted = Agent::start(&node, &["--kubeconfig", kubeconfig.to_str().unwrap()], &log);
+    let adopted = Agent::start(node, &["--kubeconfig", kubeconfig.to_str().unwrap()], &log);
     adopted.wait("readiness", || adopted.is_ready());
     adopted.after(|| api.kubectl(&["-n", "shop", "delete", "networkpolicy", "deny-all"]).unwrap());
     assert_eq!(reaches(&lab, &client, &web), all(true));
     adopted.end();
     node.namespace().output(env!("CARGO_BIN_EXE_palisade"), &["cleanup"], "").unwrap();
-    assert!(!list(&node).contains("palisade"));
+    assert!(!list(node).contains("palisade"));
     assert_eq!(foreign(), foreign_before);
 }
 
@@ -246,20 +246,20 @@ fn a_directory_of_manifests_is_followed_and_an_idle_agent_rests() {
     let (directory, log) = (scratch.0.join("manifests"), scratch.0.join("log"));
     fs::write(directory.join("pods.yaml"), pod_manifest("shop", &web) + &pod_manifest("ops", &client)).unwrap();
     fs::write(directory.join("deny.yaml"), DENY.replace("podSelector", "podSelektor")).unwrap();
-    let agent = Agent::start(&node, &["--manifests", directory.to_str().unwrap()], &log);
+    let agent = Agent::start(node, &["--manifests", directory.to_str().unwrap()], &log);
 
     // A bad file at the start: not ready, the reason with file, line and field, nothing written.
     agent.wait("a reason", || agent.get("/readyz").is_ok_and(|answer| answer.contains("podSelektor")));
     let reason = agent.get("/readyz").unwrap();
     assert!(reason.contains("deny.yaml:5") && reason.contains("spec.podSelektor"), "{reason}");
-    assert!(!list(&node).contains("palisade"));
+    assert!(!list(node).contains("palisade"));
     fs::write(directory.join("deny.yaml"), DENY).unwrap();
     agent.wait("readiness", || agent.is_ready());
     assert!(reaches(&lab, &client, &web).iter().all(|reached| !reached));
 
     // Later a bad file keeps its last good content in force, and is counted.
     fs::write(directory.join("deny.yaml"), "nonsense: [").unwrap();
-    agent.wait("a rejection", || agent.metric("palisade_manifests_rejected_total") >= 2.0);
+    agent.wait("a rejection", || agent.metric("palisade_manifests_rejected_total") >= 2);
     assert!(reaches(&lab, &client, &web).iter().all(|reached| !reached));
     agent.after(|| fs::remove_file(directory.join("deny.yaml")).unwrap());
     assert!(reaches(&lab, &client, &web).iter().all(|reached| *reached));
@@ -268,7 +268,7 @@ fn a_directory_of_manifests_is_followed_and_an_idle_agent_rests() {
     let more = node.add_pod("shop/more").unwrap();
     let before = agent.metric("palisade_commit_operations_total");
     agent.after(|| fs::write(directory.join("more.yaml"), pod_manifest("shop", &more)).unwrap());
-    assert!(agent.metric("palisade_commit_operations_total") == before + 2.0);
+    assert!(agent.metric("palisade_commit_operations_total") == before + 2);
 
     // Idle. The bounded wait is the measurement itself.
     let spent = || -> u64 {

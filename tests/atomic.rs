@@ -5,7 +5,7 @@
 //! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the kinds of
 //! that name.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
 
 #[path = "common/enforce.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]

@@ -1,7 +1,7 @@
 //! The ways round pod-address rules are closed on real packets, and what must stay open is. Every test has its control:
 //! the same packets with nobody isolated, with the policy taken away or without the step that closes the way.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
 #[path = "common/enforce.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]

@@ -4,7 +4,13 @@
 //! Every generated pod stands on an address that a pod of the lab has, so one lab serves all cases and only rulesets
 //! change, by difference from one unrelated cluster to the next. `PALISADE_SEED` repeats a run.
 
-#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::items_after_statements,
+    clippy::semicolon_if_nothing_returned,
+    reason = "in tests, also outside of test functions"
+)]
 
 #[path = "common/enforce.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]

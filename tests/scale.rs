@@ -7,7 +7,7 @@
 //! namespace by their port `http`. So each policy below 250 has one local pod and a group of its own. Everything is there
 //! once for each family.
 
-#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
 #[path = "common/objects.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]

@@ -1,5 +1,7 @@
 //! Objects in few words.
 
+#![allow(clippy::expect_used, reason = "in tests, also outside of test functions")]
+
 use std::net::IpAddr;
 
 use palisade_policy::input::{

@@ -210,8 +210,9 @@ impl Patch {
 }
 
 impl Transaction {
-    /// Adds a batch, if there is anything in it.
-    fn then(mut self, name: &'static str, batch: Vec<Operation>) -> Self {
+    /// The same with one batch more, if there is anything in it.
+    #[must_use]
+    pub fn then(mut self, name: &'static str, batch: Vec<Operation>) -> Self {
         if !batch.is_empty() {
             self.batches.push((name, batch));
         }

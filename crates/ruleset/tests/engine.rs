@@ -6,6 +6,8 @@
 //! ignored an element's comment; an egress chain accepted what it allows; an `except` was not taken out of its block; the
 //! named port of another protocol counted; port ranges ended one early.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
+
 use palisade_policy::index::Index;
 use palisade_policy::input::State;
 use palisade_policy::reference::Reference;

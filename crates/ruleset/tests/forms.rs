@@ -3,6 +3,8 @@
 //! Seen to fail when: a chain was named `icmpv6`, which is a word of nft; the mask of the mid-stream flags lost a bit in the
 //! JSON form; the JSON form added elements to an interval map after making it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 

@@ -139,12 +139,10 @@ fn a_transaction_says_which_step_failed() {
     isolated(|| {
         let mut table = Table::open(Ownership::Automatic).unwrap();
         table.replace(&small()).unwrap();
-        let transaction = Transaction {
-            stage: vec![Operation::AddCounter(Name::new("staged"))],
-            switch: vec![Operation::DeleteSet(Name::new("missing"))],
-            sweep: vec![Operation::AddCounter(Name::new("swept"))],
-            ..Transaction::default()
-        };
+        let transaction = Transaction::default()
+            .then("stage", vec![Operation::AddCounter(Name::new("staged"))])
+            .then("switch", vec![Operation::DeleteSet(Name::new("missing"))])
+            .then("sweep", vec![Operation::AddCounter(Name::new("swept"))]);
         let error = table.commit_transaction(&transaction).unwrap_err();
         assert!(matches!(&error, Error::Step { step: "switch", .. }), "{error:?}");
         let counters = table.counters().unwrap();
