@@ -2,6 +2,15 @@
 //! netlink, a flood of packets that every state denies and a stream that every state allows run past it. None of the
 //! first may get through, none of the second may be lost.
 //!
+//! Seen to fail, in 1.5 s of each kind at some 100,000 denied packets a second, when
+//! - everything went in one batch (47 leaked in 2,288 commits of a policy of the server, 55 in 5,490 of its group, 32 lost
+//!   in 1,580 of the port map, 16 lost in 33,860 of the client that moves from rule to rule);
+//! - map elements, set elements and rules that packets already meet changed in one batch after new objects were staged
+//!   (161 leaked in 8,948 commits of the client whose egress closes as the server's ingress opens, 194 in 17,668 and 67 in
+//!   5,074 of the relabelled server, 41 in 2,764 of the group that is joined as its rules close);
+//! - elements of several addresses left their sets in one batch and came to others in the next (9,944 of 22,499 packets
+//!   lost in 24,462 commits of the namespace, 6,227 of 22,501 of the several pods).
+//!
 //! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the kinds of
 //! that name.
 

@@ -1,5 +1,9 @@
 //! The ways round pod-address rules are closed on real packets, and what must stay open is. Every test has its control:
 //! the same packets with nobody isolated, with the policy taken away or without the step that closes the way.
+//!
+//! Seen to fail when: nothing is dropped of link-local, broadcast and multicast; router messages are let through; neighbour
+//! discovery is not, or with any hop limit; ICMP or ICMPv6 errors of known flows are not accepted first; packets without a
+//! flow are not looked at; a stream in the middle is not; flows are not forgotten (the test does that itself).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 

@@ -3,6 +3,9 @@
 //!
 //! Every generated pod stands on an address that a pod of the lab has, so one lab serves all cases and only rulesets
 //! change, by difference from one unrelated cluster to the next. `PALISADE_SEED` repeats a run.
+//!
+//! Seen to fail when: rules compare the port before Service translation; the input hook does not judge egress; a pod is
+//! not let reach itself; an egress chain accepts instead of returning to the ingress maps.
 
 #![allow(
     clippy::unwrap_used,
@@ -144,7 +147,7 @@ impl Bed {
         let ends = reference.ends(flow).ok()?;
         let (from, to) = (ends.from.address?, ends.to.address?);
         let (source, start) = self.source(&ends.from, from)?;
-        let (goal, where_to) = self.goal(&ends.to, to)?;
+        let goal = self.goal(&ends.to, to).filter(|goal| (start, *goal) != (0, 0))?;
         let (protocol, port) = match flow.transport {
             Transport::Portless => (LabProtocol::Icmp, 0),
             Transport::Port(Protocol::Tcp, port) => (LabProtocol::Tcp, port),
@@ -152,7 +155,7 @@ impl Bed {
             Transport::Port(Protocol::Sctp, port) => (LabProtocol::Sctp, port),
         };
         let shot = Shot::new(&source, protocol, to, port).from_address(from);
-        Some(Trial { flow, judgement, path: path(&ends, start, goal, protocol, &where_to), shot })
+        Some(Trial { flow, judgement, path: path(&ends, start, goal, protocol), shot })
     }
 
     /// Where packets of an opener start: its node's number (0 for the world) and namespace.
@@ -163,11 +166,12 @@ impl Bed {
         (end.pods.is_empty() && is_sendable(address)).then(|| (self.world.namespace().clone(), 0))
     }
 
-    fn goal(&self, end: &End<'_>, address: IpAddr) -> Option<(u8, String)> {
-        if let Some((node, namespace)) = self.places.get(&address) {
-            return stands_there(end, *node, address).then(|| (*node, namespace.name().to_owned()));
+    /// Where packets to a server are to arrive: its node's number, 0 for the world.
+    fn goal(&self, end: &End<'_>, address: IpAddr) -> Option<u8> {
+        if let Some((node, _)) = self.places.get(&address) {
+            return stands_there(end, *node, address).then_some(*node);
         }
-        (end.pods.is_empty() && is_sendable(address) && is_in_the_world(address)).then(|| (0, "world".to_owned()))
+        (end.pods.is_empty() && is_sendable(address) && is_in_the_world(address)).then_some(0)
     }
 
     /// Some of the trials again, through a Service that leads where they go.
@@ -276,7 +280,7 @@ fn more_flows(case: &Case) -> Vec<Flow> {
 }
 
 /// What kind of way it is, for the tally.
-fn path(ends: &Ends<'_>, start: u8, goal: u8, protocol: LabProtocol, where_to: &str) -> String {
+fn path(ends: &Ends<'_>, start: u8, goal: u8, protocol: LabProtocol) -> String {
     let what = |end: &End<'_>, node: u8| match (end.pods.is_empty(), node) {
         (false, _) => "pod",
         (true, 0) => "world",
@@ -289,7 +293,6 @@ fn path(ends: &Ends<'_>, start: u8, goal: u8, protocol: LabProtocol, where_to: &
         (false, true) => format!("same node, {}", layout(start)),
         (false, false) => "other node".to_owned(),
     };
-    let _ = where_to;
     format!("{protocol} IPv{family} {} to {} ({way})", what(&ends.from, start), what(&ends.to, goal))
 }
 

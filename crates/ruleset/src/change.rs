@@ -1,7 +1,7 @@
 //! The difference of two rulesets, and the order in which the kernel may see it.
 //!
 //! A packet reads the rules of one generation from start to end, but sees set and map elements as they are now. So a
-//! difference reaches the kernel as several batches, each atomic ([`Transaction`]); [`plan`] says which and why.
+//! difference reaches the kernel as several batches, each atomic ([`Transaction`]); the module `plan` says which and why.
 
 mod plan;
 
