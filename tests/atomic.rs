@@ -11,8 +11,8 @@
 //! - elements of several addresses left their sets in one batch and came to others in the next (9,944 of 22,499 packets
 //!   lost in 24,462 commits of the namespace, 6,227 of 22,501 of the several pods).
 //!
-//! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the kinds of
-//! that name.
+//! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the
+//! kinds with that in their name only.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
 

@@ -15,7 +15,6 @@
 //! packet under way could pass its egress by the old map and its ingress by the new sets, which neither state allows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::{ChainChange, Operation, Patch, SetChange, Transaction};
 use crate::model::{Chain, Element, Expression, Key, Rule, Test, Verdict};
@@ -32,7 +31,7 @@ pub(super) fn plan(patch: &Patch) -> Transaction {
     stage.extend(transits.stage());
     let mut switch = members.remove();
     let transaction = Transaction::default().then("stage", stage).then("narrow", transits.narrow.clone());
-    let transaction = if rules.is_empty() && members.move_one_address() {
+    let transaction = if rules.is_empty() && members.move_between_sets() {
         transaction.then("widen", members.add()).then("switch", switch)
     } else if rules.is_empty() && (members.added.is_empty() || members.removed.is_empty()) {
         switch.extend(members.add());
@@ -81,22 +80,14 @@ impl<'a> Members<'a> {
         self.added.iter().map(|(name, new)| Operation::AddElements((*name).clone(), (*new).clone())).collect()
     }
 
-    /// Whether one address (of each family) goes from some sets to others.
-    ///
-    /// A packet that has missed the address in its new set and, after the commit, misses it in its old one would be lost
-    /// although both states allow it; so the additions go first. That is right only for a single address: its flows are then
-    /// allowed by the old sets or by the new ones. With two, a flow between them could pass one end by the old sets and the
-    /// other by the new, which neither state allows.
-    fn move_one_address(&self) -> bool {
-        let elements = || self.removed.values().chain(self.added.values()).flat_map(|elements| elements.keys());
+    /// Whether addresses go from some sets to others; additions then come first, or a packet that has missed an address in
+    /// its new set could miss it in its old one too.
+    fn move_between_sets(&self) -> bool {
         let replaced = self
             .removed
             .iter()
             .any(|(name, gone)| self.added.get(name).is_some_and(|new| new.keys().any(|key| gone.contains_key(key))));
-        let addresses: BTreeSet<IpAddr> = elements().filter_map(Key::address).collect();
-        let one_each =
-            [true, false].into_iter().all(|v4| addresses.iter().filter(|ip| ip.is_ipv4() == v4).count() <= 1);
-        !self.removed.is_empty() && !self.added.is_empty() && !replaced && one_each
+        !self.removed.is_empty() && !self.added.is_empty() && !replaced
     }
 }
 
@@ -200,7 +191,11 @@ fn target(element: &Element) -> Option<&Name> {
 /// Map elements alone may change at once, if they are of one map: each packet finds the old or the new one.
 fn needs_narrowing(patch: &Patch, members: &Members<'_>, rules: &[Operation]) -> bool {
     let maps = element_changes(patch).filter(|(_, remove, add)| is_map(remove, add)).count();
-    maps > 0 && (maps > 1 || !members.removed.is_empty() || !members.added.is_empty() || !rules.is_empty())
+    let jumps = |element: &Element| matches!(element.verdict, Some(Verdict::Jump(_)));
+    let all_jump = element_changes(patch)
+        .filter(|(_, remove, add)| is_map(remove, add))
+        .all(|(_, remove, add)| remove.values().chain(add.values()).all(jumps));
+    maps > 0 && all_jump && (maps > 1 || !members.removed.is_empty() || !members.added.is_empty() || !rules.is_empty())
 }
 
 /// The changes of map elements, at once.
@@ -291,16 +286,6 @@ fn add_chain(name: &Name, chain: &Chain) -> Operation {
 
 fn append(name: &Name, rules: &[Rule]) -> Option<Operation> {
     (!rules.is_empty()).then(|| Operation::AppendRules(name.clone(), rules.to_vec()))
-}
-
-impl Key {
-    /// The address that it is about, if it is about one.
-    fn address(&self) -> Option<IpAddr> {
-        match self {
-            Self::Address(address) | Self::AddressPair(address, _) | Self::AddressPort(address, _) => Some(*address),
-            Self::AddressRange(..) | Self::PortRange(..) | Self::InterfaceName(_) => None,
-        }
-    }
 }
 
 impl Expression {
