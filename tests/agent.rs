@@ -1,9 +1,6 @@
 //! The agent against a real API server and real packets, and against a manifest directory.
 //!
 //! The API server runs in a namespace that the lab's node reaches; the agent runs in the node's namespace.
-//!
-//! Seen to fail when: the agent did not follow policies that are deleted; it wrote to the kernel before everything was
-//! listed; it deleted the table when it ended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in tests, also outside of test functions")]
 
