@@ -68,7 +68,8 @@ fn changes(state: &State, ruleset: &Ruleset) {
                     let started = Instant::now();
                     index.apply(change);
                     let dirty = index.take_dirty();
-                    let transaction = renderer.update(index.compiled(), &dirty).plan();
+                    let patch = renderer.update(index.compiled(), &dirty);
+                    let transaction = patch.plan(renderer.ruleset());
                     table.commit_transaction(&transaction).unwrap();
                     times.entry(kind).or_default().push((started.elapsed(), transaction.operations()));
                 }

@@ -42,7 +42,7 @@ impl Node {
     fn apply(&mut self, change: Change) -> Transaction {
         self.index.apply(change);
         let dirty = self.index.take_dirty();
-        self.renderer.update(self.index.compiled(), &dirty).plan()
+        self.renderer.update(self.index.compiled(), &dirty).plan(self.renderer.ruleset())
     }
 }
 

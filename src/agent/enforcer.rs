@@ -49,14 +49,6 @@ pub(crate) struct Enforcer<K> {
     retry: Option<(Instant, Duration)>,
 }
 
-/// Changes that may be enforced together: a commit changes either who is in sets and groups, or what rules say. Together,
-/// old rules could meet new contents and allow what neither state allows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Members,
-    Rules,
-}
-
 impl<K: Kernel> Enforcer<K> {
     pub(crate) fn new(node: &str, options: Options, kernel: K, status: Status, metrics: Metrics) -> Self {
         Self {
@@ -97,18 +89,12 @@ impl<K: Kernel> Enforcer<K> {
     fn take(&mut self, event: Event, events: &mut mpsc::Receiver<Event>) {
         let arrived = Instant::now();
         let mut cause = Cause::default();
-        let mut class = None;
         let mut taken = 1;
         let mut next = Some(event);
         while let Some(event) = next.take() {
             match event {
                 Event::Changes(changes) => {
-                    for change in changes {
-                        if class.replace(class_of(&change)).is_some_and(|before| before != class_of(&change)) {
-                            self.enforce(&std::mem::take(&mut cause), arrived);
-                        }
-                        self.note(change, &mut cause);
-                    }
+                    changes.into_iter().for_each(|change| self.note(change, &mut cause));
                 }
                 Event::Synced => {
                     self.synced = true;
@@ -154,13 +140,13 @@ impl<K: Kernel> Enforcer<K> {
         if !dirty.is_empty() {
             let mut patch = self.renderer.update(self.index.compiled(), &dirty);
             if !dirty.subjects.is_empty() {
-                let transaction = patch.plan();
+                let transaction = patch.plan(self.renderer.ruleset());
                 if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
                     return;
                 }
                 patch = self.survey();
             }
-            let transaction = patch.plan();
+            let transaction = patch.plan(self.renderer.ruleset());
             if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
                 return;
             }
@@ -234,7 +220,7 @@ impl<K: Kernel> Enforcer<K> {
         let present = self.kernel.read()?;
         match present.map(|present| diff(&present, self.renderer.ruleset())) {
             Some(Ok(patch)) => {
-                let transaction = patch.plan();
+                let transaction = patch.plan(self.renderer.ruleset());
                 self.kernel.commit(&transaction)?;
                 let elapsed = started.elapsed();
                 self.metrics.committed(kind, true, elapsed.as_secs_f64());
@@ -279,7 +265,7 @@ impl<K: Kernel> Enforcer<K> {
             return;
         }
         let started = Instant::now();
-        let transaction = self.survey().plan();
+        let transaction = self.survey().plan(self.renderer.ruleset());
         let cause = Cause::other("the node's interfaces changed");
         if self.commit(CommitKind::Incremental, &transaction, &cause, started).is_err() {
             return;
@@ -334,13 +320,6 @@ impl<K: Kernel> Enforcer<K> {
             Ok(counters) => report::counters(&counters, &self.metrics),
             Err(error) => tracing::debug!(%error, "cannot read the counters"),
         }
-    }
-}
-
-fn class_of(change: &Change) -> Class {
-    match change {
-        Change::Policy(_) | Change::PolicyGone(_) | Change::Policies(_) => Class::Rules,
-        _ => Class::Members,
     }
 }
 

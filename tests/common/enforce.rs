@@ -52,7 +52,7 @@ impl Enforcer {
         let mut renderer = Renderer::new(Options { pod_ports: pod_ports(&self.node), ..options.clone() });
         renderer.update(index.compiled(), &index.compiled().everything());
         match diff(self.renderer.ruleset(), renderer.ruleset()) {
-            Ok(patch) => self.table.commit_transaction(&patch.plan()).unwrap(),
+            Ok(patch) => self.table.commit_transaction(&patch.plan(renderer.ruleset())).unwrap(),
             Err(_) => self.table.replace(renderer.ruleset()).unwrap(),
         };
         self.index = index;
@@ -67,7 +67,8 @@ impl Enforcer {
         let (before, after): (BTreeSet<_>, _) =
             dirty.released.iter().copied().partition(|address| self.index.is_owned(*address));
         self.forget(&before);
-        let transaction = self.renderer.update(self.index.compiled(), &dirty).plan();
+        let patch = self.renderer.update(self.index.compiled(), &dirty);
+        let transaction = patch.plan(self.renderer.ruleset());
         if self.one_batch {
             let everything: Vec<_> = transaction.batches().flat_map(|(_, batch)| batch).cloned().collect();
             self.table.commit(&everything).unwrap();

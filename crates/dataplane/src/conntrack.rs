@@ -20,6 +20,11 @@ const GET: u16 = 1 << 8 | 1;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 1 << 8 | 2;
 
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS`.
+const STATISTICS: u16 = 1 << 8 | 5;
+
+/// `CTA_STATS_GLOBAL_ENTRIES`.
+const ENTRIES: u16 = 1;
 /// `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`.
 const TUPLES: [u16; 2] = [1, 2];
 /// `CTA_ID`.
@@ -38,8 +43,10 @@ enum End {
     Destination,
 }
 
-/// With more addresses than this, one dump of everything is cheaper than four filtered ones for each.
-const FEW: usize = 16;
+/// With more addresses than this, or fewer entries than that, one dump of everything is cheaper than four filtered ones for
+/// each address: every dump goes through the whole table.
+const FEW_ADDRESSES: usize = 16;
+const FEW_ENTRIES: u32 = 20_000;
 
 /// Deletes the conntrack entries, of both families and all protocols, that have one of these addresses as the source or
 /// the destination of either tuple. Returns how many were deleted.
@@ -47,12 +54,17 @@ const FEW: usize = 16;
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`], [`Error::Forget`].
 pub fn forget(addresses: &BTreeSet<IpAddr>) -> Result<usize, Error> {
+    forget_in(addresses, FEW_ENTRIES)
+}
+
+/// The same; a table with more entries than `few` is not dumped whole for a few addresses.
+fn forget_in(addresses: &BTreeSet<IpAddr>, few: u32) -> Result<usize, Error> {
     if addresses.is_empty() {
         return Ok(0);
     }
     let mut socket = Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })?;
     let mut deleted = 0;
-    for entry in find(&mut socket, addresses)? {
+    for entry in find(&mut socket, addresses, few)? {
         let Some(address) = addresses.iter().find(|address| concerns(&entry, **address)) else { continue };
         match delete(&mut socket, &entry) {
             Ok(()) => deleted += 1,
@@ -65,22 +77,24 @@ pub fn forget(addresses: &BTreeSet<IpAddr>) -> Result<usize, Error> {
 }
 
 /// Entries that may concern the addresses.
-fn find(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Vec<u8>>, Error> {
+fn find(socket: &mut Socket, addresses: &BTreeSet<IpAddr>, few: u32) -> Result<Vec<Vec<u8>>, Error> {
     let failed = |source| Error::Read { what: "conntrack entries", source };
-    let mut found = Vec::new();
-    if addresses.len() <= FEW {
+    if addresses.len() <= FEW_ADDRESSES && entries(socket).map_err(failed)? > few {
         match find_filtered(socket, addresses) {
             // Linux before 5.8 does not know such filters.
             Err(error) if is(&error, Errno::EOPNOTSUPP) || is(&error, Errno::EINVAL) => {}
             result => return result.map_err(failed),
         }
     }
-    for family in Family::ALL {
-        if addresses.iter().any(|address| Family::of(*address) == family) {
-            found.extend(socket.dump(GET, |writer| header(writer, family)).map_err(failed)?);
-        }
-    }
-    Ok(found)
+    socket.dump(GET, |writer| header(writer, None)).map_err(failed)
+}
+
+/// How many entries there are.
+fn entries(socket: &mut Socket) -> io::Result<u32> {
+    let answers = socket.request(STATISTICS, 0, |writer| header(writer, None))?;
+    let count = answers.iter().find_map(|answer| Attributes::after(answer, 4).get(ENTRIES));
+    let count = count.and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    count.ok_or_else(|| io::Error::from(Errno::EBADMSG))
 }
 
 fn find_filtered(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<Vec<u8>>> {
@@ -95,17 +109,19 @@ fn find_filtered(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> io::Resul
     Ok(found)
 }
 
-fn header(writer: &mut Writer, family: Family) {
+/// Of a family, or of both.
+fn header(writer: &mut Writer, family: Option<Family>) {
     let number = match family {
-        Family::V4 => nix::libc::AF_INET,
-        Family::V6 => nix::libc::AF_INET6,
+        Some(Family::V4) => nix::libc::AF_INET,
+        Some(Family::V6) => nix::libc::AF_INET6,
+        None => nix::libc::AF_UNSPEC,
     };
     writer.raw(&[u8::try_from(number).unwrap_or_default(), 0, 0, 0]);
 }
 
 /// A partial tuple, and which parts of it count.
 fn write_filter(writer: &mut Writer, address: IpAddr, tuple: u16, end: End) {
-    header(writer, Family::of(address));
+    header(writer, Some(Family::of(address)));
     writer.nest(tuple, |writer| {
         writer.nest(TUPLE_IP, |writer| match address {
             IpAddr::V4(ip) => writer.attribute(attribute(address, end), &ip.octets()),
@@ -167,4 +183,43 @@ fn delete(socket: &mut Socket, entry: &[u8]) -> io::Result<()> {
 
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    fn entry(from: &str, to: &str, server: &str, port: &str) {
+        let reply = ["--reply-src", server, "--reply-dst", from, "--reply-port-src", "80", "--reply-port-dst", port];
+        let original = ["-I", "-p", "udp", "-s", from, "-d", to, "--sport", port, "--dport", "80", "--timeout", "1000"];
+        let done = Command::new("conntrack").args(original).args(reply).output().expect("conntrack is installed");
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// Seen to fail when only sources were asked for.
+    #[test]
+    fn a_full_table_is_searched_by_address() {
+        let space = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root, for network namespaces");
+            entry("10.0.0.1", "10.96.0.1", "10.0.0.2", "1");
+            entry("10.0.0.2", "10.96.0.1", "10.0.0.1", "2");
+            entry("10.0.0.3", "10.96.0.9", "10.0.0.2", "3");
+            entry("fd00::1", "fd00::99", "fd00::2", "4");
+            entry("fd00::3", "fd00::99", "fd00::4", "5");
+            let mut socket = Socket::open(NETFILTER).unwrap();
+            assert_eq!(entries(&mut socket).unwrap(), 5);
+            let forget = |address: &str| forget_in(&[address.parse().unwrap()].into(), 0).unwrap();
+            assert_eq!(forget("10.0.0.9"), 0);
+            assert_eq!(forget("10.0.0.1"), 2, "the opener of one and the server of another");
+            assert_eq!(forget("10.96.0.9"), 1, "whom the opener addressed");
+            assert_eq!(forget("fd00::2"), 1, "a server behind an address that stays");
+            assert_eq!(entries(&mut socket).unwrap(), 1);
+        });
+        space.join().unwrap();
+    }
 }

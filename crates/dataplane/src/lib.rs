@@ -14,5 +14,6 @@ pub mod table;
 mod codec;
 mod error;
 mod netlink;
+mod packets;
 
 pub use error::Error;

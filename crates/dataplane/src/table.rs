@@ -19,8 +19,8 @@ use palisade_ruleset::change::{Operation, Transaction};
 use palisade_ruleset::model::{Chain, Ruleset};
 use palisade_ruleset::name::Name;
 
-use crate::Error;
 use crate::netlink::Socket;
+use crate::{Error, packets};
 
 /// The comment of the table.
 pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;
@@ -145,7 +145,8 @@ impl Table {
         commit::commit(self, operations, Some(generation))
     }
 
-    /// Commits the batches of a transaction, one after the other; empty ones are left out. The figures are sums.
+    /// Commits the batches of a transaction, one after the other, and waits after each until the packets that were under
+    /// way have left. The figures are sums.
     ///
     /// # Errors
     /// [`Error::Step`] says which batch failed; those before it are done.
@@ -153,6 +154,7 @@ impl Table {
         let mut sum = Committed::default();
         for (step, operations) in transaction.batches() {
             let done = self.commit(operations).map_err(|source| Error::Step { step, source: Box::new(source) })?;
+            packets::leave();
             sum = sum.and(done);
         }
         Ok(sum)

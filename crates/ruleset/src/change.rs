@@ -1,7 +1,8 @@
 //! The difference of two rulesets, and the order in which the kernel may see it.
 //!
 //! A packet reads the rules of one generation from start to end, but sees set and map elements as they are now. So a
-//! difference reaches the kernel as several batches, each atomic ([`Transaction`]); the module `plan` says which and why.
+//! difference reaches the kernel as several batches, each atomic, with a wait after each until the packets that were under
+//! way have left ([`Transaction`]); the module `plan` says which and why.
 
 mod plan;
 
@@ -138,6 +139,17 @@ pub fn element_changes(old: &BTreeMap<Key, Element>, new: &BTreeMap<Key, Element
 }
 
 impl Set {
+    /// It, but empty.
+    fn without_elements(&self) -> Self {
+        Self {
+            kind: self.kind,
+            key: self.key,
+            interval: self.interval,
+            comment: self.comment.clone(),
+            elements: BTreeMap::new(),
+        }
+    }
+
     /// Whether it can become `other` by adding and removing elements.
     fn is_like(&self, other: &Self) -> bool {
         self.kind == other.kind
@@ -203,9 +215,9 @@ impl Patch {
         }
     }
 
-    /// The batches that bring the patch to the kernel.
-    pub fn plan(&self) -> Transaction {
-        plan::plan(self)
+    /// The batches that bring the patch to the kernel. `after` is the ruleset that it leads to.
+    pub fn plan(&self, after: &Ruleset) -> Transaction {
+        plan::plan(self, after)
     }
 }
 

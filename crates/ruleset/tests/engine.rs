@@ -76,7 +76,11 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
             prop_assert_eq!(renderer.ruleset(), &whole, "ruleset of {} after {:?}", node, change);
             prop_assert_eq!(&patch, &diff(&before, &whole).unwrap(), "patch of {} after {:?}", node, change);
             let mut table = before;
-            patch.plan().batches().flat_map(|(_, batch)| batch).for_each(|operation| perform(&mut table, operation));
+            patch
+                .plan(&whole)
+                .batches()
+                .flat_map(|(_, batch)| batch)
+                .for_each(|operation| perform(&mut table, operation));
             prop_assert_eq!(&table, &whole, "table of {} after {:?}", node, change);
         }
     }

@@ -256,7 +256,7 @@ fn elements_change_comment_verdict_and_extent_in_one_batch() {
         let ranges = after.sets.get_mut(&Name::new("ranges")).unwrap();
         ranges.elements = [(range(0, 4), named("a")), (range(5, 19), named("b")), (range(30, 39), named("d"))].into();
         let patch = palisade_ruleset::change::diff(&before, &after).unwrap();
-        table.commit_transaction(&patch.plan()).unwrap();
+        table.commit_transaction(&patch.plan(&after)).unwrap();
         assert_eq!(table.read().unwrap().ruleset, after);
     });
 }

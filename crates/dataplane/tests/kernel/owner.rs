@@ -151,7 +151,7 @@ fn a_plain_table_with_something_foreign_is_read_and_healed() {
         assert_eq!(found.ruleset.chains[&Name::new("group")].rules, [Rule::default()]);
         // By difference the table becomes ours again, without a replacement.
         let patch = palisade_ruleset::change::diff(&found.ruleset, &small()).unwrap();
-        table.commit_transaction(&patch.plan()).unwrap();
+        table.commit_transaction(&patch.plan(&small())).unwrap();
         let healed = table.read().unwrap();
         assert_eq!(healed.undecodable, BTreeMap::new());
         assert_eq!(healed.ruleset, small());
@@ -204,7 +204,7 @@ fn base_chains_that_hook_elsewhere_are_foreign() {
             assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["x"], "{hook}");
             // It goes by difference.
             let patch = palisade_ruleset::change::diff(&found.ruleset, &Ruleset::default()).unwrap();
-            table.commit_transaction(&patch.plan()).unwrap();
+            table.commit_transaction(&patch.plan(&Ruleset::default())).unwrap();
             assert_eq!(table.read().unwrap().ruleset, Ruleset::default());
         }
     });

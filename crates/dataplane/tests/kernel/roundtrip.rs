@@ -348,7 +348,7 @@ fn what_is_written_is_read_back() {
                 // And by difference: only what changed is written.
                 let mut target = second.clone();
                 target.counters.extend(first.counters.iter().cloned());
-                let transaction = diff(&first, &target).unwrap().plan();
+                let transaction = diff(&first, &target).unwrap().plan(&target);
                 table.commit_transaction(&transaction).map_err(|error| {
                     proptest::test_runner::TestCaseError::fail(format!("{error:?}\n{transaction:#?}"))
                 })?;

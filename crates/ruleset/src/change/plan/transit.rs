@@ -1,0 +1,177 @@
+//! What exists only during a transaction: copies of sets with their new elements, copies of chains with their old and new
+//! rules, and chains that demand both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{ChainChange, Operation, Patch};
+use super::{Members, append, element_changes, exchange, flush_and_append, is_map};
+use crate::model::{Chain, Element, Expression, Key, Rule, Ruleset, Set, Verdict};
+use crate::name::Name;
+
+/// The way from the old state to the new one.
+#[derive(Default)]
+pub(super) struct Transits {
+    /// The sets that are read through copies, by name: the copy's name, and what is in it.
+    copies: BTreeMap<Name, (Name, Set)>,
+    /// The chains whose rules change: the old ones, and the new ones, which read copies.
+    switched: BTreeMap<Name, (Vec<Rule>, Vec<Rule>)>,
+    /// New chains that read copies.
+    staged: BTreeSet<Name>,
+    /// Chains that exist only during the transaction.
+    chains: Vec<(Name, Vec<Rule>)>,
+    narrow: Vec<Operation>,
+    settle: Vec<Operation>,
+}
+
+impl Transits {
+    /// Has every set whose elements change read through a copy with its new elements.
+    pub(super) fn copy_sets(&mut self, patch: &Patch, after: &Ruleset, members: &Members<'_>) {
+        for name in members.sets() {
+            let Some(set) = after.sets.get(name) else { continue };
+            let copy = free("transit/set", |copy| {
+                patch.sets.contains_key(copy) || self.copies.values().any(|(n, _)| n == copy)
+            });
+            self.copies.insert(name.clone(), (copy, set.clone()));
+        }
+        for (name, chain) in &after.chains {
+            let new = self.reading_copies(&chain.rules);
+            match patch.chains.get(name) {
+                Some(ChainChange::Rules { before, .. }) => {
+                    self.switched.insert(name.clone(), (before.clone(), new));
+                }
+                None if new != chain.rules => {
+                    self.switched.insert(name.clone(), (chain.rules.clone(), new));
+                }
+                Some(_) if new != chain.rules => {
+                    self.staged.insert(name.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Rules that read copies where there are any.
+    pub(super) fn reading_copies(&self, rules: &[Rule]) -> Vec<Rule> {
+        let mut rules = rules.to_vec();
+        for name in rules.iter_mut().flat_map(|rule| &mut rule.expressions).filter_map(Expression::set_mut) {
+            if let Some((copy, _)) = self.copies.get(name) {
+                *name = copy.clone();
+            }
+        }
+        rules
+    }
+
+    /// Has map elements that change lead, for a time, to where old and new must allow.
+    pub(super) fn narrow(&mut self, patch: &Patch) {
+        for (map, remove, add) in element_changes(patch).filter(|(_, remove, add)| is_map(remove, add)) {
+            let (mut gone, mut narrow, mut last, mut settled) =
+                (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            let keys: BTreeSet<&Key> = remove.keys().chain(add.keys()).collect();
+            for key in keys {
+                let (old, new) = (remove.get(key), add.get(key));
+                let middle = self.both(patch, old, new);
+                if old != Some(&middle) {
+                    gone.extend(old.map(|old| (key.clone(), old.clone())));
+                    narrow.insert(key.clone(), middle.clone());
+                }
+                if new != Some(&middle) {
+                    last.insert(key.clone(), middle);
+                    settled.extend(new.map(|new| (key.clone(), new.clone())));
+                }
+            }
+            self.narrow.extend(exchange(map, gone, narrow));
+            self.settle.extend(exchange(map, last, settled));
+        }
+    }
+
+    /// An element that allows what the old and the new one both allow. At least one is there.
+    fn both(&mut self, patch: &Patch, old: Option<&Element>, new: Option<&Element>) -> Element {
+        let before = old.and_then(target).map(|chain| self.before(patch, chain));
+        let after = new.and_then(target).map(|chain| self.after(patch, chain));
+        let chain = match (before, after) {
+            (Some(before), Some(after)) if before != after => {
+                // Chains of groups return what they allow and drop the rest.
+                let jump = |chain| Rule { expressions: vec![Expression::Verdict(Verdict::Jump(chain))], comment: None };
+                Some(self.chain(patch, vec![jump(before), jump(after)]))
+            }
+            (before, after) => after.or(before),
+        };
+        let like = new.or(old).cloned().unwrap_or_default();
+        Element { verdict: chain.map(Verdict::Jump).or_else(|| like.verdict.clone()), comment: like.comment }
+    }
+
+    /// A chain as it was before the transaction: itself, or a copy if its rules change meanwhile.
+    fn before(&mut self, patch: &Patch, chain: &Name) -> Name {
+        match self.switched.get(chain).map(|(before, _)| before.clone()) {
+            Some(rules) => self.chain(patch, rules),
+            None => chain.clone(),
+        }
+    }
+
+    /// A chain as it will be after the transaction. A new one is so from the start.
+    fn after(&mut self, patch: &Patch, chain: &Name) -> Name {
+        match self.switched.get(chain).map(|(_, after)| after.clone()) {
+            Some(rules) => self.chain(patch, rules),
+            None => chain.clone(),
+        }
+    }
+
+    fn chain(&mut self, patch: &Patch, rules: Vec<Rule>) -> Name {
+        if let Some((name, _)) = self.chains.iter().find(|(_, present)| *present == rules) {
+            return name.clone();
+        }
+        let taken = |name: &Name| patch.chains.contains_key(name) || self.chains.iter().any(|(taken, _)| taken == name);
+        let name = free("transit", taken);
+        self.chains.push((name.clone(), rules));
+        name
+    }
+
+    pub(super) fn stage_sets(&self) -> impl Iterator<Item = Operation> {
+        self.copies.values().flat_map(|(copy, set)| {
+            let elements = exchange(copy, BTreeMap::new(), set.elements.clone());
+            std::iter::once(Operation::AddSet(copy.clone(), set.without_elements())).chain(elements)
+        })
+    }
+
+    pub(super) fn stage(&self) -> Vec<Operation> {
+        let adds = self.chains.iter().map(|(name, _)| Operation::AddChain(name.clone(), Chain::default()));
+        adds.chain(self.chains.iter().filter_map(|(name, rules)| append(name, rules.clone()))).collect()
+    }
+
+    pub(super) fn narrowed(&self) -> Vec<Operation> {
+        self.narrow.clone()
+    }
+
+    pub(super) fn switch(&self) -> impl Iterator<Item = Operation> {
+        self.switched.iter().flat_map(|(name, (_, after))| flush_and_append(name, after.clone()))
+    }
+
+    pub(super) fn settled(&self) -> Vec<Operation> {
+        self.settle.clone()
+    }
+
+    /// Rules that read the sets themselves.
+    pub(super) fn restore(&self, after: &Ruleset) -> Vec<Operation> {
+        let chains = after.chains.iter().filter(|(name, chain)| {
+            self.staged.contains(*name) || self.switched.get(*name).is_some_and(|(_, rules)| *rules != chain.rules)
+        });
+        chains.flat_map(|(name, chain)| flush_and_append(name, chain.rules.clone())).collect()
+    }
+
+    pub(super) fn sweep(&self) -> Vec<Operation> {
+        let flushes = self.chains.iter().map(|(name, _)| Operation::FlushChain(name.clone()));
+        let chains = self.chains.iter().map(|(name, _)| Operation::DeleteChain(name.clone()));
+        flushes.chain(chains).chain(self.copies.values().map(|(copy, _)| Operation::DeleteSet(copy.clone()))).collect()
+    }
+}
+
+fn target(element: &Element) -> Option<&Name> {
+    element.verdict.as_ref().and_then(Verdict::chain)
+}
+
+/// The first numbered name that is not taken. What an interrupted transaction left behind is deleted by this one, and its
+/// name is not free before the end.
+fn free(prefix: &str, taken: impl Fn(&Name) -> bool) -> Name {
+    let mut names = (0_u64..).map(|number| Name::new(&format!("{prefix}/{number}")));
+    names.find(|name| !taken(name)).unwrap_or_else(|| Name::new(prefix))
+}
