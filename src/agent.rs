@@ -108,15 +108,19 @@ fn enforce(
     events: mpsc::Receiver<Event>,
     refreshes: mpsc::Receiver<server::Refresh>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, Failure> {
+    let legacy = arguments.legacy_namespace_isolation;
     let options = Options { allow_egress_to_own_node: arguments.allow_egress_to_own_node, ..Options::default() };
     let node = arguments.node.clone();
     let (ended, on_end) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
     let body = move || {
-        let enforcer = Enforcer::new(&node, options, Netlink::new(), status, metrics);
+        let mut enforcer = Enforcer::new(&node, options, Netlink::new(), status, metrics);
+        if legacy {
+            enforcer.honour_legacy_isolation();
+        }
         runtime.block_on(enforcer.run(events, refreshes));
         drop(ended);
     };

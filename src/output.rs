@@ -1,7 +1,6 @@
 //! What goes to stdout and stderr, and how a verb fails.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -29,6 +28,11 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The same, with this exit status.
+    pub(crate) fn status(self, status: u8) -> Self {
+        Self { status, ..self }
+    }
+
     /// An error with its causes, after what was being done.
     pub(crate) fn caused(doing: &str, error: &dyn Error) -> Self {
         Self::new(format!("{doing}: {}", chain(error)))
@@ -48,16 +52,25 @@ impl Failure {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line. What an error says of its cause is not said again.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        write!(text, ": {error}").ok();
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
         cause = error.source();
     }
     text
+}
+
+/// A remark on stderr.
+pub(crate) fn note(text: &str) {
+    // There is nobody left to tell when stderr is gone.
+    io::stderr().write_all(format!("{text}\n").as_bytes()).ok();
 }
 
 /// A warning on stderr.

@@ -9,11 +9,14 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use palisade_dataplane::Error;
+use palisade_dataplane::table::ForeignChanges;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, Policy};
+use palisade_policy::input::{Change, LegacyIsolation, Policy};
 use palisade_ruleset::change::{Transaction, diff};
 use palisade_ruleset::render::{Options, Renderer};
 use palisade_watch::Event;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -37,6 +40,8 @@ const TOGETHER: usize = 1024;
 /// The loop's state.
 pub(crate) struct Enforcer<K> {
     index: Index,
+    /// Puts policies in the place of annotations, if these are to be honoured.
+    legacy: Option<LegacyIsolation>,
     renderer: Renderer,
     kernel: K,
     status: Status,
@@ -53,6 +58,7 @@ impl<K: Kernel> Enforcer<K> {
     pub(crate) fn new(node: &str, options: Options, kernel: K, status: Status, metrics: Metrics) -> Self {
         Self {
             index: Index::new(node),
+            legacy: None,
             renderer: Renderer::new(options),
             kernel,
             status,
@@ -63,11 +69,18 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
+    /// Isolates namespaces with the annotation of old; to be called before the first event.
+    pub(crate) fn honour_legacy_isolation(&mut self) {
+        self.legacy = Some(LegacyIsolation::default());
+    }
+
     /// Goes round until the source of events is gone.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut refresh: mpsc::Receiver<Refresh>) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut foreign = None;
         loop {
+            self.watch_foreign_changes(&mut foreign);
             let retry = self.retry.map_or(LOOK, |(due, _)| due.saturating_duration_since(Instant::now()));
             tokio::select! {
                 event = events.recv() => match event {
@@ -79,9 +92,24 @@ impl<K: Kernel> Enforcer<K> {
                     done.send(()).ok();
                 }
                 _ = look.tick() => self.look(),
+                changed = foreign_change(&mut foreign), if foreign.is_some() => match changed {
+                    Ok(true) if self.in_step => self.repair(),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "cannot follow the changes of nftables; looking every {LOOK:?}"),
+                },
                 () = tokio::time::sleep(retry), if self.retry.is_some() => self.synchronize(CommitKind::Full, &Cause::other("retry")),
             }
             self.status.beat();
+        }
+    }
+
+    /// Follows the changes that others make to the table, once it is there and if they can.
+    fn watch_foreign_changes(&mut self, foreign: &mut Option<AsyncFd<ForeignChanges>>) {
+        if foreign.is_none() && self.in_step {
+            match self.kernel.foreign_changes() {
+                Ok(changes) => *foreign = changes.and_then(|changes| AsyncFd::new(changes).ok()),
+                Err(error) => tracing::warn!(%error, "cannot follow the changes of nftables; looking every {LOOK:?}"),
+            }
         }
     }
 
@@ -116,7 +144,11 @@ impl<K: Kernel> Enforcer<K> {
     fn note(&mut self, change: Change, cause: &mut Cause) {
         report::event(&change, &self.metrics);
         cause.add(&change, self.index.state());
-        self.index.apply(change);
+        let changes = match &mut self.legacy {
+            Some(legacy) => legacy.expand(change),
+            None => vec![change],
+        };
+        changes.into_iter().for_each(|change| self.index.apply(change));
     }
 
     /// Brings the kernel in step with the index.
@@ -321,6 +353,24 @@ impl<K: Kernel> Enforcer<K> {
             Err(error) => tracing::debug!(%error, "cannot read the counters"),
         }
     }
+}
+
+/// Waits until somebody has changed nftables, and tells whether it was the table. After an error there is nothing more to
+/// wait for.
+async fn foreign_change(foreign: &mut Option<AsyncFd<ForeignChanges>>) -> Result<bool, Error> {
+    let Some(changes) = foreign else { return Ok(false) };
+    let outcome = match changes.readable_mut().await {
+        Ok(mut ready) => {
+            let any = ready.get_inner_mut().any();
+            ready.clear_ready();
+            any
+        }
+        Err(source) => Err(Error::Read { what: "changes of nftables", source }),
+    };
+    if outcome.is_err() {
+        *foreign = None;
+    }
+    outcome
 }
 
 /// The number of terms in `policies` that match nothing because they cannot be enforced.

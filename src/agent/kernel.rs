@@ -8,6 +8,7 @@ pub(crate) use netlink::Netlink;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use palisade_dataplane::table::ForeignChanges;
 use palisade_ruleset::change::Transaction;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
@@ -45,6 +46,8 @@ pub(crate) trait Kernel {
     fn replace(&mut self, ruleset: &Ruleset) -> Result<(), KernelError>;
     /// Whether somebody else may have changed the table since the last commit or read.
     fn may_have_changed(&mut self) -> Result<bool, KernelError>;
+    /// Changes of the table by others, unless it has an owner.
+    fn foreign_changes(&mut self) -> Result<Option<ForeignChanges>, KernelError>;
     /// Packets and bytes of the named counters.
     fn counters(&mut self) -> Result<BTreeMap<Name, (u64, u64)>, KernelError>;
     /// Forgets the flows of addresses that left their pods; how many there were.

@@ -94,6 +94,9 @@ pub(crate) struct Metrics {
     dropped_bytes: Family<DropLabels, Counter<u64, AtomicU64>>,
 }
 
+/// How a commit can end.
+const RESULTS: [&str; 2] = ["success", "error"];
+
 impl Metrics {
     /// The metrics and the registry that prints them.
     pub(crate) fn new() -> (Self, Registry) {
@@ -116,8 +119,18 @@ impl Metrics {
             dropped_packets: Family::default(),
             dropped_bytes: Family::default(),
         };
+        metrics.start_at_zero();
         let registry = metrics.register();
         (metrics, registry)
+    }
+
+    /// Makes the series of commits, so that a rate sees the first one.
+    fn start_at_zero(&self) {
+        for kind in [CommitKind::Full, CommitKind::Incremental, CommitKind::Repair] {
+            for result in RESULTS {
+                self.commits.get_or_create(&CommitLabels { kind: kind.name(), result });
+            }
+        }
     }
 
     fn register(&self) -> Registry {
@@ -144,7 +157,7 @@ impl Metrics {
         );
         registry.register("policies", "Policies in force in the cluster", self.policies.clone());
         registry.register(
-            "local_pods",
+            "local_addresses",
             "Addresses of this node's pods, by the isolation they are under",
             self.pods.clone(),
         );
@@ -179,7 +192,8 @@ impl Metrics {
 
     /// A commit ended after `seconds`.
     pub(crate) fn committed(&self, kind: CommitKind, succeeded: bool, seconds: f64) {
-        let result = if succeeded { "success" } else { "error" };
+        let [success, error] = RESULTS;
+        let result = if succeeded { success } else { error };
         self.commits.get_or_create(&CommitLabels { kind: kind.name(), result }).inc();
         self.commit_duration.observe(seconds);
     }

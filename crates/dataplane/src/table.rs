@@ -7,6 +7,7 @@
 mod batch;
 mod claim;
 mod commit;
+mod foreign;
 mod owner;
 mod read;
 #[cfg(test)]
@@ -21,6 +22,8 @@ use palisade_ruleset::name::Name;
 
 use crate::netlink::Socket;
 use crate::{Error, packets};
+
+pub use foreign::ForeignChanges;
 
 /// The comment of the table.
 pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;

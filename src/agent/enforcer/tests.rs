@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use palisade_dataplane::table::ForeignChanges;
 use palisade_policy::input::{
     Addresses, Isolates, LabelSelector, NamespacedName, Peers, Phase, Pod, Policy, Ports, Rule,
 };
@@ -63,6 +64,10 @@ impl Kernel for Shared {
 
     fn may_have_changed(&mut self) -> Result<bool, KernelError> {
         Ok(false)
+    }
+
+    fn foreign_changes(&mut self) -> Result<Option<ForeignChanges>, KernelError> {
+        Ok(None)
     }
 
     fn counters(&mut self) -> Result<BTreeMap<Name, (u64, u64)>, KernelError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use palisade_dataplane::table::{Ownership, Table};
+use palisade_dataplane::table::{ForeignChanges, Ownership, Table};
 use palisade_dataplane::{Error, conntrack, host};
 use palisade_ruleset::change::Transaction;
 use palisade_ruleset::model::Ruleset;
@@ -76,6 +76,14 @@ impl Kernel for Netlink {
         let now = table.generation().map_err(|error| plain(&error))?;
         self.generation = now;
         Ok(now != before)
+    }
+
+    fn foreign_changes(&mut self) -> Result<Option<ForeignChanges>, KernelError> {
+        let table = self.table()?;
+        if table.is_owned() {
+            return Ok(None);
+        }
+        table.foreign_changes().map(Some).map_err(|error| plain(&error))
     }
 
     fn counters(&mut self) -> Result<BTreeMap<Name, (u64, u64)>, KernelError> {

@@ -9,6 +9,8 @@ pub(crate) struct Message<'a> {
     pub(crate) flags: u16,
     /// `nlmsg_seq`.
     pub(crate) sequence: u32,
+    /// `nlmsg_pid`: the socket whose request it goes back to.
+    pub(crate) port: u32,
     /// What follows the header.
     pub(crate) body: &'a [u8],
 }
@@ -28,6 +30,7 @@ impl<'a> Message<'a> {
                 kind: u16::from_ne_bytes(*header.get(4..)?.first_chunk()?),
                 flags: u16::from_ne_bytes(*header.get(6..)?.first_chunk()?),
                 sequence: u32::from_ne_bytes(*header.get(8..)?.first_chunk()?),
+                port: u32::from_ne_bytes(*header.get(12..)?.first_chunk()?),
                 body,
             })
         })

@@ -1,6 +1,7 @@
 //! A netlink socket: requests, dumps, and the sending of whole batches.
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use netlink_sys::{Socket as Inner, SocketAddr};
@@ -40,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: Inner,
+    /// The number by which the kernel knows it.
+    port: u32,
     sequence: u32,
     send_buffer: usize,
     buffer: Vec<u8>,
@@ -67,7 +70,7 @@ impl Socket {
     /// Opens and binds a socket of a netlink protocol.
     pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         let mut inner = Inner::new(protocol)?;
-        inner.bind_auto()?;
+        let port = inner.bind_auto()?.port_number();
         inner.set_cap_ack(true)?;
         inner.set_ext_ack(true)?;
         // Without CAP_NET_ADMIN in the initial user namespace the force is refused; dumps then still work.
@@ -76,7 +79,7 @@ impl Socket {
         }
         let patience = TimeVal::seconds(i64::try_from(PATIENCE.as_secs()).unwrap_or(10));
         setsockopt(&inner, sockopt::ReceiveTimeout, &patience)?;
-        Ok(Self { inner, sequence: 0, send_buffer: 0, buffer: Vec::with_capacity(DATAGRAM) })
+        Ok(Self { inner, port, sequence: 0, send_buffer: 0, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
     fn next_sequence(&mut self) -> u32 {
@@ -120,6 +123,30 @@ impl Socket {
             }
             let errors = Message::all(&self.buffer).filter(|message| message.kind == ERROR);
             answers.extend(errors.filter_map(|message| answer(&message)));
+        }
+    }
+
+    /// The number by which the kernel knows it.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Has the messages of a multicast group sent here.
+    pub(crate) fn join(&self, group: u32) -> io::Result<()> {
+        self.inner.add_membership(group)
+    }
+
+    /// Whether one of the messages that are there is `meant`, or some were lost. Takes them all.
+    pub(crate) fn any(&mut self, meant: impl Fn(&Message<'_>) -> bool) -> io::Result<bool> {
+        let mut any = false;
+        loop {
+            match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(()) => any |= Message::all(&self.buffer).any(|message| meant(&message)),
+                Err(error) if is(&error, Errno::EAGAIN) => return Ok(any),
+                Err(error) if is(&error, Errno::EINTR) => {}
+                Err(error) if is(&error, Errno::ENOBUFS) => any = true,
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -192,6 +219,12 @@ impl Socket {
                 return Ok(());
             }
         }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner.as_raw_fd()
     }
 }
 

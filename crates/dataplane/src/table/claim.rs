@@ -10,7 +10,7 @@ use crate::codec::{attribute, family, kind, table_flag};
 use crate::netlink::{Attributes, Socket};
 
 /// `NETLINK_NETFILTER`.
-const NETFILTER: isize = 12;
+pub(super) const NETFILTER: isize = 12;
 
 /// The table as the kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,59 @@
+//! Noticing that somebody else changes the table, where it has no owner who could forbid it.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use palisade_ruleset::model::TABLE;
+
+use super::Table;
+use super::claim::NETFILTER;
+use crate::Error;
+use crate::codec::family;
+use crate::netlink::{Attributes, Socket};
+
+/// `NFNLGRP_NFTABLES`: every change of nftables in the network namespace.
+const GROUP: u32 = 7;
+/// The name of the table is the first attribute of every kind of object (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, …).
+const TABLE_NAME: u16 = 1;
+
+/// Changes of the table by others. Its descriptor becomes readable with every change of nftables.
+#[derive(Debug)]
+pub struct ForeignChanges {
+    socket: Socket,
+    /// The socket whose changes are ours.
+    own: u32,
+}
+
+impl Table {
+    /// Watches for changes by others from now on; to be called from the network namespace that the table is in.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn foreign_changes(&self) -> Result<ForeignChanges, Error> {
+        let failed = |source| Error::Socket { protocol: "netfilter", source };
+        let socket = Socket::open(NETFILTER).map_err(failed)?;
+        socket.join(GROUP).map_err(failed)?;
+        Ok(ForeignChanges { socket, own: self.socket.port() })
+    }
+}
+
+impl ForeignChanges {
+    /// Whether somebody else has changed the table since the last call. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn any(&mut self) -> Result<bool, Error> {
+        let own = self.own;
+        let meant = |message: &crate::netlink::Message<'_>| {
+            message.port != own
+                && message.body.first() == Some(&family::INET)
+                && Attributes::after(message.body, 4).string(TABLE_NAME) == Some(TABLE)
+        };
+        self.socket.any(meant).map_err(|source| Error::Read { what: "changes of nftables", source })
+    }
+}
+
+impl AsRawFd for ForeignChanges {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}

@@ -1,0 +1,32 @@
+//! An API server that the node reaches.
+
+use std::io;
+use std::net::IpAddr;
+
+use palisade_testkit::apiserver::{ApiServer, pod_path};
+use serde_json::json;
+
+use crate::bed::Bed;
+
+/// Starts an API server on a host outside the cluster, with the bed's pods on it.
+pub(crate) fn start(bed: &Bed) -> ApiServer {
+    let address: IpAddr = "203.0.113.7".parse().unwrap();
+    let host = bed.lab.add_host("control-plane", &[address]).unwrap();
+    let api = ApiServer::builder()
+        .launcher(move |command| host.namespace().run(|| command.spawn()).map_err(io::Error::other)?)
+        .address(address)
+        .start()
+        .unwrap();
+    for pod in [&bed.web, &bed.client] {
+        let (namespace, name) = pod.name().split_once('/').unwrap();
+        api.create_namespace(namespace, &json!({})).unwrap();
+        api.create_pod(namespace, name, pod.node(), &json!({ "app": name })).unwrap();
+        api.set_pod_running(namespace, name, &pod.addresses()).unwrap();
+    }
+    api
+}
+
+/// Relabels the pod ops/client.
+pub(crate) fn label_client(api: &ApiServer, app: &str) {
+    api.label(&pod_path("ops", "client"), &json!({ "app": app })).unwrap();
+}

@@ -1,0 +1,187 @@
+//! A running agent, and what it says: probes, metrics, log.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use palisade_lab::{Child, Node, Signal};
+use serde_json::Value;
+
+/// How long anything may take. An agent that lost its API server asks again within 30 s.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two looks at a condition that is waited for; the machine is for the agents.
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
+
+/// An agent in a node's namespace. It is killed at the latest when this value is dropped.
+pub(crate) struct Agent {
+    child: Child,
+    node: Node,
+    listen: &'static str,
+    log: PathBuf,
+}
+
+/// An answer over HTTP.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Agent {
+    /// Starts an agent that listens there and reads objects from `source`, as `["--manifests", DIR]`. It adds to the log.
+    pub(crate) fn start(node: &Node, listen: &'static str, source: [&str; 2], log: &Path) -> Self {
+        let mut command = node.command(env!("CARGO_BIN_EXE_palisade"));
+        command.args(["agent", "--node", node.name(), "--listen", listen, "--log-format", "json"]).args(source);
+        let file = fs::File::options().create(true).append(true).open(log).unwrap();
+        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        Self { child: Child::spawn(command).unwrap(), node: node.clone(), listen, log: log.to_owned() }
+    }
+
+    /// The answer to a GET; `None` while nobody listens.
+    pub(crate) fn get(&self, path: &str) -> Option<Answer> {
+        let ask = || {
+            let mut stream = TcpStream::connect(self.listen).ok()?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+            Some(Answer { status, body: body.to_owned() })
+        };
+        self.node.run(ask).unwrap()
+    }
+
+    /// Why it is not ready; `None` if it is.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let answer = self.get("/readyz").unwrap_or_else(|| panic!("nobody answers; the log:\n{}", self.read_log()));
+        match answer.status {
+            200 => None,
+            503 => Some(answer.body),
+            other => panic!("/readyz answers with {other}: {}", answer.body),
+        }
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn wait_ready(&self) {
+        self.wait("readiness", || self.get("/readyz").is_some_and(|answer| answer.status == 200));
+    }
+
+    /// Waits until it is not ready for a reason in these words.
+    pub(crate) fn wait_missing(&self, reason: &str) -> String {
+        let said = || self.get("/readyz").filter(|answer| answer.status == 503 && answer.body.contains(reason));
+        self.wait(&format!("unreadiness for \"{reason}\""), || said().is_some());
+        said().unwrap().body
+    }
+
+    /// The value of a series that must be there.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        self.find_metric(series).unwrap_or_else(|| panic!("there is no series {series}"))
+    }
+
+    /// The value of a series; `None` if there is none.
+    pub(crate) fn find_metric(&self, series: &str) -> Option<u64> {
+        let answer = self.get("/metrics").expect("the agent listens");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let line = answer.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(line.parse().unwrap_or_else(|_| panic!("{series} is not a whole number: {line}")))
+    }
+
+    /// How often it has committed for this reason, with success. The series comes with the first.
+    pub(crate) fn commits(&self, kind: &str) -> u64 {
+        self.find_metric(&format!("palisade_commits_total{{kind=\"{kind}\",result=\"success\"}}")).unwrap_or(0)
+    }
+
+    /// How many failures to read objects it has counted, of any resource and reason. Series come with the first.
+    pub(crate) fn watch_errors(&self) -> u64 {
+        let metrics = self.get("/metrics").expect("the agent listens").body;
+        let errors = metrics.lines().filter(|line| line.starts_with("palisade_watch_errors_total{"));
+        errors.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// Does something and waits until the log tells a commit for this cause, and the metrics that it is done. Returns the
+    /// log's line.
+    pub(crate) fn after(&self, cause: &str, change: impl FnOnce()) -> Value {
+        let enforced = || self.metric("palisade_policy_implementation_delay_seconds_count");
+        let (before, seen) = (enforced(), self.events().len());
+        change();
+        let told = || {
+            let events = self.events().into_iter().skip(seen);
+            let mut commits = events.filter(|event| event["message"] == "committed");
+            commits.find(|event| event["cause"].as_str().unwrap().contains(cause))
+        };
+        self.wait(&format!("commit because of \"{cause}\""), || enforced() > before && told().is_some());
+        told().unwrap()
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < LIMIT, "no {what} within {LIMIT:?}; the log:\n{}", self.read_log());
+            assert!(self.child.try_wait().unwrap().is_none(), "the agent has ended; the log:\n{}", self.read_log());
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// The log of all agents that wrote to this file.
+    pub(crate) fn read_log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The log's lines, as [`events`].
+    pub(crate) fn events(&self) -> Vec<Value> {
+        events(&self.log)
+    }
+
+    /// How many lines of the log have this message.
+    pub(crate) fn told(&self, message: &str) -> usize {
+        told(&self.log, message)
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The processor time it has used, in ticks (a hundredth of a second each): utime and stime of proc(5).
+    pub(crate) fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name, in parentheses, is the second field and may hold anything; utime is the 14th.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn end(self, signal: Signal) -> ExitStatus {
+        self.child.signal(signal).unwrap();
+        self.child.wait(LIMIT).unwrap()
+    }
+}
+
+/// The lines of a log in JSON. One that is being written is left out.
+pub(crate) fn events(log: &Path) -> Vec<Value> {
+    let log = fs::read_to_string(log).unwrap();
+    let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+}
+
+/// How many lines of a log have this message.
+pub(crate) fn told(log: &Path, message: &str) -> usize {
+    events(log).iter().filter(|event| event["message"] == message).count()
+}
+
+/// Over at least 12 s, in which it looks at the node and the table at least once, an agent with nothing to do uses at most
+/// one tick. This is no wait for something to settle: the time is what is measured over.
+pub(crate) fn assert_idle(agent: &Agent) {
+    const WINDOW: Duration = Duration::from_secs(12);
+    let (before, start) = (agent.ticks(), Instant::now());
+    while let Some(left) = WINDOW.checked_sub(start.elapsed()) {
+        thread::park_timeout(left);
+    }
+    let used = agent.ticks() - before;
+    assert!(used <= 1, "an idle agent used {used} ticks of a hundredth of a second in {:?}", start.elapsed());
+}
