@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -22,6 +23,10 @@ pub(crate) enum Verb {
     Render(RenderArgs),
     /// Judge a flow, or a file of flows, by manifests, and say why
     Trace(TraceArgs),
+    /// Find what is wrong with policies or probably not meant, in manifests or in a cluster
+    ///
+    /// Exit status 0 without findings, 1 with findings, 2 if something could not be read.
+    Check(CheckArgs),
     /// Remove the ruleset from this node's kernel
     Cleanup,
     /// Show enforcement on real packets, in network namespaces, without a cluster
@@ -35,7 +40,7 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
     /// The node whose pods are enforced: the `spec.nodeName` of its pods
-    #[arg(long, env = "NODE_NAME", value_name = "N")]
+    #[arg(long, env = "NODE_NAME", value_name = "N", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: String,
     /// The API server's kubeconfig; by default the cluster that the agent runs in
     #[arg(long, value_name = "F", conflicts_with = "manifests")]
@@ -52,6 +57,9 @@ pub(crate) struct AgentArgs {
     /// Let every pod reach its own node, whatever its egress policies say
     #[arg(long)]
     pub(crate) allow_egress_to_own_node: bool,
+    /// Honour the namespace annotation net.beta.kubernetes.io/network-policy with DefaultDeny, as before Kubernetes 1.7
+    #[arg(long)]
+    pub(crate) legacy_namespace_isolation: bool,
 }
 
 /// The form of the log.
@@ -72,6 +80,9 @@ pub(crate) struct Objects {
     /// Let every pod reach its own node, whatever its egress policies say
     #[arg(long)]
     pub(crate) allow_egress_to_own_node: bool,
+    /// Honour the namespace annotation net.beta.kubernetes.io/network-policy with DefaultDeny, as before Kubernetes 1.7
+    #[arg(long)]
+    pub(crate) legacy_namespace_isolation: bool,
 }
 
 /// `palisade render`.
@@ -80,7 +91,7 @@ pub(crate) struct RenderArgs {
     #[command(flatten)]
     pub(crate) objects: Objects,
     /// The node whose ruleset to print
-    #[arg(long, env = "NODE_NAME", value_name = "N")]
+    #[arg(long, env = "NODE_NAME", value_name = "N", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: String,
     /// The form of the ruleset
     #[arg(short, long, value_name = "FORM", default_value = "nft")]
@@ -134,6 +145,31 @@ pub(crate) enum TraceOutput {
     Text,
     /// One JSON object for each flow
     Json,
+}
+
+/// `palisade check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Manifests: files, directories (not recursive), or `-` for stdin; without, a cluster is checked
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., conflicts_with = "kubeconfig")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The API server's kubeconfig; by default the cluster that this runs in
+    #[arg(long, value_name = "F")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The form of the findings
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: CheckOutput,
+}
+
+/// The form of findings.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CheckOutput {
+    /// For people
+    Text,
+    /// An array of findings
+    Json,
+    /// SARIF 2.1.0, for code review
+    Sarif,
 }
 
 /// `palisade demo`.

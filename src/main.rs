@@ -1,6 +1,7 @@
 //! `palisade`: Kubernetes NetworkPolicy enforced with nftables.
 
 mod agent;
+mod check;
 mod cleanup;
 mod cli;
 #[cfg(feature = "demo")]
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Render(arguments) => render::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
+        Verb::Check(arguments) => return check::run(&arguments),
         Verb::Cleanup => cleanup::run(),
         #[cfg(feature = "demo")]
         Verb::Demo(arguments) => demo::run(&arguments),

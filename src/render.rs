@@ -1,8 +1,10 @@
 //! `palisade render`: the ruleset that a node would get from manifests.
 
 use palisade_policy::index::Index;
+use palisade_policy::input::{LegacyIsolation, State};
 use palisade_ruleset::render::Options;
 use palisade_ruleset::{json, text};
+use palisade_watch::ManifestErrors;
 
 use crate::cli::{Objects, RenderArgs, RenderOutput};
 use crate::output::{self, Failure};
@@ -21,10 +23,23 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
 }
 
 /// Reads the objects of a verb; warnings go to stderr.
-pub(crate) fn read(objects: &Objects) -> Result<palisade_policy::input::State, Failure> {
-    let read = palisade_watch::read_manifests(&objects.paths).map_err(|errors| Failure::new(errors.to_string()))?;
+pub(crate) fn read(objects: &Objects) -> Result<State, Failure> {
+    taken(palisade_watch::read_manifests(&objects.paths), objects)
+}
+
+/// The same, and of workloads the pods that they make. For verbs that judge; what is enforced is only ever a pod.
+pub(crate) fn read_with_workloads(objects: &Objects) -> Result<State, Failure> {
+    taken(palisade_watch::read_manifests_and_workloads(&objects.paths), objects)
+}
+
+fn taken(read: Result<palisade_watch::Objects, ManifestErrors>, objects: &Objects) -> Result<State, Failure> {
+    let read = read.map_err(|errors| Failure::new(errors.to_string()))?;
     for warning in &read.warnings {
         output::warn(&warning.to_string());
     }
-    Ok(read.into())
+    let mut state = read.into();
+    if objects.legacy_namespace_isolation {
+        LegacyIsolation::honour(&mut state);
+    }
+    Ok(state)
 }

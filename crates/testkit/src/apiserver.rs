@@ -56,6 +56,7 @@ pub struct Builder {
     address: IpAddr,
     authorization: Authorization,
     users: Vec<(String, Vec<String>)>,
+    flags: Vec<String>,
 }
 
 impl Builder {
@@ -92,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// A further flag of kube-apiserver.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
     /// Starts etcd and the API server and waits until it is ready.
     pub fn start(self) -> Result<ApiServer> {
         ApiServer::start(self)
@@ -105,6 +113,7 @@ pub struct ApiServer {
     directory: PathBuf,
     launcher: Box<Launcher>,
     authorization: Authorization,
+    flags: Vec<String>,
     server: SocketAddr,
     etcd_url: String,
     processes: Mutex<Processes>,
@@ -127,6 +136,7 @@ impl ApiServer {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             authorization: Authorization::AlwaysAllow,
             users: Vec::new(),
+            flags: Vec::new(),
         }
     }
 
@@ -153,6 +163,7 @@ impl ApiServer {
             directory,
             launcher: builder.launcher,
             authorization: builder.authorization,
+            flags: builder.flags,
             server: SocketAddr::new(builder.address, server_port),
             etcd_url: format!("http://127.0.0.1:{etcd_port}"),
             processes: Mutex::default(),
@@ -177,13 +188,25 @@ impl ApiServer {
         if processes.apiserver.is_some() {
             return Ok(());
         }
-        processes.apiserver = Some(self.launch("kube-apiserver", &self.apiserver_flags())?);
+        processes.apiserver =
+            Some(self.launch("kube-apiserver", &[self.apiserver_flags(), self.flags.clone()].concat())?);
         self.wait_ready(&mut processes)
+    }
+
+    /// Where etcd answers, for what the API server would refuse.
+    pub fn etcd(&self) -> &str {
+        self.etcd_url.trim_start_matches("http://")
     }
 
     /// The server's address, as kubeconfigs name it.
     pub fn url(&self) -> String {
         format!("https://{}", self.server)
+    }
+
+    /// Where etcd listens, in the network namespace of the server: what is put there goes past the API server's
+    /// validation, as an object from an older server's time has.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 
     /// A kubeconfig file with every right.
@@ -238,8 +261,11 @@ impl ApiServer {
     }
 
     fn request_as(&self, method: &str, path: &str, content_type: &str, body: Option<&Value>) -> Result<Value> {
-        let body = body.map(Value::to_string);
-        let answer = http::request(&self.socket(), method, path, content_type, body.as_deref())
+        self.request_text(method, path, content_type, body.map(Value::to_string).as_deref())
+    }
+
+    fn request_text(&self, method: &str, path: &str, content_type: &str, body: Option<&str>) -> Result<Value> {
+        let answer = http::request(&self.socket(), method, path, content_type, body)
             .map_err(|source| Error::Unreachable { method: method.to_owned(), path: path.to_owned(), source })?;
         let value = serde_json::from_str::<Value>(&answer.body).ok();
         if (200..300).contains(&answer.status) {

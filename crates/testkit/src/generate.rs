@@ -16,16 +16,20 @@ mod manifest;
 mod policy;
 
 use std::fmt;
+use std::ops::Range;
 
 use palisade_policy::flow::{Flow, NodeFacts};
 use palisade_policy::input::{Change, State};
 use proptest::prelude::*;
 
-pub use flow::flow_line;
-pub use manifest::manifests;
+pub use flow::{flow_line, ports_in_use};
+pub use manifest::{change as change_text, manifests};
 
 /// How many nodes a generated cluster has at most; they are `node-1` to `node-3`.
 pub const MAX_NODES: u8 = 3;
+
+/// How many flows a case has, where nobody says.
+const FEW: Range<usize> = 1..40;
 
 /// A cluster and flows in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub fn arb_facts() -> BoxedStrategy<NodeFacts> {
 /// every port in use. A few cannot be judged (no shared family).
 pub fn arb_flows(state: &State) -> BoxedStrategy<Vec<Flow>> {
     let state = state.clone();
-    flow::flows().prop_map(move |seeds| flow::resolve(&seeds, &state)).boxed()
+    flow::flows(FEW).prop_map(move |seeds| flow::resolve(&seeds, &state)).boxed()
 }
 
 /// Events for this cluster, single ones and whole lists.
@@ -72,7 +76,12 @@ pub fn arb_changes(state: &State) -> BoxedStrategy<Vec<Change>> {
 
 /// A cluster with flows. To be preferred over [`arb_state`] and [`arb_flows`] in sequence: it shrinks as one.
 pub fn arb_case() -> BoxedStrategy<Case> {
-    let parts = (cluster::cluster(), cluster::facts(), flow::flows());
+    arb_case_with(FEW)
+}
+
+/// The same with this many flows.
+pub fn arb_case_with(flows: Range<usize>) -> BoxedStrategy<Case> {
+    let parts = (cluster::cluster(), cluster::facts(), flow::flows(flows));
     parts
         .prop_map(|(cluster, facts, seeds)| {
             let state = cluster.state();

@@ -4,4 +4,5 @@ pub mod apiserver;
 pub mod cluster;
 pub mod generate;
 pub mod table;
+pub mod trials;
 pub mod walking;

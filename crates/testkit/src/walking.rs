@@ -25,7 +25,11 @@ pub struct Node {
 
 /// The nodes of a cluster, each with its ruleset.
 #[derive(Debug)]
-pub struct Nodes(pub BTreeMap<Arc<str>, Node>);
+pub struct Nodes {
+    nodes: BTreeMap<Arc<str>, Node>,
+    /// Addresses that a node has and a pod claims: it cannot be told whose packets theirs are.
+    contested: BTreeSet<IpAddr>,
+}
 
 /// What became of a packet on its way through the nodes.
 #[derive(Debug)]
@@ -54,7 +58,11 @@ impl Nodes {
             let ruleset = render(index.compiled(), &options);
             nodes.insert(name, Node { local, addresses, ruleset });
         }
-        Self(nodes)
+        let told = state.pods.values().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
+        let known: BTreeSet<IpAddr> = told.copied().collect();
+        let claims = state.pods.values().flat_map(|pod| pod.claims());
+        let contested = claims.filter(|address| known.contains(address)).collect();
+        Self { nodes, contested }
     }
 
     /// Sends the first packet of a flow, and its reply, through every node that either end is on. `None` if an end has no
@@ -74,9 +82,7 @@ impl Nodes {
                 return Ok(None);
             }
         }
-        // Nor can it be told whose packets those of an address are that both a node has and a pod claims.
-        let has = |part: fn(&Node) -> &BTreeSet<IpAddr>, ip| self.0.values().any(|node| part(node).contains(ip));
-        if [from, to].iter().any(|ip| has(|node| &node.addresses, ip) && has(|node| &node.local, ip)) {
+        if [from, to].iter().any(|address| self.contested.contains(address)) {
             return Ok(None);
         }
         // What a node sends to its own pods leaves by its output hook, where nothing of ours is.
@@ -84,10 +90,10 @@ impl Nodes {
             let by_address = ends.from.pods.is_empty() && node.addresses.contains(&from);
             (by_address || ends.from.node == Some(name.as_ref())) && node.local.contains(&to)
         };
-        if self.0.iter().any(|(name, node)| is_own(name, node)) {
+        if self.nodes.iter().any(|(name, node)| is_own(name, node)) {
             return Ok(Some(ways));
         }
-        for (name, node) in &self.0 {
+        for (name, node) in &self.nodes {
             if !node.local.contains(&from) && !node.local.contains(&to) {
                 continue;
             }

@@ -4,7 +4,9 @@
 //! as peers. Of each object only what policies look at is kept while it is decoded.
 
 mod lists;
+mod notice;
 mod objects;
+mod survey;
 
 use std::path::Path;
 
@@ -19,6 +21,7 @@ use crate::error::SourceError;
 use crate::event::{Event, Failure};
 use crate::finding::Kind;
 use lists::{Lists, Step};
+use notice::Notices;
 use objects::{Decoded, KubeNamespace, KubePod, KubePolicy, Read};
 
 /// Objects per page of a list.
@@ -66,11 +69,13 @@ impl ApiServer {
         Ok(Self { client })
     }
 
-    /// Sends the objects of the server and then every change, until the receiver is dropped.
+    /// Sends the objects of the server and then every change, until the receiver is dropped. What is warned about in a
+    /// policy also becomes an Event on it, one for all nodes.
     ///
     /// # Errors
     /// None so far: an API server that cannot be reached or refuses is asked again.
     pub async fn run(self, tx: Sender<Event>) -> Result<(), SourceError> {
+        let notices = Notices::start(self.client.clone());
         let mut lists = Lists::default();
         let mut steps = stream::select_all([
             self.watch::<KubeNamespace>(Kind::Namespace),
@@ -84,6 +89,9 @@ impl ApiServer {
             };
             let Some((kind, step)) = next else { return Ok(()) };
             for event in lists.take(kind, step) {
+                if let Event::Warning { object: Some(object), message } = &event {
+                    notices.hand_in(object, message);
+                }
                 if tx.send(event).await.is_err() {
                     return Ok(());
                 }

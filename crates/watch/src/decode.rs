@@ -20,9 +20,11 @@ mod rule;
 mod schema;
 mod selector;
 mod syntax;
+mod workload;
 
 pub(crate) use context::{Context, Issue, Mode};
-pub(crate) use namespace::{LEGACY_ANNOTATION, LEGACY_WARNING};
+pub(crate) use namespace::{LEGACY_WARNING, demands_isolation};
 pub(crate) use path::Path;
-pub(crate) use pod::PodFacts;
-pub(crate) use syntax::nearest;
+pub(crate) use pod::{DeclaredPort, PodFacts};
+pub use syntax::nearest;
+pub(crate) use workload::WorkloadKind;

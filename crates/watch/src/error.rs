@@ -24,6 +24,15 @@ pub enum SourceError {
     /// The configuration names certificates, keys or credentials that cannot be used.
     #[error("no client can be made of the configuration of the API server; check its certificates and credentials")]
     Client(#[source] Box<kube::Error>),
+    /// The API server cannot be asked, or refuses.
+    #[error("the {resource} of the cluster cannot be listed; check the server's address and that list is allowed")]
+    List {
+        /// The plural name of the kind.
+        resource: &'static str,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The directory cannot be read or watched.
     #[error("the manifest directory {} cannot be watched", path.display())]
     Directory {

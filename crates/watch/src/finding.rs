@@ -84,6 +84,47 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// What sort of mistake a finding is. `palisade check` has a code for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flaw {
+    /// A file or directory cannot be read.
+    Unreadable,
+    /// A directory holds no manifests.
+    NothingThere,
+    /// Text that is not YAML, or a document that is no object.
+    Malformed,
+    /// `apiVersion` or `kind` is missing, or nearly that of an object that is read here.
+    WrongKind,
+    /// A field that its place does not have.
+    UnknownField,
+    /// A field that belongs elsewhere.
+    MisplacedField,
+    /// A mapping, list, text, number or boolean where another of these is needed.
+    WrongType,
+    /// A field that is needed is not there.
+    MissingField,
+    /// A value that the API server refuses.
+    InvalidValue,
+    /// Text that is not an address block as a new object may have it.
+    InvalidBlock,
+    /// An `except` that is not inside its `cidr`.
+    ExceptOutside,
+    /// An object that is written twice.
+    WrittenTwice,
+    /// A null that is read as something else than people mean by it.
+    NullValue,
+    /// A policy without `spec`.
+    MissingSpec,
+    /// A policy with `status`, which no version of the API has any more.
+    StatusField,
+    /// An address in a pod's status that no pod can have.
+    PodAddress,
+    /// An `apiVersion` that API servers serve no more.
+    LegacyVersion,
+    /// The annotation that isolated a namespace before Kubernetes 1.7.
+    LegacyAnnotation,
+}
+
 /// Where an object is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -113,6 +154,8 @@ pub struct Finding {
     pub line: Option<usize>,
     /// The object, as far as its name could be read.
     pub object: Option<ObjectName>,
+    /// What sort of mistake it is.
+    pub flaw: Flaw,
     /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
     pub field: String,
     /// What is wrong with it.
@@ -123,12 +166,13 @@ pub struct Finding {
 
 impl Finding {
     /// A finding about a file as a whole.
-    pub(crate) fn of_file(file: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+    pub(crate) fn of_file(file: impl Into<PathBuf>, flaw: Flaw, reason: impl Into<String>) -> Self {
         Self {
             file: file.into(),
             document: None,
             line: None,
             object: None,
+            flaw,
             field: String::new(),
             reason: reason.into(),
             hint: None,

@@ -1,6 +1,7 @@
 //! Where objects come from: an API server or a directory of manifests.
 //!
-//! - [`read_manifests`] reads files once, for commands that work offline.
+//! - [`read_manifests`] reads files once, for commands that work offline; [`read_manifests_and_workloads`] also takes
+//!   what makes pods; [`survey_manifests`] and [`ApiServer::survey`] take what is wrong as well, for a linter.
 //! - [`ManifestDirectory`] and [`ApiServer`] are sources: they send [`Event`]s for as long as somebody listens, and can be
 //!   exchanged for one another.
 //!
@@ -18,8 +19,9 @@ mod node;
 mod yaml;
 
 pub use api::ApiServer;
+pub use decode::nearest;
 pub use directory::ManifestDirectory;
 pub use error::SourceError;
 pub use event::{Event, Failure};
-pub use finding::{Finding, Kind, ManifestErrors, ObjectName, Place};
-pub use manifests::{Objects, read_manifests};
+pub use finding::{Finding, Flaw, Kind, ManifestErrors, ObjectName, Place};
+pub use manifests::{Objects, Survey, Written, read_manifests, read_manifests_and_workloads, survey_manifests};

@@ -3,10 +3,16 @@
 mod document;
 mod objects;
 mod read;
+mod survey;
+mod workloads;
+mod written;
 
 pub use objects::Objects;
-pub use read::read_manifests;
+pub use read::{read_manifests, read_manifests_and_workloads};
+pub use survey::{Survey, survey_manifests};
+pub use written::Written;
 
-pub(crate) use document::{Content, Object};
+pub(crate) use document::{Content, Object, Reading};
 pub(crate) use objects::{Assembled, Duplicate, assemble, duplicates};
 pub(crate) use read::{is_manifest, manifest_files, parse_file};
+pub(crate) use written::Lines;

@@ -197,6 +197,9 @@ pub struct Namespace {
     pub labels: Labels,
     /// `metadata.deletionTimestamp` is set: from here on its policies may vanish before its pods do.
     pub terminating: bool,
+    /// [`LEGACY_ANNOTATION`](super::LEGACY_ANNOTATION) demands `DefaultDeny`. Means nothing unless
+    /// [`LegacyIsolation`](super::LegacyIsolation) is used.
+    pub legacy_isolation: bool,
 }
 
 impl Namespace {
@@ -204,6 +207,6 @@ impl Namespace {
     pub fn new(name: impl Into<Arc<str>>, mut labels: Labels) -> Self {
         let name = name.into();
         labels.insert(METADATA_NAME.to_owned(), name.to_string());
-        Self { name, labels, terminating: false }
+        Self { name, labels, terminating: false, legacy_isolation: false }
     }
 }

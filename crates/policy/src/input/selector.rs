@@ -71,7 +71,7 @@ impl Requirement {
 
 impl LabelSelector {
     /// Whether it selects an object with these labels.
-    pub(crate) fn selects(&self, labels: &Labels) -> bool {
+    pub fn selects(&self, labels: &Labels) -> bool {
         self.requirements.iter().all(|requirement| requirement.is_met_by(labels))
     }
 }

@@ -36,6 +36,13 @@ impl ApiServer {
         self.request_as("PATCH", &path, "application/apply-patch+yaml", Some(object))
     }
 
+    /// Creates the object at a path, or makes it as the manifest says, which goes to the server as it is written
+    /// (server-side apply).
+    pub fn apply_text(&self, path: &str, yaml: &str) -> Result<Value> {
+        let path = format!("{path}?fieldManager=testkit&force=true");
+        self.request_text("PATCH", &path, "application/apply-patch+yaml", Some(yaml))
+    }
+
     /// The object at a path.
     pub fn get(&self, path: &str) -> Result<Value> {
         self.request("GET", path, None)

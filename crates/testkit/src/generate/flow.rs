@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -66,9 +67,9 @@ const OUTSIDE: [&str; 8] = [
     "fd00:30::99",
 ];
 
-/// Up to forty flows.
-pub(crate) fn flows() -> impl Strategy<Value = Vec<FlowSeed>> {
-    vec(flow(), 1..40)
+/// So many flows.
+pub(crate) fn flows(count: Range<usize>) -> impl Strategy<Value = Vec<FlowSeed>> {
+    vec(flow(), count)
 }
 
 fn flow() -> impl Strategy<Value = FlowSeed> {
@@ -108,6 +109,11 @@ struct Vocabulary {
 pub(crate) fn resolve(seeds: &[FlowSeed], state: &State) -> Vec<Flow> {
     let vocabulary = Vocabulary::of(state);
     seeds.iter().map(|seed| vocabulary.flow(seed)).collect()
+}
+
+/// On and beside every port that a policy names or a pod declares.
+pub fn ports_in_use(state: &State) -> Vec<(Protocol, u16)> {
+    Vocabulary::of(state).transports
 }
 
 impl Vocabulary {

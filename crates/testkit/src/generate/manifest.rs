@@ -23,7 +23,7 @@ pub fn manifests(state: &State) -> String {
 }
 
 /// One event, as a comment that says what and the objects that it brings.
-pub(crate) fn change(change: &Change) -> String {
+pub fn change(change: &Change) -> String {
     let (title, objects): (String, Vec<Value>) = match change {
         Change::Pod(one) => (format!("pod {}", one.key), vec![pod(one)]),
         Change::PodGone(key) => (format!("pod {key} gone"), Vec::new()),

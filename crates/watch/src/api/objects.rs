@@ -6,11 +6,11 @@ use std::fmt::Debug;
 
 use kube::Resource;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta};
-use palisade_policy::input::{ContainerPort, Labels, Namespace, NamespacedName, Protocol};
+use palisade_policy::input::{ContainerPort, LEGACY_ANNOTATION, Labels, Namespace, NamespacedName, Protocol};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use crate::decode::{Context, LEGACY_ANNOTATION, LEGACY_WARNING, Mode, PodFacts};
+use crate::decode::{Context, LEGACY_WARNING, Mode, PodFacts, demands_isolation};
 use crate::manifests::Object;
 use crate::node::Node;
 
@@ -61,7 +61,7 @@ pub(super) struct KubePolicy {
 struct Meta {
     kept: ObjectMeta,
     terminating: bool,
-    has_legacy_annotation: bool,
+    legacy_annotation: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +78,7 @@ struct RawMeta {
 #[derive(Deserialize)]
 struct RawAnnotations {
     #[serde(rename = "net.beta.kubernetes.io/network-policy")]
-    legacy: Option<IgnoredAny>,
+    legacy: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Meta {
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Meta {
                 ..ObjectMeta::default()
             },
             terminating: raw.deletion_timestamp.is_some(),
-            has_legacy_annotation: raw.annotations.is_some_and(|annotations| annotations.legacy.is_some()),
+            legacy_annotation: raw.annotations.and_then(|annotations| annotations.legacy),
         })
     }
 }
@@ -197,9 +197,13 @@ impl Read for KubeNamespace {
         let name = self.metadata.kept.name.clone()?;
         let mut namespace = Namespace::new(name, self.metadata.labels());
         namespace.terminating = self.metadata.terminating || self.status.phase.as_deref() == Some("Terminating");
-        let legacy = self.metadata.has_legacy_annotation;
-        let warnings =
-            if legacy { vec![format!("the annotation {LEGACY_ANNOTATION} {LEGACY_WARNING}")] } else { vec![] };
+        let legacy = self.metadata.legacy_annotation;
+        namespace.legacy_isolation = legacy.as_deref().is_some_and(demands_isolation);
+        let warnings = if legacy.is_some() {
+            vec![format!("the annotation {LEGACY_ANNOTATION} {LEGACY_WARNING}")]
+        } else {
+            vec![]
+        };
         Some(Decoded { object: Object::Namespace(namespace), warnings })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::path::Path;
 use super::schema::Schema;
+use crate::finding::Flaw;
 use crate::node::{Entry, Node, Value};
 
 /// Where an object comes from, and so what is allowed in it.
@@ -18,6 +19,8 @@ pub(crate) enum Mode {
 pub(crate) struct Issue {
     /// The line of the file, 0 if there is no file.
     pub(crate) line: usize,
+    /// What sort of mistake it is.
+    pub(crate) flaw: Flaw,
     /// The field.
     pub(crate) field: String,
     /// What is wrong.
@@ -39,14 +42,36 @@ impl Context {
         Self { mode, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Notes a mistake.
+    /// Notes a value that the API server refuses.
     pub(super) fn error(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>, hint: Option<String>) {
-        self.errors.push(Issue { line, field: path.to_string(), reason: reason.into(), hint });
+        self.flaw(Flaw::InvalidValue, line, path, reason, hint);
+    }
+
+    /// Notes a mistake of some sort.
+    pub(super) fn flaw(
+        &mut self,
+        flaw: Flaw,
+        line: usize,
+        path: &Path<'_>,
+        reason: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.errors.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint });
+    }
+
+    /// Notes a value that is not even of the right type.
+    pub(super) fn wrong_type(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>, hint: Option<String>) {
+        self.flaw(Flaw::WrongType, line, path, reason, hint);
+    }
+
+    /// Notes that a field is missing.
+    pub(super) fn missing(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>, hint: Option<String>) {
+        self.flaw(Flaw::MissingField, line, path, reason, hint);
     }
 
     /// Notes something worth a warning.
-    pub(super) fn warn(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>) {
-        self.warnings.push(Issue { line, field: path.to_string(), reason: reason.into(), hint: None });
+    pub(super) fn warn(&mut self, flaw: Flaw, line: usize, path: &Path<'_>, reason: impl Into<String>) {
+        self.warnings.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint: None });
     }
 
     /// Decodes a part; also whether it was free of mistakes.
@@ -61,7 +86,8 @@ impl Context {
         let Some(entries) = self.mapping(node, path, Some(schema)) else { return };
         for Entry { key, line, node } in entries {
             if !schema.fields.contains(&&**key) {
-                self.error(*line, &path.key(key), format!("{} has no such field", schema.what), schema.hint(key, node));
+                let (flaw, hint) = schema.meant(key, node);
+                self.flaw(flaw, *line, &path.key(key), format!("{} has no such field", schema.what), hint);
             }
         }
     }
@@ -78,7 +104,7 @@ impl Context {
             Value::Null => Some(&[]),
             _ => {
                 let hint = schema.and_then(|schema| schema.shape_hint(node));
-                self.error(node.line, path, format!("must be a mapping, not {}", node.in_words()), hint);
+                self.wrong_type(node.line, path, format!("must be a mapping, not {}", node.in_words()), hint);
                 None
             }
         }
@@ -91,7 +117,7 @@ impl Context {
             Some((_, Value::Sequence(items))) => items,
             Some((list, _)) => {
                 let hint = super::hint::for_missing_list(key, list);
-                self.error(list.line, path, format!("must be a list, not {}", list.in_words()), hint);
+                self.wrong_type(list.line, path, format!("must be a list, not {}", list.in_words()), hint);
                 &[]
             }
         }
@@ -109,7 +135,7 @@ impl Context {
             Value::String(text) => Some(text),
             Value::Null => Some(""),
             _ => {
-                self.error(
+                self.wrong_type(
                     node.line,
                     path,
                     format!("must be text, not {}", node.in_words()),
@@ -126,7 +152,7 @@ impl Context {
         if let Value::Bool(value, _) = &field.value {
             return Some(*value);
         }
-        self.error(field.line, &path.key(key), format!("must be true or false, not {}", field.in_words()), None);
+        self.wrong_type(field.line, &path.key(key), format!("must be true or false, not {}", field.in_words()), None);
         None
     }
 }

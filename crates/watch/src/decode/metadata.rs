@@ -50,7 +50,7 @@ impl Context {
     ) -> Metadata {
         let path = &path.key("metadata");
         let Some(node) = object.get("metadata") else {
-            self.error(object.line, path, "is missing; an object needs at least a name", None);
+            self.missing(object.line, path, "is missing; an object needs at least a name", None);
             return Metadata::default();
         };
         self.fields(node, path, &METADATA);
@@ -66,7 +66,7 @@ impl Context {
         let field = &path.key("name");
         let Some(node) = metadata.get("name") else {
             let hint = metadata.get("generateName").map(|_| "generateName is not enough here: give a name".to_owned());
-            self.error(metadata.line, field, "is missing", hint);
+            self.missing(metadata.line, field, "is missing", hint);
             return String::new();
         };
         let Some(name) = self.text_of(node, field) else { return String::new() };
@@ -76,7 +76,7 @@ impl Context {
         name.to_owned()
     }
 
-    fn labels(&mut self, metadata: &Node, path: &Path<'_>) -> Labels {
+    pub(super) fn labels(&mut self, metadata: &Node, path: &Path<'_>) -> Labels {
         let path = &path.key("labels");
         let Some(node) = metadata.get("labels") else { return Labels::new() };
         self.label_map(node, path)
@@ -94,7 +94,7 @@ impl Context {
             if matches!(entry.node.value, Value::Sequence(_)) {
                 let hint =
                     "for several values write matchExpressions: [{key: …, operator: In, values: […]}]".to_owned();
-                self.error(entry.node.line, path, "must be text, not a list", Some(hint));
+                self.wrong_type(entry.node.line, path, "must be text, not a list", Some(hint));
                 continue;
             }
             let Some(value) = self.text_of(&entry.node, path) else { continue };

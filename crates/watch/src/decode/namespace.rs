@@ -1,14 +1,12 @@
 //! Namespaces.
 
-use palisade_policy::input::Namespace;
+use palisade_policy::input::{LEGACY_ANNOTATION, Namespace};
 
 use super::context::Context;
 use super::path::Path;
 use super::syntax;
+use crate::finding::Flaw;
 use crate::node::Node;
-
-/// The annotation by which a namespace was isolated before NetworkPolicy was `v1` (Kubernetes 1.3 to 1.6).
-pub(crate) const LEGACY_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";
 
 impl Context {
     /// Reads a Namespace. Only what policies look at is read; the rest may be anything.
@@ -24,13 +22,21 @@ impl Context {
             let (metadata, annotations);
             metadata = path.key("metadata");
             annotations = metadata.key("annotations");
-            self.warn(entry.line, &annotations.key(LEGACY_ANNOTATION), LEGACY_WARNING);
+            self.warn(Flaw::LegacyAnnotation, entry.line, &annotations.key(LEGACY_ANNOTATION), LEGACY_WARNING);
         }
+        let legacy_isolation = annotation.and_then(|entry| entry.node.text()).is_some_and(demands_isolation);
         let mut namespace = Namespace::new(metadata.name, metadata.labels);
+        namespace.legacy_isolation = legacy_isolation;
         namespace.terminating = metadata.terminating || phase == Some("Terminating");
         namespace
     }
 }
 
 /// What is said about [`LEGACY_ANNOTATION`].
-pub(crate) const LEGACY_WARNING: &str = "has no effect: it isolated a namespace before Kubernetes 1.7; write a NetworkPolicy with an empty podSelector instead";
+pub(crate) const LEGACY_WARNING: &str = "isolates nothing without --legacy-namespace-isolation: Kubernetes ignores it since 1.7; write a NetworkPolicy with an empty podSelector instead";
+
+/// Whether the value of [`LEGACY_ANNOTATION`] asks for isolation. What is no such JSON counted as absent.
+pub(crate) fn demands_isolation(annotation: &str) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_str(annotation).ok();
+    value.as_ref().and_then(|value| value.pointer("/ingress/isolation")) == Some(&"DefaultDeny".into())
+}

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use palisade_policy::input::{Addresses, ContainerPort, Labels, NamespacedName, Phase, Pod};
+use palisade_policy::input::{Addresses, ContainerPort, Labels, NamespacedName, Phase, Pod, Protocol};
 
 use super::cidr;
 use super::context::Context;
 use super::path::Path;
 use super::rule::ProtocolCase;
 use super::syntax;
+use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
 /// What a pod's `spec` and `status` say, as text; nothing is believed yet.
@@ -80,30 +81,42 @@ fn parse_phase(text: &str) -> Option<Phase> {
     })
 }
 
+/// A port that a container declares, with or without a name.
+pub(crate) type DeclaredPort = (Protocol, u16);
+
 impl Context {
-    /// Reads a Pod manifest. Only what policies look at is read; the rest may be anything.
-    pub(crate) fn pod(&mut self, object: &Node, path: &Path<'_>) -> Pod {
+    /// Reads a Pod manifest. Only what policies look at is read; the rest may be anything. Every declared port is added to
+    /// `declared`.
+    pub(crate) fn pod(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> Pod {
         let metadata = self.metadata(object, path);
         let key = NamespacedName::new(metadata.namespace, metadata.name);
-        let facts = self.pod_facts(object, path);
+        let facts = self.pod_facts(object, path, declared);
         let (pod, refused) = facts.into_pod(key, metadata.labels, metadata.terminating);
         let status = object.get("status");
         for reason in refused {
-            self.warn(status.map_or(object.line, |status| status.line), &path.key("status"), reason);
+            let line = status.map_or(object.line, |status| status.line);
+            self.warn(Flaw::PodAddress, line, &path.key("status"), reason);
         }
         pod
     }
 
-    fn pod_facts(&mut self, object: &Node, path: &Path<'_>) -> PodFacts {
+    /// Reads the `spec` of a pod, or of the template of a workload.
+    pub(super) fn pod_spec(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> PodFacts {
         let absent = Node::null(object.line);
         let mut facts = PodFacts::default();
-        let spec_path = &path.key("spec");
+        let path = &path.key("spec");
         let spec = object.get("spec").unwrap_or(&absent);
-        if self.mapping(spec, spec_path, None).is_some() {
-            facts.node = self.text(spec, "nodeName", spec_path).map(str::to_owned);
-            facts.host_network = self.boolean(spec, "hostNetwork", spec_path).unwrap_or(false);
-            self.containers(spec, spec_path, &mut facts.ports);
+        if self.mapping(spec, path, None).is_some() {
+            facts.node = self.text(spec, "nodeName", path).map(str::to_owned);
+            facts.host_network = self.boolean(spec, "hostNetwork", path).unwrap_or(false);
+            self.containers(spec, path, &mut facts.ports, declared);
         }
+        facts
+    }
+
+    fn pod_facts(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> PodFacts {
+        let absent = Node::null(object.line);
+        let mut facts = self.pod_spec(object, path, declared);
         let status_path = &path.key("status");
         let status = object.get("status").unwrap_or(&absent);
         if self.mapping(status, status_path, None).is_some() {
@@ -118,7 +131,7 @@ impl Context {
         let phase = self.text(status, "phase", path)?;
         if !phase.is_empty() && parse_phase(phase).is_none() {
             const PHASES: [&str; 5] = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
-            let hint = syntax::nearest(phase, PHASES).map(|meant| format!("write {meant}"));
+            let hint = syntax::nearest(phase, PHASES).map(|meant| format!("did you mean {meant}?"));
             let line = status.get("phase").map_or(status.line, |field| field.line);
             self.error(line, &path.key("phase"), format!("{phase:?} is not one of {}", PHASES.join(", ")), hint);
         }
@@ -155,7 +168,13 @@ impl Context {
         }
     }
 
-    fn containers(&mut self, spec: &Node, path: &Path<'_>, ports: &mut Vec<ContainerPort>) {
+    fn containers(
+        &mut self,
+        spec: &Node,
+        path: &Path<'_>,
+        ports: &mut Vec<ContainerPort>,
+        declared: &mut Vec<DeclaredPort>,
+    ) {
         for list in ["containers", "initContainers"] {
             let path = &path.key(list);
             for (index, container) in self.items(spec, list, path).iter().enumerate() {
@@ -167,12 +186,18 @@ impl Context {
                 if list == "initContainers" && restart != Some("Always") {
                     continue;
                 }
-                self.container_ports(container, path, ports);
+                self.container_ports(container, path, ports, declared);
             }
         }
     }
 
-    fn container_ports(&mut self, container: &Node, path: &Path<'_>, ports: &mut Vec<ContainerPort>) {
+    fn container_ports(
+        &mut self,
+        container: &Node,
+        path: &Path<'_>,
+        ports: &mut Vec<ContainerPort>,
+        declared: &mut Vec<DeclaredPort>,
+    ) {
         let path = &path.key("ports");
         for (index, item) in self.items(container, "ports", path).iter().enumerate() {
             let path = &path.index(index);
@@ -185,7 +210,9 @@ impl Context {
                 self.error(item.line, &path.key("name"), format!("the port name {name:?} {reason}"), None);
             }
             let port = self.container_port(item, path);
-            if let (false, Some(protocol), Some(port)) = (name.is_empty(), protocol, port) {
+            let (Some(protocol), Some(port)) = (protocol, port) else { continue };
+            declared.push((protocol, port));
+            if !name.is_empty() {
                 ports.push(ContainerPort { name: Arc::from(name), protocol, port });
             }
         }
@@ -194,7 +221,7 @@ impl Context {
     fn container_port(&mut self, item: &Node, path: &Path<'_>) -> Option<u16> {
         let path = &path.key("containerPort");
         match item.get("containerPort") {
-            None => self.error(item.line, path, "is missing", None),
+            None => self.missing(item.line, path, "is missing", None),
             Some(Node { value: Value::Integer(number, _), line }) => {
                 let port = syntax::port_number(*number);
                 if port.is_some() {
@@ -203,7 +230,7 @@ impl Context {
                 self.error(*line, path, format!("{number} is not a port: 1 to 65535"), None);
             }
             Some(field) => {
-                self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), None);
+                self.wrong_type(field.line, path, format!("must be a whole number, not {}", field.in_words()), None);
             }
         }
         None

@@ -7,6 +7,7 @@ use super::path::Path;
 use super::rule::ProtocolCase;
 use super::schema::{POLICY, SPEC};
 use super::{hint, syntax};
+use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
 impl Context {
@@ -14,14 +15,19 @@ impl Context {
     pub(crate) fn policy(&mut self, object: &Node, path: &Path<'_>, legacy: bool) -> Policy {
         self.fields(object, path, &POLICY);
         if let Some(entry) = object.entry("status") {
-            self.warn(entry.line, &path.key("status"), "is not a field of a NetworkPolicy any more and is left out");
+            self.warn(
+                Flaw::StatusField,
+                entry.line,
+                &path.key("status"),
+                "is not a field of a NetworkPolicy any more and is left out",
+            );
         }
         let metadata = self.metadata(object, path);
         let case = if legacy { ProtocolCase::Any } else { ProtocolCase::Upper };
         let key = NamespacedName::new(metadata.namespace, metadata.name);
         if object.get("spec").is_none() {
             let reason = "is missing; the policy isolates every pod of its namespace for ingress and allows nothing";
-            self.warn(object.line, &path.key("spec"), reason);
+            self.warn(Flaw::MissingSpec, object.line, &path.key("spec"), reason);
         }
         self.policy_spec(key, object.get("spec"), &path.key("spec"), case)
     }
@@ -94,13 +100,14 @@ impl Context {
     }
 
     fn unknown_policy_type(&mut self, item: &Node, path: &Path<'_>) {
-        let (reason, hint) = match &item.value {
-            Value::String(text) => {
-                let meant = syntax::nearest(text, ["Ingress", "Egress"]);
-                (format!("{text:?} is not Ingress or Egress"), meant.map(|meant| format!("write {meant}")))
-            }
-            _ => (format!("must be Ingress or Egress, not {}", item.in_words()), hint::for_policy_type(item)),
+        let (flaw, reason, hint) = if let Value::String(text) = &item.value {
+            let meant = syntax::nearest(text, ["Ingress", "Egress"]);
+            let hint = meant.map(|meant| format!("did you mean {meant}?"));
+            (Flaw::InvalidValue, format!("{text:?} is not Ingress or Egress"), hint)
+        } else {
+            let reason = format!("must be Ingress or Egress, not {}", item.in_words());
+            (Flaw::WrongType, reason, hint::for_policy_type(item))
         };
-        self.error(item.line, path, reason, hint);
+        self.flaw(flaw, item.line, path, reason, hint);
     }
 }

@@ -11,6 +11,7 @@ use super::context::{Context, Mode};
 use super::path::Path;
 use super::schema::{EGRESS_RULE, INGRESS_RULE, IP_BLOCK, PEER, PORT};
 use super::{cidr, syntax};
+use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
 /// How protocol names are spelt.
@@ -30,7 +31,12 @@ impl Context {
             Direction::Egress => (&EGRESS_RULE, "to"),
         };
         if node.is_null() {
-            self.warn(node.line, path, "is empty; the API server reads it as {}, which allows everything");
+            self.warn(
+                Flaw::NullValue,
+                node.line,
+                path,
+                "is empty; the API server reads it as {}, which allows everything",
+            );
         }
         let ((), known) = self.part(|context| context.fields(node, path, schema));
         let peers_path = &path.key(peers_key);
@@ -102,7 +108,7 @@ impl Context {
             }
             _ => "leave out the list to allow anyone; write podSelector: {} for the pods of this namespace".to_owned(),
         };
-        self.error(node.line, path, "must have a podSelector, a namespaceSelector or an ipBlock", Some(hint));
+        self.missing(node.line, path, "must have a podSelector, a namespaceSelector or an ipBlock", Some(hint));
     }
 
     fn warn_of_null_term(&mut self, node: &Node, path: &Path<'_>) {
@@ -111,7 +117,7 @@ impl Context {
                 && entry.node.is_null()
             {
                 let reason = format!("is empty, which is as if it were missing; {key}: {{}} would select all");
-                self.warn(entry.line, &path.key(key), reason);
+                self.warn(Flaw::NullValue, entry.line, &path.key(key), reason);
             }
         }
     }
@@ -122,7 +128,7 @@ impl Context {
         let cidr = match self.text(node, "cidr", path) {
             Some("") | None if is_mapping(node) => {
                 if node.get("cidr").is_none_or(|field| field.text() == Some("")) {
-                    self.error(node.line, cidr_path, "is missing", None);
+                    self.missing(node.line, cidr_path, "is missing", None);
                 }
                 None
             }
@@ -140,7 +146,13 @@ impl Context {
                 && !is_strictly_within(block, cidr)
             {
                 let hint = (block == cidr).then(|| "leave the whole ipBlock out".to_owned());
-                self.error(item.line, path, format!("{block} must be a smaller block inside of {cidr}"), hint);
+                self.flaw(
+                    Flaw::ExceptOutside,
+                    item.line,
+                    path,
+                    format!("{block} must be a smaller block inside of {cidr}"),
+                    hint,
+                );
             }
             except.push(block);
         }
@@ -152,14 +164,14 @@ impl Context {
         match (read, self.mode) {
             (Ok(block), _) => Some(block),
             (Err(refused), Mode::Manifest) => {
-                self.error(line, path, format!("{text:?} {}", refused.reason), refused.hint);
+                self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint);
                 // The further checks speak of the block that was meant.
                 cidr::sloppy(text)
             }
             (Err(refused), Mode::Accepted) => {
                 let block = cidr::sloppy(text);
                 if block.is_none() {
-                    self.error(line, path, format!("{text:?} {}", refused.reason), refused.hint);
+                    self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint);
                 }
                 block
             }
@@ -173,7 +185,12 @@ impl Context {
 
     fn port_terms(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Option<Port> {
         if node.is_null() {
-            self.warn(node.line, path, "is empty; the API server reads it as {}, which is every TCP port");
+            self.warn(
+                Flaw::NullValue,
+                node.line,
+                path,
+                "is empty; the API server reads it as {}, which is every TCP port",
+            );
         }
         self.fields(node, path, &PORT);
         if !is_mapping(node) {
@@ -210,7 +227,7 @@ impl Context {
         let path = &path.key(key);
         let Value::Integer(number, _) = &field.value else {
             let hint = field.text().and_then(port_hint);
-            self.error(field.line, path, format!("must be a whole number, not {}", field.in_words()), hint);
+            self.wrong_type(field.line, path, format!("must be a whole number, not {}", field.in_words()), hint);
             return None;
         };
         let port = syntax::port_number(*number);
@@ -228,7 +245,7 @@ impl Context {
         let any_case = Protocol::ALL.into_iter().find(|protocol| protocol.name().eq_ignore_ascii_case(name));
         let exact = any_case.filter(|protocol| case == ProtocolCase::Any || protocol.to_string() == name);
         if exact.is_none() {
-            let hint = any_case.map(|protocol| format!("write {protocol}"));
+            let hint = any_case.map(|protocol| format!("did you mean {protocol}?"));
             self.error(field.line, path, format!("{name:?} is not TCP, UDP or SCTP"), hint);
         }
         exact

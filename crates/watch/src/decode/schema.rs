@@ -1,6 +1,7 @@
 //! The fields that each part of an object may have, and what people write instead.
 
 use super::syntax::nearest;
+use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
 /// The fields of a mapping.
@@ -16,13 +17,17 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// What was probably meant by the unknown field `key`.
-    pub(super) fn hint(&self, key: &str, value: &Node) -> Option<String> {
-        if let Some((_, hint)) = self.misplaced.iter().find(|(name, _)| *name == key) {
-            return Some((*hint).to_owned());
+    /// What was probably meant by the unknown field `key`: whether it is misspelt or in the wrong place, and what to write.
+    pub(super) fn meant(&self, key: &str, value: &Node) -> (Flaw, Option<String>) {
+        match self.misplaced.iter().find(|(name, _)| *name == key) {
+            Some((_, hint)) => (Flaw::MisplacedField, Some((*hint).to_owned())),
+            None => (Flaw::UnknownField, self.hint(key, value)),
         }
+    }
+
+    fn hint(&self, key: &str, value: &Node) -> Option<String> {
         if let Some(field) = nearest(key, self.fields.iter().copied()) {
-            return Some(format!("write {field}"));
+            return Some(format!("did you mean {field}?"));
         }
         let is_selector = self.fields == SELECTOR.fields;
         match &value.value {

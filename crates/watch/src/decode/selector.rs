@@ -68,7 +68,7 @@ impl Context {
         const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
         let field = &path.key("operator");
         let Some(operator) = node.get("operator") else {
-            self.error(node.line, field, "is missing; it is In, NotIn, Exists or DoesNotExist", None);
+            self.missing(node.line, field, "is missing; it is In, NotIn, Exists or DoesNotExist", None);
             return None;
         };
         let name = self.text_of(operator, field)?;
@@ -96,7 +96,7 @@ impl Context {
                     "NotExists" | "!Exists" => Some("DoesNotExist"),
                     _ => syntax::nearest(name, OPERATORS),
                 };
-                let hint = meant.map(|meant| format!("write {meant}"));
+                let hint = meant.map(|meant| format!("did you mean {meant}?"));
                 self.error(operator.line, field, format!("{name:?} is not In, NotIn, Exists or DoesNotExist"), hint);
                 None
             }

@@ -9,7 +9,7 @@ use palisade_policy::input::Change;
 use super::dirty::Work;
 use crate::event::{Event, Failure};
 use crate::finding::{Finding, ManifestErrors};
-use crate::manifests::{Assembled, Content, Duplicate, assemble, duplicates, manifest_files, parse_file};
+use crate::manifests::{Assembled, Content, Duplicate, Reading, assemble, duplicates, manifest_files, parse_file};
 
 /// The files of a directory and the objects in force.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Store {
             }
             return;
         }
-        let mut content = parse_file(&path);
+        let mut content = parse_file(&path, Reading::Objects);
         let mut rejected = std::mem::take(&mut content.errors);
         rejected.extend(duplicates([&content]).iter().map(Duplicate::finding));
         let file = self.files.entry(path).or_default();

@@ -5,8 +5,9 @@ use std::path::Path as FilePath;
 
 use palisade_policy::input::{Namespace, Pod, Policy};
 
-use crate::decode::{Context, Issue, Mode, Path, nearest};
-use crate::finding::{Finding, Kind, ObjectName, Place};
+use super::written::{Lines, Written};
+use crate::decode::{Context, DeclaredPort, Issue, Mode, Path, WorkloadKind, nearest};
+use crate::finding::{Finding, Flaw, Kind, ObjectName, Place};
 use crate::node::{Node, Value};
 use crate::yaml;
 
@@ -36,10 +37,38 @@ impl Object {
     }
 }
 
-/// What a file holds. Worth nothing if there are errors.
+/// What is made of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Pods, namespaces and policies.
+    #[default]
+    Objects,
+    /// Also workloads, each as one pod.
+    Workloads,
+    /// Also what has mistakes, as far as it could be read, and where everything is written.
+    Everything,
+}
+
+/// A workload, as the one pod that it stands for. The pod gets its name when all files are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) kind: WorkloadKind,
+    pub(crate) pod: Pod,
+    pub(crate) place: Place,
+    pub(crate) prefix: String,
+    pub(crate) ports: Vec<DeclaredPort>,
+    pub(crate) sound: bool,
+}
+
+/// What a file holds. Worth nothing if there are errors, unless everything was to be read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
     pub(crate) objects: Vec<(Object, Place)>,
+    pub(crate) reading: Reading,
+    /// With [`Reading::Workloads`] and up.
+    pub(crate) workloads: Vec<Workload>,
+    /// With [`Reading::Everything`]: one for each of `objects`, in their order.
+    pub(crate) written: Vec<Written>,
     pub(crate) warnings: Vec<Finding>,
     pub(crate) errors: Vec<Finding>,
     /// Objects of other kinds, by kind.
@@ -48,10 +77,10 @@ pub(crate) struct Content {
 
 impl Content {
     /// Reads the text of a file.
-    pub(crate) fn parse(file: &FilePath, text: &str) -> Self {
-        let mut content = Self::default();
+    pub(crate) fn parse(file: &FilePath, text: &str, reading: Reading) -> Self {
+        let mut content = Self { reading, ..Self::default() };
         for document in yaml::documents(text) {
-            let mut reader = Reader { file, document: document.number, content: &mut content };
+            let mut reader = Reader { file, document: document.number, reading, content: &mut content };
             match document.root {
                 Ok(root) => reader.document(&root),
                 Err(malformed) => reader.error(malformed.line, malformed.reason, malformed.hint),
@@ -72,6 +101,7 @@ struct TypeMeta<'n> {
 /// What to do with an object.
 enum Route {
     Read { kind: Kind, legacy: bool },
+    Workload(WorkloadKind),
     List,
     ListOf { group: &'static str, version: &'static str, kind: &'static str },
     Ignore,
@@ -81,6 +111,7 @@ enum Route {
 struct Reader<'c> {
     file: &'c FilePath,
     document: usize,
+    reading: Reading,
     content: &'c mut Content,
 }
 
@@ -105,12 +136,14 @@ impl Reader<'_> {
         };
         match route(meta) {
             Route::Read { kind, legacy } => self.read(node, path, kind, legacy, context),
+            Route::Workload(kind) if self.reading != Reading::Objects => self.workload(node, path, kind, context),
             Route::List => self.list(node, path, None),
             Route::ListOf { group, version, kind } => self.list(node, path, Some(TypeMeta { group, version, kind })),
-            Route::Ignore => *self.content.ignored.entry(meta.kind.to_owned()).or_default() += 1,
+            Route::Ignore | Route::Workload(_) => *self.content.ignored.entry(meta.kind.to_owned()).or_default() += 1,
             Route::Wrong { field, reason, hint } => {
                 let line = node.get(field).map_or(node.line, |field| field.line);
-                context.errors.push(Issue { line, field: path.key(field).to_string(), reason, hint });
+                let field = path.key(field).to_string();
+                context.errors.push(Issue { line, flaw: Flaw::WrongKind, field, reason, hint });
                 self.note(context, None);
             }
         }
@@ -120,22 +153,48 @@ impl Reader<'_> {
         if legacy {
             context.warnings.push(Issue {
                 line: node.get("apiVersion").map_or(node.line, |field| field.line),
+                flaw: Flaw::LegacyVersion,
                 field: path.key("apiVersion").to_string(),
                 reason: "extensions/v1beta1 is gone since Kubernetes 1.16; read as networking.k8s.io/v1".to_owned(),
                 hint: None,
             });
         }
+        let mut ports = Vec::new();
         let object = match kind {
-            Kind::Pod => Object::Pod(context.pod(node, path)),
+            Kind::Pod => Object::Pod(context.pod(node, path, &mut ports)),
             Kind::Namespace => Object::Namespace(context.namespace(node, path)),
             Kind::NetworkPolicy => Object::Policy(context.policy(node, path, legacy)),
         };
         let name = object.is_named().then(|| object.name());
-        if context.errors.is_empty() {
-            let place = Place { file: self.file.to_owned(), document: self.document, line: node.line };
-            self.content.objects.push((object, place));
+        let sound = context.errors.is_empty();
+        if self.reading == Reading::Everything && name.is_some() {
+            // Only of policies does anybody ask where a field is.
+            let lines = if kind == Kind::NetworkPolicy { Lines::of(node, path) } else { Lines::default() };
+            let (place, prefix) = (self.place(node), path.to_string());
+            self.content.written.push(Written { place, prefix, lines, sound, workload: None, ports });
+            self.content.objects.push((object, self.place(node)));
+        } else if sound {
+            self.content.objects.push((object, self.place(node)));
         }
+        context.relocate(node, path);
         self.note(context, name.as_ref());
+    }
+
+    fn workload(&mut self, node: &Node, path: &Path<'_>, kind: WorkloadKind, mut context: Context) {
+        let mut ports = Vec::new();
+        let pod = context.workload(kind, node, path, &mut ports);
+        let sound = context.errors.is_empty();
+        let name = (!pod.key.name.is_empty()).then(|| ObjectName::pod(&pod.key));
+        if name.is_some() && (sound || self.reading == Reading::Everything) {
+            let (place, prefix) = (self.place(node), path.to_string());
+            self.content.workloads.push(Workload { kind, pod, place, prefix, ports, sound });
+        }
+        context.relocate(node, path);
+        self.note(context, name.as_ref());
+    }
+
+    fn place(&self, node: &Node) -> Place {
+        Place { file: self.file.to_owned(), document: self.document, line: node.line }
     }
 
     fn list(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
@@ -162,6 +221,7 @@ impl Reader<'_> {
             document: Some(self.document),
             line: Some(issue.line),
             object: object.cloned(),
+            flaw: issue.flaw,
             field: issue.field,
             reason: issue.reason,
             hint: issue.hint,
@@ -173,11 +233,24 @@ impl Reader<'_> {
     }
 
     fn error(&mut self, line: usize, reason: String, hint: Option<String>) {
-        let mut finding = Finding::of_file(self.file, reason);
+        let mut finding = Finding::of_file(self.file, Flaw::Malformed, reason);
         finding.document = Some(self.document);
         finding.line = Some(line);
         finding.hint = hint;
         self.content.errors.push(finding);
+    }
+}
+
+impl Context {
+    /// A mistake in a field is where its key is, even if the value begins further down; one in a list, where its item is.
+    fn relocate(&mut self, object: &Node, path: &Path<'_>) {
+        if self.errors.is_empty() && self.warnings.is_empty() {
+            return;
+        }
+        let lines = Lines::of(object, path);
+        for issue in self.errors.iter_mut().chain(&mut self.warnings) {
+            issue.line = lines.nearest(&issue.field).unwrap_or(issue.line);
+        }
     }
 }
 
@@ -189,7 +262,13 @@ fn type_meta<'n>(
     context: &mut Context,
 ) -> Option<TypeMeta<'n>> {
     let mut read = |key: &'static str| {
-        let issue = |line, reason: String| Issue { line, field: path.key(key).to_string(), reason, hint: None };
+        let issue = |line, reason: String| Issue {
+            line,
+            flaw: Flaw::WrongKind,
+            field: path.key(key).to_string(),
+            reason,
+            hint: None,
+        };
         match node.get(key) {
             Some(field) => match field.text() {
                 Some(text) if !text.is_empty() => Some(Some(text)),
@@ -232,8 +311,22 @@ fn route(meta: TypeMeta<'_>) -> Route {
         ("extensions", "v1beta1", "NetworkPolicyList") => {
             Route::ListOf { group: "extensions", version: "v1beta1", kind: "NetworkPolicy" }
         }
-        _ => mistaken(meta).unwrap_or(Route::Ignore),
+        _ => workload_route(meta).or_else(|| mistaken(meta)).unwrap_or(Route::Ignore),
     }
+}
+
+/// A workload, of whatever version of its group: where its pod template is has never changed.
+fn workload_route(meta: TypeMeta<'_>) -> Option<Route> {
+    let (singular, is_list) = match meta.kind.strip_suffix("List") {
+        Some(singular) => (singular, true),
+        None => (meta.kind, false),
+    };
+    let kind = WorkloadKind::ALL.into_iter().find(|kind| kind.name() == singular)?;
+    let group = kind.group();
+    if meta.group != group && !(meta.group == "extensions" && group == "apps") {
+        return None;
+    }
+    Some(if is_list { Route::ListOf { group, version: "v1", kind: kind.name() } } else { Route::Workload(kind) })
 }
 
 /// A type that no API server has, but that is close to one that is read here.
@@ -270,6 +363,6 @@ fn misspelt_kind(meta: TypeMeta<'_>) -> Option<Route> {
     Some(Route::Wrong {
         field: "kind",
         reason: format!("there is no kind {:?}", meta.kind),
-        hint: Some(format!("write {meant}")),
+        hint: Some(format!("did you mean {meant}?")),
     })
 }

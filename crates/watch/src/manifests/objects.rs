@@ -7,7 +7,7 @@ use std::sync::Arc;
 use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Pod, Policy, State};
 
 use super::document::{Content, Object};
-use crate::finding::{Finding, ObjectName, Place};
+use crate::finding::{Finding, Flaw, ObjectName, Place};
 
 /// Everything that a set of manifests holds.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +105,7 @@ impl Duplicate<'_> {
             document: Some(here.document),
             line: Some(here.line),
             object: Some(self.name.clone()),
+            flaw: Flaw::WrittenTwice,
             field: String::new(),
             reason: format!("{} is written twice: it is also at {there}", self.name),
             hint: Some("remove one of the two".to_owned()),

@@ -1,0 +1,157 @@
+//! Trials by the thousand: how many, with which seeds, on every CPU, and what is said in the end.
+//!
+//! `PALISADE_SEED` begins elsewhere. Every case has a seed of its own, and a failing one prints how to repeat it alone.
+
+#![expect(clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "it ends tests and reports on them")]
+
+use std::fmt::Debug;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+/// The seed that every run begins with, so that what it once found stays found.
+const FIXED: u64 = 2017;
+/// How long a failing case may take to shrink.
+const SHRINKING: u32 = 60_000;
+
+/// How much of one kind is tried, and from which seeds on.
+pub struct Trials {
+    what: &'static str,
+    seeds: Vec<u64>,
+    wanted: usize,
+}
+
+/// How far the work of one seed is.
+struct Progress {
+    seed: u64,
+    wanted: usize,
+    /// Cases, each with a seed of its own: this one and those that follow.
+    cases: AtomicUsize,
+    /// What was compared in them.
+    count: AtomicUsize,
+}
+
+impl Trials {
+    /// `default` of them, unless the environment says otherwise in `variable`; half from a fixed seed and half from a
+    /// fresh one, or all from the one that the environment names.
+    pub fn of(what: &'static str, variable: &str, default: usize) -> Self {
+        let number = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+        };
+        let fresh = || RandomState::new().build_hasher().finish() % 1_000_000_000;
+        let seeds = number("PALISADE_SEED").map_or_else(|| vec![FIXED, fresh()], |seed| vec![seed]);
+        let wanted = number(variable).map_or(default, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        Self { what, seeds, wanted }
+    }
+
+    /// So many times less.
+    pub fn divided(mut self, by: usize) -> Self {
+        self.wanted = self.wanted.div_ceil(by);
+        self
+    }
+
+    /// So many times as much.
+    pub fn times(mut self, by: usize) -> Self {
+        self.wanted *= by;
+        self
+    }
+
+    /// Tries cases until enough was counted, on every CPU; `check` counts what it compared in one.
+    ///
+    /// # Panics
+    /// At the first case that fails, with the case as small as it got and its seed.
+    pub fn run<S>(
+        &self,
+        strategy: impl Fn() -> S + Sync,
+        check: impl Fn(&S::Value) -> Result<usize, TestCaseError> + Sync,
+    ) where
+        S: Strategy,
+        S::Value: Debug,
+    {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        self.shares(|progress| {
+            thread::scope(|scope| {
+                let work = || self.work(progress, &strategy(), &check);
+                let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                workers.into_iter().for_each(|worker| worker.join().expect("the failure is printed above"));
+            });
+        });
+    }
+
+    /// The same for checks that share something, one after the other.
+    pub fn run_alone<S>(&self, strategy: &S, check: impl Fn(&S::Value) -> Result<usize, TestCaseError>)
+    where
+        S: Strategy,
+        S::Value: Debug,
+    {
+        self.shares(|progress| self.work(progress, strategy, &check));
+    }
+
+    /// Does the work of every seed and tells what was done.
+    fn shares(&self, work: impl Fn(&Progress)) {
+        let started = Instant::now();
+        let wanted = self.wanted.div_ceil(self.seeds.len());
+        let (mut cases, mut count) = (0, 0);
+        for seed in &self.seeds {
+            let progress = Progress { seed: *seed, wanted, cases: AtomicUsize::new(0), count: AtomicUsize::new(0) };
+            work(&progress);
+            cases += progress.cases.into_inner();
+            count += progress.count.into_inner();
+        }
+        let seeds: Vec<_> = self.seeds.iter().map(u64::to_string).collect();
+        // hack/fuzz-semantics adds these lines up.
+        println!(
+            "total {count} {} in {cases} cases, {:.1} s, seeds {} and following",
+            self.what,
+            started.elapsed().as_secs_f64(),
+            seeds.join(" and ")
+        );
+    }
+
+    fn work<S>(&self, progress: &Progress, strategy: &S, check: impl Fn(&S::Value) -> Result<usize, TestCaseError>)
+    where
+        S: Strategy,
+        S::Value: Debug,
+    {
+        while progress.count.load(Ordering::Relaxed) < progress.wanted {
+            let number = progress.cases.fetch_add(1, Ordering::Relaxed);
+            let compared = self.case(progress.seed.wrapping_add(number as u64), strategy, &check);
+            progress.count.fetch_add(compared, Ordering::Relaxed);
+        }
+    }
+
+    fn case<S>(&self, seed: u64, strategy: &S, check: impl Fn(&S::Value) -> Result<usize, TestCaseError>) -> usize
+    where
+        S: Strategy,
+        S::Value: Debug,
+    {
+        let compared = AtomicUsize::new(0);
+        let ran = runner(seed).run(strategy, |case| {
+            compared.store(check(&case)?, Ordering::Relaxed);
+            Ok(())
+        });
+        match ran {
+            Ok(()) => compared.into_inner(),
+            Err(TestError::Fail(why, case)) => panic!(
+                "{} differ\nrepeat with: hack/fuzz-semantics --seed {seed} --verdicts 1 --probes 1\n{why}\nin\n{case:?}",
+                self.what
+            ),
+            Err(TestError::Abort(why)) => panic!("{} with seed {seed}: {why}", self.what),
+        }
+    }
+}
+
+/// A runner of a single case.
+fn runner(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(byte, value)| *byte = value);
+    // Without a number of its own, shrinking would end after four steps per case.
+    let (max_shrink_time, max_shrink_iters) = (SHRINKING, 1_000_000);
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_time, max_shrink_iters, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}

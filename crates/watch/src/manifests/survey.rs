@@ -1,0 +1,52 @@
+//! Everything that manifests hold, right or wrong.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::PathBuf;
+
+use palisade_policy::input::{Change, State};
+
+use super::document::Reading;
+use super::objects::{Duplicate, assemble, duplicates};
+use super::read::contents;
+use super::workloads::become_pods;
+use super::written::Written;
+use crate::finding::{Finding, ObjectName};
+
+/// Everything that is there, right or wrong: for looking at it, not for acting on it.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The objects, those with mistakes included as far as they could be read; of an object written twice the first.
+    pub state: State,
+    /// How each of them is written; a namespace that is only mentioned is not here.
+    pub written: BTreeMap<ObjectName, Written>,
+    /// What is wrong or worth a warning, as far as reading shows it.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads manifests and workloads as [`super::read_manifests_and_workloads`] does, and goes on whatever is wrong with them.
+pub fn survey_manifests(paths: &[PathBuf]) -> Survey {
+    let mut contents = contents(paths, Reading::Everything);
+    let mut survey = Survey { findings: become_pods(&mut contents), ..Survey::default() };
+    survey.findings.extend(duplicates(&contents).iter().map(Duplicate::finding));
+    let mut objects = Vec::new();
+    for content in contents {
+        survey.findings.extend(content.errors);
+        survey.findings.extend(content.warnings);
+        for ((object, _), written) in content.objects.into_iter().zip(content.written) {
+            if let Entry::Vacant(entry) = survey.written.entry(object.name()) {
+                entry.insert(written);
+                objects.push(object);
+            }
+        }
+    }
+    let assembled = assemble(&objects);
+    for change in [
+        Change::Namespaces(assembled.namespaces.into_values().collect()),
+        Change::Pods(assembled.pods.into_values().collect()),
+        Change::Policies(assembled.policies.into_values().collect()),
+    ] {
+        survey.state.apply(change);
+    }
+    survey
+}

@@ -1,0 +1,85 @@
+//! `palisade check`: what is wrong with policies, or probably not meant, by manifests or in a cluster.
+//!
+//! Reading finds what an API server would refuse or drop. The checks, one module for each group of codes, are functions of
+//! the objects alone; where a field is written is looked up last. Who selects whom is asked of the engine's own matchers.
+
+mod code;
+mod cover;
+mod dns;
+mod effect;
+mod finding;
+mod ports;
+mod print;
+mod sarif;
+mod selectors;
+mod terms;
+mod view;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use palisade_watch::{ApiServer, Flaw, Survey};
+
+use crate::cli::{CheckArgs, CheckOutput};
+use crate::output::{self, Failure};
+
+use view::View;
+
+/// The exit status when there are findings; 2 is for what could not be read.
+const FOUND: u8 = 1;
+
+/// Reads, checks and prints. Exit status 0 without findings, 1 with findings, 2 if something could not be read.
+pub(crate) fn run(arguments: &CheckArgs) -> ExitCode {
+    match check(arguments) {
+        Ok(status) => status,
+        Err(failure) => failure.status(2).report(),
+    }
+}
+
+fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
+    let survey = if arguments.paths.is_empty() {
+        in_cluster(arguments.kubeconfig.as_deref())?
+    } else {
+        palisade_watch::survey_manifests(&arguments.paths)
+    };
+    let findings = finding::findings(&survey, remarks(&survey));
+    output::block(&match arguments.output {
+        CheckOutput::Text => print::text(&findings),
+        CheckOutput::Json => print::json(&findings),
+        CheckOutput::Sarif => sarif::log(&findings),
+    })?;
+    // What was not read was not checked, whatever was found in the rest.
+    unread(&survey)?;
+    if findings.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::note(&print::counts(&findings));
+    Ok(ExitCode::from(FOUND))
+}
+
+/// What the checks say.
+fn remarks(survey: &Survey) -> Vec<finding::Remark> {
+    let view = View::new(survey);
+    [terms::check(&view), selectors::check(&view), ports::check(&view), effect::check(&view), dns::check(&view)]
+        .concat()
+}
+
+fn in_cluster(kubeconfig: Option<&Path>) -> Result<Survey, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused("cannot start", &error))?;
+    let survey = runtime.block_on(async { ApiServer::connect(kubeconfig).await?.survey().await });
+    survey.map_err(|error| {
+        Failure::caused("cannot read the cluster", &error)
+            .hint("name manifests with -f, or a cluster with --kubeconfig")
+    })
+}
+
+/// Files and directories that could not be read.
+fn unread(survey: &Survey) -> Result<(), Failure> {
+    let is_unread = |flaw| matches!(flaw, Flaw::Unreadable | Flaw::NothingThere);
+    let unread: Vec<_> =
+        survey.findings.iter().filter(|found| is_unread(found.flaw)).map(ToString::to_string).collect();
+    if unread.is_empty() { Ok(()) } else { Err(Failure::new(unread.join("\n"))) }
+}

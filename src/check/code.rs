@@ -1,0 +1,321 @@
+//! The codes: what `check` looks for. docs/check.md lists them; a test holds the two together.
+//!
+//! A code is an interface: people suppress and search by it. It may be added, but never renamed or used for another thing.
+
+use palisade_watch::Flaw;
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Severity {
+    /// An API server refuses it, or drops what is written.
+    Error,
+    /// It is accepted, and probably does something else than was meant.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+impl Severity {
+    /// The word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// What is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Code {
+    Malformed,
+    WrongKind,
+    UnknownField,
+    MisplacedField,
+    WrongType,
+    MissingField,
+    InvalidValue,
+    InvalidCidr,
+    ExceptOutsideCidr,
+    WrittenTwice,
+    UnenforceableTerm,
+    NullValue,
+    MissingSpec,
+    RemovedField,
+    PodAddress,
+    LegacyApiVersion,
+    LegacyAnnotation,
+    SelectsNoPods,
+    SelectsHostNetwork,
+    PeerSelectsNoNamespaces,
+    PeerSelectsNoPods,
+    PeerOnHostNetwork,
+    NamedPortUndefined,
+    PortNotServed,
+    RulesWithoutPolicyType,
+    NoDns,
+    ShadowedRule,
+    ShadowedByPolicy,
+    UnselectedPods,
+}
+
+/// A line of the list of codes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// What findings show.
+    pub(crate) name: &'static str,
+    /// How bad it is; the same for every finding of the code.
+    pub(crate) severity: Severity,
+    /// What is the matter, in one sentence.
+    pub(crate) meaning: &'static str,
+    /// What to do about it, in general.
+    pub(crate) advice: &'static str,
+}
+
+const fn error(name: &'static str, meaning: &'static str, advice: &'static str) -> Entry {
+    Entry { name, severity: Severity::Error, meaning, advice }
+}
+
+const fn warning(name: &'static str, meaning: &'static str, advice: &'static str) -> Entry {
+    Entry { name, severity: Severity::Warning, meaning, advice }
+}
+
+const fn info(name: &'static str, meaning: &'static str, advice: &'static str) -> Entry {
+    Entry { name, severity: Severity::Info, meaning, advice }
+}
+
+impl Code {
+    /// All of them, in the order in which they are listed.
+    pub(crate) const ALL: [Self; 29] = [
+        Self::Malformed,
+        Self::WrongKind,
+        Self::UnknownField,
+        Self::MisplacedField,
+        Self::WrongType,
+        Self::MissingField,
+        Self::InvalidValue,
+        Self::InvalidCidr,
+        Self::ExceptOutsideCidr,
+        Self::WrittenTwice,
+        Self::UnenforceableTerm,
+        Self::NullValue,
+        Self::MissingSpec,
+        Self::RemovedField,
+        Self::PodAddress,
+        Self::LegacyApiVersion,
+        Self::LegacyAnnotation,
+        Self::SelectsNoPods,
+        Self::SelectsHostNetwork,
+        Self::PeerSelectsNoNamespaces,
+        Self::PeerSelectsNoPods,
+        Self::PeerOnHostNetwork,
+        Self::NamedPortUndefined,
+        Self::PortNotServed,
+        Self::RulesWithoutPolicyType,
+        Self::NoDns,
+        Self::ShadowedRule,
+        Self::ShadowedByPolicy,
+        Self::UnselectedPods,
+    ];
+
+    /// Its line of the list.
+    pub(crate) fn entry(self) -> Entry {
+        match self {
+            Self::Malformed => error(
+                "malformed",
+                "The text is not YAML, or a document is not an object.",
+                "Mend the syntax; render templates first.",
+            ),
+            Self::WrongKind => error(
+                "wrong-kind",
+                "`apiVersion` or `kind` is missing, or only nearly that of a Pod, Namespace or NetworkPolicy.",
+                "Write `networking.k8s.io/v1` and `NetworkPolicy`, or `v1` and the kind.",
+            ),
+            Self::UnknownField => error(
+                "unknown-field",
+                "There is no such field: the API server refuses or drops it.",
+                "Write the field that was meant; case matters.",
+            ),
+            Self::MisplacedField => error(
+                "misplaced-field",
+                "The field belongs elsewhere, as `namespaceSelector` does that stands directly under `spec`.",
+                "Move it to where the message says.",
+            ),
+            Self::WrongType => error(
+                "wrong-type",
+                "A mapping, list, text, number or boolean stands where another of these is needed, as objects in \
+                 `policyTypes`.",
+                "Write the type that the message names.",
+            ),
+            Self::MissingField => error("missing-field", "A field that is required is not there.", "Add it."),
+            Self::InvalidValue => error(
+                "invalid-value",
+                "The API server refuses the value: a name, label, port, protocol, operator or policy type.",
+                "Write one that it takes; case matters.",
+            ),
+            Self::InvalidCidr => error(
+                "invalid-cidr",
+                "The text is not an address block, or has leading zeros, host bits or an IPv4-mapped address.",
+                "Write the block that the message names.",
+            ),
+            Self::ExceptOutsideCidr => error(
+                "except-outside-cidr",
+                "An `except` is not a smaller block inside its `cidr`.",
+                "Correct one of the two, or leave the `except` out.",
+            ),
+            Self::WrittenTwice => error(
+                "written-twice",
+                "An object is written twice: one of the two is lost when they are applied.",
+                "Remove one of the two.",
+            ),
+            Self::UnenforceableTerm => warning(
+                "unenforceable-term",
+                "A term of a policy in the cluster cannot be understood; it matches nothing and its pods stay isolated.",
+                "Write the policy anew with what was meant.",
+            ),
+            Self::NullValue => warning(
+                "null-value",
+                "Nothing stands after a key or a dash, and is read as something else than it looks like.",
+                "Write `{}` for everything, or remove the item.",
+            ),
+            Self::MissingSpec => warning(
+                "missing-spec",
+                "A policy without `spec` isolates every pod of its namespace for ingress and allows nothing.",
+                "Write `spec`, if only to say so.",
+            ),
+            Self::RemovedField => {
+                warning("removed-field", "`status` is no field of a NetworkPolicy any more.", "Remove it.")
+            }
+            Self::PodAddress => warning(
+                "pod-address",
+                "A pod's status shows an address that no pod can have; it is ignored.",
+                "Look at what wrote the status.",
+            ),
+            Self::LegacyApiVersion => warning(
+                "legacy-api-version",
+                "`extensions/v1beta1` is gone since Kubernetes 1.16.",
+                "Write `networking.k8s.io/v1`.",
+            ),
+            Self::LegacyAnnotation => warning(
+                "legacy-annotation",
+                "The annotation `net.beta.kubernetes.io/network-policy` has no effect: the namespace is open.",
+                "Write a NetworkPolicy with an empty `podSelector` instead.",
+            ),
+            Self::SelectsNoPods => warning(
+                "selects-no-pods",
+                "A policy's `podSelector` matches no pod of its namespace.",
+                "Correct the selector or the policy's namespace.",
+            ),
+            Self::SelectsHostNetwork => warning(
+                "selects-host-network",
+                "A policy selects pods on the host's network, which no policy isolates.",
+                "Take the pod off the host's network, or protect the node by other means.",
+            ),
+            Self::PeerSelectsNoNamespaces => warning(
+                "peer-selects-no-namespaces",
+                "A peer's `namespaceSelector` matches no namespace.",
+                "Correct the selector, or label the namespace.",
+            ),
+            Self::PeerSelectsNoPods => warning(
+                "peer-selects-no-pods",
+                "A peer matches no pod.",
+                "Correct the selectors; two items of a list are alternatives, two selectors of one item must both match.",
+            ),
+            Self::PeerOnHostNetwork => warning(
+                "peer-on-host-network",
+                "A peer matches only pods on the host's network, which no selector selects.",
+                "Name the nodes' addresses with `ipBlock`.",
+            ),
+            Self::NamedPortUndefined => warning(
+                "named-port-undefined",
+                "No destination pod declares a port of this name and protocol, so the port matches nothing.",
+                "Correct the name, add `protocol`, or write the number.",
+            ),
+            Self::PortNotServed => warning(
+                "port-not-served",
+                "Every destination pod declares its ports, and none of them this one.",
+                "Write the pod's port, not the Service's.",
+            ),
+            Self::RulesWithoutPolicyType => warning(
+                "rules-without-policy-type",
+                "There are rules for a direction that `policyTypes` does not have, so they have no effect.",
+                "Add the direction to `policyTypes`, or remove the rules.",
+            ),
+            Self::NoDns => warning(
+                "no-dns",
+                "Pods may open some flows but ask no DNS server, so names of Services do not resolve for them.",
+                "Allow UDP and TCP 53 to the cluster's DNS.",
+            ),
+            Self::ShadowedRule => warning(
+                "shadowed-rule",
+                "Another rule of the same policy allows everything that the rule allows.",
+                "Remove the rule, or narrow the broader one.",
+            ),
+            Self::ShadowedByPolicy => info(
+                "shadowed-by-policy",
+                "A rule of another policy, which selects at least the same pods, allows everything that the rule allows.",
+                "Remove the rule, or narrow the broader one.",
+            ),
+            Self::UnselectedPods => info(
+                "unselected-pods",
+                "A namespace has pods that no policy selects: they may reach, and be reached by, anyone.",
+                "Add a policy with an empty `podSelector` to the namespace.",
+            ),
+        }
+    }
+}
+
+/// The code of a mistake found while reading; none if it is no finding but the end of the matter.
+pub(crate) fn of_flaw(flaw: Flaw) -> Option<Code> {
+    Some(match flaw {
+        Flaw::Unreadable | Flaw::NothingThere => return None,
+        Flaw::Malformed => Code::Malformed,
+        Flaw::WrongKind => Code::WrongKind,
+        Flaw::UnknownField => Code::UnknownField,
+        Flaw::MisplacedField => Code::MisplacedField,
+        Flaw::WrongType => Code::WrongType,
+        Flaw::MissingField => Code::MissingField,
+        Flaw::InvalidValue => Code::InvalidValue,
+        Flaw::InvalidBlock => Code::InvalidCidr,
+        Flaw::ExceptOutside => Code::ExceptOutsideCidr,
+        Flaw::WrittenTwice => Code::WrittenTwice,
+        Flaw::NullValue => Code::NullValue,
+        Flaw::MissingSpec => Code::MissingSpec,
+        Flaw::StatusField => Code::RemovedField,
+        Flaw::PodAddress => Code::PodAddress,
+        Flaw::LegacyVersion => Code::LegacyApiVersion,
+        Flaw::LegacyAnnotation => Code::LegacyAnnotation,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Seen to fail when: a row of docs/check.md was removed, its severity or its text changed, or two swapped.
+    #[test]
+    fn the_documented_list_is_the_table() {
+        let document = include_str!("../../docs/check.md");
+        let (_, codes) = document.split_once("## Codes").unwrap();
+        let listed: Vec<_> = codes.lines().filter(|line| line.starts_with("| `")).collect();
+        let row = |code: &Code| {
+            let Entry { name, severity, meaning, advice } = code.entry();
+            format!("| `{name}` | {} | {meaning} | {advice} |", severity.name())
+        };
+        let table: Vec<_> = Code::ALL.iter().map(row).collect();
+        assert_eq!(listed, table);
+    }
+
+    #[test]
+    fn names_are_unique_and_severities_in_order() {
+        let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.entry().name).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        assert!(Code::ALL.is_sorted_by_key(|code| code.entry().severity));
+        assert!(Code::ALL.is_sorted());
+    }
+}

@@ -1,0 +1,109 @@
+//! Ports that no destination has.
+
+use std::collections::BTreeSet;
+
+use palisade_policy::input::{Direction, Peer, Peers, Pod, Policy, Port, Ports, Protocol, Rule};
+use palisade_watch::{ObjectName, nearest};
+
+use super::code::Code;
+use super::finding::Remark;
+use super::view::{View, names, rules};
+
+/// Looks at every port of every rule.
+pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    for policy in view.policies() {
+        for (direction, field, rule) in rules(policy) {
+            let Ports::Of(ports) = &rule.ports else { continue };
+            let destinations = destinations(view, policy, direction, rule);
+            for (index, port) in ports.iter().enumerate() {
+                let field = format!("{field}.ports[{index}].port");
+                let found = match port {
+                    Port::Named { protocol, name } => named(&destinations, *protocol, name),
+                    Port::Range { protocol, first, last } => numbered(view, &destinations, *protocol, *first, *last),
+                    Port::All(_) | Port::Unmatchable => None,
+                };
+                remarks.extend(found.map(|(code, matter, advice)| {
+                    Remark::new(code, ObjectName::policy(&policy.key), field, matter, advice)
+                }));
+            }
+        }
+    }
+    remarks
+}
+
+/// Whose ports a rule speaks of.
+struct Destinations<'a> {
+    /// The pods.
+    pods: Vec<&'a Pod>,
+    /// Whether it is the pods and nobody else.
+    are_all: bool,
+    /// Whether there are only addresses, which have no named ports.
+    are_addresses: bool,
+}
+
+fn destinations<'a>(view: &View<'a>, policy: &Policy, direction: Direction, rule: &Rule) -> Destinations<'a> {
+    match (direction, &rule.peers) {
+        (Direction::Ingress, _) => {
+            Destinations { pods: view.selected(policy).live, are_all: true, are_addresses: false }
+        }
+        (Direction::Egress, Peers::Any) => {
+            let pods = view.state.pods.values().filter(|pod| pod.is_live()).collect();
+            Destinations { pods, are_all: false, are_addresses: false }
+        }
+        (Direction::Egress, Peers::Of(list)) => {
+            let selected = list.iter().filter_map(|peer| view.peer(policy, peer));
+            let is_block = |peer: &Peer| matches!(peer, Peer::IpBlock(_));
+            Destinations {
+                pods: selected.flat_map(|selected| selected.live).collect(),
+                are_all: !list.iter().any(is_block),
+                are_addresses: list.iter().all(is_block),
+            }
+        }
+    }
+}
+
+type Found = Option<(Code, String, String)>;
+
+fn named(destinations: &Destinations<'_>, protocol: Protocol, name: &str) -> Found {
+    if destinations.are_addresses {
+        let matter = format!("the port {name} matches nothing: an ipBlock has no named ports");
+        return Some((Code::NamedPortUndefined, matter, "write the number".to_owned()));
+    }
+    let declared: BTreeSet<_> = destinations.pods.iter().flat_map(|pod| &pod.ports).collect();
+    let is_same = |port_name: &str| port_name == name;
+    if destinations.pods.is_empty() || declared.iter().any(|port| is_same(&port.name) && port.protocol == protocol) {
+        return None;
+    }
+    let advice = if let Some(other) = declared.iter().find(|port| is_same(&port.name)) {
+        format!("it is a {} port: add protocol: {}", other.protocol, other.protocol)
+    } else if declared.is_empty() {
+        "no destination pod names its ports: write the number, or name the container's port".to_owned()
+    } else {
+        let known: BTreeSet<_> = declared.iter().map(|port| &*port.name).collect();
+        match nearest(name, known.iter().copied()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!("the names there are {}", names(known)),
+        }
+    };
+    let matter = format!("no destination pod has a {protocol} port named {name}, so it matches nothing");
+    Some((Code::NamedPortUndefined, matter, advice))
+}
+
+/// Containers need not declare their ports, so only those are judged that declare some.
+fn numbered(view: &View<'_>, destinations: &Destinations<'_>, protocol: Protocol, first: u16, last: u16) -> Found {
+    let declared: Vec<_> = destinations.pods.iter().map(|pod| view.ports(pod)).collect();
+    let is_served = |ports: &[(Protocol, u16)]| {
+        ports.iter().any(|(declared, port)| *declared == protocol && (first..=last).contains(port))
+    };
+    let can_judge = destinations.are_all && !declared.is_empty() && !declared.iter().any(|ports| ports.is_empty());
+    if !can_judge || declared.iter().any(|ports| is_served(ports)) {
+        return None;
+    }
+    let known: BTreeSet<_> =
+        declared.into_iter().flatten().map(|(protocol, port)| format!("{protocol} {port}")).collect();
+    let port = if first == last { format!("port {first}") } else { format!("port from {first} to {last}") };
+    let matter = format!("no destination pod serves {protocol} {port}");
+    let advice = format!("they declare {}; it is the pod's port that counts, not the Service's", names(known));
+    Some((Code::PortNotServed, matter, advice))
+}

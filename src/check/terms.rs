@@ -1,0 +1,40 @@
+//! Terms that an API server holds though it would not take them in a new object.
+
+use palisade_policy::input::{Peer, Policy};
+use palisade_watch::ObjectName;
+
+use super::code::Code;
+use super::finding::Remark;
+use super::view::{View, peers, rules};
+
+/// Looks at what could not be understood, and at blocks.
+pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
+    view.policies().flat_map(|policy| unenforceable(policy).chain(excepts(policy))).collect()
+}
+
+fn unenforceable(policy: &Policy) -> impl Iterator<Item = Remark> {
+    policy.unenforceable.iter().map(|term| {
+        let matter = format!("{}: it matches nothing", term.reason);
+        let object = ObjectName::policy(&policy.key);
+        Remark::new(Code::UnenforceableTerm, object, &term.field, matter, "write the policy anew with what was meant")
+    })
+}
+
+fn excepts(policy: &Policy) -> impl Iterator<Item = Remark> {
+    let peers = rules(policy).flat_map(|(direction, field, rule)| peers(direction, &field, rule).collect::<Vec<_>>());
+    let blocks = peers.filter_map(|(field, peer)| match peer {
+        Peer::IpBlock(block) => Some((field, block)),
+        Peer::Pods { .. } | Peer::Unmatchable => None,
+    });
+    blocks.flat_map(move |(field, block)| {
+        let cidr = block.cidr;
+        let is_outside = move |except: &ipnet::IpNet| *except == cidr || !cidr.contains(except);
+        let outside = block.except.iter().enumerate().filter(move |(_, except)| is_outside(except));
+        outside.map(move |(index, except)| {
+            let matter = format!("{except} is not a smaller block inside of {cidr}");
+            let field = format!("{field}.ipBlock.except[{index}]");
+            let advice = "correct one of the two, or leave the except out";
+            Remark::new(Code::ExceptOutsideCidr, ObjectName::policy(&policy.key), field, matter, advice)
+        })
+    })
+}

@@ -1,0 +1,160 @@
+//! The objects as the checks look at them: who selects whom.
+
+use std::sync::Arc;
+
+use palisade_policy::compile::{Namespaces, PeerSelector};
+use palisade_policy::input::{
+    Direction, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, Peer, Peers, Pod, Policy, Protocol, Rule, State,
+};
+use palisade_watch::{Kind, ObjectName, Survey};
+
+/// The objects, with what is known of them beyond the state.
+pub(crate) struct View<'a> {
+    /// The objects, those with mistakes included.
+    pub(crate) state: &'a State,
+    survey: &'a Survey,
+    knows_namespaces: bool,
+}
+
+/// Pods that a selector speaks of, apart by what policies make of them.
+#[derive(Default)]
+pub(crate) struct Selected<'a> {
+    /// Those that it selects.
+    pub(crate) live: Vec<&'a Pod>,
+    /// Those that it would select were they not on the host's network.
+    pub(crate) on_host: Vec<&'a Pod>,
+    /// Whether there are any that are finished.
+    pub(crate) finished: bool,
+}
+
+impl Selected<'_> {
+    /// Not even a pod that policies do not know.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.on_host.is_empty() && !self.finished
+    }
+}
+
+impl<'a> FromIterator<&'a Pod> for Selected<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a Pod>>(pods: I) -> Self {
+        let mut selected = Self::default();
+        for pod in pods {
+            if pod.is_live() {
+                selected.live.push(pod);
+            } else if pod.phase.is_terminal() {
+                selected.finished = true;
+            } else {
+                selected.on_host.push(pod);
+            }
+        }
+        selected
+    }
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(survey: &'a Survey) -> Self {
+        let knows_namespaces = survey.written.keys().any(|name| name.kind == Kind::Namespace);
+        Self { state: &survey.state, survey, knows_namespaces }
+    }
+
+    /// Whether there are pods at all; without any, nothing can be said about what matches none.
+    pub(crate) fn knows_pods(&self) -> bool {
+        !self.state.pods.is_empty()
+    }
+
+    /// Whether the object has no mistakes.
+    pub(crate) fn is_sound(&self, name: &ObjectName) -> bool {
+        self.survey.written.get(name).is_some_and(|written| written.sound)
+    }
+
+    /// Whether the object is written, rather than only mentioned.
+    pub(crate) fn is_written(&self, name: &ObjectName) -> bool {
+        self.survey.written.contains_key(name)
+    }
+
+    /// The policies without mistakes. One with mistakes is not in force anywhere, so nobody cares what it would do.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &'a Policy> {
+        self.state.policies.values().filter(|policy| self.is_sound(&ObjectName::policy(&policy.key)))
+    }
+
+    /// The ports that a pod declares, with or without a name.
+    pub(crate) fn ports(&self, pod: &Pod) -> &'a [(Protocol, u16)] {
+        self.survey.written.get(&ObjectName::pod(&pod.key)).map(|written| written.ports.as_slice()).unwrap_or_default()
+    }
+
+    /// The pods that a policy's `podSelector` speaks of.
+    pub(crate) fn selected(&self, policy: &Policy) -> Selected<'a> {
+        let pods = self.state.pods_of(&policy.key.namespace);
+        pods.filter(|pod| policy.pod_selector.selects(&pod.labels)).collect()
+    }
+
+    /// The pods that a peer speaks of; none if it is no peer by selectors.
+    pub(crate) fn peer(&self, policy: &Policy, peer: &Peer) -> Option<Selected<'a>> {
+        let selector = peer_selector(policy, peer)?;
+        let is_meant = |pod: &&Pod| selector.selects(pod, self.state.namespaces.get(&pod.key.namespace));
+        Some(self.state.pods.values().filter(is_meant).collect())
+    }
+
+    /// The namespaces that a selector selects.
+    pub(crate) fn namespaces(&self, selector: &LabelSelector) -> Vec<&'a Namespace> {
+        self.state.namespaces.values().filter(|namespace| selector.selects(&namespace.labels)).collect()
+    }
+
+    /// Whether it can be told which namespaces a selector selects. If no Namespace is written, nothing is known of any but
+    /// its name.
+    pub(crate) fn can_judge(&self, selector: &LabelSelector) -> bool {
+        self.knows_namespaces || selector.requirements.iter().all(|requirement| requirement.key == METADATA_NAME)
+    }
+}
+
+/// A peer by selectors, whatever policy it was written in.
+pub(crate) fn peer_selector(policy: &Policy, peer: &Peer) -> Option<PeerSelector> {
+    let Peer::Pods { namespaces, pods } = peer else { return None };
+    let namespaces = match namespaces {
+        NamespaceScope::Own => Namespaces::Named(Arc::clone(&policy.key.namespace)),
+        NamespaceScope::Matching(selector) => Namespaces::Matching(selector.clone()),
+    };
+    Some(PeerSelector { namespaces, pods: pods.clone() })
+}
+
+/// The rules of a policy that have an effect, with their fields.
+pub(crate) fn rules(policy: &Policy) -> impl Iterator<Item = (Direction, String, &Rule)> {
+    let directions = Direction::ALL.into_iter().filter(|direction| policy.isolates.in_direction(*direction));
+    directions.flat_map(|direction| {
+        let rules = policy.rules(direction).iter().enumerate();
+        rules.map(move |(index, rule)| (direction, format!("spec.{direction}[{index}]"), rule))
+    })
+}
+
+/// The listed peers of a rule, with their fields.
+pub(crate) fn peers<'r>(direction: Direction, field: &str, rule: &'r Rule) -> impl Iterator<Item = (String, &'r Peer)> {
+    let list = match &rule.peers {
+        Peers::Any => &[],
+        Peers::Of(list) => list.as_slice(),
+    };
+    let key = match direction {
+        Direction::Ingress => "from",
+        Direction::Egress => "to",
+    };
+    list.iter().enumerate().map(move |(index, peer)| (format!("{field}.{key}[{index}]"), peer))
+}
+
+/// How many names a list spells out.
+const NAMES: usize = 3;
+
+/// `a`, `a and b`, `a, b and 7 more`.
+pub(crate) fn names<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
+    let mut all: Vec<_> = all.into_iter().map(|name| name.to_string()).collect();
+    if all.len() > NAMES + 1 {
+        let more = all.split_off(NAMES).len();
+        all.push(format!("{more} more"));
+    }
+    match all.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => all.concat(),
+    }
+}
+
+/// The names of pods.
+pub(crate) fn pods(pods: &[&Pod]) -> String {
+    names(pods.iter().map(|pod| &pod.key))
+}

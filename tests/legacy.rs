@@ -1,0 +1,61 @@
+//! Isolation as it was in Kubernetes 1.3 to 1.6: by an annotation of the namespace, with policies of `extensions/v1beta1`.
+//!
+//! Seen to fail when: the annotation is honoured without the flag; the flag does nothing; `v1beta1` is refused.
+
+use std::process::{Command, Output};
+
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/legacy/database.yaml");
+
+/// Who reaches whom, without and with `--legacy-namespace-isolation`. The policy isolates the database in both; the
+/// annotation isolates all pods of its namespace.
+const FLOWS: &[(&str, &str, u16, &str, &str)] = &[
+    ("shop/frontend", "shop/database", 6379, "allow", "allow"),
+    ("reports/monthly", "shop/database", 6379, "allow", "allow"),
+    ("shop/batch", "shop/database", 6379, "deny", "deny"),
+    // The pod selector means pods of the policy's own namespace.
+    ("other/web", "shop/database", 6379, "deny", "deny"),
+    ("shop/frontend", "shop/database", 22, "deny", "deny"),
+    // Pods that no policy selects.
+    ("other/web", "shop/frontend", 80, "allow", "deny"),
+    ("shop/batch", "shop/frontend", 80, "allow", "deny"),
+    // Node-originated traffic passes; other namespaces are open; isolation is of ingress only.
+    ("node/node-1", "shop/frontend", 80, "allow", "allow"),
+    ("shop/batch", "other/web", 80, "allow", "allow"),
+];
+
+fn palisade(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_palisade")).args(arguments).output().expect("it runs")
+}
+
+fn verdicts(flags: &[&str]) -> Vec<String> {
+    FLOWS
+        .iter()
+        .map(|(from, to, port, ..)| {
+            let port = port.to_string();
+            let flow = ["trace", "-f", MANIFESTS, "--from", from, "--to", to, "--port", &port, "-o", "json"];
+            let done = palisade(&[&flow[..], flags].concat());
+            let answer: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+            answer["verdict"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn the_annotation_isolates_with_the_flag_only() {
+    let without: Vec<_> = FLOWS.iter().map(|flow| flow.3).collect();
+    let with: Vec<_> = FLOWS.iter().map(|flow| flow.4).collect();
+    assert_eq!(verdicts(&[]), without);
+    assert_eq!(verdicts(&["--legacy-namespace-isolation"]), with);
+}
+
+#[test]
+fn the_ruleset_names_the_annotation_and_the_reader_is_warned() {
+    let plain = palisade(&["render", "-f", MANIFESTS, "--node", "node-1"]);
+    let warnings = String::from_utf8_lossy(&plain.stderr);
+    assert!(warnings.contains("extensions/v1beta1 is gone since Kubernetes 1.16"), "{warnings}");
+    assert!(warnings.contains("isolates nothing without --legacy-namespace-isolation"), "{warnings}");
+    assert!(!String::from_utf8_lossy(&plain.stdout).contains("net.beta.kubernetes.io"));
+    let honoured = palisade(&["render", "-f", MANIFESTS, "--node", "node-1", "--legacy-namespace-isolation"]);
+    let ruleset = String::from_utf8_lossy(&honoured.stdout);
+    assert!(ruleset.contains("shop/net.beta.kubernetes.io/network-policy"), "{ruleset}");
+}
