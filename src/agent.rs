@@ -5,6 +5,7 @@
 
 mod cause;
 mod enforcer;
+mod freeze;
 mod kernel;
 mod metrics;
 mod report;

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<(), Failure> {
         None => Some(single_flow(arguments).map_err(Failure::usage)?),
     };
     check_stdin(arguments)?;
-    let state = render::read(&arguments.objects)?;
+    let state = render::read_with_workloads(&arguments.objects)?;
     let facts = facts(arguments);
     let judge = Judge { state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
     match (single, &arguments.flows) {

@@ -49,7 +49,7 @@ impl Node {
 fn only_elements(transaction: &Transaction) -> bool {
     let is_element =
         |operation: &Operation| matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
-    transaction.batches().flat_map(|(_, batch)| batch).all(is_element)
+    transaction.batches().flat_map(|batch| &batch.operations).all(is_element)
 }
 
 fn with_app(mut pod: Pod, app: u32) -> Pod {

@@ -7,20 +7,21 @@
 mod tests;
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use palisade_dataplane::Error;
 use palisade_dataplane::table::ForeignChanges;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Change, LegacyIsolation, Policy};
 use palisade_ruleset::change::{Transaction, diff};
+use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options, Renderer};
 use palisade_watch::Event;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::cause::Cause;
+use super::freeze;
 use super::kernel::{Kernel, KernelError};
 use super::metrics::{CommitKind, Metrics};
 use super::report;
@@ -48,6 +49,8 @@ pub(crate) struct Enforcer<K> {
     metrics: Metrics,
     /// All three kinds of objects have been listed.
     synced: bool,
+    /// The table that a predecessor left has been looked at.
+    started: bool,
     /// The kernel has what the renderer last rendered.
     in_step: bool,
     /// When the next attempt is due, and how long the one after it waits.
@@ -64,6 +67,7 @@ impl<K: Kernel> Enforcer<K> {
             status,
             metrics,
             synced: false,
+            started: false,
             in_step: false,
             retry: None,
         }
@@ -78,9 +82,10 @@ impl<K: Kernel> Enforcer<K> {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut refresh: mpsc::Receiver<Refresh>) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut foreign = None;
+        let (told, mut foreign) = mpsc::channel(1);
+        let mut told = Some(told);
         loop {
-            self.watch_foreign_changes(&mut foreign);
+            self.follow_foreign_changes(&mut told);
             let retry = self.retry.map_or(LOOK, |(due, _)| due.saturating_duration_since(Instant::now()));
             tokio::select! {
                 event = events.recv() => match event {
@@ -92,11 +97,7 @@ impl<K: Kernel> Enforcer<K> {
                     done.send(()).ok();
                 }
                 _ = look.tick() => self.look(),
-                changed = foreign_change(&mut foreign), if foreign.is_some() => match changed {
-                    Ok(true) if self.in_step => self.repair(),
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(%error, "cannot follow the changes of nftables; looking every {LOOK:?}"),
-                },
+                Some(()) = foreign.recv() => if self.in_step { self.repair() },
                 () = tokio::time::sleep(retry), if self.retry.is_some() => self.synchronize(CommitKind::Full, &Cause::other("retry")),
             }
             self.status.beat();
@@ -104,12 +105,21 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// Follows the changes that others make to the table, once it is there and if they can.
-    fn watch_foreign_changes(&mut self, foreign: &mut Option<AsyncFd<ForeignChanges>>) {
-        if foreign.is_none() && self.in_step {
-            match self.kernel.foreign_changes() {
-                Ok(changes) => *foreign = changes.and_then(|changes| AsyncFd::new(changes).ok()),
-                Err(error) => tracing::warn!(%error, "cannot follow the changes of nftables; looking every {LOOK:?}"),
+    fn follow_foreign_changes(&mut self, told: &mut Option<mpsc::Sender<()>>) {
+        if !self.in_step {
+            return;
+        }
+        let Some(told) = told.take() else { return };
+        let failed = match self.kernel.foreign_changes() {
+            Ok(None) => return,
+            Ok(Some(changes)) => {
+                let thread = thread::Builder::new().name("foreign changes".to_owned());
+                thread.spawn(move || tell(changes, &told)).err().map(|error| error.to_string())
             }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failed {
+            tracing::warn!(error, "cannot follow the changes of nftables; looking every {LOOK:?}");
         }
     }
 
@@ -183,6 +193,8 @@ impl<K: Kernel> Enforcer<K> {
                 return;
             }
             self.metrics.enforced(arrived.elapsed().as_secs_f64());
+            // Before flows are forgotten, packets of theirs must not bring them back; and the next commit need not wait.
+            self.kernel.wait_for_packets();
         }
         self.forget(&after);
         report::state(&self.index, &self.renderer, &self.metrics);
@@ -240,6 +252,7 @@ impl<K: Kernel> Enforcer<K> {
             self.fall_out_of_step(&error);
             return;
         }
+        self.kernel.wait_for_packets();
         self.forget(&dirty.released);
         self.in_step = true;
         self.retry = None;
@@ -250,6 +263,11 @@ impl<K: Kernel> Enforcer<K> {
     fn try_synchronize(&mut self, kind: CommitKind, cause: &Cause, started: Instant) -> Result<(), KernelError> {
         self.kernel.open()?;
         let present = self.kernel.read()?;
+        if let Some(present) = &present
+            && !std::mem::replace(&mut self.started, true)
+        {
+            self.freeze(present);
+        }
         match present.map(|present| diff(&present, self.renderer.ruleset())) {
             Some(Ok(patch)) => {
                 let transaction = patch.plan(self.renderer.ruleset());
@@ -270,6 +288,29 @@ impl<K: Kernel> Enforcer<K> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps pods isolated that a predecessor isolated, where their policies may have gone before them.
+    fn freeze(&mut self, present: &Ruleset) {
+        let changes = freeze::changes(present, self.index.state());
+        if changes.is_empty() {
+            return;
+        }
+        let namespaces: BTreeSet<_> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Policy(policy) => Some(&*policy.key.namespace),
+                _ => None,
+            })
+            .collect();
+        let namespaces = namespaces.into_iter().collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            namespaces,
+            "namespaces are being deleted; their pods stay isolated as they were, and nobody is let in"
+        );
+        changes.into_iter().for_each(|change| self.index.apply(change));
+        let dirty = self.index.take_dirty();
+        self.renderer.update(self.index.compiled(), &dirty);
     }
 
     /// Looks at the node: which interfaces lead to its pods, which addresses are its own. Returns what that changes.
@@ -355,22 +396,18 @@ impl<K: Kernel> Enforcer<K> {
     }
 }
 
-/// Waits until somebody has changed nftables, and tells whether it was the table. After an error there is nothing more to
-/// wait for.
-async fn foreign_change(foreign: &mut Option<AsyncFd<ForeignChanges>>) -> Result<bool, Error> {
-    let Some(changes) = foreign else { return Ok(false) };
-    let outcome = match changes.readable_mut().await {
-        Ok(mut ready) => {
-            let any = ready.get_inner_mut().any();
-            ready.clear_ready();
-            any
+/// Tells of every change on a channel, from a thread that ends with the channel.
+fn tell(mut changes: ForeignChanges, told: &mpsc::Sender<()>) {
+    while !told.is_closed() {
+        match changes.wait() {
+            Ok(true) => drop(told.try_send(())),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the changes of nftables any more; looking every {LOOK:?}");
+                return;
+            }
         }
-        Err(source) => Err(Error::Read { what: "changes of nftables", source }),
-    };
-    if outcome.is_err() {
-        *foreign = None;
     }
-    outcome
 }
 
 /// The number of terms in `policies` that match nothing because they cannot be enforced.

@@ -42,6 +42,8 @@ pub(crate) trait Kernel {
     fn read(&mut self) -> Result<Option<Ruleset>, KernelError>;
     /// Commits the batches in order. After an error what the table is must be read.
     fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError>;
+    /// Waits until the packets have left that were under way at the last commit.
+    fn wait_for_packets(&mut self);
     /// Makes the table this one, whatever it is.
     fn replace(&mut self, ruleset: &Ruleset) -> Result<(), KernelError>;
     /// Whether somebody else may have changed the table since the last commit or read.

@@ -128,7 +128,7 @@ impl Metrics {
     fn start_at_zero(&self) {
         for kind in [CommitKind::Full, CommitKind::Incremental, CommitKind::Repair] {
             for result in RESULTS {
-                self.commits.get_or_create(&CommitLabels { kind: kind.name(), result });
+                drop(self.commits.get_or_create(&CommitLabels { kind: kind.name(), result }));
             }
         }
     }

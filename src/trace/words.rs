@@ -1,7 +1,7 @@
 //! Flows and the reasons of verdicts in words.
 
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason, Transport};
-use palisade_policy::input::{Direction, NamespacedName, State};
+use palisade_policy::input::{Direction, NamespacedName, Peer, Peers, Port, Ports, State};
 use palisade_policy::reference::{End, Ends};
 
 /// How many names a list spells out.
@@ -22,7 +22,49 @@ pub(super) fn line(flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> Strin
 pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> [String; 2] {
     let egress = Subject { state, direction: Direction::Egress, endpoint: &flow.from, end: &ends.from };
     let ingress = Subject { state, direction: Direction::Ingress, endpoint: &flow.to, end: &ends.to };
-    [egress.reason(&judgement.egress.reason), ingress.reason(&judgement.ingress.reason)]
+    let told = |subject: &Subject<'_>, reason: &Reason, peer: &Endpoint, end: &End<'_>| {
+        let unjudged = unjudged_block(state, subject.direction, reason, peer, end, flow.transport);
+        subject.reason(reason) + &unjudged.unwrap_or_default()
+    };
+    [
+        told(&egress, &judgement.egress.reason, &flow.to, &ends.to),
+        told(&ingress, &judgement.ingress.reason, &flow.from, &ends.from),
+    ]
+}
+
+/// The first `ipBlock` that could have allowed the flow if the address of the pod at the other end were known.
+fn unjudged_block(
+    state: &State,
+    direction: Direction,
+    reason: &Reason,
+    peer: &Endpoint,
+    end: &End<'_>,
+    transport: Transport,
+) -> Option<String> {
+    let (Reason::NoRule { policies }, Endpoint::Pod(pod), None) = (reason, peer, end.address) else { return None };
+    let rules = policies.iter().filter_map(|key| state.policies.get(key)).flat_map(|policy| {
+        let rules = policy.rules(direction).iter().enumerate();
+        rules.map(move |(index, rule)| (&policy.key, index, rule))
+    });
+    let has_block = |peers: &Peers| match peers {
+        Peers::Any => false,
+        Peers::Of(list) => list.iter().any(|peer| matches!(peer, Peer::IpBlock(_))),
+    };
+    let mut blocks = rules.filter(|(_, _, rule)| has_block(&rule.peers) && may_be_port(&rule.ports, transport));
+    blocks.next().map(|(policy, index, _)| {
+        format!("; {direction}[{index}] of policy {policy} has an ipBlock, which was not judged: {pod} has no address")
+    })
+}
+
+/// Whether the ports of a rule could be meant; names are as they may be.
+fn may_be_port(ports: &Ports, transport: Transport) -> bool {
+    let Ports::Of(list) = ports else { return true };
+    let Transport::Port(protocol, number) = transport else { return false };
+    list.iter().any(|port| match port {
+        Port::All(named) | Port::Named { protocol: named, .. } => *named == protocol,
+        Port::Range { protocol: named, first, last } => *named == protocol && (*first..=*last).contains(&number),
+        Port::Unmatchable => false,
+    })
 }
 
 /// What was named, with what it stands for.

@@ -70,7 +70,7 @@ impl Enforcer {
         let patch = self.renderer.update(self.index.compiled(), &dirty);
         let transaction = patch.plan(self.renderer.ruleset());
         if self.one_batch {
-            let everything: Vec<_> = transaction.batches().flat_map(|(_, batch)| batch).cloned().collect();
+            let everything: Vec<_> = transaction.batches().flat_map(|batch| &batch.operations).cloned().collect();
             self.table.commit(&everything).unwrap();
         } else {
             self.table.commit_transaction(&transaction).unwrap();

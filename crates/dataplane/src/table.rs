@@ -44,6 +44,8 @@ pub struct Table {
     socket: Socket,
     owned: bool,
     set_id: u32,
+    /// Packets may be under way that have met the table before its last change.
+    under_way: bool,
 }
 
 /// What the kernel has.
@@ -148,19 +150,33 @@ impl Table {
         commit::commit(self, operations, Some(generation))
     }
 
-    /// Commits the batches of a transaction, one after the other, and waits after each until the packets that were under
-    /// way have left. The figures are sums.
+    /// Commits the batches of a transaction, one after the other; before the first, and before those that want it, it waits
+    /// until the packets that were under way have left. The figures are sums.
     ///
     /// # Errors
     /// [`Error::Step`] says which batch failed; those before it are done.
     pub fn commit_transaction(&mut self, transaction: &Transaction) -> Result<Committed, Error> {
         let mut sum = Committed::default();
-        for (step, operations) in transaction.batches() {
-            let done = self.commit(operations).map_err(|source| Error::Step { step, source: Box::new(source) })?;
-            packets::leave();
+        self.wait_for_packets();
+        for batch in transaction.batches() {
+            if batch.waits {
+                self.wait_for_packets();
+            }
+            self.under_way = true;
+            let done = self
+                .commit(&batch.operations)
+                .map_err(|source| Error::Step { step: batch.name, source: Box::new(source) })?;
             sum = sum.and(done);
         }
         Ok(sum)
+    }
+
+    /// Waits until the packets have left that were under way at the last transaction; some 8 ms, or nothing if that was
+    /// done already. The next transaction waits anyway; to wait now makes it begin at once.
+    pub fn wait_for_packets(&mut self) {
+        if std::mem::take(&mut self.under_way) {
+            packets::leave();
+        }
     }
 
     /// Puts a ruleset in the place of whatever the table holds. Over a table with base chains this is one batch, though a

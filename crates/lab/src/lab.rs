@@ -184,9 +184,17 @@ impl Lab {
     /// # Errors
     /// [`Error::Service`] when it clashes with another or has no usable address, [`Error::Command`] from nft.
     pub fn add_service(&self, service: Service) -> Result<()> {
+        self.add_services([service])
+    }
+
+    /// As [`Lab::add_service`], for many at once.
+    ///
+    /// # Errors
+    /// As [`Lab::add_service`]; none of them is added then.
+    pub fn add_services(&self, added: impl IntoIterator<Item = Service>) -> Result<()> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = services.clone();
-        next.insert(service.name.clone(), service);
+        next.extend(added.into_iter().map(|service| (service.name.clone(), service)));
         self.load_services(&next)?;
         *services = next;
         Ok(())

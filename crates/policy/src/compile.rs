@@ -66,7 +66,7 @@ pub struct PeerSelector {
 
 impl PeerSelector {
     /// Whether it selects `pod`, whose Namespace object is `namespace` if it has been seen.
-    pub(crate) fn selects(&self, pod: &Pod, namespace: Option<&Namespace>) -> bool {
+    pub fn selects(&self, pod: &Pod, namespace: Option<&Namespace>) -> bool {
         let there = match &self.namespaces {
             Namespaces::Named(name) => pod.key.namespace == *name,
             Namespaces::Matching(selector) => namespace.is_some_and(|found| selector.selects(&found.labels)),

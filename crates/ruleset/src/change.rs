@@ -1,8 +1,8 @@
 //! The difference of two rulesets, and the order in which the kernel may see it.
 //!
 //! A packet reads the rules of one generation from start to end, but sees set and map elements as they are now. So a
-//! difference reaches the kernel as several batches, each atomic, with a wait after each until the packets that were under
-//! way have left ([`Transaction`]); the module `plan` says which and why.
+//! difference reaches the kernel as several batches, each atomic ([`Transaction`]), and some of them wait until the packets
+//! that were under way have left; the module `plan` says which and why.
 
 mod plan;
 
@@ -80,7 +80,18 @@ pub enum Operation {
 /// The batches of a difference, in the order they are committed, each with a name for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
-    batches: Vec<(&'static str, Vec<Operation>)>,
+    batches: Vec<Batch>,
+}
+
+/// Operations that take effect at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// What it does, in a word.
+    pub name: &'static str,
+    /// Whether it must wait until no packet is under way that has met the table before the last batch.
+    pub waits: bool,
+    /// The operations, in order.
+    pub operations: Vec<Operation>,
 }
 
 /// Objects that two rulesets have under one name with a structure that cannot be changed in place (key type, kind,
@@ -224,21 +235,31 @@ impl Patch {
 impl Transaction {
     /// The same with one batch more, if there is anything in it.
     #[must_use]
-    pub fn then(mut self, name: &'static str, batch: Vec<Operation>) -> Self {
-        if !batch.is_empty() {
-            self.batches.push((name, batch));
+    pub fn then(self, name: &'static str, operations: Vec<Operation>) -> Self {
+        self.with(Batch { name, waits: false, operations })
+    }
+
+    /// The same with one batch more, if there is anything in it, which waits for packets.
+    #[must_use]
+    pub fn after_packets(self, name: &'static str, operations: Vec<Operation>) -> Self {
+        self.with(Batch { name, waits: true, operations })
+    }
+
+    fn with(mut self, batch: Batch) -> Self {
+        if !batch.operations.is_empty() {
+            self.batches.push(batch);
         }
         self
     }
 
-    /// The batches in order, each with its name; none is empty.
-    pub fn batches(&self) -> impl Iterator<Item = (&'static str, &[Operation])> {
-        self.batches.iter().map(|(name, batch)| (*name, batch.as_slice()))
+    /// The batches in order; none is empty.
+    pub fn batches(&self) -> impl Iterator<Item = &Batch> {
+        self.batches.iter()
     }
 
     /// How many operations there are, elements and rules counted one by one.
     pub fn operations(&self) -> usize {
-        self.batches().flat_map(|(_, batch)| batch).map(Operation::weight).sum()
+        self.batches().flat_map(|batch| &batch.operations).map(Operation::weight).sum()
     }
 }
 

@@ -6,7 +6,7 @@ pub use packet::{Flow, Packet, Segment};
 
 use std::fmt;
 
-use crate::model::{CtStates, Expression, Hook, Key, L4, Load, Rule, Ruleset, Test, Verdict};
+use crate::model::{CtStates, Expression, Hook, Key, L4, Load, Rule, Ruleset, Set, Test, Verdict};
 use crate::name::Name;
 
 /// What becomes of a packet in a base chain.
@@ -38,6 +38,8 @@ pub struct Walk {
     pub end: End,
     /// The rules that matched, in order.
     pub steps: Vec<Step>,
+    /// How many times a set or map was looked into.
+    pub lookups: usize,
 }
 
 /// A ruleset that no kernel would have loaded.
@@ -68,19 +70,22 @@ const DEEPEST: usize = 16;
 
 /// Walks a packet through the base chains of its hook. Where there is none, it is accepted.
 pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
-    let mut walker = Walker { ruleset, packet, steps: Vec::new() };
-    for (name, chain) in &ruleset.chains {
-        if chain.hook == Some(packet.hook) && walker.base_chain(name)? == End::Drop {
-            return Ok(Walk { end: End::Drop, steps: walker.steps });
-        }
-    }
-    Ok(Walk { end: End::Accept, steps: walker.steps })
+    Walker { ruleset, later: None, packet, steps: Vec::new(), lookups: 0 }.hook()
+}
+
+/// Walks a packet that is under way while one ruleset becomes another in one batch: the rules it reads are those of
+/// `before`, and so are the elements of its first `lookups` lookups; the others already find those of `after`.
+pub fn walk_across(before: &Ruleset, after: &Ruleset, lookups: usize, packet: &Packet) -> Result<Walk, Invalid> {
+    Walker { ruleset: before, later: Some((lookups, after)), packet, steps: Vec::new(), lookups: 0 }.hook()
 }
 
 struct Walker<'a> {
     ruleset: &'a Ruleset,
+    /// From which lookup on, and where, elements are looked up.
+    later: Option<(usize, &'a Ruleset)>,
     packet: &'a Packet,
     steps: Vec<Step>,
+    lookups: usize,
 }
 
 /// What a rule asks for.
@@ -92,6 +97,16 @@ enum Next {
 }
 
 impl<'a> Walker<'a> {
+    fn hook(mut self) -> Result<Walk, Invalid> {
+        let mut end = End::Accept;
+        for (name, chain) in &self.ruleset.chains {
+            if chain.hook == Some(self.packet.hook) && end == End::Accept {
+                end = self.base_chain(name)?;
+            }
+        }
+        Ok(Walk { end, steps: self.steps, lookups: self.lookups })
+    }
+
     /// The kernel's loop (`nft_do_chain`): a jump keeps its place on a stack, a goto does not.
     fn base_chain(&mut self, base: &'a Name) -> Result<End, Invalid> {
         let mut stack: Vec<(&Name, usize)> = Vec::new();
@@ -173,11 +188,15 @@ impl<'a> Walker<'a> {
         Ok(verdict.map_or(Next::Rule, Next::Verdict))
     }
 
-    fn set(&self, name: &Name) -> Result<&'a crate::model::Set, Invalid> {
-        self.ruleset.sets.get(name).ok_or_else(|| Invalid::MissingSet { set: name.clone() })
+    /// The set as this lookup finds it. One that the batch deletes is there until no packet looks into it.
+    fn set(&mut self, name: &Name) -> Result<&'a Set, Invalid> {
+        let later = self.later.filter(|(first, _)| self.lookups >= *first);
+        self.lookups += 1;
+        let found = later.and_then(|(_, after)| after.sets.get(name)).or_else(|| self.ruleset.sets.get(name));
+        found.ok_or_else(|| Invalid::MissingSet { set: name.clone() })
     }
 
-    fn element(&self, load: Load, map: &Name) -> Result<Option<Verdict>, Invalid> {
+    fn element(&mut self, load: Load, map: &Name) -> Result<Option<Verdict>, Invalid> {
         let set = self.set(map)?;
         let found = match load.port(self.packet) {
             Some(port) if set.interval => set.elements.iter().find(|(key, _)| key.has_port(port)),
@@ -187,7 +206,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Whether a value passes a test. A value that cannot be loaded passes none.
-    fn passes(&self, load: Load, test: &Test) -> Result<bool, Invalid> {
+    fn passes(&mut self, load: Load, test: &Test) -> Result<bool, Invalid> {
         let packet = self.packet;
         let address = load.address(packet);
         Ok(match test {

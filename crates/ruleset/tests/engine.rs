@@ -79,7 +79,7 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
             patch
                 .plan(&whole)
                 .batches()
-                .flat_map(|(_, batch)| batch)
+                .flat_map(|batch| &batch.operations)
                 .for_each(|operation| perform(&mut table, operation));
             prop_assert_eq!(&table, &whole, "table of {} after {:?}", node, change);
         }

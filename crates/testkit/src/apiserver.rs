@@ -203,12 +203,6 @@ impl ApiServer {
         format!("https://{}", self.server)
     }
 
-    /// Where etcd listens, in the network namespace of the server: what is put there goes past the API server's
-    /// validation, as an object from an older server's time has.
-    pub fn etcd_url(&self) -> &str {
-        &self.etcd_url
-    }
-
     /// A kubeconfig file with every right.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig_of(ADMIN)

@@ -3,6 +3,7 @@
 //! Three watches: namespaces, pods and network policies of the whole cluster. All pods are needed, those of other nodes
 //! as peers. Of each object only what policies look at is kept while it is decoded.
 
+mod ending;
 mod lists;
 mod notice;
 mod objects;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc::Sender;
 use crate::error::SourceError;
 use crate::event::{Event, Failure};
 use crate::finding::Kind;
+use ending::Endings;
 use lists::{Lists, Step};
 use notice::Notices;
 use objects::{Decoded, KubeNamespace, KubePod, KubePolicy, Read};
@@ -76,6 +78,7 @@ impl ApiServer {
     /// None so far: an API server that cannot be reached or refuses is asked again.
     pub async fn run(self, tx: Sender<Event>) -> Result<(), SourceError> {
         let notices = Notices::start(self.client.clone());
+        let mut endings = Endings::new(self.client.clone());
         let mut lists = Lists::default();
         let mut steps = stream::select_all([
             self.watch::<KubeNamespace>(Kind::Namespace),
@@ -83,12 +86,16 @@ impl ApiServer {
             self.watch::<KubePolicy>(Kind::NetworkPolicy),
         ]);
         loop {
-            let next = tokio::select! {
-                next = steps.next() => next,
+            let next: Option<Vec<_>> = tokio::select! {
+                next = steps.next() => next.map(|(kind, step)| {
+                    let step = if kind == Kind::NetworkPolicy { endings.hold(step) } else { Some(step) };
+                    step.map(|step| (kind, step)).into_iter().collect()
+                }),
+                Some(steps) = endings.next() => Some(steps),
                 () = tx.closed() => None,
             };
-            let Some((kind, step)) = next else { return Ok(()) };
-            for event in lists.take(kind, step) {
+            let Some(steps) = next else { return Ok(()) };
+            for event in steps.into_iter().flat_map(|(kind, step)| lists.take(kind, step)).collect::<Vec<_>>() {
                 if let Event::Warning { object: Some(object), message } = &event {
                     notices.hand_in(object, message);
                 }

@@ -43,8 +43,8 @@ impl Kernel for Shared {
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
         let mut kernel = self.borrow_mut();
-        for (_, batch) in transaction.batches() {
-            for operation in batch {
+        for batch in transaction.batches() {
+            for operation in &batch.operations {
                 if let Operation::AppendRules(name, rules) = operation
                     && rules.iter().any(|rule| rule.comment.as_deref() == kernel.refuse && rule.comment.is_some())
                 {
@@ -52,10 +52,12 @@ impl Kernel for Shared {
                 }
             }
             let table = kernel.table.get_or_insert_default();
-            batch.iter().for_each(|operation| perform(table, operation));
+            batch.operations.iter().for_each(|operation| perform(table, operation));
         }
         Ok(())
     }
+
+    fn wait_for_packets(&mut self) {}
 
     fn replace(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
         self.borrow_mut().table = Some(ruleset.clone());

@@ -61,6 +61,12 @@ impl Kernel for Netlink {
         Ok(())
     }
 
+    fn wait_for_packets(&mut self) {
+        if let Some(table) = &mut self.table {
+            table.wait_for_packets();
+        }
+    }
+
     fn replace(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
         let committed = self.table()?.replace(ruleset).map_err(|error| plain(&error))?;
         self.generation = committed.generation;
@@ -115,8 +121,8 @@ fn refused(error: &Error, transaction: &Transaction) -> KernelError {
         Error::Step { step, source } => match source.as_ref() {
             Error::Refused { index: Some(index), .. } => transaction
                 .batches()
-                .find(|(name, _)| name == step)
-                .and_then(|(_, batch)| batch.get(*index))
+                .find(|batch| batch.name == *step)
+                .and_then(|batch| batch.operations.get(*index))
                 .map(|operation| operation.object().clone()),
             _ => None,
         },

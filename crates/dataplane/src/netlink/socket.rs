@@ -1,7 +1,6 @@
 //! A netlink socket: requests, dumps, and the sending of whole batches.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use netlink_sys::{Socket as Inner, SocketAddr};
@@ -136,17 +135,13 @@ impl Socket {
         self.inner.add_membership(group)
     }
 
-    /// Whether one of the messages that are there is `meant`, or some were lost. Takes them all.
-    pub(crate) fn any(&mut self, meant: impl Fn(&Message<'_>) -> bool) -> io::Result<bool> {
-        let mut any = false;
-        loop {
-            match self.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(()) => any |= Message::all(&self.buffer).any(|message| meant(&message)),
-                Err(error) if is(&error, Errno::EAGAIN) => return Ok(any),
-                Err(error) if is(&error, Errno::EINTR) => {}
-                Err(error) if is(&error, Errno::ENOBUFS) => any = true,
-                Err(error) => return Err(error),
-            }
+    /// Waits for messages, ten seconds at most, and tells whether one that came is `meant`, or some were lost.
+    pub(crate) fn wait_for(&mut self, meant: impl Fn(&Message<'_>) -> bool) -> io::Result<bool> {
+        match self.receive(MsgFlags::empty()) {
+            Ok(()) => Ok(Message::all(&self.buffer).any(|message| meant(&message))),
+            Err(error) if is(&error, Errno::EAGAIN) || is(&error, Errno::EINTR) => Ok(false),
+            Err(error) if is(&error, Errno::ENOBUFS) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
@@ -219,12 +214,6 @@ impl Socket {
                 return Ok(());
             }
         }
-    }
-}
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.inner.as_raw_fd()
     }
 }
 

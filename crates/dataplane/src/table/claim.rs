@@ -31,7 +31,7 @@ fn socket() -> Result<Socket, Error> {
 
 pub(super) fn open(ownership: Ownership) -> Result<Table, Error> {
     let socket = socket()?;
-    let mut table = Table { socket, owned: false, set_id: 0 };
+    let mut table = Table { socket, owned: false, set_id: 0, under_way: false };
     match (find(&mut table.socket)?, ownership) {
         (Some(Found::Owned(port)), _) => return Err(Error::Owned { owner: owner::describe(port) }),
         (Some(Found::Plain | Found::Orphan), Ownership::Plain) => {}

@@ -1,7 +1,5 @@
 //! Noticing that somebody else changes the table, where it has no owner who could forbid it.
 
-use std::os::fd::{AsRawFd, RawFd};
-
 use palisade_ruleset::model::TABLE;
 
 use super::Table;
@@ -15,7 +13,7 @@ const GROUP: u32 = 7;
 /// The name of the table is the first attribute of every kind of object (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, …).
 const TABLE_NAME: u16 = 1;
 
-/// Changes of the table by others. Its descriptor becomes readable with every change of nftables.
+/// Changes of the table by others. May be given to another thread.
 #[derive(Debug)]
 pub struct ForeignChanges {
     socket: Socket,
@@ -37,23 +35,17 @@ impl Table {
 }
 
 impl ForeignChanges {
-    /// Whether somebody else has changed the table since the last call. Does not wait.
+    /// Waits, ten seconds at most, and tells whether somebody else has changed the table.
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn any(&mut self) -> Result<bool, Error> {
+    pub fn wait(&mut self) -> Result<bool, Error> {
         let own = self.own;
         let meant = |message: &crate::netlink::Message<'_>| {
             message.port != own
                 && message.body.first() == Some(&family::INET)
                 && Attributes::after(message.body, 4).string(TABLE_NAME) == Some(TABLE)
         };
-        self.socket.any(meant).map_err(|source| Error::Read { what: "changes of nftables", source })
-    }
-}
-
-impl AsRawFd for ForeignChanges {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.socket.wait_for(meant).map_err(|source| Error::Read { what: "changes of nftables", source })
     }
 }

@@ -3,18 +3,19 @@
 //!
 //! | batch | what it does |
 //! |---|---|
-//! | stage | new sets, maps and chains; nothing leads there yet |
+//! | stage | new sets, maps and chains, which nothing leads to yet; pods that may reach themselves |
 //! | narrow | map elements that change lead to where old *and* new must allow |
 //! | widen | an address that moves between sets is added to its new ones |
 //! | switch | elements leave sets, rules change |
 //! | settle | map elements lead to where they shall |
 //! | fill | sets that were read through copies get their elements |
 //! | restore | rules read these sets themselves again |
-//! | sweep | what nothing leads to any more is deleted |
+//! | sweep | what nothing leads to any more is deleted; pods that are gone |
 //!
 //! A flow is judged by a map element for one of its ends and by what that chain's sets say of the other. A packet reads the
-//! rules of one generation from start to end, but sets and maps as they are now; no packet is under way during more than one
-//! batch (the kernel's side waits after each). So whatever a packet could combine must be of one state:
+//! rules of one generation from start to end (of one parity, in truth: two batches later it would read those of the second),
+//! but sets and maps as they are now. Before *widen*, *switch*, *settle* and *fill* the packets under way are waited for, so
+//! none combines more than two states that are next to each other here:
 //!
 //! - Without *narrow*, its egress could be judged by an old map element and its ingress by a new one.
 //! - One address may leave sets and join others in place, in two batches: the flows in question have it at one end, and
@@ -35,7 +36,7 @@ use transit::Transits;
 
 /// The batches of `patch`, which leads to `after`.
 pub(super) fn plan(patch: &Patch, after: &Ruleset) -> Transaction {
-    let members = Members::of(patch);
+    let (members, pairs) = (Members::of(patch), Members::pairs(patch));
     let maps = map_changes(patch);
     let in_place = !changes_rules(patch) && members.may_change_in_place(patch);
     let mut transits = Transits::default();
@@ -49,19 +50,23 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset) -> Transaction {
     }
     let mut stage = stage(patch, &transits);
     stage.extend(transits.stage());
+    // A pod that reaches itself does so before it is isolated and after.
+    stage.extend(pairs.add());
     let mut switch = if in_place { members.remove() } else { rule_changes(patch, &transits) };
     if at_once {
         switch.extend(maps.into_iter().flatten());
     }
     let transaction = Transaction::default().then("stage", stage).then("narrow", transits.narrowed());
-    let transaction = if in_place { transaction.then("widen", members.add()) } else { transaction };
-    let transaction = transaction.then("switch", switch).then("settle", transits.settled());
+    let transaction = if in_place { transaction.after_packets("widen", members.add()) } else { transaction };
+    let transaction = transaction.after_packets("switch", switch).after_packets("settle", transits.settled());
     let transaction = if in_place {
         transaction
     } else {
-        transaction.then("fill", members.replace()).then("restore", transits.restore(after))
+        // To whoever reads the copies or the sets, restoring makes no difference.
+        transaction.after_packets("fill", members.replace()).then("restore", transits.restore(after))
     };
-    let mut sweep = transits.sweep();
+    let mut sweep = pairs.remove();
+    sweep.extend(transits.sweep());
     sweep.extend(self::sweep(patch));
     transaction.then("sweep", sweep)
 }
@@ -123,7 +128,7 @@ fn stage(patch: &Patch, transits: &Transits) -> Vec<Operation> {
     }
     let chains: Vec<_> = new_chains(patch).filter(|(_, chain)| chain.hook.is_none()).collect();
     stage.extend(chains.iter().map(|(name, chain)| add_chain(name, chain)));
-    stage.extend(chains.iter().filter_map(|(name, chain)| append(name, transits.reading_copies(&chain.rules))));
+    stage.extend(chains.iter().filter_map(|(name, chain)| append(name, transits.rules_of_new(name, chain))));
     // Elements last: those of verdict maps point at chains.
     for (name, set) in created().filter(|(_, set)| !set.elements.is_empty()) {
         stage.push(Operation::AddElements(name.clone(), set.elements.clone()));
@@ -147,7 +152,7 @@ fn rule_changes(patch: &Patch, transits: &Transits) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (name, chain) in new_chains(patch).filter(|(_, chain)| chain.hook.is_some()) {
         operations.push(add_chain(name, chain));
-        operations.extend(append(name, transits.reading_copies(&chain.rules)));
+        operations.extend(append(name, transits.rules_of_new(name, chain)));
     }
     operations.extend(transits.switch());
     operations

@@ -14,9 +14,20 @@ type Elements = BTreeMap<Key, Element>;
 pub(super) struct Members<'a>(BTreeMap<&'a Name, (&'a Elements, &'a Elements)>);
 
 impl<'a> Members<'a> {
+    /// Those that decide between members of a group and others.
     pub(super) fn of(patch: &'a Patch) -> Self {
+        Self::of_sets(patch, |key| !is_pair(key))
+    }
+
+    /// Those of the sets by which a pod reaches itself, whatever else changes about it.
+    pub(super) fn pairs(patch: &'a Patch) -> Self {
+        Self::of_sets(patch, is_pair)
+    }
+
+    fn of_sets(patch: &'a Patch, mut meant: impl FnMut(&Key) -> bool) -> Self {
         let sets = element_changes(patch).filter(|(_, gone, new)| !is_map(gone, new));
-        Self(sets.map(|(name, gone, new)| (name, (gone, new))).collect())
+        let meant = sets.filter(|(_, gone, new)| gone.keys().chain(new.keys()).all(&mut meant));
+        Self(meant.map(|(name, gone, new)| (name, (gone, new))).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -43,13 +54,14 @@ impl<'a> Members<'a> {
         for key in new().chain(gone()).chain(of_maps) {
             match key {
                 Key::Address(address) => drop(addresses.insert(*address)),
-                Key::AddressPair(first, second) => addresses.extend([*first, *second]),
                 Key::AddressPort(address, _) => {
                     addresses.insert(*address);
                     // Both ends of a flow to a named port are judged by the address of the one.
                     ports = true;
                 }
-                Key::AddressRange(..) | Key::PortRange(..) | Key::InterfaceName(_) => others = true,
+                Key::AddressRange(..) | Key::AddressPair(..) | Key::PortRange(..) | Key::InterfaceName(_) => {
+                    others = true
+                }
             }
         }
         // No flow has ends of two families.
@@ -79,6 +91,10 @@ impl<'a> Members<'a> {
     pub(super) fn replace(&self) -> Vec<Operation> {
         self.0.iter().flat_map(|(name, (gone, new))| exchange(name, (*gone).clone(), (*new).clone())).collect()
     }
+}
+
+fn is_pair(key: &Key) -> bool {
+    matches!(key, Key::AddressPair(..))
 }
 
 fn without(elements: &Elements, others: &Elements) -> Elements {

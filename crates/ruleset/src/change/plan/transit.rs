@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{ChainChange, Operation, Patch};
 use super::{Members, append, element_changes, exchange, flush_and_append, is_map};
-use crate::model::{Chain, Element, Expression, Key, Rule, Ruleset, Set, Verdict};
+use crate::model::{Chain, Element, Expression, Key, KeyType, Rule, Ruleset, Set, SetKind, Verdict};
 use crate::name::Name;
 
 /// The way from the old state to the new one.
@@ -27,13 +27,12 @@ impl Transits {
     /// Has every set whose elements change read through a copy with its new elements.
     pub(super) fn copy_sets(&mut self, patch: &Patch, after: &Ruleset, members: &Members<'_>) {
         for name in members.sets() {
-            let Some(set) = after.sets.get(name) else { continue };
-            let copy = free("transit/set", |copy| {
-                patch.sets.contains_key(copy) || self.copies.values().any(|(n, _)| n == copy)
-            });
-            self.copies.insert(name.clone(), (copy, set.clone()));
+            if let Some(set) = after.sets.get(name) {
+                self.copy(patch, name, set.clone());
+            }
         }
-        for (name, chain) in &after.chains {
+        let behind_maps = self.copy_port_maps(patch, after);
+        for (name, chain) in after.chains.iter().filter(|(name, _)| !behind_maps.contains(name)) {
             let new = self.reading_copies(&chain.rules);
             match patch.chains.get(name) {
                 Some(ChainChange::Rules { before, .. }) => {
@@ -50,8 +49,45 @@ impl Transits {
         }
     }
 
+    fn copy(&mut self, patch: &Patch, name: &Name, set: Set) {
+        let taken = |copy: &Name| patch.sets.contains_key(copy) || self.copies.values().any(|(taken, _)| taken == copy);
+        self.copies.insert(name.clone(), (free("transit/set", taken), set));
+    }
+
+    /// Copies the maps from ports to chains that read such sets, with these chains. Whoever reads such a map is then switched
+    /// to its copy, and the chains behind it stay as they are. Returns these.
+    fn copy_port_maps<'a>(&mut self, patch: &Patch, after: &'a Ruleset) -> BTreeSet<&'a Name> {
+        let mut behind = BTreeSet::new();
+        let mut copies = Vec::new();
+        for (name, map) in after.sets.iter().filter(|(_, set)| set.key == KeyType::Port) {
+            let mut copy = map.clone();
+            for (element, original) in copy.elements.values_mut().zip(map.elements.values()) {
+                let Some((target, chain)) = target(original).and_then(|name| after.chains.get_key_value(name)) else {
+                    continue;
+                };
+                behind.insert(target);
+                let rules = self.reading_copies(&chain.rules);
+                if rules != chain.rules {
+                    element.verdict = Some(Verdict::Goto(self.chain(patch, rules)));
+                }
+            }
+            if copy != *map {
+                copies.push((name, copy));
+            }
+        }
+        for (name, map) in copies {
+            self.copy(patch, name, map);
+        }
+        behind
+    }
+
+    /// The rules that a new chain has at first.
+    pub(super) fn rules_of_new(&self, name: &Name, chain: &Chain) -> Vec<Rule> {
+        if self.staged.contains(name) { self.reading_copies(&chain.rules) } else { chain.rules.clone() }
+    }
+
     /// Rules that read copies where there are any.
-    pub(super) fn reading_copies(&self, rules: &[Rule]) -> Vec<Rule> {
+    fn reading_copies(&self, rules: &[Rule]) -> Vec<Rule> {
         let mut rules = rules.to_vec();
         for name in rules.iter_mut().flat_map(|rule| &mut rule.expressions).filter_map(Expression::set_mut) {
             if let Some((copy, _)) = self.copies.get(name) {
@@ -126,16 +162,23 @@ impl Transits {
         name
     }
 
+    /// The copies of sets and maps, those of maps still empty.
     pub(super) fn stage_sets(&self) -> impl Iterator<Item = Operation> {
-        self.copies.values().flat_map(|(copy, set)| {
-            let elements = exchange(copy, BTreeMap::new(), set.elements.clone());
-            std::iter::once(Operation::AddSet(copy.clone(), set.without_elements())).chain(elements)
-        })
+        let add = |(copy, set): &(Name, Set)| {
+            let elements = if set.kind == SetKind::Set { set.elements.clone() } else { BTreeMap::new() };
+            let add = Operation::AddSet(copy.clone(), set.without_elements());
+            std::iter::once(add).chain(exchange(copy, BTreeMap::new(), elements))
+        };
+        self.copies.values().flat_map(add)
     }
 
+    /// The chains, and then the elements of maps that lead to them.
     pub(super) fn stage(&self) -> Vec<Operation> {
         let adds = self.chains.iter().map(|(name, _)| Operation::AddChain(name.clone(), Chain::default()));
-        adds.chain(self.chains.iter().filter_map(|(name, rules)| append(name, rules.clone()))).collect()
+        let rules = self.chains.iter().filter_map(|(name, rules)| append(name, rules.clone()));
+        let maps = self.copies.values().filter(|(_, set)| set.kind == SetKind::VerdictMap);
+        let elements = maps.flat_map(|(copy, map)| exchange(copy, BTreeMap::new(), map.elements.clone()));
+        adds.chain(rules).chain(elements).collect()
     }
 
     pub(super) fn narrowed(&self) -> Vec<Operation> {
@@ -160,8 +203,8 @@ impl Transits {
 
     pub(super) fn sweep(&self) -> Vec<Operation> {
         let flushes = self.chains.iter().map(|(name, _)| Operation::FlushChain(name.clone()));
-        let chains = self.chains.iter().map(|(name, _)| Operation::DeleteChain(name.clone()));
-        flushes.chain(chains).chain(self.copies.values().map(|(copy, _)| Operation::DeleteSet(copy.clone()))).collect()
+        let sets = self.copies.values().map(|(copy, _)| Operation::DeleteSet(copy.clone()));
+        flushes.chain(sets).chain(self.chains.iter().map(|(name, _)| Operation::DeleteChain(name.clone()))).collect()
     }
 }
 

@@ -1,0 +1,164 @@
+//! While a node turns from one state to the next, no packet passes that neither of them allows, and none is lost that both
+//! allow: on the model, for every batch of the transaction, and for every moment at which it may overtake a packet that is
+//! under way (which reads the rules of one generation, but finds set and map elements as they are then).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use palisade_policy::flow::Transport;
+use palisade_policy::index::{Dirty, Index};
+use palisade_policy::input::{Change, Family, Protocol, State};
+use palisade_ruleset::model::{Hook, Ruleset};
+use palisade_ruleset::render::{Options, Renderer};
+use palisade_ruleset::walk::{End, Packet, Walk, walk, walk_across};
+use palisade_testkit::generate::{History, arb_history, ports_in_use};
+use palisade_testkit::table::perform;
+use palisade_testkit::trials::Trials;
+use proptest::prelude::*;
+use proptest::sample::Index as Pick;
+
+/// Walks of a packet during a transition, in a test run.
+const WALKS: usize = 300_000;
+/// For so many verdicts asked for, there are so many walks.
+const WALKS_PER_VERDICT: usize = 3;
+
+/// A history, cut into commits, and which packets are under way.
+#[derive(Clone, Debug)]
+struct Course {
+    history: History,
+    node: u8,
+    /// How many events of a kind are committed at once at most.
+    together: usize,
+    /// From, to, transport.
+    packets: Vec<(Pick, Pick, Pick)>,
+}
+
+fn arb_course() -> impl Strategy<Value = Course> {
+    let packets = prop::collection::vec(any::<(Pick, Pick, Pick)>(), 8..24);
+    (arb_history(), 1_u8..=3, 1_usize..4, packets).prop_map(|(history, node, together, packets)| Course {
+        history,
+        node,
+        together,
+        packets,
+    })
+}
+
+#[test]
+fn a_packet_under_way_fares_as_before_or_as_after() {
+    Trials::of("walks in transition", "PALISADE_VERDICTS", WALKS / WALKS_PER_VERDICT)
+        .times(WALKS_PER_VERDICT)
+        .run(arb_course, follow);
+}
+
+fn follow(course: &Course) -> Result<usize, TestCaseError> {
+    let mut state = course.history.start.clone();
+    let mut index = Index::build(format!("node-{}", course.node), &state);
+    index.take_dirty();
+    let mut renderer = Renderer::new(Options::default());
+    renderer.update(index.compiled(), &index.compiled().everything());
+    let mut walked = 0;
+    for changes in commits(&course.history.changes, course.together) {
+        let (before, known) = (renderer.ruleset().clone(), addresses(&state));
+        for change in changes {
+            state.apply(change.clone());
+            index.apply(change.clone());
+        }
+        let dirty = index.take_dirty();
+        let patch = renderer.update(index.compiled(), &dirty);
+        if patch.is_empty() {
+            continue;
+        }
+        let transition = Transition { before: &before, after: renderer.ruleset() };
+        let packets = packets(course, &state, known, &dirty);
+        let mut table = before.clone();
+        // The tables that packets under way have met: a batch that waits, waits until only the last one is among them.
+        let mut met = vec![before.clone()];
+        for batch in patch.plan(renderer.ruleset()).batches() {
+            let mut next = table.clone();
+            batch.operations.iter().for_each(|operation| perform(&mut next, operation));
+            if batch.waits {
+                met = vec![table];
+            }
+            for (packet, table) in packets.iter().flat_map(|packet| met.iter().map(move |table| (packet, table))) {
+                walked += transition.check(batch.name, table, &next, packet).map_err(|why| {
+                    let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
+                    TestCaseError::fail(format!("{why}\nduring\n{}", changes.join("\n")))
+                })?;
+            }
+            met.push(next.clone());
+            table = next;
+        }
+        prop_assert_eq!(&table, renderer.ruleset());
+    }
+    Ok(walked)
+}
+
+/// Changes as they are committed, some at once.
+fn commits(changes: &[Change], together: usize) -> Vec<&[Change]> {
+    changes.chunks(together).collect()
+}
+
+fn addresses(state: &State) -> BTreeSet<IpAddr> {
+    state.pods.values().flat_map(|pod| pod.addresses.iter()).collect()
+}
+
+/// The packets under way: every other end is an address that the change is about.
+fn packets(course: &Course, state: &State, known: BTreeSet<IpAddr>, dirty: &Dirty) -> Vec<Packet> {
+    let touched: BTreeSet<_> = dirty.subjects.iter().chain(dirty.peers.values().flatten()).copied().collect();
+    let mut all = known;
+    all.extend(addresses(state));
+    all.extend([IpAddr::from([9, 9, 9, 9]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])]);
+    let (touched, all): (Vec<_>, Vec<_>) = (touched.into_iter().collect(), all.into_iter().collect());
+    let mut transports: Vec<_> =
+        ports_in_use(state).into_iter().map(|(protocol, port)| Transport::Port(protocol, port)).collect();
+    transports.extend([Transport::Portless, Transport::Port(Protocol::Tcp, 7)]);
+    let mut packets = Vec::new();
+    for (number, (from, to, transport)) in course.packets.iter().enumerate() {
+        let (one, other) = if touched.is_empty() { (&all, &all) } else { (&touched, &all) };
+        let other = if number % 3 == 0 { one } else { other };
+        let one = *from.get(one);
+        let others: Vec<_> = other.iter().filter(|address| Family::of(**address) == Family::of(one)).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let other = **to.get(&others);
+        let (from, to) = if number % 2 == 0 { (one, other) } else { (other, one) };
+        let request = Packet::request(Hook::Forward, from, to, *transport.get(&transports));
+        packets.push(if number % 4 == 3 { request.reply(Hook::Forward) } else { request });
+    }
+    packets
+}
+
+struct Transition<'a> {
+    before: &'a Ruleset,
+    after: &'a Ruleset,
+}
+
+impl Transition<'_> {
+    /// A packet while a batch turns one table into the next; how many walks there were.
+    fn check(&self, batch: &str, table: &Ruleset, next: &Ruleset, packet: &Packet) -> Result<usize, String> {
+        let ends = [self.before, self.after].map(|ruleset| walk(ruleset, packet).unwrap());
+        let mut lookups = 0;
+        loop {
+            let during = walk_across(table, next, lookups, packet).unwrap();
+            if ends.iter().all(|end| end.end != during.end) {
+                let way = |walk: &Walk| walk.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
+                let what = if during.end == End::Accept { "passes" } else { "is lost" };
+                return Err(format!(
+                    "{:?} packet from {} to {} ({:?}) {what} when {batch} comes after {lookups} lookups:\n  {}\nbefore:\n  {}\nafter:\n  {}",
+                    packet.states,
+                    packet.source,
+                    packet.destination,
+                    packet.flow,
+                    way(&during),
+                    way(&ends[0]),
+                    way(&ends[1])
+                ));
+            }
+            if lookups > during.lookups {
+                return Ok(lookups + 1);
+            }
+            lookups += 1;
+        }
+    }
+}
