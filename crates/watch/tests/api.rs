@@ -2,7 +2,7 @@
 //!
 //! Seen to fail when: deletions are taken for changes; errors of a watch are swallowed; a relist is merged into what there
 //! was; labels are dropped while decoding; the message about missing rights does not say which; `policyTypes` defaults
-//! otherwise than on the server; warnings are dropped.
+//! otherwise than on the server; warnings are dropped; deletions of policies are not held back.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in tests, also outside of test functions")]
 
@@ -316,4 +316,33 @@ async fn what_is_read_from_files_is_what_comes_back_from_the_server() {
         assert_eq!(served, read);
     }
     assert_eq!(served.len(), read.policies.len());
+}
+
+/// Policies that go just after the deletion of their namespace was asked for stay in force, whichever watch is first to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_an_ending_namespace_is_never_seen_to_go_before_the_end() {
+    let server = fixture::ApiServer::shared();
+    let mut watching = Watching::synced(&server.kubeconfig()).await;
+    let names: Vec<_> = (0..60).map(|_| server.unique_namespace("ending").unwrap()).collect();
+    let key = |name: &String| NamespacedName::new(name.as_str(), "shut");
+    for name in &names {
+        let policy = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "shut", "namespace": name}, "spec": {"podSelector": {}},
+        });
+        server.create(&policy).unwrap();
+    }
+    watching.until("all are there", |now| names.iter().all(|name| now.state.policies.contains_key(&key(name)))).await;
+    for name in &names {
+        server.delete(&namespace_path(name)).unwrap();
+        server.delete(&network_policy_path(name, "shut")).unwrap();
+    }
+    watching
+        .until("all policies have gone", |now| {
+            let kept = names.iter().filter(|name| now.state.tombstones.contains(&key(name))).count();
+            let lost = names.iter().filter(|name| !now.state.policies.contains_key(&key(name))).count();
+            assert_eq!(lost, 0, "policies that nothing keeps");
+            kept == names.len()
+        })
+        .await;
 }
