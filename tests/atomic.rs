@@ -15,7 +15,12 @@
 //! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the
 //! kinds with that in their name only.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "in tests, also outside of test functions"
+)]
 
 #[path = "common/enforce.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]

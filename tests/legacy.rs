@@ -2,6 +2,13 @@
 //!
 //! Seen to fail when: the annotation is honoured without the flag; the flag does nothing; `v1beta1` is refused.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in tests, also outside of test functions"
+)]
+
 use std::process::{Command, Output};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/legacy/database.yaml");

@@ -38,6 +38,9 @@ struct Progress {
 impl Trials {
     /// `default` of them, unless the environment says otherwise in `variable`; half from a fixed seed and half from a
     /// fresh one, or all from the one that the environment names.
+    ///
+    /// # Panics
+    /// If the environment has no number there.
     pub fn of(what: &'static str, variable: &str, default: usize) -> Self {
         let number = |name: &str| {
             let text = std::env::var(name).ok()?;
@@ -50,12 +53,14 @@ impl Trials {
     }
 
     /// So many times less.
+    #[must_use]
     pub fn divided(mut self, by: usize) -> Self {
         self.wanted = self.wanted.div_ceil(by);
         self
     }
 
     /// So many times as much.
+    #[must_use]
     pub fn times(mut self, by: usize) -> Self {
         self.wanted *= by;
         self

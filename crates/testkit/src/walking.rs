@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use palisade_policy::flow::{Flow, NodeFacts, Verdict};
 use palisade_policy::index::Index;
-use palisade_policy::input::{Addresses, State};
+use palisade_policy::input::{Addresses, Pod, State};
 use palisade_policy::reference::Ends;
 use palisade_ruleset::model::{Hook, Ruleset};
 use palisade_ruleset::render::{Options, render};
@@ -60,7 +60,7 @@ impl Nodes {
         }
         let told = state.pods.values().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
         let known: BTreeSet<IpAddr> = told.copied().collect();
-        let claims = state.pods.values().flat_map(|pod| pod.claims());
+        let claims = state.pods.values().flat_map(Pod::claims);
         let contested = claims.filter(|address| known.contains(address)).collect();
         Self { nodes, contested }
     }

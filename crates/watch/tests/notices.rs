@@ -5,7 +5,7 @@
 //! Seen to fail when: an Event is named after the time, so that each agent writes one; the uid is left out; no Event is
 //! written.
 
-#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

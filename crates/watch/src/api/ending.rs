@@ -87,7 +87,7 @@ async fn ask(client: Client, policy: ObjectName) -> Answer {
                 return (policy, None);
             }
             Err(error) => {
-                tracing::debug!(namespace = &*name, %error, "cannot ask whether a namespace is being deleted; asking again")
+                tracing::debug!(namespace = &*name, %error, "cannot ask whether a namespace is being deleted; asking again");
             }
         }
         tokio::time::sleep(PAUSE).await;

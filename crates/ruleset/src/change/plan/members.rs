@@ -60,7 +60,7 @@ impl<'a> Members<'a> {
                     ports = true;
                 }
                 Key::AddressRange(..) | Key::AddressPair(..) | Key::PortRange(..) | Key::InterfaceName(_) => {
-                    others = true
+                    others = true;
                 }
             }
         }
