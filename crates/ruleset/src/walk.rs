@@ -73,19 +73,38 @@ pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
     Walker { ruleset, later: None, packet, steps: Vec::new(), lookups: 0 }.hook()
 }
 
-/// Walks a packet that is under way while one ruleset becomes another in one batch: the rules it reads are those of
-/// `before`, and so are the elements of its first `lookups` lookups; the others already find those of `after`.
-pub fn walk_across(before: &Ruleset, after: &Ruleset, lookups: usize, packet: &Packet) -> Result<Walk, Invalid> {
-    Walker { ruleset: before, later: Some((lookups, after)), packet, steps: Vec::new(), lookups: 0 }.hook()
+/// What a packet under way meets after some of its lookups.
+#[derive(Clone, Copy, Debug)]
+pub struct Later<'a> {
+    /// After how many lookups.
+    pub lookups: usize,
+    /// The chains that it enters from then on. The one that it is in, and those it came from, stay as they were.
+    pub rules: &'a Ruleset,
+    /// What sets and maps hold from then on.
+    pub elements: &'a Ruleset,
+}
+
+/// Walks a packet that is under way while the table changes.
+///
+/// The kernel keeps the rules of two generations. A packet reads those of the generation it began with, also after one
+/// batch; after two, chains that it enters have the rules of the second. Elements it finds as they are when it looks.
+pub fn walk_across(before: &Ruleset, later: Later<'_>, packet: &Packet) -> Result<Walk, Invalid> {
+    Walker { ruleset: before, later: Some(later), packet, steps: Vec::new(), lookups: 0 }.hook()
 }
 
 struct Walker<'a> {
     ruleset: &'a Ruleset,
-    /// From which lookup on, and where, elements are looked up.
-    later: Option<(usize, &'a Ruleset)>,
+    later: Option<Later<'a>>,
     packet: &'a Packet,
     steps: Vec<Step>,
     lookups: usize,
+}
+
+/// A chain that a packet is in, with the rules that it had then.
+#[derive(Clone, Copy)]
+struct Entered<'a> {
+    name: &'a Name,
+    rules: &'a [Rule],
 }
 
 /// What a rule asks for.
@@ -109,19 +128,18 @@ impl<'a> Walker<'a> {
 
     /// The kernel's loop (`nft_do_chain`): a jump keeps its place on a stack, a goto does not.
     fn base_chain(&mut self, base: &'a Name) -> Result<End, Invalid> {
-        let mut stack: Vec<(&Name, usize)> = Vec::new();
-        let (mut chain, mut position) = (base, 0);
+        let mut stack: Vec<(Entered<'_>, usize)> = Vec::new();
+        let (mut chain, mut position) = (self.enter(base)?, 0);
         loop {
-            let rules = self.rules(chain)?;
-            let Some(rule) = rules.get(position) else {
+            let Some(rule) = chain.rules.get(position) else {
                 // The end of a chain: back to the last jump, or the base chain's policy, which is accept.
                 match stack.pop() {
-                    Some((name, next)) => (chain, position) = (name, next),
+                    Some((entered, next)) => (chain, position) = (entered, next),
                     None => return Ok(End::Accept),
                 }
                 continue;
             };
-            let Next::Verdict(verdict) = self.rule(chain, position, rule)? else {
+            let Next::Verdict(verdict) = self.rule(chain.name, position, rule)? else {
                 position += 1;
                 continue;
             };
@@ -129,7 +147,7 @@ impl<'a> Walker<'a> {
                 Verdict::Accept => return Ok(End::Accept),
                 Verdict::Drop => return Ok(End::Drop),
                 Verdict::Return => match stack.pop() {
-                    Some((name, next)) => (chain, position) = (name, next),
+                    Some((entered, next)) => (chain, position) = (entered, next),
                     None => return Ok(End::Accept),
                 },
                 Verdict::Jump(target) => {
@@ -137,21 +155,23 @@ impl<'a> Walker<'a> {
                         return Err(Invalid::TooDeep { chain: target });
                     }
                     stack.push((chain, position + 1));
-                    (chain, position) = (self.name(&target)?, 0);
+                    (chain, position) = (self.enter(&target)?, 0);
                 }
-                Verdict::Goto(target) => (chain, position) = (self.name(&target)?, 0),
+                Verdict::Goto(target) => (chain, position) = (self.enter(&target)?, 0),
             }
         }
     }
 
-    fn rules(&self, chain: &Name) -> Result<&'a [Rule], Invalid> {
-        let found = self.ruleset.chains.get(chain).map(|chain| chain.rules.as_slice());
-        found.ok_or_else(|| Invalid::MissingChain { chain: chain.clone() })
+    /// What the batches meanwhile have come to, if the packet has come so far.
+    fn later(&self) -> Option<Later<'a>> {
+        self.later.filter(|later| self.lookups >= later.lookups)
     }
 
-    fn name(&self, chain: &Name) -> Result<&'a Name, Invalid> {
-        let found = self.ruleset.chains.get_key_value(chain).map(|(name, _)| name);
-        found.ok_or_else(|| Invalid::MissingChain { chain: chain.clone() })
+    fn enter(&self, chain: &Name) -> Result<Entered<'a>, Invalid> {
+        let later = self.later().and_then(|later| later.rules.chains.get_key_value(chain));
+        let found = later.or_else(|| self.ruleset.chains.get_key_value(chain));
+        let (name, chain) = found.ok_or_else(|| Invalid::MissingChain { chain: chain.clone() })?;
+        Ok(Entered { name, rules: &chain.rules })
     }
 
     fn rule(&mut self, chain: &Name, position: usize, rule: &Rule) -> Result<Next, Invalid> {
@@ -190,9 +210,9 @@ impl<'a> Walker<'a> {
 
     /// The set as this lookup finds it. One that the batch deletes is there until no packet looks into it.
     fn set(&mut self, name: &Name) -> Result<&'a Set, Invalid> {
-        let later = self.later.filter(|(first, _)| self.lookups >= *first);
+        let later = self.later().and_then(|later| later.elements.sets.get(name));
         self.lookups += 1;
-        let found = later.and_then(|(_, after)| after.sets.get(name)).or_else(|| self.ruleset.sets.get(name));
+        let found = later.or_else(|| self.ruleset.sets.get(name));
         found.ok_or_else(|| Invalid::MissingSet { set: name.clone() })
     }
 

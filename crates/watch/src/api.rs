@@ -21,10 +21,16 @@ use tokio::sync::mpsc::Sender;
 use crate::error::SourceError;
 use crate::event::{Event, Failure};
 use crate::finding::Kind;
+use crate::manifests::Object;
 use ending::Endings;
 use lists::{Lists, Step};
 use notice::Notices;
 use objects::{Decoded, KubeNamespace, KubePod, KubePolicy, Read};
+
+/// The JSON of an object, read as each of the kinds that are watched, for fuzzing.
+pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
+    objects::read_as_any_kind(json)
+}
 
 /// Objects per page of a list.
 const PAGE_SIZE: u32 = 500;

@@ -14,6 +14,8 @@ mod directory;
 mod error;
 mod event;
 mod finding;
+#[doc(hidden)]
+pub mod fuzzing;
 mod manifests;
 mod node;
 mod yaml;

@@ -51,12 +51,19 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset) -> Transaction {
     let mut stage = stage(patch, &transits);
     stage.extend(transits.stage());
     // A pod that reaches itself does so before it is isolated and after.
-    stage.extend(pairs.add());
+    let new_pairs = pairs.add();
+    let admits = !new_pairs.is_empty();
+    stage.extend(new_pairs);
     let mut switch = if in_place { members.remove() } else { rule_changes(patch, &transits) };
     if at_once {
         switch.extend(maps.into_iter().flatten());
     }
-    let transaction = Transaction::default().then("stage", stage).then("narrow", transits.narrowed());
+    let transaction = Transaction::default().then("stage", stage);
+    let transaction = if admits {
+        transaction.after_packets("narrow", transits.narrowed())
+    } else {
+        transaction.then("narrow", transits.narrowed())
+    };
     let transaction = if in_place { transaction.after_packets("widen", members.add()) } else { transaction };
     let transaction = transaction.after_packets("switch", switch).after_packets("settle", transits.settled());
     let transaction = if in_place {

@@ -218,6 +218,14 @@ impl Read for KubePolicy {
     }
 }
 
+/// JSON read as each of the kinds that are watched, for fuzzing.
+pub(super) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
+    fn read<R: Read>(json: &[u8]) -> Option<Object> {
+        Some(serde_json::from_slice::<R>(json).ok()?.read()?.object)
+    }
+    [read::<KubeNamespace>(json), read::<KubePod>(json), read::<KubePolicy>(json)].into_iter().flatten().collect()
+}
+
 /// Implements kube's `Resource` for a trimmed type.
 macro_rules! resource {
     ($type:ty, $scope:ty, $group:literal, $kind:literal, $plural:literal) => {

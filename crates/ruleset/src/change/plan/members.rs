@@ -50,24 +50,22 @@ impl<'a> Members<'a> {
             // Nobody is judged differently but by sets that only grow or only shrink.
             return true;
         }
-        let (mut addresses, mut others, mut ports) = (BTreeSet::new(), false, false);
+        let (mut addresses, mut others) = (BTreeSet::new(), false);
         for key in new().chain(gone()).chain(of_maps) {
             match key {
                 Key::Address(address) => drop(addresses.insert(*address)),
-                Key::AddressPort(address, _) => {
-                    addresses.insert(*address);
-                    // Both ends of a flow to a named port are judged by the address of the one.
-                    ports = true;
-                }
-                Key::AddressRange(..) | Key::AddressPair(..) | Key::PortRange(..) | Key::InterfaceName(_) => {
-                    others = true;
-                }
+                // Both ends of a flow to a named port are judged by the address of the one.
+                Key::AddressPort(..)
+                | Key::AddressRange(..)
+                | Key::AddressPair(..)
+                | Key::PortRange(..)
+                | Key::InterfaceName(_) => others = true,
             }
         }
         // No flow has ends of two families.
         let of_v4 = addresses.iter().filter(|address| IpAddr::is_ipv4(address)).count();
         let one_of_each_family = of_v4 <= 1 && addresses.len() - of_v4 <= 1;
-        (one_of_each_family || self.is_empty()) && !others && (one_way || !ports)
+        (one_of_each_family || self.is_empty()) && !others
     }
 
     /// What only comes.

@@ -1,0 +1,27 @@
+//! Bytes to objects without files and without a server, for fuzzing.
+
+use std::path::Path;
+
+use palisade_policy::input::Change;
+
+use crate::api::read_as_any_kind;
+use crate::manifests::{Object, Objects, Reading, parse_text};
+
+/// The bytes of a manifest file; nothing if it is refused. It is read in all ways that there are.
+pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {
+    let file = Path::new("fuzzed.yaml");
+    let read = |reading| parse_text(file, Ok(bytes.to_vec()), reading);
+    drop(Objects::of(vec![read(Reading::Everything), read(Reading::Workloads)]));
+    let content = read(Reading::Objects);
+    content.errors.is_empty().then(|| Objects::of(vec![content]).into_changes())
+}
+
+/// The JSON of an API server's object, read as each of the kinds that are watched.
+pub fn api_object(json: &[u8]) -> Vec<Change> {
+    let change = |object| match object {
+        Object::Pod(pod) => Change::Pod(pod),
+        Object::Namespace(namespace) => Change::Namespace(namespace),
+        Object::Policy(policy) => Change::Policy(policy),
+    };
+    read_as_any_kind(json).into_iter().map(change).collect()
+}
