@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{AgentArgs, LogFormat};
+use crate::cli::{AgentArgs, Established, LogFormat};
 use crate::output::Failure;
 use enforcer::Enforcer;
 use kernel::Netlink;
@@ -110,7 +110,11 @@ fn enforce(
     refreshes: mpsc::Receiver<server::Refresh>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, Failure> {
     let legacy = arguments.legacy_namespace_isolation;
-    let options = Options { allow_egress_to_own_node: arguments.allow_egress_to_own_node, ..Options::default() };
+    let options = Options {
+        allow_egress_to_own_node: arguments.allow_egress_to_own_node,
+        keep_established: arguments.established == Established::Keep,
+        ..Options::default()
+    };
     let node = arguments.node.clone();
     let (ended, on_end) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -60,6 +60,9 @@ pub(crate) struct AgentArgs {
     /// Honour the namespace annotation net.beta.kubernetes.io/network-policy with DefaultDeny, as before Kubernetes 1.7
     #[arg(long)]
     pub(crate) legacy_namespace_isolation: bool,
+    /// What becomes of established flows when policies change
+    #[arg(long, value_name = "HOW", default_value = "judge")]
+    pub(crate) established: Established,
 }
 
 /// The form of the log.
@@ -69,6 +72,15 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// What becomes of established flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Established {
+    /// Every packet is judged anew: a revoked flow stops at its next packet
+    Judge,
+    /// They go on until they end by themselves
+    Keep,
 }
 
 /// Which objects a verb reads.
@@ -93,6 +105,9 @@ pub(crate) struct RenderArgs {
     /// The node whose ruleset to print
     #[arg(long, env = "NODE_NAME", value_name = "N", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: String,
+    /// What becomes of established flows when policies change
+    #[arg(long, value_name = "HOW", default_value = "judge")]
+    pub(crate) established: Established,
     /// The form of the ruleset
     #[arg(short, long, value_name = "FORM", default_value = "nft")]
     pub(crate) output: RenderOutput,

@@ -6,15 +6,18 @@ use palisade_ruleset::render::Options;
 use palisade_ruleset::{json, text};
 use palisade_watch::ManifestErrors;
 
-use crate::cli::{Objects, RenderArgs, RenderOutput};
+use crate::cli::{Established, Objects, RenderArgs, RenderOutput};
 use crate::output::{self, Failure};
 
 /// Prints the ruleset of a node.
 pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
     let state = read(&arguments.objects)?;
     let index = Index::build(arguments.node.as_str(), &state);
-    let options =
-        Options { allow_egress_to_own_node: arguments.objects.allow_egress_to_own_node, ..Options::default() };
+    let options = Options {
+        allow_egress_to_own_node: arguments.objects.allow_egress_to_own_node,
+        keep_established: arguments.established == Established::Keep,
+        ..Options::default()
+    };
     let ruleset = palisade_ruleset::render::render(index.compiled(), &options);
     match arguments.output {
         RenderOutput::Nft => output::block(&text::script(&ruleset)),

@@ -19,6 +19,8 @@ use crate::model::Ruleset;
 pub struct Options {
     /// A pod may always reach its own node: the input hook does not judge egress.
     pub allow_egress_to_own_node: bool,
+    /// Let established flows go on when policies change, as most enforcers do, instead of judging each packet anew.
+    pub keep_established: bool,
     /// The interfaces behind which the node's pods are, as `cni0`. Empty where the node is not at hand.
     pub pod_ports: BTreeSet<String>,
 }

@@ -80,7 +80,7 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
         ruleset.chains.insert(drop_chain(kind), drop_rules(kind));
     }
     let chains = [
-        ("forward", forward()),
+        ("forward", forward(options)),
         ("input", input(options)),
         ("icmpv6-basics", icmpv6()),
         ("no-flow", no_flow()),
@@ -148,7 +148,7 @@ fn regular(comment: &str, rules: Vec<Rule>) -> Chain {
 }
 
 /// Between pods, and between pods and everything beyond the node.
-fn forward() -> Chain {
+fn forward(options: &Options) -> Chain {
     let accept = || verdict(Verdict::Accept);
     let related = CtStates { related: true, ..CtStates::default() };
     let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
@@ -162,6 +162,7 @@ fn forward() -> Chain {
         let pair = Expression::Lookup(vec![Load::Opener(family), Load::Server(family)], self_set(family));
         rules.push(rule([pair, accept()]));
     }
+    rules.extend(keep_established(options));
     // A segment in the middle of a stream that would open a flow from a low port to an ephemeral one: after conntrack lost
     // the stream, its server spoke first, and the flow would have its ends swapped.
     rules.push(rule([
@@ -181,6 +182,12 @@ fn forward() -> Chain {
     base(Hook::Forward, "judges every packet between pods and beyond by its flow", rules)
 }
 
+/// What was answered once goes on, whatever the policies say now. A flow whose first packet is dropped is never answered.
+fn keep_established(options: &Options) -> Option<Rule> {
+    let established = CtStates { established: true, ..CtStates::default() };
+    options.keep_established.then(|| rule([states(established), verdict(Verdict::Accept)]))
+}
+
 /// From pods to their own node. What the node itself sends leaves by the output hook, where nothing of ours is.
 fn input(options: &Options) -> Chain {
     let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
@@ -196,6 +203,7 @@ fn input(options: &Options) -> Chain {
                 Expression::Vmap(Load::packet_end(Direction::Egress, family), map),
             ]));
         }
+        rules.extend(keep_established(options));
         for family in Family::ALL {
             let map = verdict_map(Direction::Egress, family);
             rules.push(rule([Expression::Vmap(Load::subject(Direction::Egress, family), map)]));
