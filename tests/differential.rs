@@ -233,7 +233,7 @@ fn be_the_world(lab: &Lab) -> Host {
     let world = lab.add_host("world", &[]).unwrap();
     let both = [("-4", LabFamily::V4), ("-6", LabFamily::V6)];
     let ip = |namespace: &Namespace, family, commands: &str| {
-        drop(namespace.output("ip", &[family, "-batch", "-"], commands).unwrap())
+        drop(namespace.output("ip", &[family, "-batch", "-"], commands).unwrap());
     };
     for (option, family) in both {
         let everything =

@@ -14,5 +14,5 @@ pub use written::Written;
 
 pub(crate) use document::{Content, Object, Reading};
 pub(crate) use objects::{Assembled, Duplicate, assemble, duplicates};
-pub(crate) use read::{is_manifest, manifest_files, parse_file};
+pub(crate) use read::{is_manifest, manifest_files, parse_file, parse_text};
 pub(crate) use written::Lines;

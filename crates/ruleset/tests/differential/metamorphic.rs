@@ -173,8 +173,9 @@ fn shuffled(changes: &[Change], keys: &[u16]) -> Vec<Change> {
     places.sort_by_key(|place| key(*place));
     let mut in_order: BTreeMap<_, std::collections::VecDeque<&Change>> = BTreeMap::new();
     changes.iter().for_each(|change| in_order.entry(object(change)).or_default().push_back(change));
-    let next =
-        |place: &usize| in_order.get_mut(&object(&changes[*place])).and_then(|events| events.pop_front()).cloned();
+    let next = |place: &usize| {
+        in_order.get_mut(&object(&changes[*place])).and_then(std::collections::VecDeque::pop_front).cloned()
+    };
     places.iter().filter_map(next).collect()
 }
 
@@ -195,7 +196,7 @@ fn in_steps(history: &History) -> Vec<Change> {
             Change::Pod(new) => {
                 if let Some(old) = state.pods.get(&new.key).cloned() {
                     let labelled = Pod { labels: new.labels.clone(), ..old };
-                    let addressed = Pod { addresses: new.addresses.clone(), ..labelled.clone() };
+                    let addressed = Pod { addresses: new.addresses, ..labelled.clone() };
                     steps.extend([labelled, addressed].map(Change::Pod));
                 }
             }
