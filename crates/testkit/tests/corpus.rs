@@ -1,0 +1,28 @@
+//! What fuzzing found worth keeping, replayed: the targets of `hack/fuzz` on every file of their corpus.
+//!
+//! Seen to fail when: the decoder indexes a list that may be empty; the walk takes a range without its end.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "in tests, also outside of test functions")]
+
+#[path = "../../../fuzz/src/targets.rs"]
+#[allow(unreachable_pub, reason = "a library elsewhere")]
+mod targets;
+
+use std::fs;
+use std::path::PathBuf;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let directory: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fuzz/corpus", target].iter().collect();
+    let mut files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 5, "{} has {} files", directory.display(), files.len());
+    for file in files {
+        println!("{}", file.display());
+        run(&fs::read(file).unwrap());
+    }
+}
+
+#[test]
+fn the_decoder_survives_its_corpus() {
+    replay("decode", targets::decode);
+}
