@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use palisade_policy::flow::Transport;
 use palisade_policy::index::{Dirty, Index};
 use palisade_policy::input::{Change, Family, Protocol, State};
-use palisade_ruleset::model::{Hook, Ruleset};
+use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::render::{Options, Renderer};
 use palisade_ruleset::walk::{End, Later, Packet, Walk, walk, walk_across};
 use palisade_testkit::generate::{History, arb_history, ports_in_use};
@@ -147,7 +147,9 @@ impl Transition<'_> {
                 // A pod of which nothing was known reaches itself from *stage* on, and is isolated from *narrow* on, which does
                 // not wait: it is that pod's first moment.
                 let is_first_moment = batch == "narrow" && passed > 1 && packet.source == packet.destination;
-                if ends.iter().all(|end| end.end != during.end) && !is_first_moment {
+                // Neither does a named port of a pod that comes or goes.
+                let is_moment = is_first_moment || (during.end == End::Drop && self.changes_named_port(packet));
+                if ends.iter().all(|end| end.end != during.end) && !is_moment {
                     return Err(explain(batch, passed, lookups, packet, &during, &ends));
                 }
                 if lookups > during.lookups {
@@ -156,6 +158,20 @@ impl Transition<'_> {
             }
         }
         Ok(walked)
+    }
+}
+
+impl Transition<'_> {
+    /// Whether the packet's flow is to a port that gets a name, or loses one.
+    fn changes_named_port(&self, packet: &Packet) -> bool {
+        let Some(flow) = &packet.flow else { return false };
+        let Some(port) = flow.server_port else { return false };
+        let key = Key::AddressPort(flow.server, port);
+        let names = |ruleset: &Ruleset| {
+            let named = ruleset.sets.iter().filter(|(_, set)| set.elements.contains_key(&key));
+            named.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
+        };
+        names(self.before) != names(self.after)
     }
 }
 

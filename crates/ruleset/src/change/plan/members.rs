@@ -50,22 +50,26 @@ impl<'a> Members<'a> {
             // Nobody is judged differently but by sets that only grow or only shrink.
             return true;
         }
-        let (mut addresses, mut others) = (BTreeSet::new(), false);
+        let (mut addresses, mut others, mut ports) = (BTreeSet::new(), false, false);
         for key in new().chain(gone()).chain(of_maps) {
             match key {
                 Key::Address(address) => drop(addresses.insert(*address)),
-                // Both ends of a flow to a named port are judged by the address of the one.
-                Key::AddressPort(..)
-                | Key::AddressRange(..)
-                | Key::AddressPair(..)
-                | Key::PortRange(..)
-                | Key::InterfaceName(_) => others = true,
+                Key::AddressPort(address, _) => {
+                    addresses.insert(*address);
+                    ports = true;
+                }
+                Key::AddressRange(..) | Key::AddressPair(..) | Key::PortRange(..) | Key::InterfaceName(_) => {
+                    others = true;
+                }
             }
         }
         // No flow has ends of two families.
         let of_v4 = addresses.iter().filter(|address| IpAddr::is_ipv4(address)).count();
         let one_of_each_family = of_v4 <= 1 && addresses.len() - of_v4 <= 1;
-        (one_of_each_family || self.is_empty()) && !others
+        // Both ends of a flow to a named port are judged by the address of the one. When that comes or goes, such a flow may
+        // be lost for a moment; to copy sets with every pod would be too dear. It must not change from one to another so.
+        let named_ports_may = one_way || !ports;
+        (one_of_each_family || self.is_empty()) && !others && named_ports_may
     }
 
     /// What only comes.
