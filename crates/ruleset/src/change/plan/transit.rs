@@ -32,12 +32,13 @@ impl Transits {
             }
         }
         let behind_maps = self.copy_port_maps(patch, after);
-        for (name, chain) in after.chains.iter().filter(|(name, _)| !behind_maps.contains(name)) {
+        for (name, chain) in &after.chains {
             let new = self.reading_copies(&chain.rules);
             match patch.chains.get(name) {
                 Some(ChainChange::Rules { before, .. }) => {
                     self.switched.insert(name.clone(), (before.clone(), new));
                 }
+                _ if behind_maps.contains(name) => {}
                 None if new != chain.rules => {
                     self.switched.insert(name.clone(), (chain.rules.clone(), new));
                 }
