@@ -1,6 +1,6 @@
 //! What fuzzing found worth keeping, replayed: the targets of `hack/fuzz` on every file of their corpus.
 //!
-//! Seen to fail when: the decoder indexes a list that may be empty; the walk takes a range without its end.
+//! Seen to fail when: a rule without ports allows nothing (both).
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "in tests, also outside of test functions")]
 
@@ -25,4 +25,9 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn the_decoder_survives_its_corpus() {
     replay("decode", targets::decode);
+}
+
+#[test]
+fn the_compiler_survives_its_corpus() {
+    replay("compile", targets::compile);
 }

@@ -16,7 +16,7 @@ use crate::canonical::canonical;
 use crate::renaming::Renaming;
 
 /// Histories followed in a test run; by command, one for so many verdicts.
-const HISTORIES: usize = 500;
+const HISTORIES: usize = 300;
 const VERDICTS_PER_HISTORY: usize = 200;
 
 /// A history, and numbers by which it is shuffled and renamed.

@@ -134,7 +134,7 @@ pub(crate) fn container_ports() -> impl Strategy<Value = Vec<ContainerPort>> {
 
 pub(crate) fn ports() -> impl Strategy<Value = Ports> {
     let few = vec(port(), 1..4).prop_map(Ports::Of);
-    prop_oneof![3 => Just(Ports::Any), 8 => few, 1 => many_ports()]
+    prop_oneof![6 => Just(Ports::Any), 15 => few, 2 => many_ports(), 1 => adjacent_ports()]
 }
 
 fn port() -> impl Strategy<Value = Port> {
@@ -150,6 +150,20 @@ fn port() -> impl Strategy<Value = Port> {
         4 => named.prop_map(|(protocol, name)| Port::Named { protocol, name: name.into() }),
         1 => Just(Port::Unmatchable),
     ]
+}
+
+/// A range with single ports right before it, at its end and right behind it; one of them of another protocol.
+fn adjacent_ports() -> impl Strategy<Value = Ports> {
+    (protocol(), protocol(), 79_u16..82, 1_u16..4).prop_map(|(protocol, other, first, count)| {
+        let last = first + count;
+        let range = |protocol, first, last| Port::Range { protocol, first, last };
+        Ports::Of(vec![
+            range(protocol, first - 1, first - 1),
+            range(protocol, first, last),
+            range(other, last, last),
+            range(protocol, last + 1, last + 1),
+        ])
+    })
 }
 
 /// More distinct ports than are written one by one.

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::MAX_NODES;
 use super::alphabet::{NAMESPACES, container_ports, namespace_labels, node_address, pick, pod_address, pod_labels};
-use super::policy::{PolicySeed, policy};
+use super::policy::{PolicySeed, policy, stack};
 
 /// A whole cluster.
 #[derive(Clone, Debug)]
@@ -84,7 +84,8 @@ pub(crate) fn cluster() -> impl Strategy<Value = ClusterSeed> {
         1 => Just(Presence::Gone),
     ];
     let namespaces = vec((namespace_labels(), presence), 2..=NAMESPACES.len());
-    (2..=MAX_NODES, namespaces, vec(pod(), 1..=12), vec(policy(), 0..8))
+    let policies = prop_oneof![12 => vec(policy(), 0..8), 1 => stack()];
+    (2..=MAX_NODES, namespaces, vec(pod(), 1..=12), policies)
         .prop_map(|(nodes, namespaces, pods, policies)| ClusterSeed { nodes, namespaces, pods, policies })
 }
 

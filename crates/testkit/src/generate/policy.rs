@@ -57,6 +57,12 @@ struct ExceptSeed {
     place: u128,
 }
 
+/// Policies of which many are about the same pods: all of one namespace.
+pub(crate) fn stack() -> impl Strategy<Value = Vec<PolicySeed>> {
+    let of_all = |seed| PolicySeed { namespace: 0, pod_selector: LabelSelector::everything(), duplicates: 0, ..seed };
+    vec(policy().prop_map(of_all), 5..12)
+}
+
 /// A policy of one of the first namespaces.
 pub(crate) fn policy() -> impl Strategy<Value = PolicySeed> {
     let isolates = prop_oneof![
@@ -82,17 +88,21 @@ fn rule() -> impl Strategy<Value = RuleSeed> {
         3 => Just(PeersSeed::Any),
         12 => vec(peer(), 1..4).prop_map(PeersSeed::Of),
         1 => vec(peer(), 9..14).prop_map(PeersSeed::Of),
+        1 => vec(pods_peer(), 10..16).prop_map(PeersSeed::Of),
         1 => (any::<u16>(), 9_u8..20).prop_map(|(pod, count)| PeersSeed::Hosts(pod, count)),
     ];
     (peers, ports()).prop_map(|(peers, ports)| RuleSeed { peers, ports })
 }
 
-fn peer() -> impl Strategy<Value = PeerSeed> {
+fn pods_peer() -> impl Strategy<Value = PeerSeed> {
     let scope = prop_oneof![
         1 => Just(NamespaceScope::Own),
         1 => namespace_selector().prop_map(NamespaceScope::Matching),
     ];
-    let pods = (scope, pod_selector()).prop_map(|(namespaces, pods)| Peer::Pods { namespaces, pods });
+    (scope, pod_selector()).prop_map(|(namespaces, pods)| PeerSeed::Ready(Peer::Pods { namespaces, pods }))
+}
+
+fn peer() -> impl Strategy<Value = PeerSeed> {
     let cidr = prop_oneof![
         3 => any::<u16>().prop_map(CidrSeed::Fixed),
         3 => (any::<u16>(), prop_oneof![Just(0_u8), 0_u8..9]).prop_map(|(pod, less)| CidrSeed::Pod(pod, less)),
@@ -100,8 +110,10 @@ fn peer() -> impl Strategy<Value = PeerSeed> {
     let place = prop_oneof![Just(0), Just(u128::MAX), any::<u128>()];
     let except = (1_u8..12, place).prop_map(|(longer, place)| ExceptSeed { longer, place });
     prop_oneof![
-        8 => pods.prop_map(PeerSeed::Ready),
-        6 => (cidr, vec(except, 0..4)).prop_map(|(cidr, except)| PeerSeed::Block(cidr, except)),
+        8 => pods_peer(),
+        6 => (cidr.clone(), vec(except, 0..4)).prop_map(|(cidr, except)| PeerSeed::Block(cidr, except)),
+        // Both halves: nobody is left.
+        1 => cidr.prop_map(|cidr| PeerSeed::Block(cidr, [0, u128::MAX].map(|place| ExceptSeed { longer: 1, place }).into())),
         1 => Just(PeerSeed::Ready(Peer::Unmatchable)),
     ]
 }
