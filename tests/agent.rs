@@ -33,6 +33,8 @@ mod neighbours;
 mod outage;
 #[path = "agent/restart.rs"]
 mod restart;
+#[path = "agent/rights.rs"]
+mod rights;
 #[path = "agent/running.rs"]
 mod running;
 #[path = "agent/story.rs"]
