@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{AgentArgs, Established, LogFormat};
+use crate::cli::{AgentArgs, Established, LogFormat, Untracked};
 use crate::output::Failure;
 use enforcer::Enforcer;
 use kernel::Netlink;
@@ -113,6 +113,7 @@ fn enforce(
     let options = Options {
         allow_egress_to_own_node: arguments.allow_egress_to_own_node,
         keep_established: arguments.established == Established::Keep,
+        judge_untracked: arguments.untracked == Untracked::Judge,
         ..Options::default()
     };
     let node = arguments.node.clone();

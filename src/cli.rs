@@ -63,6 +63,9 @@ pub(crate) struct AgentArgs {
     /// What becomes of established flows when policies change
     #[arg(long, value_name = "HOW", default_value = "judge")]
     pub(crate) established: Established,
+    /// What becomes of untracked packets of pods that are isolated for egress
+    #[arg(long, value_name = "HOW", default_value = "drop")]
+    pub(crate) untracked: Untracked,
 }
 
 /// The form of the log.
@@ -81,6 +84,15 @@ pub(crate) enum Established {
     Judge,
     /// They go on until they end by themselves
     Keep,
+}
+
+/// What becomes of packets that a foreign rule keeps from conntrack, when their pod is isolated for egress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Untracked {
+    /// They are dropped
+    Drop,
+    /// Those pass that an egress rule allows by port and ipBlock; for nodes with NodeLocal DNSCache
+    Judge,
 }
 
 /// Which objects a verb reads.
@@ -108,6 +120,9 @@ pub(crate) struct RenderArgs {
     /// What becomes of established flows when policies change
     #[arg(long, value_name = "HOW", default_value = "judge")]
     pub(crate) established: Established,
+    /// What becomes of untracked packets of pods that are isolated for egress
+    #[arg(long, value_name = "HOW", default_value = "drop")]
+    pub(crate) untracked: Untracked,
     /// The form of the ruleset
     #[arg(short, long, value_name = "FORM", default_value = "nft")]
     pub(crate) output: RenderOutput,

@@ -6,7 +6,7 @@ use palisade_ruleset::render::Options;
 use palisade_ruleset::{json, text};
 use palisade_watch::ManifestErrors;
 
-use crate::cli::{Established, Objects, RenderArgs, RenderOutput};
+use crate::cli::{Established, Objects, RenderArgs, RenderOutput, Untracked};
 use crate::output::{self, Failure};
 
 /// Prints the ruleset of a node.
@@ -16,6 +16,7 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
     let options = Options {
         allow_egress_to_own_node: arguments.objects.allow_egress_to_own_node,
         keep_established: arguments.established == Established::Keep,
+        judge_untracked: arguments.untracked == Untracked::Judge,
         ..Options::default()
     };
     let ruleset = palisade_ruleset::render::render(index.compiled(), &options);

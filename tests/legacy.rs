@@ -3,13 +3,26 @@
 //! Seen to fail when: the annotation is honoured without the flag; the flag does nothing; `v1beta1` is refused.
 
 #![allow(
+    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "in tests, also outside of test functions"
 )]
 
+#[path = "common/enforce.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod enforce;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use enforce::Enforcer;
+use palisade_lab::{Flow, Lab, Layout, Listen, Namespace, Pod, Protocol, probe_all};
+use palisade_policy::input::{Addresses, LegacyIsolation, State};
+use palisade_ruleset::render::Options;
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/legacy/database.yaml");
 
@@ -53,6 +66,46 @@ fn the_annotation_isolates_with_the_flag_only() {
     let with: Vec<_> = FLOWS.iter().map(|flow| flow.4).collect();
     assert_eq!(verdicts(&[]), without);
     assert_eq!(verdicts(&["--legacy-namespace-isolation"]), with);
+}
+
+/// The pods of the manifests in a lab, with the addresses that they have there.
+fn stage(lab: &Lab, state: &mut State) -> BTreeMap<String, Pod> {
+    let mut pods = BTreeMap::new();
+    let keys: Vec<_> = state.pods.keys().cloned().collect();
+    for key in keys {
+        let placed = lab.node(1).add_pod(&key.to_string()).unwrap();
+        placed.serve(&[22, 80, 6379].map(Listen::tcp)).unwrap();
+        let mut pod = state.pods[&key].clone();
+        pod.addresses = Addresses::accept(placed.addresses()).0;
+        state.apply(palisade_policy::input::Change::Pod(pod));
+        pods.insert(key.to_string(), placed);
+    }
+    pods
+}
+
+#[test]
+fn real_packets_get_the_same_verdicts_in_both_modes() {
+    for honoured in [false, true] {
+        let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
+        let mut state: State = palisade_watch::read_manifests(&[Path::new(MANIFESTS).into()]).unwrap().into();
+        if honoured {
+            LegacyIsolation::honour(&mut state);
+        }
+        let pods = stage(&lab, &mut state);
+        let _enforcer = Enforcer::start_with(lab.node(1), &state, &Options::default());
+        let (mut flows, mut expected) = (Vec::new(), Vec::new());
+        for (from, to, port, without, with) in FLOWS {
+            let from: &Namespace = pods.get(*from).map_or_else(|| lab.node(1).namespace(), Pod::namespace);
+            for address in pods[*to].addresses() {
+                flows.push(Flow::new(from, Protocol::Tcp, address, *port));
+                expected.push(if honoured { *with } else { *without } == "allow");
+            }
+        }
+        let outcomes = probe_all(&flows, Duration::from_secs(1)).unwrap();
+        for ((flow, outcome), expected) in flows.iter().zip(outcomes).zip(expected) {
+            assert_eq!(outcome.is_reachable(), expected, "{flow}, honoured: {honoured}");
+        }
+    }
 }
 
 #[test]

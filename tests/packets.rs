@@ -30,6 +30,36 @@ use palisade_lab::{
 use palisade_policy::input::{Change, Protocol, State};
 use palisade_ruleset::render::Options;
 
+/// `--allow-egress-to-own-node`: the pod's own node, and nothing else.
+#[test]
+fn the_own_node_may_be_let_be_reached() {
+    let lab = Lab::builder().nodes(2, Layout::Bridge).build().unwrap();
+    let [locked, neighbour] = ["desk/locked", "desk/neighbour"].map(|name| lab.node(1).add_pod(name).unwrap());
+    neighbour.serve(&[Listen::tcp(80)]).unwrap();
+    lab.nodes().iter().for_each(|node| node.serve(&[Listen::tcp(80), Listen::udp(80)]).unwrap());
+    let mut state = State::default();
+    state.apply(Change::Namespace(objects::namespace("desk", &[])));
+    state.apply(Change::Pod(objects::pod("desk/locked", "node-1", &[("app", "locked")], &locked.addresses())));
+    state.apply(Change::Pod(objects::pod("desk/neighbour", "node-1", &[], &neighbour.addresses())));
+    state.apply(Change::Policy(objects::egress(objects::policy("desk/locked", &[("app", "locked")]), vec![])));
+    for lifted in [false, true] {
+        let options = Options { allow_egress_to_own_node: lifted, ..Options::default() };
+        let _enforcer = Enforcer::start_with(lab.node(1), &state, &options);
+        for family in [LabFamily::V4, LabFamily::V6] {
+            let (own, other) = (lab.node(1).address(family), lab.node(2).address(family));
+            let flows = [
+                Shot::new(&locked, LabProtocol::Tcp, own, 80),
+                Shot::new(&locked, LabProtocol::Udp, own, 80),
+                Shot::new(&locked, LabProtocol::Tcp, other, 80),
+                Shot::new(&locked, LabProtocol::Tcp, neighbour.address(family).unwrap(), 80),
+            ];
+            let outcomes = probe_all(&flows, Duration::from_secs(1)).unwrap();
+            let reached: Vec<_> = outcomes.into_iter().map(Outcome::is_reachable).collect();
+            assert_eq!(reached, [lifted, lifted, false, false], "{family:?}");
+        }
+    }
+}
+
 /// A cluster as one would sketch it, and sockets instead of crafted packets.
 #[test]
 fn a_small_cluster_by_hand() {

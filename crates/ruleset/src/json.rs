@@ -198,6 +198,7 @@ fn load<'a>(load: Load) -> Expr<'a> {
         Load::PacketSource(Family::V6) => payload("ip6", "saddr"),
         Load::PacketDestination(Family::V4) => payload("ip", "daddr"),
         Load::PacketDestination(Family::V6) => payload("ip6", "daddr"),
+        Load::DestinationPort(protocol) => payload(protocol.name(), "dport"),
         Load::HopLimit => payload("ip6", "hoplimit"),
         Load::Icmpv6Type => payload("icmpv6", "type"),
         Load::TcpFlags => payload("tcp", "flags"),

@@ -21,6 +21,8 @@ pub struct Options {
     pub allow_egress_to_own_node: bool,
     /// Let established flows go on when policies change, as most enforcers do, instead of judging each packet anew.
     pub keep_established: bool,
+    /// Judge what a foreign rule keeps from conntrack by its own addresses and ports, instead of dropping it.
+    pub judge_untracked: bool,
     /// The interfaces behind which the node's pods are, as `cni0`. Empty where the node is not at hand.
     pub pod_ports: BTreeSet<String>,
 }

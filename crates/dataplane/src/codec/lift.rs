@@ -12,8 +12,8 @@ use super::lower::{
 };
 use super::value::{address_bytes, address_length, decode_address};
 
-/// Everything that can be loaded.
-const LOADS: [Load; 20] = [
+/// Everything that can be loaded. Of which protocol a port is, the instruction does not say.
+const LOADS: [Load; 21] = [
     Load::Nfproto,
     Load::L4Proto,
     Load::InputInterface,
@@ -31,6 +31,7 @@ const LOADS: [Load; 20] = [
     Load::PacketSource(Family::V6),
     Load::PacketDestination(Family::V4),
     Load::PacketDestination(Family::V6),
+    Load::DestinationPort(Protocol::Tcp),
     Load::HopLimit,
     Load::Icmpv6Type,
     Load::TcpFlags,
@@ -41,7 +42,11 @@ pub(super) fn lift(instructions: &[Instruction]) -> Result<Vec<Expression>, Stri
     let mut expressions = Vec::new();
     let mut rest = instructions;
     while !rest.is_empty() {
-        let (expression, taken) = lift_first(rest).ok_or_else(|| format!("no meaning known for {:?}", rest.first()))?;
+        let (mut expression, taken) =
+            lift_first(rest).ok_or_else(|| format!("no meaning known for {:?}", rest.first()))?;
+        if let Expression::Match(Load::DestinationPort(protocol), _) = &mut expression {
+            *protocol = tested(&expressions).ok_or("a port of no protocol")?;
+        }
         expressions.push(expression);
         rest = rest.get(taken..).unwrap_or_default();
     }
@@ -49,6 +54,14 @@ pub(super) fn lift(instructions: &[Instruction]) -> Result<Vec<Expression>, Stri
         Ok(again) if again == instructions => Ok(expressions),
         _ => Err("expressions that resemble ours but are not".to_owned()),
     }
+}
+
+/// The protocol that a rule is about from here on.
+fn tested(expressions: &[Expression]) -> Option<Protocol> {
+    expressions.iter().rev().find_map(|expression| match expression {
+        Expression::Match(Load::L4Proto, Test::L4(L4::Transport(protocol))) => Some(*protocol),
+        _ => None,
+    })
 }
 
 /// The first expression, and how many instructions it takes.

@@ -56,6 +56,7 @@ impl Value {
             Load::Opener(family) | Load::Server(family) => Self::Address(family),
             Load::PacketSource(family) | Load::PacketDestination(family) => Self::Address(family),
             Load::ServerPort | Load::OriginalSourcePort | Load::OriginalDestinationPort => Self::Port,
+            Load::DestinationPort(_) => Self::Port,
             Load::HopLimit | Load::Icmpv6Type => Self::Byte,
             Load::TcpFlags => Self::Flags,
         }
@@ -134,6 +135,7 @@ pub(super) fn load(load: Load, register: u32) -> Instruction {
         Load::PacketDestination(Family::V4) => payload(base::NETWORK, 16, 4),
         Load::PacketSource(Family::V6) => payload(base::NETWORK, 8, 16),
         Load::PacketDestination(Family::V6) => payload(base::NETWORK, 24, 16),
+        Load::DestinationPort(_) => payload(base::TRANSPORT, 2, 2),
         Load::HopLimit => payload(base::NETWORK, 7, 1),
         Load::Icmpv6Type => payload(base::TRANSPORT, 0, 1),
         Load::TcpFlags => payload(base::TRANSPORT, 13, 1),

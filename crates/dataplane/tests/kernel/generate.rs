@@ -237,6 +237,17 @@ fn test() -> BoxedStrategy<Expression> {
     .boxed()
 }
 
+/// A port of the packet itself, behind the test of its protocol that says of which protocol it is.
+fn packet_port() -> BoxedStrategy<Vec<Expression>> {
+    let range = (port(), port()).prop_map(|(a, b)| Test::Range(a.min(b), a.max(b)));
+    (proptest::sample::select(Protocol::ALL.to_vec()), range)
+        .prop_map(|(protocol, range)| {
+            let is_protocol = Expression::Match(Load::L4Proto, Test::L4(L4::Transport(protocol)));
+            vec![is_protocol, Expression::Match(Load::DestinationPort(protocol), range)]
+        })
+        .boxed()
+}
+
 fn rule(leaf: bool) -> BoxedStrategy<Rule> {
     let plain = prop_oneof![Just(Verdict::Accept), Just(Verdict::Drop), Just(Verdict::Return)];
     let verdict = if leaf { plain.boxed() } else { verdict().boxed() };
@@ -246,8 +257,10 @@ fn rule(leaf: bool) -> BoxedStrategy<Rule> {
     } else {
         prop_oneof![verdict.prop_map(Expression::Verdict), vmap()].boxed()
     };
-    (vec(test(), 0..4), proptest::option::of(count), last, words())
-        .prop_map(|(mut expressions, count, last, comment)| {
+    let tests = prop_oneof![6 => test().prop_map(|test| vec![test]), 1 => packet_port()];
+    (vec(tests, 0..4), proptest::option::of(count), last, words())
+        .prop_map(|(tests, count, last, comment)| {
+            let mut expressions = tests.concat();
             expressions.extend(count);
             expressions.push(last);
             Rule { expressions, comment }

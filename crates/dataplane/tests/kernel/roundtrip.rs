@@ -29,6 +29,10 @@ fn tcp() -> Expression {
     is(Load::L4Proto, Test::L4(L4::Transport(Protocol::Tcp)))
 }
 
+fn udp() -> Expression {
+    is(Load::L4Proto, Test::L4(L4::Transport(Protocol::Udp)))
+}
+
 fn v4() -> Expression {
     is(Load::Nfproto, Test::Family(Family::V4))
 }
@@ -49,7 +53,7 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
         ("meta nfproto ipv4", vec![v4()]),
         ("meta nfproto ipv6", vec![v6()]),
         ("meta l4proto tcp", vec![tcp()]),
-        ("meta l4proto udp", vec![is(Load::L4Proto, Test::L4(L4::Transport(Protocol::Udp)))]),
+        ("meta l4proto udp", vec![udp()]),
         ("meta l4proto sctp", vec![is(Load::L4Proto, Test::L4(L4::Transport(Protocol::Sctp)))]),
         ("meta l4proto icmp", vec![is(Load::L4Proto, Test::L4(L4::Icmp))]),
         ("meta l4proto ipv6-icmp", vec![is(Load::L4Proto, Test::L4(L4::Icmpv6))]),
@@ -123,6 +127,17 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
             vec![v6(), is(Load::L4Proto, Test::L4(L4::Icmpv6)), is(Load::Icmpv6Type, Test::Range(133, 136))],
         ),
         ("meta l4proto tcp tcp flags & (fin|syn|rst|ack) == ack", vec![tcp(), is(Load::TcpFlags, Test::MidStream)]),
+        ("udp dport 53", vec![udp(), is(Load::DestinationPort(Protocol::Udp), Test::Range(53, 53))]),
+        (
+            "ct state untracked sctp dport 1-65535 ip6 daddr fd00::/8",
+            vec![
+                is(Load::CtState, states(false, true)),
+                is(Load::L4Proto, Test::L4(L4::Transport(Protocol::Sctp))),
+                is(Load::DestinationPort(Protocol::Sctp), Test::Range(1, 65535)),
+                v6(),
+                is(Load::PacketDestination(V6), prefix("fd00::/8")),
+            ],
+        ),
         ("ct original ip saddr vmap @verdicts4", vec![Expression::Vmap(Load::Opener(V4), Name::new("verdicts4"))]),
         ("ip saddr vmap @verdicts4", vec![v4(), Expression::Vmap(Load::PacketSource(V4), Name::new("verdicts4"))]),
         (

@@ -1,7 +1,7 @@
 //! Expressions of rules, one for one with the kernel's.
 //!
 //! What nft calls dependencies is explicit here (an address of the packet needs `meta nfproto` before it, an ICMPv6 type
-//! needs `meta nfproto ipv6` and `meta l4proto ipv6-icmp`, TCP flags need `meta l4proto tcp`). The text form leaves out
+//! needs `meta nfproto ipv6` and `meta l4proto ipv6-icmp`, TCP flags and a packet's port need `meta l4proto`). The text form leaves out
 //! such a test where it stands right before the expression that needs it, as nft does.
 
 use ipnet::IpNet;
@@ -72,6 +72,8 @@ pub enum Load {
     PacketSource(Family),
     /// `ip daddr`, `ip6 daddr`: the packet's own.
     PacketDestination(Family),
+    /// `tcp dport`, `udp dport`, `sctp dport`: the packet's own.
+    DestinationPort(Protocol),
     /// `ip6 hoplimit`.
     HopLimit,
     /// `icmpv6 type`.

@@ -122,7 +122,7 @@ fn states(states: CtStates) -> Expression {
     Expression::Match(Load::CtState, Test::States(states))
 }
 
-fn is_family(family: Family) -> Expression {
+pub(super) fn is_family(family: Family) -> Expression {
     Expression::Match(Load::Nfproto, Test::Family(family))
 }
 

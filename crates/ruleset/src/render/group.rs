@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use palisade_policy::compile::{AddressRange, Allowed, AllowedPorts, Group, PeerUnion, PortRange, Sources};
 use palisade_policy::input::{Direction, Family, Protocol};
 
-use super::base::drop_chain;
+use super::Options;
+use super::base::{drop_chain, is_family};
 use super::names::{Names, SetIdentity, group_comment};
-use crate::model::{Chain, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
+use crate::model::{Chain, CtStates, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
 use crate::name::{Name, comment};
 
 /// One rule per peer selector up to here, one merged set beyond.
@@ -39,14 +40,22 @@ pub(super) struct GroupObjects {
 }
 
 /// Renders one group.
-pub(super) fn render_group(names: &mut Names, families: &[Family], group: &Group, allowed: &Allowed) -> GroupObjects {
+pub(super) fn render_group(
+    names: &mut Names,
+    options: &Options,
+    families: &[Family],
+    group: &Group,
+    allowed: &Allowed,
+) -> GroupObjects {
     let objects = GroupObjects { chain_name: Some(names.of_group(group)), ..GroupObjects::default() };
-    let mut writer = Writer { names, families, direction: group.direction(), objects };
+    let mut writer = Writer { names, families, direction: group.direction(), terms: Terms::Flow, objects };
     let mut rules = Vec::new();
-    writer.allow(&mut rules, &[], &allowed.anything);
+    writer.allow_all(&mut rules, &[], allowed);
     if allowed.anything.anyone.is_empty() {
-        for (protocol, ports) in &allowed.protocols {
-            writer.allow_ports(&mut rules, *protocol, ports);
+        if options.judge_untracked && group.direction() == Direction::Egress {
+            writer.terms = Terms::Packet;
+            let untracked = CtStates { untracked: true, ..CtStates::default() };
+            writer.allow_all(&mut rules, &[Expression::Match(Load::CtState, Test::States(untracked))], allowed);
         }
         rules.push(end(group.direction()));
     }
@@ -60,10 +69,21 @@ fn end(direction: Direction) -> Rule {
     Rule { expressions: vec![Expression::Counter, goto], comment: None }
 }
 
+/// What rules compare peers and ports with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Terms {
+    /// The packet's flow.
+    Flow,
+    /// The packet itself: for packets to the node that no flow is known of, as those to a DNS cache that takes the address of
+    /// the Service (NodeLocal DNSCache). Such an address is no pod's, so only ipBlocks and rules without peers matter.
+    Packet,
+}
+
 struct Writer<'a> {
     names: &'a mut Names,
     families: &'a [Family],
     direction: Direction,
+    terms: Terms,
     objects: GroupObjects,
 }
 
@@ -74,27 +94,44 @@ impl Writer<'_> {
         name
     }
 
+    fn allow_all(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], allowed: &Allowed) {
+        self.allow(rules, tests, &allowed.anything);
+        if allowed.anything.anyone.is_empty() {
+            for (protocol, ports) in &allowed.protocols {
+                let is_protocol = Expression::Match(Load::L4Proto, Test::L4(L4::Transport(*protocol)));
+                let tests: Vec<_> = tests.iter().cloned().chain([is_protocol]).collect();
+                self.allow_ports(rules, &tests, *protocol, ports);
+            }
+        }
+    }
+
     /// One protocol: first what holds for all its ports, then named ports, then numbers, which may lead away for good.
-    fn allow_ports(&mut self, rules: &mut Vec<Rule>, protocol: Protocol, ports: &AllowedPorts) {
-        let is_protocol = Expression::Match(Load::L4Proto, Test::L4(L4::Transport(protocol)));
-        self.allow(rules, std::slice::from_ref(&is_protocol), &ports.all);
+    fn allow_ports(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], protocol: Protocol, ports: &AllowedPorts) {
+        self.allow(rules, tests, &ports.all);
+        let with = |expression| tests.iter().cloned().chain([expression]).collect::<Vec<_>>();
+        if self.terms == Terms::Packet {
+            for range in &ports.ranges {
+                let port = Test::Range(range.first, range.last);
+                self.allow(rules, &with(Expression::Match(Load::DestinationPort(protocol), port)), &range.peers);
+            }
+            return;
+        }
         for (name, peers) in &ports.named {
             let named_port = palisade_policy::compile::NamedPort { name: name.clone(), protocol };
             for family in self.families {
                 let set = self.set(SetIdentity::NamedPort(named_port.clone(), *family));
                 let lookup = Expression::Lookup(vec![Load::Server(*family), Load::ServerPort], set);
-                self.allow_family(rules, &[is_protocol.clone(), lookup], peers, *family);
+                self.allow_family(rules, &with(lookup), peers, *family);
             }
         }
         if ports.ranges.len() <= PORTS_INLINE {
             for range in &ports.ranges {
                 let is_port = Expression::Match(Load::ServerPort, Test::Range(range.first, range.last));
-                self.allow(rules, &[is_protocol.clone(), is_port], &range.peers);
+                self.allow(rules, &with(is_port), &range.peers);
             }
         } else {
             let map = self.port_map(&ports.ranges);
-            let expressions = vec![is_protocol, Expression::Vmap(Load::ServerPort, map)];
-            rules.push(Rule { expressions, comment: None });
+            rules.push(Rule { expressions: with(Expression::Vmap(Load::ServerPort, map)), comment: None });
         }
     }
 
@@ -122,7 +159,7 @@ impl Writer<'_> {
     /// Rules that allow `peers` what `tests` say.
     fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &PeerUnion) {
         if !peers.anyone.is_empty() {
-            rules.push(rule(tests, None, &peers.anyone));
+            rules.push(rule(tests, Vec::new(), &peers.anyone));
             return;
         }
         for family in self.families {
@@ -132,36 +169,56 @@ impl Writer<'_> {
 
     fn allow_family(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &PeerUnion, family: Family) {
         if !peers.anyone.is_empty() {
-            rules.push(rule(tests, None, &peers.anyone));
+            rules.push(rule(tests, Vec::new(), &peers.anyone));
             return;
         }
-        let load = Load::peer(self.direction, family);
-        for (selectors, sources) in peer_sets(peers) {
-            let set = self.set(SetIdentity::Pods(selectors, family));
-            rules.push(rule(tests, Some(Expression::Match(load, Test::In(set))), &sources));
+        if self.terms == Terms::Flow {
+            for (selectors, sources) in peer_sets(peers) {
+                let set = self.set(SetIdentity::Pods(selectors, family));
+                rules.push(rule(tests, self.is_peer(family, Test::In(set)), &sources));
+            }
         }
         let blocks = || peers.blocks.iter().map(|(ranges, sources)| (of_family(ranges, family), sources));
         if blocks().map(|(ranges, _)| ranges.len()).sum::<usize>() <= BLOCKS_INLINE {
             for (ranges, sources) in blocks() {
                 for range in ranges {
-                    rules.push(rule(tests, Some(range_test(load, range)), sources));
+                    rules.push(rule(tests, self.is_in(range), sources));
                 }
             }
         } else {
             let merged = AddressRange::merge(blocks().flat_map(|(ranges, _)| ranges));
             let sources: Sources = blocks().flat_map(|(_, sources)| sources.iter().cloned()).collect();
-            let test = match merged.as_slice() {
-                [range] => range_test(load, *range),
-                _ => Expression::Match(load, Test::In(self.set(SetIdentity::Blocks(merged, family)))),
+            let test = if let [range] = merged.as_slice() {
+                self.is_in(*range)
+            } else {
+                let set = self.set(SetIdentity::Blocks(merged, family));
+                self.is_peer(family, Test::In(set))
             };
-            rules.push(rule(tests, Some(test), &sources));
+            rules.push(rule(tests, test, &sources));
+        }
+    }
+
+    fn is_peer(&self, family: Family, test: Test) -> Vec<Expression> {
+        match self.terms {
+            Terms::Flow => vec![Expression::Match(Load::peer(self.direction, family), test)],
+            Terms::Packet => vec![is_family(family), Expression::Match(Load::PacketDestination(family), test)],
+        }
+    }
+
+    fn is_in(&self, range: AddressRange) -> Vec<Expression> {
+        let family = range.family();
+        match range.as_net() {
+            // Every address of a family: the kernel has no compare of zero bits.
+            Some(net) if net.prefix_len() == 0 => vec![is_family(family)],
+            Some(net) => self.is_peer(family, Test::Prefix(net)),
+            None => self.is_peer(family, Test::AddressRange(range.first, range.last)),
         }
     }
 }
 
 /// An allowed flow returns: after egress the ingress map still judges it, and while an element is on its way from one
 /// chain to another both judge it.
-fn rule(tests: &[Expression], more: Option<Expression>, sources: &Sources) -> Rule {
+fn rule(tests: &[Expression], more: Vec<Expression>, sources: &Sources) -> Rule {
     let mut expressions = tests.to_vec();
     expressions.extend(more);
     expressions.push(Expression::Verdict(Verdict::Return));
@@ -179,15 +236,6 @@ fn peer_sets(peers: &PeerUnion) -> Vec<(Vec<palisade_policy::compile::PeerSelect
 
 fn of_family(ranges: &[AddressRange], family: Family) -> Vec<AddressRange> {
     ranges.iter().copied().filter(|range| range.family() == family).collect()
-}
-
-fn range_test(load: Load, range: AddressRange) -> Expression {
-    match range.as_net() {
-        // Every address of a family: the kernel has no compare of zero bits.
-        Some(net) if net.prefix_len() == 0 => Expression::Match(Load::Nfproto, Test::Family(range.family())),
-        Some(net) => Expression::Match(load, Test::Prefix(net)),
-        None => Expression::Match(load, Test::AddressRange(range.first, range.last)),
-    }
 }
 
 /// The rules that something comes from, the first few by name.

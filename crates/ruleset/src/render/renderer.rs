@@ -160,7 +160,7 @@ impl Renderer {
             let old = self.groups.remove(group);
             if let Some(allowed) = policy.groups.get(group) {
                 let allowed = if self.quarantined.contains(group) { &nothing } else { allowed };
-                let new = render_group(&mut self.names, &self.families, group, allowed);
+                let new = render_group(&mut self.names, &self.options, &self.families, group, allowed);
                 used.push(new.clone());
                 self.groups.insert(group.clone(), new);
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use palisade_policy::input::Family;
+use palisade_policy::input::{Family, Protocol};
 
 use crate::model::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
 
@@ -35,7 +35,8 @@ fn implies(expression: &Expression, test: &Expression) -> bool {
         Load::PacketSource(wanted) | Load::PacketDestination(wanted) => family(wanted),
         Load::HopLimit => family(Family::V6),
         Load::Icmpv6Type => family(Family::V6) || protocol(L4::Icmpv6),
-        Load::TcpFlags => protocol(L4::Transport(palisade_policy::input::Protocol::Tcp)),
+        Load::DestinationPort(wanted) => protocol(L4::Transport(wanted)),
+        Load::TcpFlags => protocol(L4::Transport(Protocol::Tcp)),
         _ => false,
     }
 }
@@ -83,6 +84,7 @@ impl fmt::Display for Load {
             Self::OriginalDestinationPort => f.write_str("ct original proto-dst"),
             Self::PacketSource(family) => write!(f, "{} saddr", ip(family)),
             Self::PacketDestination(family) => write!(f, "{} daddr", ip(family)),
+            Self::DestinationPort(protocol) => write!(f, "{} dport", protocol.name()),
             Self::HopLimit => f.write_str("ip6 hoplimit"),
             Self::Icmpv6Type => f.write_str("icmpv6 type"),
             Self::TcpFlags => f.write_str("tcp flags"),

@@ -41,6 +41,8 @@ pub struct Packet {
     pub destination: IpAddr,
     /// The number of the transport protocol.
     pub protocol: u8,
+    /// The packet's destination port, at this hook, of protocols with ports.
+    pub destination_port: Option<u16>,
     /// Its conntrack state.
     pub states: CtStates,
     /// Its conntrack entry; none if invalid or untracked.
@@ -76,6 +78,7 @@ impl Packet {
             source: opener,
             destination: server,
             protocol,
+            destination_port: port,
             states: CtStates { new: true, ..CtStates::default() },
             flow: Some(Flow { opener, server, original_ports: port.map(|port| (EPHEMERAL, port)), server_port: port }),
             input_interface: None,
@@ -94,6 +97,7 @@ impl Packet {
             hook,
             source: self.destination,
             destination: self.source,
+            destination_port: self.destination_port.map(|_| EPHEMERAL),
             states: CtStates { established: true, ..CtStates::default() },
             segment: self.segment.map(|_| Segment::Middle),
             icmpv6_type: self.icmpv6_type.map(|_| 129),
@@ -128,11 +132,13 @@ impl Load {
 
     /// The port it loads, if it loads one of this packet.
     pub(super) fn port(self, packet: &Packet) -> Option<u16> {
-        let flow = packet.flow?;
         match self {
-            Self::ServerPort => flow.server_port,
-            Self::OriginalSourcePort => flow.original_ports.map(|(source, _)| source),
-            Self::OriginalDestinationPort => flow.original_ports.map(|(_, destination)| destination),
+            Self::ServerPort => packet.flow?.server_port,
+            Self::OriginalSourcePort => packet.flow?.original_ports.map(|(source, _)| source),
+            Self::OriginalDestinationPort => packet.flow?.original_ports.map(|(_, destination)| destination),
+            Self::DestinationPort(protocol) if number_of(L4::Transport(protocol)) == packet.protocol => {
+                packet.destination_port
+            }
             _ => None,
         }
     }
