@@ -3,9 +3,21 @@
 //!
 //! That the ClusterRole holds what the agent needs, and nothing else, is tested in `agent/rights.rs`.
 //!
-//! Seen to fail when: TODO
+//! Seen to fail when:
+//! - install.yaml is edited by hand; the chart's DaemonSet lacks `readOnlyRootFilesystem`, its ClusterRole has another verb; an
+//!   overlay adds a prefix to names; `appVersion` or an image's tag is another; the chart's version is a word; the Dockerfile
+//!   has another version, or another compiler;
+//! - cleanup.yaml has a field that there is none of; its container has SYS_ADMIN too;
+//! - the chart misspells a flag, ignores the log's level, or lets `podLabels` replace the selector's label (`values.rs`);
+//! - the schema takes unknown keys, or port 65536; it misspells a value; a value is not in it; a default is another
+//!   (`values.rs`).
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in tests, also outside of test functions"
+)]
 
 #[path = "manifests/render.rs"]
 mod render;
