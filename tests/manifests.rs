@@ -8,7 +8,7 @@
 //!   overlay adds a prefix to names; `appVersion` or an image's tag is another; the chart's version is a word; the Dockerfile
 //!   has another version, or another compiler;
 //! - cleanup.yaml has a field that there is none of; its container has SYS_ADMIN too;
-//! - the chart misspells a flag, ignores the log's level, or lets `podLabels` replace the selector's label (`values.rs`);
+//! - the chart misspells a flag, has none for one of the program's, ignores the log's level, or lets `podLabels` replace the selector's label (`values.rs`);
 //! - the schema takes unknown keys, or port 65536; it misspells a value; a value is not in it; a default is another
 //!   (`values.rs`).
 
@@ -146,11 +146,11 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
         "port=9441",
         "log.format=json",
         "established=keep",
+        "untracked=judge",
         "allowEgressToOwnNode=true",
         "legacyNamespaceIsolation=true",
     ]);
-    for objects in [objects(&read("install.yaml")), all] {
-        let arguments = agent_arguments(&objects);
+    for arguments in [agent_arguments(&objects(&read("install.yaml"))), agent_arguments(&all)] {
         // It gets as far as objects that are not there; wrong usage would end with 2.
         let output = Command::new(env!("CARGO_BIN_EXE_palisade"))
             .args(&arguments)
@@ -163,8 +163,14 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
     }
     let agent = &containers(&objects(&read("install.yaml")))[0];
     let help = Command::new(env!("CARGO_BIN_EXE_palisade")).args(["agent", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
     let default = format!("[default: [::]:{}]", agent["ports"][0]["containerPort"]);
-    assert!(String::from_utf8(help.stdout).unwrap().contains(&default), "{default}");
+    assert!(help.contains(&default), "{default}");
+    // What has no value in the chart is what a pod of a DaemonSet has no use for.
+    let name = |text: &str| text.trim_start().strip_prefix("--")?.split([' ', '=']).next().map(str::to_owned);
+    let mut known: BTreeSet<_> = agent_arguments(&all).iter().filter_map(|argument| name(argument)).collect();
+    known.extend(["node", "kubeconfig", "manifests"].map(str::to_owned));
+    assert_eq!(help.lines().filter_map(name).collect::<BTreeSet<_>>(), known);
     for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
         assert_eq!(agent[probe]["httpGet"], json!({ "path": path, "port": agent["ports"][0]["name"] }));
     }

@@ -29,6 +29,7 @@ const EFFECTS: &[(&[&str], Effects)] = &[
         &[("containers/0/args/1", "\"--listen=[::]:9441\""), ("containers/0/ports/0/containerPort", "9441")],
     ),
     (&["established=keep"], &[("containers/0/args/1", "\"--established=keep\"")]),
+    (&["untracked=judge"], &[("containers/0/args/1", "\"--untracked=judge\"")]),
     (&["allowEgressToOwnNode=true"], &[("containers/0/args/1", "\"--allow-egress-to-own-node\"")]),
     (&["legacyNamespaceIsolation=true"], &[("containers/0/args/1", "\"--legacy-namespace-isolation\"")]),
     (
@@ -67,6 +68,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("port=65536", &["/port", "maximum: got 65,536, want 65,535"]),
     ("port=metrics", &["/port", "got string, want integer"]),
     ("established=drop", &["/established", "'judge', 'keep'"]),
+    ("untracked=accept", &["/untracked", "'drop', 'judge'"]),
     ("allowEgressToOwnNode=sometimes", &["/allowEgressToOwnNode", "got string, want boolean"]),
     ("legacyNamespaceIsolation=1", &["/legacyNamespaceIsolation", "got number, want boolean"]),
     ("image=palisade:1", &["/image", "got string, want object"]),
