@@ -1,8 +1,7 @@
 //! Agents that are replaced, deleted, restarted with their node; and what they may do.
-//!
-//! Seen to fail when: (see each test)
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -94,14 +93,12 @@ fn a_node_that_restarts_is_enforced_again() {
 }
 
 /// The directory in /proc of the agent of a node.
-fn agent_of(node: &str) -> PathBuf {
-    let network = fs::metadata(format!("/run/netns/palisade-{node}"))
-        .map(|data| std::os::unix::fs::MetadataExt::ino(&data))
-        .unwrap();
+fn agent_of(cluster: &Cluster, node: &str) -> PathBuf {
+    let network = fs::metadata(cluster.network_path(node)).unwrap().ino();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
     let mut agents = processes.filter(|path| {
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        let lives_in = fs::metadata(path.join("ns/net")).map(|data| std::os::unix::fs::MetadataExt::ino(&data));
+        let lives_in = fs::metadata(path.join("ns/net")).map(|data| data.ino());
         name.trim() == "palisade" && lives_in.is_ok_and(|inode| inode == network)
     });
     agents.next().unwrap_or_else(|| panic!("no agent on {node}"))
@@ -109,9 +106,9 @@ fn agent_of(node: &str) -> PathBuf {
 
 #[test]
 fn an_agent_has_one_capability() {
-    let _cluster = Cluster::enforced();
+    let cluster = Cluster::enforced();
     for node in NODES {
-        let agent = agent_of(node);
+        let agent = agent_of(&cluster, node);
         let status = fs::read_to_string(agent.join("status")).unwrap();
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

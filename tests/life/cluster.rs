@@ -21,6 +21,8 @@ static ONE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Cluster {
     directory: PathBuf,
+    /// What tells the names of its machines from those of another cluster.
+    suffix: String,
     /// The image of pods that do nothing, and of those that answer probes.
     pub(crate) agnhost: String,
     _turn: MutexGuard<'static, ()>,
@@ -30,16 +32,19 @@ impl Cluster {
     /// The cluster that is up.
     pub(crate) fn take() -> Self {
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = std::env::var_os("PALISADE_CLUSTER").map_or_else(
-            || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/palisade/cluster"),
+        // As hack/cluster has it.
+        let suffix = std::env::var("PALISADE_CLUSTER").map(|name| format!(".{name}")).unwrap_or_default();
+        let cache = std::env::var_os("PALISADE_CACHE").map_or_else(
+            || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/palisade"),
             PathBuf::from,
         );
+        let directory = cache.join(format!("cluster{suffix}"));
         let settings = fs::read_to_string(directory.join("settings"));
         let settings = settings.expect("no cluster is up: run hack/e2e, or hack/cluster up");
         let programs = settings.lines().find_map(|line| line.strip_prefix("PROGRAMS=")).expect("PROGRAMS in settings");
         let names = fs::read_to_string(Path::new(programs).join("images/NAMES")).unwrap();
         let agnhost = names.lines().find(|name| name.contains("/agnhost:")).expect("the image of agnhost").to_owned();
-        Self { directory, agnhost, _turn: turn }
+        Self { directory, suffix, agnhost, _turn: turn }
     }
 
     /// The same, with agents that are ready.
@@ -98,8 +103,12 @@ impl Cluster {
     }
 
     /// The network namespace of a machine.
-    pub(crate) fn machine(part: &str) -> Namespace {
-        Namespace::open(part, format!("/run/netns/palisade-{part}")).unwrap()
+    pub(crate) fn machine(&self, part: &str) -> Namespace {
+        Namespace::open(part, self.network_path(part)).unwrap()
+    }
+
+    pub(crate) fn network_path(&self, part: &str) -> PathBuf {
+        PathBuf::from(format!("/run/netns/palisade{}-{part}", self.suffix))
     }
 
     /// Where the root directory of a node can be seen from outside.
@@ -115,7 +124,7 @@ impl Cluster {
     fn script(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut child = Command::new(Path::new(REPOSITORY).join("hack/cluster"))
             .args(arguments)
-            .env("PALISADE_CLUSTER", &self.directory)
+            .env("PALISADE_CLUSTER", self.suffix.trim_start_matches('.'))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

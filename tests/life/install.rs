@@ -1,6 +1,4 @@
 //! Installing into a cluster that lives, and leaving it.
-//!
-//! Seen to fail when: (see each test)
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -73,7 +71,7 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
         chain late { type filter hook forward priority 10; policy accept; counter; }
         }";
     for node in NODES {
-        Cluster::machine(node).nft(own).unwrap();
+        cluster.machine(node).nft(own).unwrap();
     }
     let before = rules(&cluster);
     cluster.install();
@@ -94,7 +92,7 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
         let left = cluster.on(node, &["sh", "-c", files]);
         assert_eq!(left, "", "files of {node}");
         within(PATIENCE, "an end of what ran", || cluster.try_on(node, &["pgrep", "--exact", "palisade"]).err());
-        Cluster::machine(node).nft("delete table inet life").unwrap();
+        cluster.machine(node).nft("delete table inet life").unwrap();
     }
     println!(
         "life: uninstalled: the rulesets of {} nodes are what they were, no file and no process is left",

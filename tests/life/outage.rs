@@ -1,6 +1,4 @@
 //! The API server does not answer for a while.
-//!
-//! Seen to fail when: (see the test)
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -34,8 +32,8 @@ impl Drop for Outage<'_> {
 }
 
 /// The status that an agent answers with.
-fn status(node: &str, path: &str) -> String {
-    let asked = Cluster::machine(node).run(|| -> std::io::Result<String> {
+fn status(cluster: &Cluster, node: &str, path: &str) -> String {
+    let asked = cluster.machine(node).run(|| -> std::io::Result<String> {
         let mut connection = TcpStream::connect("127.0.0.1:9440")?;
         connection.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(connection, "GET {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n")?;
@@ -67,7 +65,12 @@ fn enforcement_outlives_the_api_server() {
     within(length() + PATIENCE, "the outage", || {
         for node in NODES {
             for path in ["/livez", "/readyz"] {
-                assert_eq!(status(node, path), "HTTP/1.1 200 OK", "{path} of {node} after {:?}", begun.elapsed());
+                assert_eq!(
+                    status(&cluster, node, path),
+                    "HTTP/1.1 200 OK",
+                    "{path} of {node} after {:?}",
+                    begun.elapsed()
+                );
             }
         }
         (begun.elapsed() > length()).then_some(())

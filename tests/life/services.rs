@@ -1,6 +1,4 @@
 //! Services of every kind in front of an isolated pod, hostPort, hostNetwork pods, and a pod that reaches itself.
-//!
-//! Seen to fail when: (see the test)
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -81,7 +79,7 @@ fn services_of_every_kind() {
     scene.let_clients_in();
     in_force(&server, &near, &stranger);
     let _echo = Server::start(&server.network, &server.addresses, &[Listen::tcp(PORT)]).unwrap();
-    let machines = ["node1", "node2", "hub"].map(|name| (name, Cluster::machine(name)));
+    let machines = ["node1", "node2", "hub"].map(|name| (name, cluster.machine(name)));
     let pods: [(&str, &Pod); 5] =
         [("near", &near), ("far", &far), ("stranger", &stranger), ("beyond", &beyond), ("server", &server)];
     let mut senders: Vec<(&str, &Namespace)> = pods.iter().map(|(name, pod)| (*name, &pod.network)).collect();
