@@ -48,7 +48,7 @@ pub(crate) struct AgentArgs {
     /// A directory of manifests to enforce instead of a cluster; followed as it changes
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
-    /// Where /livez, /readyz and /metrics are served; [::] is every address, of IPv4 too
+    /// Where /livez, /readyz and /metrics are served; `[::]` is every address, of IPv4 too
     #[arg(long, value_name = "ADDR", default_value = "[::]:9440")]
     pub(crate) listen: SocketAddr,
     /// The form of the log on stderr; RUST_LOG sets its level

@@ -5,7 +5,8 @@
 //! Seen to fail when: wrong usage ends with 1; an empty node is taken for a node; errors or warnings go to stdout; hints are
 //! not printed; a cause is said twice; only the first mistake is told; documents count from 0; the rest is read when one
 //! manifest is wrong; a reader that has gone is a failure, of `render` or of `trace`; lines that cannot be judged print
-//! nothing; ICMP needs a port; the family or `--node-address` is ignored; `-o json` prints the text.
+//! nothing; ICMP needs a port; the family or `--node-address` is ignored; `-o json` prints the text; `cleanup --stay` does
+//! not stay.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
@@ -114,24 +115,32 @@ fn help_and_version_are_answers() {
 
 #[test]
 fn a_cleanup_that_is_to_stay_ends_when_told() {
-    let place = Place::new("stay", &[("x", "")]);
-    let mut child = place.command("cleanup --stay").stdout(Stdio::piped()).spawn().unwrap();
+    // The process itself, not one that waits for it.
+    let mut command = Command::new("unshare");
+    command.args(["--net", PALISADE, "cleanup", "--stay"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "there is no table inet palisade\n");
     // It stays once it has a handler for SIGTERM; as process 1 of a container it would not end without.
     let status = format!("/proc/{}/status", child.id());
-    let caught = |status: &str| {
+    let handles = |status: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (15 - 1) != 0)
     };
     let start = Instant::now();
-    while !caught(&fs::read_to_string(&status).unwrap()) {
-        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it has not stayed");
+    let stays = loop {
+        if child.try_wait().unwrap().is_some() || start.elapsed() > Duration::from_secs(60) {
+            break false;
+        }
+        if handles(&fs::read_to_string(&status).unwrap()) {
+            break true;
+        }
         thread::sleep(Duration::from_millis(5));
-    }
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    assert!(child.wait().unwrap().success());
+    };
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    let ended = child.wait().unwrap();
+    assert_eq!(line, "there is no table inet palisade\n");
+    assert!(stays && ended.success(), "stays: {stays}; ended: {ended}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub enum Error {
     /// A network namespace could not be made or entered.
     #[error("cannot {stage} network namespace `{namespace}`")]
     Namespace {
-        /// `create`, `enter` or `spawn a thread in`.
+        /// `create`, `open`, `enter` or `spawn a thread in`.
         stage: &'static str,
         /// The lab's name of the namespace.
         namespace: String,

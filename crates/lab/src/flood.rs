@@ -28,7 +28,7 @@ const LENGTH: usize = 16;
 const QUEUE: usize = 64 << 20;
 /// How many datagrams a sink reads before it publishes its counts.
 const READ_BATCH: usize = 256;
-/// How long a rate-limited flood sleeps between two bursts.
+/// How long a rate-limited flood sleeps between two bursts, at least.
 const BURST_PERIOD: Duration = Duration::from_micros(500);
 
 /// A thread that sends numbered UDP datagrams from one namespace to one address until it is stopped.
@@ -131,7 +131,7 @@ fn send(socket: &UdpSocket, id: u32, rate: Option<u32>, counters: &Counters, sto
         if let Some(rate) = rate {
             let due = u128::from(rate) * start.elapsed().as_micros() / 1_000_000;
             if u128::from(sequence) >= due {
-                thread::sleep(BURST_PERIOD);
+                thread::sleep(BURST_PERIOD.max(Duration::from_secs(1) / rate.max(1)));
                 continue;
             }
         }

@@ -65,5 +65,6 @@ pub use pod::{Choice, Pod, PodSpec};
 pub use probe::{DEFAULT_DEADLINE, probe, probe_all};
 pub use process::{Child, check_requirements};
 pub use raw::FrameSocket;
+pub use serve::Server;
 pub use service::{ExternalTraffic, Service};
 pub use stream::{Stream, StreamStats};

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::panic;
+use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -51,7 +52,20 @@ impl Namespace {
             })?;
             maker.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
         });
-        match created {
+        Self::held_by(created, "create", name)
+    }
+
+    /// Holds a namespace that something else made, by its path: `/proc/PID/ns/net`, `/run/netns/NAME`. The lab knows no
+    /// addresses of it. The name is for messages only.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] when there is none.
+    pub fn open(name: impl Into<String>, path: impl AsRef<Path>) -> Result<Self> {
+        Self::held_by(File::open(path), "open", name.into())
+    }
+
+    fn held_by(fd: io::Result<File>, stage: &'static str, name: String) -> Result<Self> {
+        match fd {
             Ok(fd) => Ok(Self {
                 inner: Arc::new(Inner {
                     name,
@@ -61,7 +75,7 @@ impl Namespace {
                     launchers: OnceLock::new(),
                 }),
             }),
-            Err(source) => Err(Error::Namespace { stage: "create", namespace: name, source }),
+            Err(source) => Err(Error::Namespace { stage, namespace: name, source }),
         }
     }
 

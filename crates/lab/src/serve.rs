@@ -23,14 +23,18 @@ const OWED_LIMIT: usize = 1 << 20;
 /// The tag every SCTP answer carries; the servers keep no associations.
 const SERVER_TAG: u32 = 0x1ab0_1ab0;
 
-/// Echo servers of one `serve` call, on one thread. Dropping it closes the ports.
+/// Echo servers on one thread. Dropping it closes the ports.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     _worker: Worker,
 }
 
 impl Server {
-    pub(crate) fn start(namespace: &Namespace, addresses: &[IpAddr], listen: &[Listen]) -> Result<Self> {
+    /// Serves on these addresses of the namespace. Pods, nodes and hosts of a lab have methods for it.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] when a port is taken.
+    pub fn start(namespace: &Namespace, addresses: &[IpAddr], listen: &[Listen]) -> Result<Self> {
         let ports = namespace.run(|| Ports::open(addresses, listen))?;
         let mut ports =
             ports.map_err(|(what, source)| Error::Socket { what, namespace: namespace.name().into(), source })?;

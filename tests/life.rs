@@ -1,0 +1,30 @@
+//! Life in a real cluster: `hack/e2e` runs this against the one that `hack/cluster up` started, with the image and the
+//! manifest that are shipped. Packets are sent from the network namespaces of real pods, and counted one by one.
+//!
+//! Each test says what it lost and leaked on a line that begins with `life:`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in tests, also outside of test functions"
+)]
+
+#[path = "life/agent.rs"]
+mod agent;
+#[path = "life/cluster.rs"]
+mod cluster;
+#[path = "life/install.rs"]
+mod install;
+#[path = "life/outage.rs"]
+mod outage;
+#[path = "life/scene.rs"]
+mod scene;
+#[path = "life/services.rs"]
+mod services;
+#[path = "life/starting.rs"]
+mod starting;
+#[path = "life/traffic.rs"]
+mod traffic;

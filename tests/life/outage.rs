@@ -1,0 +1,92 @@
+//! The API server does not answer for a while.
+//!
+//! Seen to fail when: (see the test)
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Cluster, NODES, PATIENCE, within};
+use crate::scene::{PORT, Scene, in_force, reached};
+use crate::traffic::Traffic;
+use palisade_lab::{Listen, Server};
+
+/// How long; `PALISADE_OUTAGE` says otherwise, in seconds.
+fn length() -> Duration {
+    let told = std::env::var("PALISADE_OUTAGE").map(|seconds| seconds.parse().expect("PALISADE_OUTAGE in seconds"));
+    Duration::from_secs(told.unwrap_or(60))
+}
+
+/// Stops the API server, and lets it go on at the end whatever happens.
+struct Outage<'a>(&'a Cluster);
+
+impl<'a> Outage<'a> {
+    fn begin(cluster: &'a Cluster) -> Self {
+        cluster.on("hub", &["pkill", "-STOP", "--exact", "kube-apiserver"]);
+        Self(cluster)
+    }
+}
+
+impl Drop for Outage<'_> {
+    fn drop(&mut self) {
+        drop(self.0.try_on("hub", &["pkill", "-CONT", "--exact", "kube-apiserver"]));
+    }
+}
+
+/// The status that an agent answers with.
+fn status(node: &str, path: &str) -> String {
+    let asked = Cluster::machine(node).run(|| -> std::io::Result<String> {
+        let mut connection = TcpStream::connect("127.0.0.1:9440")?;
+        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(connection, "GET {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        Ok(answer.lines().next().unwrap_or_default().to_owned())
+    });
+    asked.unwrap().unwrap_or_else(|error| error.to_string())
+}
+
+#[test]
+fn enforcement_outlives_the_api_server() {
+    let cluster = Cluster::enforced();
+    let scene = Scene::new(&cluster, "outage");
+    let [server, near, far, stranger, beyond] = scene.pods([
+        ("server", "node1", "server"),
+        ("near", "node1", "client"),
+        ("far", "node2", "client"),
+        ("stranger", "node1", "stranger"),
+        ("beyond", "node2", "stranger"),
+    ]);
+    scene.let_clients_in();
+    in_force(&server, &near, &stranger);
+    let traffic = Traffic::start(&[(&near, &server), (&far, &server)], &[(&stranger, &server), (&beyond, &server)]);
+    traffic.flows();
+    let before = traffic.tally();
+    let outage = Outage::begin(&cluster);
+    let begun = Instant::now();
+    within(length() + PATIENCE, "the outage", || {
+        for node in NODES {
+            for path in ["/livez", "/readyz"] {
+                assert_eq!(status(node, path), "HTTP/1.1 200 OK", "{path} of {node} after {:?}", begun.elapsed());
+            }
+        }
+        (begun.elapsed() > length()).then_some(())
+    });
+    traffic.streams_go_on();
+    let tally = traffic.tally().since(before);
+    drop(outage);
+    tally.demand_clean(&format!("API server away for {} s", length().as_secs()));
+    // What changes afterwards is followed, by watches that were not told that they had ended.
+    within(PATIENCE, "the API server again", || {
+        cluster
+            .try_kubectl(&["label", "pod", "stranger", "--overwrite", "app=client", "--namespace", &scene.name], "")
+            .ok()
+    });
+    let changed = Instant::now();
+    let _echo = Server::start(&server.network, &server.addresses, &[Listen::tcp(PORT)]).unwrap();
+    let destinations: Vec<_> = server.addresses.iter().map(|address| (*address, PORT)).collect();
+    within(PATIENCE, "a change after the outage in force", || {
+        (!reached(&[("stranger", &stranger.network)], &destinations)["stranger"].contains('-')).then_some(())
+    });
+    println!("life: API server back: a change is in force after {:.1} s", changed.elapsed().as_secs_f64());
+}
