@@ -18,6 +18,8 @@ mod agent;
 mod cluster;
 #[path = "life/install.rs"]
 mod install;
+#[path = "life/manual.rs"]
+mod manual;
 #[path = "life/outage.rs"]
 mod outage;
 #[path = "life/scene.rs"]
