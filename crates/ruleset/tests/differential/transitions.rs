@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use palisade_policy::flow::Transport;
 use palisade_policy::index::{Dirty, Index};
-use palisade_policy::input::{Change, Family, Protocol, State};
+use palisade_policy::input::{
+    Addresses, Change, Direction, Family, Isolates, LabelSelector, Labels, Namespace, NamespacedName, Peers, Phase,
+    Pod, Policy, Ports, Protocol, Rule, State,
+};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::render::{Options, Renderer};
 use palisade_ruleset::walk::{End, Later, Packet, Walk, walk, walk_across};
@@ -16,6 +19,8 @@ use palisade_testkit::table::perform;
 use palisade_testkit::trials::Trials;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
 /// Walks of a packet during a transition, in a test run.
 const WALKS: usize = 300_000;
@@ -48,6 +53,45 @@ fn a_packet_under_way_fares_as_before_or_as_after() {
     Trials::of("walks in transition", "PALISADE_VERDICTS", WALKS / WALKS_PER_VERDICT)
         .times(WALKS_PER_VERDICT)
         .run(arb_course, follow);
+}
+
+/// Two pods of a node change their chains at once: what the one could send before, the other takes afterwards.
+#[test]
+fn nothing_passes_between_what_one_pod_was_and_another_becomes() {
+    let policy = |name: &str, label: &str, direction: Direction, open: bool| Policy {
+        key: NamespacedName::new("shop", name),
+        pod_selector: LabelSelector::labels([("is", label)]),
+        isolates: Isolates { ingress: direction == Direction::Ingress, egress: direction == Direction::Egress },
+        ingress: if open { vec![Rule { peers: Peers::Any, ports: Ports::Any }] } else { Vec::new() },
+        egress: if open { vec![Rule { peers: Peers::Any, ports: Ports::Any }] } else { Vec::new() },
+        unenforceable: Vec::new(),
+    };
+    let pod = |name: &str, last: u8, label: &str| {
+        Change::Pod(Pod {
+            node: Some("node-1".into()),
+            phase: Phase::Running,
+            addresses: Addresses::accept([IpAddr::from([10, 42, 1, last])]).0,
+            labels: [("is".to_owned(), label.to_owned())].into(),
+            ..Pod::new(NamespacedName::new("shop", name))
+        })
+    };
+    let mut start = State::default();
+    start.apply(Change::Namespace(Namespace::new("shop", Labels::new())));
+    for (name, label, direction, open) in [
+        ("speaks", "talker", Direction::Egress, true),
+        ("silent", "mute", Direction::Egress, false),
+        ("deaf", "closed", Direction::Ingress, false),
+        ("listens", "open", Direction::Ingress, true),
+    ] {
+        start.apply(Change::Policy(policy(name, label, direction, open)));
+    }
+    start.apply(pod("one", 2, "talker"));
+    start.apply(pod("other", 3, "closed"));
+    let changes = vec![pod("one", 2, "mute"), pod("other", 3, "open")];
+    let packets = prop::collection::vec(any::<(Pick, Pick, Pick)>(), 200);
+    let packets = packets.new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let course = Course { history: History { start, changes }, node: 1, together: 2, packets };
+    assert!(follow(&course).unwrap() > 1000);
 }
 
 fn follow(course: &Course) -> Result<usize, TestCaseError> {
