@@ -1,12 +1,29 @@
 //! `palisade cleanup`: removes the ruleset from this node's kernel.
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::CleanupArgs;
 use crate::output::{self, Failure};
 
 /// Removes table `inet palisade`; that it is not there is no failure.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run(arguments: &CleanupArgs) -> Result<(), Failure> {
     let removed = palisade_dataplane::table::cleanup().map_err(|error| {
         Failure::caused("cannot remove table inet palisade", &error)
             .hint("it takes CAP_NET_ADMIN, and no agent may be running on this node")
     })?;
-    output::line(if removed { "removed table inet palisade" } else { "there is no table inet palisade" })
+    output::line(if removed { "removed table inet palisade" } else { "there is no table inet palisade" })?;
+    if arguments.stay {
+        stay().map_err(|error| Failure::caused("cannot wait for signals", &error))?;
+    }
+    Ok(())
+}
+
+/// Waits to be told to end.
+fn stay() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+        Ok(())
+    })
 }

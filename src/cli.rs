@@ -28,7 +28,7 @@ pub(crate) enum Verb {
     /// Exit status 0 without findings, 1 with findings, 2 if something could not be read.
     Check(CheckArgs),
     /// Remove the ruleset from this node's kernel
-    Cleanup,
+    Cleanup(CleanupArgs),
     /// Show enforcement on real packets, in network namespaces, without a cluster
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -48,8 +48,8 @@ pub(crate) struct AgentArgs {
     /// A directory of manifests to enforce instead of a cluster; followed as it changes
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
-    /// Where /livez, /readyz and /metrics are served
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9440")]
+    /// Where /livez, /readyz and /metrics are served; [::] is every address, of IPv4 too
+    #[arg(long, value_name = "ADDR", default_value = "[::]:9440")]
     pub(crate) listen: SocketAddr,
     /// The form of the log on stderr; RUST_LOG sets its level
     #[arg(long, value_name = "FORM", default_value = "text")]
@@ -200,6 +200,14 @@ pub(crate) enum CheckOutput {
     Json,
     /// SARIF 2.1.0, for code review
     Sarif,
+}
+
+/// `palisade cleanup`.
+#[derive(Debug, Args)]
+pub(crate) struct CleanupArgs {
+    /// Then wait to be told to end, so that a DaemonSet can run this
+    #[arg(long)]
+    pub(crate) stay: bool,
 }
 
 /// `palisade demo`.

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Verb::Render(arguments) => render::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
         Verb::Check(arguments) => return check::run(&arguments),
-        Verb::Cleanup => cleanup::run(),
+        Verb::Cleanup(arguments) => cleanup::run(&arguments),
         #[cfg(feature = "demo")]
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Version => output::line(&format!("palisade {}", env!("CARGO_PKG_VERSION"))),

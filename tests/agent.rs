@@ -10,7 +10,9 @@
 //! - the table does not outlive the agent; it is replaced whole, or deleted first, at a restart (`restart.rs`);
 //! - the table has no owner; cleanup is blind to owners; a table that somebody changed is not read back; one that nobody
 //!   changed is repaired; a failed commit is not tried again; what others change is only noticed with the next look at the
-//!   node (`neighbours.rs`).
+//!   node; a node that cannot be enforced is not in the log (`neighbours.rs`);
+//! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; a refused list, or
+//!   a refused question for a namespace, is not told with the right that is missing (`rights.rs`).
 
 #![allow(
     clippy::unwrap_used,
@@ -33,6 +35,8 @@ mod neighbours;
 mod outage;
 #[path = "agent/restart.rs"]
 mod restart;
+#[path = "agent/rights.rs"]
+mod rights;
 #[path = "agent/running.rs"]
 mod running;
 #[path = "agent/story.rs"]

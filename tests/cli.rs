@@ -14,10 +14,11 @@ mod place;
 #[path = "cli/trace.rs"]
 mod trace;
 
-use std::fs;
-use std::io::pipe;
+use std::io::{BufRead as _, BufReader, pipe};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use place::{Ended, PALISADE, Place, SHOP, feed};
 
@@ -109,6 +110,28 @@ fn help_and_version_are_answers() {
         assert!(help.contains(says) && help.contains("Usage: palisade"), "{help}");
     }
     assert_eq!(place.run("cleanup").printed(), "there is no table inet palisade\n");
+}
+
+#[test]
+fn a_cleanup_that_is_to_stay_ends_when_told() {
+    let place = Place::new("stay", &[("x", "")]);
+    let mut child = place.command("cleanup --stay").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "there is no table inet palisade\n");
+    // It stays once it has a handler for SIGTERM; as process 1 of a container it would not end without.
+    let status = format!("/proc/{}/status", child.id());
+    let caught = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (15 - 1) != 0)
+    };
+    let start = Instant::now();
+    while !caught(&fs::read_to_string(&status).unwrap()) {
+        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it has not stayed");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -319,8 +319,16 @@ impl<K: Kernel> Enforcer<K> {
         match self.kernel.survey(&local) {
             Ok(survey) => {
                 match survey.obstacle {
-                    Some(why) => self.status.miss("node", why),
-                    None => self.status.have("node"),
+                    Some(why) => {
+                        if self.status.miss("node", why.clone()) {
+                            tracing::error!(why, "this node cannot be enforced; not ready");
+                        }
+                    }
+                    None => {
+                        if self.status.have("node") {
+                            tracing::info!("this node can be enforced again");
+                        }
+                    }
                 }
                 self.index.refuse_addresses(survey.addresses);
                 self.renderer.update_pod_ports(&survey.pod_ports)

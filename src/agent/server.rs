@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`, on one port.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +32,18 @@ pub(crate) struct Answers {
     pub(crate) refresh: mpsc::Sender<Refresh>,
 }
 
-/// Binds the address.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// Binds the address. Where the kernel has no IPv6, every address is every IPv4 address.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(|_of_ipv4| error)
+        }
+        bound => bound,
+    }
 }
 
 /// Serves until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, answers: Answers) -> io::Result<()> {
     let routes = Router::new()
         .route("/livez", get(async |State(answers): State<Answers>| probe(answers.status.liveness())))
         .route("/readyz", get(async |State(answers): State<Answers>| probe(answers.status.readiness())))
@@ -65,5 +71,24 @@ async fn scrape(answers: Answers) -> Response {
             ([(CONTENT_TYPE, kind)], text).into_response()
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_of_both_families() {
+        let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        // A port that somebody has is taken, in whichever family.
+        bind(([0; 16], port).into()).await.unwrap_err();
     }
 }

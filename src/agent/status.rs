@@ -32,14 +32,17 @@ impl Status {
         Self(Arc::new(Mutex::new(Inner { missing, rejected: BTreeMap::new(), beat: Instant::now() })))
     }
 
-    /// Something is missing, and why.
-    pub(crate) fn miss(&self, what: &'static str, why: String) {
-        self.inner().missing.insert(what, why);
+    /// Something is missing, and why. Whether that is new.
+    pub(crate) fn miss(&self, what: &'static str, why: String) -> bool {
+        let mut inner = self.inner();
+        let new = inner.missing.get(what) != Some(&why);
+        inner.missing.insert(what, why);
+        new
     }
 
-    /// Something is there.
-    pub(crate) fn have(&self, what: &'static str) {
-        self.inner().missing.remove(what);
+    /// Something is there. Whether that is new.
+    pub(crate) fn have(&self, what: &'static str) -> bool {
+        self.inner().missing.remove(what).is_some()
     }
 
     /// A manifest was rejected. Before the first sync that is why there is none; later the last good content is in force.

@@ -3,18 +3,26 @@
 use std::io;
 use std::net::IpAddr;
 
-use palisade_testkit::apiserver::{ApiServer, pod_path};
+use palisade_lab::Host;
+use palisade_testkit::apiserver::{ApiServer, Authorization, pod_path};
 use serde_json::json;
 
 use crate::bed::Bed;
 
 /// Starts an API server on a host outside the cluster, with the bed's pods on it.
 pub(crate) fn start(bed: &Bed) -> ApiServer {
+    start_with(bed, Authorization::AlwaysAllow).0
+}
+
+/// As [`start`], and the host.
+pub(crate) fn start_with(bed: &Bed, authorization: Authorization) -> (ApiServer, Host) {
     let address: IpAddr = "203.0.113.7".parse().unwrap();
     let host = bed.lab.add_host("control-plane", &[address]).unwrap();
+    let place = host.clone();
     let api = ApiServer::builder()
-        .launcher(move |command| host.namespace().run(|| command.spawn()).map_err(io::Error::other)?)
+        .launcher(move |command| place.namespace().run(|| command.spawn()).map_err(io::Error::other)?)
         .address(address)
+        .authorization(authorization)
         .start()
         .unwrap();
     for pod in [&bed.web, &bed.client] {
@@ -23,7 +31,7 @@ pub(crate) fn start(bed: &Bed) -> ApiServer {
         api.create_pod(namespace, name, pod.node(), &json!({ "app": name })).unwrap();
         api.set_pod_running(namespace, name, &pod.addresses()).unwrap();
     }
-    api
+    (api, host)
 }
 
 /// Relabels the pod ops/client.

@@ -4,8 +4,8 @@
 //! lab's pods, which nobody else has at that time.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use palisade_lab::{
 };
 use palisade_policy::input::{Family, Protocol};
 use palisade_testkit::apiserver::{ApiServer, namespace_path, network_policy_path, pod_path};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::{Cluster, Plan, SIX_ONLY, Stack, Write, node_of};
 use crate::offline::families;
@@ -162,34 +162,13 @@ impl Bed {
             Write::Patch(path, patch) => self.api.patch(path, patch).map(drop),
             Write::Apply(path, manifest) => self.api.apply_text(path, manifest).map(drop),
             Write::Delete(path) => self.api.delete(path),
-            Write::Store(object) => {
-                self.store(object);
-                Ok(())
-            }
+            Write::Store(object) => self.others["world"].run(|| self.api.store_policy(object)).unwrap(),
             Write::Terminate(path) => {
                 let grace = json!({ "gracePeriodSeconds": 600 });
                 self.api.request("DELETE", path, Some(&grace)).map(drop)
             }
         };
         done.unwrap_or_else(|error| panic!("{error}\n{write:?}"));
-    }
-
-    /// Puts a policy into etcd. (Its JSON interface wants keys and values in base64.)
-    fn store(&self, object: &Value) {
-        let of = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
-        let key = format!("/registry/networkpolicies/{}/{}", of("namespace"), of("name"));
-        let body = json!({ "key": base64(&key), "value": base64(&object.to_string()) }).to_string();
-        let address = self.api.etcd().to_owned();
-        let put = || -> io::Result<String> {
-            let mut stream = TcpStream::connect(&address)?;
-            let length = body.len();
-            write!(stream, "POST /v3/kv/put HTTP/1.0\r\nHost: etcd\r\nContent-Length: {length}\r\n\r\n{body}")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = self.others["world"].run(put).unwrap().unwrap();
-        assert!(answer.lines().next().unwrap().contains(" 200 "), "{answer}");
     }
 
     // === the barrier ===
@@ -336,20 +315,6 @@ fn add_pods(lab: &Lab) -> (Pods, BTreeMap<IpAddr, IpAddr>) {
     }
     lab.add_services(all).unwrap();
     (pods, services)
-}
-
-/// RFC 4648, with padding.
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in text.as_bytes().chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
-        for digit in 0..4 {
-            let index = usize::try_from(bits >> (18 - 6 * digit) & 63).unwrap();
-            out.push(if digit > chunk.len() { '=' } else { DIGITS[index].into() });
-        }
-    }
-    out
 }
 
 /// The addresses in a stack.

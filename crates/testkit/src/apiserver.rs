@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 mod error;
+mod etcd;
 mod http;
 mod objects;
 mod process;
@@ -191,11 +192,6 @@ impl ApiServer {
         processes.apiserver =
             Some(self.launch("kube-apiserver", &[self.apiserver_flags(), self.flags.clone()].concat())?);
         self.wait_ready(&mut processes)
-    }
-
-    /// Where etcd answers, for what the API server would refuse.
-    pub fn etcd(&self) -> &str {
-        self.etcd_url.trim_start_matches("http://")
     }
 
     /// The server's address, as kubeconfigs name it.
@@ -380,6 +376,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn serial() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The path of one of the programs: `kubectl`, for what takes no server.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(find_assets()?.join(name))
 }
 
 /// Where `hack/envtest` put the programs.

@@ -7,11 +7,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
 use palisade_testkit::apiserver as fixture;
 use palisade_watch::{ApiServer, Event};
 use serde_json::{Value, json};
@@ -19,20 +16,6 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Puts an object into etcd as the API server would have stored it.
-fn store(server: &fixture::ApiServer, key: &str, object: &Value) {
-    let body = json!({
-        "key": ByteString(key.as_bytes().to_vec()),
-        "value": ByteString(object.to_string().into_bytes()),
-    })
-    .to_string();
-    let mut etcd = TcpStream::connect(server.etcd()).unwrap();
-    write!(etcd, "POST /v3/kv/put HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = String::new();
-    etcd.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("200 OK"), "{answer}");
-}
 
 async fn agent(server: &fixture::ApiServer) -> Receiver<Event> {
     let (tx, rx) = channel(64);
@@ -70,7 +53,7 @@ async fn a_term_that_cannot_be_enforced_is_an_event_on_its_policy_and_only_one()
             "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/99"}}]}],
         },
     });
-    store(server, &format!("/registry/networkpolicies/{namespace}/from-before"), &policy);
+    server.store_policy(&policy).unwrap();
 
     // The agents of two nodes, which see the same.
     let (mut one, mut other) = (agent(server).await, agent(server).await);
@@ -87,7 +70,7 @@ async fn a_term_that_cannot_be_enforced_is_an_event_on_its_policy_and_only_one()
     second["metadata"]["uid"] = "5d2c7a70-0000-4000-8000-000000000002".into();
     let mut third = agent(server).await;
     warned(&mut third).await;
-    store(server, &format!("/registry/networkpolicies/{namespace}/from-before-2"), &second);
+    server.store_policy(&second).unwrap();
     while events(server, &namespace).len() < 2 {
         assert!(Instant::now() < end, "no Event on the second policy");
         sleep(Duration::from_millis(50)).await;

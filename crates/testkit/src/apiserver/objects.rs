@@ -142,7 +142,7 @@ fn collection(object: &Value) -> Result<String> {
     })
 }
 
-fn field<'a>(object: &'a Value, pointer: &str, field: &'static str) -> Result<&'a str> {
+pub(super) fn field<'a>(object: &'a Value, pointer: &str, field: &'static str) -> Result<&'a str> {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
