@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use enforce::Enforcer;
 use objects::{block, egress, ingress, key, namespace, pod, pods, policy, port, rule};
 use palisade_lab::packet::{Ends, Mac, Tcp, arp, ethernet, tcp_flag};
-use palisade_lab::{Flow, Lab, Layout, Listen, Pod, PodSpec, Protocol as LabProtocol, Stream, probe};
+use palisade_lab::{Flow, Lab, Layout, Listen, Pod, PodSpec, Protocol as LabProtocol, Sink, Stream, probe};
 use palisade_policy::input::{Change, Policy, Protocol};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -301,6 +301,31 @@ fn packets_without_a_flow_do_not_reach_an_isolated_pod() {
     }
     let syn = [("SYN", segment(four, tcp_flag::SYN))];
     assert_eq!(bed.heard(&syn), names(&syn), "the client is let in");
+}
+
+/// Frames with a VLAN tag of number 0, which the receiver takes for frames without: br_netfilter shows them to the rules only
+/// where it is told to. (The agent warns where it is not.)
+#[test]
+fn frames_with_a_vlan_tag() {
+    let mut bed = Bed::new();
+    bed.put(nobody());
+    let (client, server) = (bed.client.clone(), bed.server.clone());
+    let sinks = server.addresses().into_iter().map(|address| Sink::open(&server, address, 5353).unwrap());
+    let sinks: Vec<_> = sinks.collect();
+    let tagged = bed.ends().map(|ends| {
+        let mut frame = datagram(&client, server.mac(), ends);
+        // Behind the addresses of the frame: the tag's type, and a tag of all zeros.
+        frame.splice(12..12, [0x81, 0, 0, 0]);
+        ("tagged", frame)
+    });
+    let taken = |filtered: &str| {
+        bed.lab.node(1).namespace().sysctl(&[("net/bridge/bridge-nf-filter-vlan-tagged", filtered)]).unwrap();
+        // The frames themselves lose their tags on the way; what counts is what the server's sockets get.
+        bed.heard(&tagged);
+        sinks.iter().map(|sink| (sink.counts(0), sink.strangers()).1).collect::<Vec<_>>()
+    };
+    assert_eq!(taken("0"), [1, 1], "unseen");
+    assert_eq!(taken("1"), [1, 1], "seen, and dropped");
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(crate) struct Enforcer<K> {
     in_step: bool,
     /// When the next attempt is due, and how long the one after it waits.
     retry: Option<(Instant, Duration)>,
+    /// The bridge that tagged frames pass by, when it has been told.
+    warned_of: Option<String>,
 }
 
 impl<K: Kernel> Enforcer<K> {
@@ -70,6 +72,7 @@ impl<K: Kernel> Enforcer<K> {
             started: false,
             in_step: false,
             retry: None,
+            warned_of: None,
         }
     }
 
@@ -329,6 +332,14 @@ impl<K: Kernel> Enforcer<K> {
                             tracing::info!("this node can be enforced again");
                         }
                     }
+                }
+                if let Some(bridge) = survey.tags_pass_on.filter(|bridge| self.warned_of.as_ref() != Some(bridge)) {
+                    tracing::warn!(
+                        bridge,
+                        "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past \
+                         them; set net.bridge.bridge-nf-filter-vlan-tagged to 1"
+                    );
+                    self.warned_of = Some(bridge);
                 }
                 self.index.refuse_addresses(survey.addresses);
                 self.renderer.update_pod_ports(&survey.pod_ports)

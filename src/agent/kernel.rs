@@ -32,6 +32,8 @@ pub(crate) struct Survey {
     pub(crate) addresses: BTreeSet<IpAddr>,
     /// Why enforcement could not work here, if so.
     pub(crate) obstacle: Option<String>,
+    /// The bridge on which frames with a VLAN tag pass by the rules, if there is one.
+    pub(crate) tags_pass_on: Option<String>,
 }
 
 /// The kernel's side.

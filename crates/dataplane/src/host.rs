@@ -96,6 +96,28 @@ pub fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
+/// The bridge on which frames with a VLAN tag pass by netfilter, if there is one: the kernel's default, and a way round the
+/// rules for pods that may send such frames (`NET_RAW`). Linux takes a frame with VLAN number 0 for one without a tag.
+///
+/// # Errors
+/// [`Error::Socket`], [`Error::Read`].
+pub fn passed_by_tagged_frames(pod_ports: &BTreeSet<String>) -> Result<Option<String>, Error> {
+    // Without br_netfilter there is more to say than this.
+    let hidden = fs::read_to_string(FILTER_VLAN_TAGGED).is_ok_and(|value| value.trim() == "0");
+    if !hidden {
+        return Ok(None);
+    }
+    let mut socket = socket()?;
+    for port in pod_ports {
+        if link::bridge(&mut socket, port)?.is_some() {
+            return Ok(Some(port.clone()));
+        }
+    }
+    Ok(None)
+}
+
+const FILTER_VLAN_TAGGED: &str = "/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged";
+
 /// A bridge shows its packets to netfilter if it, or all bridges of the network namespace, are set so.
 fn bridge_findings(name: &str, bridge: link::Bridge) -> Vec<Finding> {
     let settings = [

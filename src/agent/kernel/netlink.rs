@@ -107,7 +107,8 @@ impl Kernel for Netlink {
         let findings = host::findings(&pod_ports).map_err(|error| plain(&error))?;
         let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
         let obstacle = (!findings.is_empty()).then(|| findings.join("; "));
-        Ok(Survey { pod_ports, addresses, obstacle })
+        let tags_pass_on = host::passed_by_tagged_frames(&pod_ports).map_err(|error| plain(&error))?;
+        Ok(Survey { pod_ports, addresses, obstacle, tags_pass_on })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use palisade_dataplane::host::{Finding, findings, own_addresses, pod_ports};
+use palisade_dataplane::host::{Finding, findings, own_addresses, passed_by_tagged_frames, pod_ports};
 
 use crate::space::{isolated, output};
 
@@ -74,6 +74,21 @@ fn addresses_of_all_interfaces_are_ours() {
             assert!(own.contains(&address), "{address}: {own:?}");
         }
         assert!(own.iter().any(|address| matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local())), "{own:?}");
+    });
+}
+
+#[test]
+fn a_bridge_that_tagged_frames_pass_by_is_found() {
+    let set = |value: &str| {
+        std::fs::write("/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged", value).expect("br_netfilter is there");
+    };
+    isolated(|| {
+        node();
+        set("0");
+        assert_eq!(passed_by_tagged_frames(&names(&["cali1", "cni0"])).unwrap().as_deref(), Some("cni0"));
+        assert_eq!(passed_by_tagged_frames(&names(&["cali1"])).unwrap(), None, "not a bridge");
+        set("1");
+        assert_eq!(passed_by_tagged_frames(&names(&["cali1", "cni0"])).unwrap(), None);
     });
 }
 
