@@ -60,6 +60,7 @@ fn kind(direction: Direction, decision: &Decision) -> String {
         Reason::Rule { .. } => "rule",
         Reason::NoRule { .. } => "no rule",
         Reason::ClaimedTwice { .. } => "claimed twice",
+        Reason::Starting { .. } => "starting",
     };
     format!("{direction}: {reason}")
 }
