@@ -20,8 +20,8 @@ struct KubeNode {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct NodeSpec {
+    #[serde(rename = "podCIDR")]
     pod_cidr: Option<String>,
     #[serde(default, rename = "podCIDRs")]
     pod_cidrs: Vec<String>,
