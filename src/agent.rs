@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{AgentArgs, Established, LogFormat, Untracked};
+use crate::cli::{AgentArgs, Established, LogFormat, NewPods, Untracked};
 use crate::output::Failure;
 use enforcer::Enforcer;
 use kernel::Netlink;
@@ -86,6 +86,7 @@ async fn serve(arguments: AgentArgs) -> Result<(), Failure> {
 fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Output = Result<(), Failure>> + use<> {
     let manifests = arguments.manifests.clone();
     let kubeconfig = arguments.kubeconfig.clone();
+    let ranges_of = (arguments.new_pods == NewPods::Hold).then(|| arguments.node.clone());
     async move {
         let ended = match manifests {
             Some(directory) => match palisade_watch::ManifestDirectory::open(directory) {
@@ -93,7 +94,10 @@ fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Outp
                 Err(error) => Err(error),
             },
             None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
-                Ok(server) => server.run(events).await,
+                Ok(server) => match ranges_of {
+                    Some(node) => server.with_pod_ranges_of(&node).run(events).await,
+                    None => server.run(events).await,
+                },
                 Err(error) => Err(error),
             },
         };

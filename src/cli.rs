@@ -66,6 +66,9 @@ pub(crate) struct AgentArgs {
     /// What becomes of untracked packets of pods that are isolated for egress
     #[arg(long, value_name = "HOW", default_value = "drop")]
     pub(crate) untracked: Untracked,
+    /// What becomes of packets of this node's pods whose address is not known yet, while one that is isolated is starting
+    #[arg(long, value_name = "HOW", default_value = "hold")]
+    pub(crate) new_pods: NewPods,
 }
 
 /// The form of the log.
@@ -93,6 +96,15 @@ pub(crate) enum Untracked {
     Drop,
     /// Those pass that an egress rule allows by port and ipBlock; for nodes with NodeLocal DNSCache
     Judge,
+}
+
+/// What becomes of packets with an address of this node's pod ranges that no known pod has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NewPods {
+    /// They are dropped in the directions in which a pod that is starting here is isolated
+    Hold,
+    /// They pass, until the agent has learnt whose the address is
+    Pass,
 }
 
 /// Which objects a verb reads.

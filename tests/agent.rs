@@ -39,5 +39,7 @@ mod restart;
 mod rights;
 #[path = "agent/running.rs"]
 mod running;
+#[path = "agent/starting.rs"]
+mod starting;
 #[path = "agent/story.rs"]
 mod story;

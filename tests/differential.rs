@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use enforce::Enforcer;
+use ipnet::IpNet;
 use palisade_lab::{
     Family as LabFamily, Flow as Shot, Host, Lab, Layout, Namespace, Node, PodSpec, Protocol as LabProtocol, Service,
 };
@@ -58,6 +59,8 @@ struct Bed {
     services: HashMap<IpAddr, (IpAddr, Protocol, u16)>,
     /// Everything else in the world.
     world: Host,
+    /// The ranges that nodes give their pods addresses from, as far as the case knows them.
+    ranges: Vec<IpNet>,
 }
 
 /// How many packets took a kind of path, and how many of them came through.
@@ -107,18 +110,20 @@ impl Bed {
         let world = be_the_world(&lab);
         lab.nodes().iter().for_each(say_nothing_late);
         let enforcers = lab.nodes().iter().map(Enforcer::start).collect();
-        Self { lab, enforcers, places, services, world }
+        Self { lab, enforcers, places, services, world, ranges: Vec::new() }
     }
 
     /// Enforces a cluster on all nodes and sends its flows.
     fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<usize, TestCaseError> {
         let case = &self.with_all_addresses(case);
-        let options = Options { allow_egress_to_own_node: case.facts.allow_egress_to_own_node, ..Options::default() };
+        let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
         for enforcer in &mut self.enforcers {
-            enforcer.turn_to(&case.state, &options);
+            let pod_ranges = case.facts.pod_ranges.get(enforcer.node.name()).cloned().unwrap_or_default();
+            enforcer.turn_to(&case.state, &Options { allow_egress_to_own_node, pod_ranges, ..Options::default() });
             enforcer.node.conntrack(&["-F"]).unwrap();
         }
         let reference = Reference::new(&case.state, &case.facts);
+        self.ranges = case.facts.pod_ranges.values().flatten().copied().collect();
         let mut trials: Vec<_> = case.flows.iter().filter_map(|flow| self.trial(&reference, flow)).collect();
         let translated: Vec<_> = self.through_services(&reference, &trials);
         trials.extend(translated);
@@ -166,6 +171,12 @@ impl Bed {
         let plain = Flow { from: Endpoint::Address(from), to: Endpoint::Address(to), ..flow.clone() };
         let meant = reference.ends(&plain).ok()?;
         if meant.from.pods != ends.from.pods || meant.to.pods != ends.to.pods {
+            return None;
+        }
+        // Of an address that a node has for its pods, packets are from there. And to itself a pod sends without the node.
+        let is_a_pods = |address: &IpAddr| self.ranges.iter().any(|range| range.contains(address));
+        let is_misplaced = |address: &IpAddr| is_a_pods(address) && !self.places.contains_key(address);
+        if [from, to].iter().any(is_misplaced) || (from == to && is_a_pods(&from) && ends.from.pods.is_empty()) {
             return None;
         }
         let (source, start) = self.source(&ends.from, from)?;

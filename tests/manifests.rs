@@ -147,6 +147,7 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
         "log.format=json",
         "established=keep",
         "untracked=judge",
+        "newPods=pass",
         "allowEgressToOwnNode=true",
         "legacyNamespaceIsolation=true",
     ]);

@@ -143,6 +143,12 @@ impl<K: Kernel> Enforcer<K> {
                     self.metrics.synced.set(1);
                     self.status.have("sync");
                 }
+                Event::PodRanges(ranges) => {
+                    report::pod_ranges(&ranges);
+                    self.renderer.set_pod_ranges(self.index.compiled(), ranges);
+                    self.in_step = false;
+                    cause = Cause::other("the node's pod ranges");
+                }
                 other => report::source(&other, &self.metrics, &self.status),
             }
             if taken < TOGETHER {
@@ -192,6 +198,11 @@ impl<K: Kernel> Enforcer<K> {
                 patch = self.survey();
             }
             let transaction = patch.plan(self.renderer.ruleset());
+            if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
+                return;
+            }
+            // A pod that has its address now is isolated by it before others may pass.
+            let transaction = self.renderer.update_starting(self.index.compiled()).plan(self.renderer.ruleset());
             if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
                 return;
             }
@@ -249,6 +260,7 @@ impl<K: Kernel> Enforcer<K> {
         let started = Instant::now();
         let dirty = self.index.take_dirty();
         self.renderer.update(self.index.compiled(), &dirty);
+        self.renderer.update_starting(self.index.compiled());
         self.survey();
         if let Err(error) = self.try_synchronize(kind, cause, started) {
             self.metrics.committed(kind, false, started.elapsed().as_secs_f64());
@@ -314,11 +326,15 @@ impl<K: Kernel> Enforcer<K> {
         changes.into_iter().for_each(|change| self.index.apply(change));
         let dirty = self.index.take_dirty();
         self.renderer.update(self.index.compiled(), &dirty);
+        self.renderer.update_starting(self.index.compiled());
     }
 
     /// Looks at the node: which interfaces lead to its pods, which addresses are its own. Returns what that changes.
     fn survey(&mut self) -> palisade_ruleset::change::Patch {
-        let local = self.index.compiled().local.keys().copied().collect();
+        let local = self.index.compiled().local.keys().copied();
+        // Pods that are starting are behind the interface of the others, if it is there.
+        let ranges = self.renderer.pod_ranges().iter().filter_map(|range| range.hosts().nth(1));
+        let local = local.chain(ranges).collect();
         match self.kernel.survey(&local) {
             Ok(survey) => {
                 match survey.obstacle {

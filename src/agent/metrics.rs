@@ -85,6 +85,7 @@ pub(crate) struct Metrics {
     objects: Family<Kind, Gauge>,
     pub(crate) flows_deleted: Counter,
     pub(crate) claimed_twice: Gauge,
+    pub(crate) starting_pods: Gauge,
     pub(crate) unenforceable_terms: Gauge,
     events: Family<EventLabels, Counter>,
     watch_errors: Family<FailureLabels, Counter>,
@@ -111,6 +112,7 @@ impl Metrics {
             objects: Family::default(),
             flows_deleted: Counter::default(),
             claimed_twice: Gauge::default(),
+            starting_pods: Gauge::default(),
             unenforceable_terms: Gauge::default(),
             events: Family::default(),
             watch_errors: Family::default(),
@@ -168,6 +170,11 @@ impl Metrics {
             self.flows_deleted.clone(),
         );
         registry.register("addresses_claimed_twice", "Addresses that two live pods claim", self.claimed_twice.clone());
+        registry.register(
+            "starting_pods",
+            "Isolated pods of this node whose address is not known yet",
+            self.starting_pods.clone(),
+        );
         registry.register(
             "unenforceable_terms",
             "Terms of policies that match nothing because they cannot be enforced",

@@ -1,8 +1,9 @@
 //! The loop's log lines and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Change, Family};
 use palisade_ruleset::change::Transaction;
@@ -69,8 +70,14 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
             tracing::info!(file = %file.display(), "manifest can be read again");
             status.note_mended(file);
         }
-        Event::Changes(_) | Event::Synced => {}
+        Event::Changes(_) | Event::Synced | Event::PodRanges(_) => {}
     }
+}
+
+/// The ranges from which the node's pods get their addresses.
+pub(super) fn pod_ranges(ranges: &BTreeSet<IpNet>) {
+    let ranges = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    tracing::info!(ranges, "pods of this node get their addresses from these ranges");
 }
 
 /// A commit that went well.
@@ -115,6 +122,7 @@ pub(super) fn state(index: &Index, renderer: &Renderer, metrics: &Metrics) {
     let policies = &index.state().policies;
     metrics.policies.set(gauge(policies.len()));
     metrics.unenforceable_terms.set(gauge(unenforceable(policies.values())));
+    metrics.starting_pods.set(gauge(compiled.starting.len()));
     metrics.claimed_twice.set(gauge(index.claimed_twice().count()));
     let ruleset = renderer.ruleset();
     let maps = ruleset.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();

@@ -129,6 +129,12 @@ impl Subject<'_> {
                 let list = names(policies, "and");
                 format!("policies {list} isolate {} for {direction}, and no rule of theirs matches", self.name())
             }
+            Reason::Starting { pods } => format!(
+                "no pod shows {} yet, and {}, starting on that node, isolated for {direction}: nothing is allowed until its \
+                 address is known",
+                self.name(),
+                names(pods, "or"),
+            ),
             Reason::ClaimedTwice { pods } => format!(
                 "pods {} claim {}, and one of them is isolated for {direction}: nothing is allowed until one goes",
                 names(pods, "and"),

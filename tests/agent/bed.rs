@@ -83,12 +83,18 @@ impl Bed {
 
     /// An agent on the manifests that listens elsewhere.
     pub(crate) fn agent_at(&self, listen: &'static str) -> Agent {
-        Agent::start(self.node(), listen, ["--manifests", self.manifests().to_str().unwrap()], &self.log())
+        Agent::start(self.node(), listen, &["--manifests", self.manifests().to_str().unwrap()], &self.log())
     }
 
     /// An agent on an API server.
     pub(crate) fn agent_of(&self, kubeconfig: &Path) -> Agent {
-        Agent::start(self.node(), LISTEN, ["--kubeconfig", kubeconfig.to_str().unwrap()], &self.log())
+        self.agent_with(kubeconfig, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn agent_with(&self, kubeconfig: &Path, further: &[&str]) -> Agent {
+        let arguments = [&["--kubeconfig", kubeconfig.to_str().unwrap()], further].concat();
+        Agent::start(self.node(), LISTEN, &arguments, &self.log())
     }
 
     /// How many lines of the agents' log have this message.

@@ -25,6 +25,12 @@ pub(crate) fn start_with(bed: &Bed, authorization: Authorization) -> (ApiServer,
         .authorization(authorization)
         .start()
         .unwrap();
+    let (range4, range6) = bed.node().pod_ranges();
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": bed.node().name() },
+        "spec": { "podCIDR": range4, "podCIDRs": [range4, range6] },
+    });
+    api.create(&node).unwrap();
     for pod in [&bed.web, &bed.client] {
         let (namespace, name) = pod.name().split_once('/').unwrap();
         api.create_namespace(namespace, &json!({})).unwrap();

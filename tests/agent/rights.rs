@@ -43,7 +43,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
 
     // Without one of them just that is missed.
     let all = rights(&whole);
-    assert_eq!(all.len(), 9, "a right that no feature uses, or one that is not tried here: {all:?}");
+    assert_eq!(all.len(), 10, "a right that no feature uses, or one that is not tried here: {all:?}");
     for missing in &all {
         api.patch(ROLE, &json!({ "rules": without(&whole, missing) })).unwrap();
         wait_for_rights(&api, &all.iter().filter(|right| *right != missing).cloned().collect());
@@ -60,7 +60,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
                 agent.wait_ready();
                 delete_a_policy(&api, &agent);
             }
-            ("get", "networkpolicies") | ("create", "events") => agent.wait_ready(),
+            ("get", "networkpolicies" | "nodes") | ("create", "events") => agent.wait_ready(),
             _ => panic!("{missing:?} is not used: take it out of the ClusterRole"),
         }
         agent.wait(&format!("complaint about {missing:?}"), || {
@@ -111,7 +111,8 @@ fn without(rules: &Value, missing: &Right) -> Value {
 
 /// Waits until the server grants the service account just these, of all that it may have had.
 fn wait_for_rights(api: &ApiServer, granted: &BTreeSet<Right>) {
-    let resources = [("", "pods"), ("", "namespaces"), ("networking.k8s.io", "networkpolicies"), ("", "events")];
+    let resources =
+        [("", "pods"), ("", "nodes"), ("", "namespaces"), ("networking.k8s.io", "networkpolicies"), ("", "events")];
     let all = resources.into_iter().flat_map(|(group, resource)| {
         ["get", "list", "watch", "create"].map(|verb| (verb.to_owned(), group.to_owned(), resource.to_owned()))
     });

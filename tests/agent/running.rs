@@ -32,10 +32,10 @@ pub(crate) struct Answer {
 }
 
 impl Agent {
-    /// Starts an agent that listens there and reads objects from `source`, as `["--manifests", DIR]`. It adds to the log.
-    pub(crate) fn start(node: &Node, listen: &'static str, source: [&str; 2], log: &Path) -> Self {
+    /// Starts an agent that listens there, with arguments such as `["--manifests", DIR]`. It adds to the log.
+    pub(crate) fn start(node: &Node, listen: &'static str, arguments: &[&str], log: &Path) -> Self {
         let mut command = node.command(env!("CARGO_BIN_EXE_palisade"));
-        command.args(["agent", "--node", node.name(), "--listen", listen, "--log-format", "json"]).args(source);
+        command.args(["agent", "--node", node.name(), "--listen", listen, "--log-format", "json"]).args(arguments);
         let file = fs::File::options().create(true).append(true).open(log).unwrap();
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Self { child: Child::spawn(command).unwrap(), node: node.clone(), listen, log: log.to_owned() }

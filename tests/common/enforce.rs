@@ -40,6 +40,7 @@ impl Enforcer {
         let mut index = Index::build(node.name(), state);
         index.take_dirty();
         renderer.update(index.compiled(), &index.compiled().everything());
+        renderer.update_starting(index.compiled());
         let mut enforcer = Self { node: node.clone(), index, renderer, table, one_batch: false, forgets: true };
         enforcer.table.replace(enforcer.renderer.ruleset()).unwrap();
         enforcer
@@ -51,6 +52,7 @@ impl Enforcer {
         index.take_dirty();
         let mut renderer = Renderer::new(Options { pod_ports: pod_ports(&self.node), ..options.clone() });
         renderer.update(index.compiled(), &index.compiled().everything());
+        renderer.update_starting(index.compiled());
         match diff(self.renderer.ruleset(), renderer.ruleset()) {
             Ok(patch) => self.table.commit_transaction(&patch.plan(renderer.ruleset())).unwrap(),
             Err(_) => self.table.replace(renderer.ruleset()).unwrap(),

@@ -106,7 +106,7 @@ impl Bed {
         for node in self.lab.nodes() {
             let kubeconfig = self.api.kubeconfig();
             let source = ["--kubeconfig", kubeconfig.to_str().unwrap()];
-            self.agents.push(Agent::start(node, "127.0.0.1:9440", source, &self.scratch.join(node.name())));
+            self.agents.push(Agent::start(node, "127.0.0.1:9440", &source, &self.scratch.join(node.name())));
         }
         self.agents.iter().for_each(Agent::wait_ready);
     }

@@ -25,8 +25,10 @@ fn source(network: &Namespace, to: IpAddr) -> Option<IpAddr> {
     chosen.ok()?.ok()
 }
 
-/// How long after its first packet could leave a new pod's packets, and packets to it, still pass.
+/// What passed of a new pod's packets, and of those to it: how many of how many, and for how long after its first could leave.
 struct Window {
+    sent: u64,
+    passed: u64,
     egress: Duration,
     ingress: Duration,
 }
@@ -51,6 +53,8 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
     );
     let mut last = [begun; 2];
     let mut seen = [0; 2];
+    let isolated = || scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]) != "";
+    within(PATIENCE, "an address that is told", || isolated().then_some(()));
     asked_every(HASTE, PATIENCE, "an end of what passes", || {
         for (at, (flood, sink)) in lines.iter().enumerate() {
             let now = sink.counts(flood.id()).received;
@@ -61,26 +65,48 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
         last.iter().all(|last| last.elapsed() > Duration::from_secs(3)).then_some(())
     });
     scene.kubectl(&["delete", "pod", "--now", "--wait", &name]);
-    Window { egress: last[0] - begun, ingress: last[1] - begun }
+    let sent = lines.iter().map(|(flood, _)| flood.sent()).sum();
+    Window { sent, passed: seen.iter().sum(), egress: last[0] - begun, ingress: last[1] - begun }
 }
 
-#[test]
-fn what_passes_before_a_new_pod_is_enforced() {
-    let cluster = Cluster::enforced();
-    let scene = Scene::new(&cluster, "window");
+/// Starts pods that may neither send nor receive, one after the other.
+fn windows(cluster: &Cluster, name: &'static str) -> Vec<Window> {
+    let scene = Scene::new(cluster, name);
     let [peer] = scene.pods([("peer", "node1", "peer")]);
     scene.apply(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: locked}\nspec:\n  \
          podSelector: {matchLabels: {app: locked}}\n  policyTypes: [Ingress, Egress]\n",
     );
-    let windows: Vec<_> = (0..STARTS).map(|number| window(&cluster, &scene, &peer, number)).collect();
+    (0..STARTS).map(|number| window(cluster, &scene, &peer, number)).collect()
+}
+
+#[test]
+fn a_new_pod_is_silent_until_it_is_known() {
+    let cluster = Cluster::enforced();
+    let windows = windows(&cluster, "silent");
+    let (passed, sent): (u64, u64) =
+        (windows.iter().map(|window| window.passed).sum(), windows.iter().map(|window| window.sent).sum());
+    println!("life: {passed} of {sent} packets of new pods that are isolated, and to them, passed");
+    assert!(sent > 0);
+    assert_eq!(passed, 0);
+}
+
+#[test]
+fn what_passes_before_a_new_pod_is_known_if_that_is_wanted() {
+    let cluster = Cluster::enforced();
+    let pass = r#"[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--new-pods=pass"}]"#;
+    cluster.kubectl(&["patch", "--namespace=kube-system", "daemonset/palisade", "--type=json", "--patch", pass]);
+    cluster.rolled_out();
+    let windows = windows(&cluster, "window");
+    // As it was, for those that follow.
+    cluster.install();
     let spread = |of: fn(&Window) -> Duration| {
         let mut all: Vec<_> = windows.iter().map(|window| of(window).as_millis()).collect();
         all.sort_unstable();
         format!("{} to {} ms (median {})", all[0], all[all.len() - 1], all[all.len() / 2])
     };
     println!(
-        "life: a new pod's own packets pass for {} after it has an address; packets to it for {}",
+        "life: with --new-pods=pass, a new pod's own packets pass for {} after it has an address; packets to it for {}",
         spread(|window| window.egress),
         spread(|window| window.ingress)
     );

@@ -30,6 +30,7 @@ const EFFECTS: &[(&[&str], Effects)] = &[
     ),
     (&["established=keep"], &[("containers/0/args/1", "\"--established=keep\"")]),
     (&["untracked=judge"], &[("containers/0/args/1", "\"--untracked=judge\"")]),
+    (&["newPods=pass"], &[("containers/0/args/1", "\"--new-pods=pass\"")]),
     (&["allowEgressToOwnNode=true"], &[("containers/0/args/1", "\"--allow-egress-to-own-node\"")]),
     (&["legacyNamespaceIsolation=true"], &[("containers/0/args/1", "\"--legacy-namespace-isolation\"")]),
     (
@@ -69,6 +70,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("port=metrics", &["/port", "got string, want integer"]),
     ("established=drop", &["/established", "'judge', 'keep'"]),
     ("untracked=accept", &["/untracked", "'drop', 'judge'"]),
+    ("newPods=open", &["/newPods", "'hold', 'pass'"]),
     ("allowEgressToOwnNode=sometimes", &["/allowEgressToOwnNode", "got string, want boolean"]),
     ("legacyNamespaceIsolation=1", &["/legacyNamespaceIsolation", "got number, want boolean"]),
     ("image=palisade:1", &["/image", "got string, want object"]),

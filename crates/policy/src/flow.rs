@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::input::{Direction, Family, NamespacedName, Protocol};
 
 /// An end of a flow.
@@ -47,6 +49,8 @@ pub struct NodeFacts {
     pub addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// Whether a pod may always reach its own node (`--allow-egress-to-own-node`).
     pub allow_egress_to_own_node: bool,
+    /// The ranges that nodes give their pods addresses from (`spec.podCIDRs`), by name.
+    pub pod_ranges: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
 }
 
 /// Allow or deny.
@@ -101,6 +105,11 @@ pub enum Reason {
     NoRule {
         /// The policies that isolate the pod in this direction.
         policies: Vec<NamespacedName>,
+    },
+    /// No pod of the node shows the address, and it may be that of one of these, which are starting there and isolated.
+    Starting {
+        /// The pods.
+        pods: Vec<NamespacedName>,
     },
     /// Two live pods claim the address, and one of them is isolated: nothing is allowed until one goes.
     ClaimedTwice {

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::compile::{Allowed, Group, NamedPort, PeerSelector};
+use crate::input::{Isolates, NamespacedName};
 
 /// A local address that is isolated in a direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct NodePolicy {
     pub local: BTreeMap<IpAddr, Arc<str>>,
     /// The members of every peer selector that a group names: address and pod, cluster-wide.
     pub peers: BTreeMap<PeerSelector, BTreeMap<IpAddr, Arc<str>>>,
+    /// The isolated pods of this node that have no address yet, or none that anybody has told.
+    pub starting: BTreeMap<NamespacedName, Isolates>,
     /// Every named port that a group names: address and number of each pod that declares it, cluster-wide.
     pub named_ports: BTreeMap<NamedPort, BTreeMap<(IpAddr, u16), Arc<str>>>,
 }
@@ -50,6 +53,8 @@ pub struct Dirty {
     pub peers: BTreeMap<PeerSelector, BTreeSet<IpAddr>>,
     /// Ports that came to or went from a named port.
     pub named_ports: BTreeMap<NamedPort, BTreeSet<(IpAddr, u16)>>,
+    /// `starting` changed.
+    pub starting: bool,
     /// Addresses that left a pod: flows of theirs in conntrack belong to nobody any more.
     pub released: BTreeSet<IpAddr>,
 }
@@ -57,7 +62,11 @@ pub struct Dirty {
 impl Dirty {
     /// Nothing that a ruleset shows changed.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.subjects.is_empty() && self.peers.is_empty() && self.named_ports.is_empty()
+        self.groups.is_empty()
+            && self.subjects.is_empty()
+            && self.peers.is_empty()
+            && self.named_ports.is_empty()
+            && !self.starting
     }
 }
 
@@ -73,6 +82,7 @@ impl NodePolicy {
                 .iter()
                 .map(|(key, ports)| (key.clone(), ports.keys().copied().collect()))
                 .collect(),
+            starting: !self.starting.is_empty(),
             released: BTreeSet::new(),
         }
     }

@@ -77,6 +77,17 @@ impl<'a> Reference<'a> {
             Direction::Egress => (&ends.from, &ends.to),
             Direction::Ingress => (&ends.to, &ends.from),
         };
+        // 1.5 "Start-up": isolated from the first instant on, before anybody has said by which address.
+        let starting = self.starting(direction, subject);
+        if !starting.is_empty() {
+            return match direction {
+                Direction::Ingress if self.is_own_node(&starting, peer) => allow(Reason::OwnNode),
+                Direction::Egress if self.facts.allow_egress_to_own_node && self.is_own_node(&starting, peer) => {
+                    allow(Reason::ToOwnNode)
+                }
+                _ => deny(Reason::Starting { pods: starting.iter().map(|pod| pod.key.clone()).collect() }),
+            };
+        }
         // 1.5, section 4: hostNetwork and finished pods, nodes and everything outside the cluster are no subjects.
         if subject.pods.is_empty() {
             return allow(Reason::NotAPod);
@@ -113,6 +124,27 @@ impl<'a> Reference<'a> {
             }
         }
         deny(Reason::NoRule { policies: isolating.into_iter().map(|policy| policy.key.clone()).collect() })
+    }
+
+    /// The isolated pods that an address may belong to which a node gives to its pods and none of them shows.
+    fn starting(&self, direction: Direction, end: &End<'_>) -> Vec<&'a Pod> {
+        let Some(address) = end.address.filter(|_| end.node.is_none()) else { return Vec::new() };
+        let is_unclaimed = |node: &str| {
+            let is_nodes = self.node_addresses.get(node).is_some_and(|known| known.contains(&address));
+            !is_nodes && !end.pods.iter().any(|pod| pod.node.as_deref() == Some(node))
+        };
+        let ranges = self.facts.pod_ranges.iter();
+        let nodes: Vec<_> = ranges
+            .filter(|(node, ranges)| ranges.iter().any(|range| range.contains(&address)) && is_unclaimed(node))
+            .map(|(node, _)| node)
+            .collect();
+        let is_starting = |pod: &&Pod| {
+            let has_no_address = pod.addresses.iter().all(|address| pod.host_addresses.contains(&address));
+            let is_here = pod.node.as_ref().is_some_and(|node| nodes.contains(&node));
+            is_here && has_no_address && !pod.host_network && !pod.phase.is_terminal()
+        };
+        let pods = self.state.pods.values().filter(is_starting);
+        pods.filter(|pod| !self.isolating(direction, &[pod]).is_empty()).collect()
     }
 
     /// The policies, by name, that isolate at least one of these pods in a direction (1.1 clause 1).

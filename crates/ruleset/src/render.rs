@@ -10,6 +10,7 @@ pub use renderer::Renderer;
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use palisade_policy::index::NodePolicy;
 
 use crate::model::Ruleset;
@@ -23,6 +24,9 @@ pub struct Options {
     pub keep_established: bool,
     /// Judge what a foreign rule keeps from conntrack by its own addresses and ports, instead of dropping it.
     pub judge_untracked: bool,
+    /// The ranges that this node gives its pods addresses from. What no known pod has of them is nobody's who may pass while
+    /// an isolated pod is starting. Empty where that is not wanted, or not known.
+    pub pod_ranges: BTreeSet<IpNet>,
     /// The interfaces behind which the node's pods are, as `cni0`. Empty where the node is not at hand.
     pub pod_ports: BTreeSet<String>,
 }
@@ -31,5 +35,6 @@ pub struct Options {
 pub fn render(policy: &NodePolicy, options: &Options) -> Ruleset {
     let mut renderer = Renderer::new(options.clone());
     renderer.update(policy, &policy.everything());
+    renderer.update_starting(policy);
     renderer.into_ruleset()
 }

@@ -8,6 +8,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests, also outside of test functions")]
 
+use std::collections::BTreeSet;
+
 use palisade_policy::index::Index;
 use palisade_policy::input::State;
 use palisade_policy::reference::Reference;
@@ -61,8 +63,10 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
         let mut state = history.start.clone();
         let mut index = Index::build(node, &state);
         index.take_dirty();
-        let mut renderer = Renderer::new(Options::default());
+        let options = Options { pod_ranges: BTreeSet::from(["10.42.1.0/24".parse().unwrap()]), ..Options::default() };
+        let mut renderer = Renderer::new(options.clone());
         renderer.update(index.compiled(), &index.compiled().everything());
+        renderer.update_starting(index.compiled());
         for change in &history.changes {
             let before = renderer.ruleset().clone();
             state.apply(change.clone());
@@ -72,16 +76,19 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
             prop_assert_eq!(index.compiled(), scratch.compiled(), "compiled policy of {} after {:?}", node, change);
             let dirty = index.take_dirty();
             let patch = renderer.update(index.compiled(), &dirty);
-            let whole = render(scratch.compiled(), &Options::default());
+            let between = renderer.ruleset().clone();
+            let starting = renderer.update_starting(index.compiled());
+            prop_assert!(starting.is_empty() || dirty.starting, "starting on {} after {:?}", node, change);
+            let whole = render(scratch.compiled(), &options);
             prop_assert_eq!(renderer.ruleset(), &whole, "ruleset of {} after {:?}", node, change);
-            prop_assert_eq!(&patch, &diff(&before, &whole).unwrap(), "patch of {} after {:?}", node, change);
             let mut table = before;
-            patch
-                .plan(&whole)
-                .batches()
-                .flat_map(|batch| &batch.operations)
-                .for_each(|operation| perform(&mut table, operation));
-            prop_assert_eq!(&table, &whole, "table of {} after {:?}", node, change);
+            for (patch, after) in [(patch, &between), (starting, &whole)] {
+                prop_assert_eq!(&patch, &diff(&table, after).unwrap(), "patch of {} after {:?}", node, change);
+                let transaction = patch.plan(after);
+                let operations = transaction.batches().flat_map(|batch| &batch.operations);
+                operations.for_each(|operation| perform(&mut table, operation));
+                prop_assert_eq!(&table, after, "table of {} after {:?}", node, change);
+            }
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use palisade_policy::flow::{Flow, NodeFacts, Verdict};
 use palisade_policy::index::Index;
 use palisade_policy::input::{Addresses, Pod, State};
@@ -12,11 +13,16 @@ use palisade_ruleset::model::{Hook, Ruleset};
 use palisade_ruleset::render::{Options, render};
 use palisade_ruleset::walk::{End, Invalid, Packet, walk};
 
+/// The interface behind which the pods of every node are.
+const POD_PORT: &str = "pods";
+
 /// A node: its ruleset and the addresses by which it is known.
 #[derive(Debug)]
 pub struct Node {
     /// The compiled policy is of these local addresses.
     pub local: BTreeSet<IpAddr>,
+    /// The node gives its pods addresses from these.
+    pub pod_ranges: BTreeSet<IpNet>,
     /// The node's own addresses.
     pub addresses: BTreeSet<IpAddr>,
     /// The ruleset.
@@ -43,7 +49,6 @@ pub struct Way {
 impl Nodes {
     /// Renders the ruleset of every node that a pod names.
     pub fn render(state: &State, facts: &NodeFacts) -> Self {
-        let options = Options { allow_egress_to_own_node: facts.allow_egress_to_own_node, ..Options::default() };
         let mut nodes = BTreeMap::new();
         for name in state.pods.values().filter_map(|pod| pod.node.clone()).collect::<BTreeSet<_>>() {
             let index = Index::build(name.clone(), state);
@@ -55,8 +60,15 @@ impl Nodes {
                 }
             }
             let local = index.compiled().local.keys().copied().collect();
+            let pod_ranges = facts.pod_ranges.get(&name).cloned().unwrap_or_default();
+            let options = Options {
+                allow_egress_to_own_node: facts.allow_egress_to_own_node,
+                pod_ranges: pod_ranges.clone(),
+                pod_ports: BTreeSet::from([POD_PORT.to_owned()]),
+                ..Options::default()
+            };
             let ruleset = render(index.compiled(), &options);
-            nodes.insert(name, Node { local, addresses, ruleset });
+            nodes.insert(name, Node { local, pod_ranges, addresses, ruleset });
         }
         let told = state.pods.values().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
         let known: BTreeSet<IpAddr> = told.copied().collect();
@@ -81,6 +93,13 @@ impl Nodes {
             if nodes.contains(&None) || nodes.len() > 1 {
                 return Ok(None);
             }
+            // Nor of one that a pod shows which is not on the node that such addresses are of.
+            let elsewhere = |(name, node): (&Arc<str>, &Node)| {
+                end.address.is_some_and(|address| node.is_in_range(address)) && !nodes.contains(&Some(name))
+            };
+            if !nodes.is_empty() && self.nodes.iter().any(elsewhere) {
+                return Ok(None);
+            }
         }
         if [from, to].iter().any(|address| self.contested.contains(address)) {
             return Ok(None);
@@ -88,18 +107,19 @@ impl Nodes {
         // What a node sends to its own pods leaves by its output hook, where nothing of ours is.
         let is_own = |name: &Arc<str>, node: &Node| {
             let by_address = ends.from.pods.is_empty() && node.addresses.contains(&from);
-            (by_address || ends.from.node == Some(name.as_ref())) && node.local.contains(&to)
+            (by_address || ends.from.node == Some(name.as_ref())) && node.may_have_pod(to)
         };
         if self.nodes.iter().any(|(name, node)| is_own(name, node)) {
             return Ok(Some(ways));
         }
         for (name, node) in &self.nodes {
-            if !node.local.contains(&from) && !node.local.contains(&to) {
+            if !node.may_have_pod(from) && !node.may_have_pod(to) {
                 continue;
             }
             let to_node = ends.to.pods.is_empty() && node.addresses.contains(&to);
             let hook = if to_node { Hook::Input } else { Hook::Forward };
-            let request = Packet::request(hook, from, to, flow.transport);
+            let input_interface = node.may_have_pod(from).then(|| POD_PORT.to_owned());
+            let request = Packet { input_interface, ..Packet::request(hook, from, to, flow.transport) };
             let [way, back] = &mut ways;
             way.pass(name, &node.ruleset, &request)?;
             // What a node replies leaves by its output hook: the request alone decides.
@@ -107,6 +127,17 @@ impl Nodes {
             back.pass(name, &node.ruleset, &reply)?;
         }
         Ok(Some(ways))
+    }
+}
+
+impl Node {
+    /// Whether packets from and to an address pass this node because it is a pod's there, known or not.
+    fn may_have_pod(&self, address: IpAddr) -> bool {
+        self.local.contains(&address) || (self.is_in_range(address) && !self.addresses.contains(&address))
+    }
+
+    fn is_in_range(&self, address: IpAddr) -> bool {
+        self.pod_ranges.iter().any(|range| range.contains(&address))
     }
 }
 

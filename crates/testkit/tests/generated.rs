@@ -60,6 +60,7 @@ fn kind(direction: Direction, decision: &Decision) -> String {
         Reason::Rule { .. } => "rule",
         Reason::NoRule { .. } => "no rule",
         Reason::ClaimedTwice { .. } => "claimed twice",
+        Reason::Starting { .. } => "starting",
     };
     format!("{direction}: {reason}")
 }
@@ -88,6 +89,7 @@ fn verdicts_of_every_kind_occur() {
     counts.expect(flows / 25, &["egress: rule", "ingress: rule", "egress: no rule", "ingress: no rule"]);
     counts.expect(flows / 100, &["egress: itself", "ingress: itself"]);
     counts.expect(20, &["ingress: own node", "ingress: claimed twice", "egress: claimed twice"]);
+    counts.expect(20, &["egress: starting", "ingress: starting"]);
     counts.expect(3, &["egress: to own node"]);
     assert!(counts.of("no family") * 6 < flows, "{counts:#?}");
 }

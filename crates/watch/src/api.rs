@@ -7,11 +7,13 @@ mod ending;
 mod lists;
 mod notice;
 mod objects;
+mod ranges;
 mod survey;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Event as WatchEvent};
@@ -26,6 +28,7 @@ use ending::Endings;
 use lists::{Lists, Step};
 use notice::Notices;
 use objects::{Decoded, KubeNamespace, KubePod, KubePolicy, Read};
+use ranges::Asker;
 
 /// The JSON of an object, read as each of the kinds that are watched, for fuzzing.
 pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
@@ -46,6 +49,8 @@ const WATCH_SECONDS: u32 = 120;
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
+    /// The node whose pod ranges are to be told.
+    node: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -74,7 +79,14 @@ impl ApiServer {
             None => Config::infer().await.map_err(|source| SourceError::NoServer(Box::new(source)))?,
         };
         let client = Client::try_from(config).map_err(|source| SourceError::Client(Box::new(source)))?;
-        Ok(Self { client })
+        Ok(Self { client, node: None })
+    }
+
+    /// Also tells the ranges that a node gives its pods addresses from, before everything else if the server knows them by
+    /// then.
+    #[must_use]
+    pub fn with_pod_ranges_of(self, node: &str) -> Self {
+        Self { node: Some(node.into()), ..self }
     }
 
     /// Sends the objects of the server and then every change, until the receiver is dropped. What is warned about in a
@@ -86,6 +98,18 @@ impl ApiServer {
         let notices = Notices::start(self.client.clone());
         let mut endings = Endings::new(self.client.clone());
         let mut lists = Lists::default();
+        let mut later = FuturesUnordered::new();
+        if let Some(node) = self.node.clone() {
+            let mut asker = Asker::new(self.client.clone(), node);
+            match asker.ask().await {
+                Some(ranges) => {
+                    if tx.send(Event::PodRanges(ranges)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                None => later.push(asker.ask_on()),
+            }
+        }
         let mut steps = stream::select_all([
             self.watch::<KubeNamespace>(Kind::Namespace),
             self.watch::<KubePod>(Kind::Pod),
@@ -98,6 +122,12 @@ impl ApiServer {
                     step.map(|step| (kind, step)).into_iter().collect()
                 }),
                 Some(steps) = endings.next() => Some(steps),
+                Some(ranges) = later.next() => {
+                    if tx.send(Event::PodRanges(ranges)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 () = tx.closed() => None,
             };
             let Some(steps) = next else { return Ok(()) };

@@ -1,8 +1,10 @@
 //! What a source tells its receiver.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use palisade_policy::input::Change;
 
 use crate::finding::{Kind, ManifestErrors, ObjectName};
@@ -11,6 +13,7 @@ use crate::finding::{Kind, ManifestErrors, ObjectName};
 ///
 /// A receiver may rely on this:
 ///
+/// - [`Event::PodRanges`] comes at most once, from an API server only, first of all or whenever they become known.
 /// - Before [`Event::Synced`] the only changes are whole lists, one of each kind, and they are complete. What has not
 ///   synced must not be acted upon: a policy may be missing whose pods would be left open.
 /// - `Synced` comes exactly once, right after the last of the three lists.
@@ -29,6 +32,8 @@ pub enum Event {
     Changes(Vec<Change>),
     /// All three lists have been sent.
     Synced,
+    /// The ranges that the receiver's node gives its pods addresses from (`spec.podCIDRs` of the Node).
+    PodRanges(BTreeSet<IpNet>),
     /// Something about an object that its type cannot say: an address that was refused, a field that has no effect, a
     /// term that matches nothing. Sent once, and again when it changes.
     Warning {

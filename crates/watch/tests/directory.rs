@@ -105,6 +105,7 @@ impl Bed {
                 self.failures += 1;
             }
             Event::Warning { message, .. } => self.warnings.push(message),
+            Event::PodRanges(_) => panic!("manifests know no nodes"),
         }
     }
 

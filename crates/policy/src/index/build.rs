@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::owner::Claims;
 use super::{Dirty, NodePolicy, Subject};
 use crate::compile::{Allowed, Group, NamedPort, Namespaces, Owner, PeerSelector, compile};
-use crate::input::{Change, Direction, LabelSelector, NamespacedName, Pod, State};
+use crate::input::{Change, Direction, Isolates, LabelSelector, NamespacedName, Pod, State};
 
 /// The objects, and the compiled policy of one node that follows them.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Index {
     claims: Claims,
     owners: BTreeMap<IpAddr, Owner>,
     compiled: NodePolicy,
+    /// The pods of this node that have no address, isolated or not.
+    without_address: BTreeSet<NamespacedName>,
     /// How many (address, direction) pairs are in each group.
     members: BTreeMap<Group, usize>,
     /// How many groups name each selector and each named port.
@@ -34,6 +36,7 @@ impl Index {
             claims: Claims::default(),
             owners: BTreeMap::new(),
             compiled: NodePolicy::default(),
+            without_address: BTreeSet::new(),
             members: BTreeMap::new(),
             selector_users: BTreeMap::new(),
             named_port_users: BTreeMap::new(),
@@ -51,6 +54,9 @@ impl Index {
         let addresses: BTreeSet<_> = state.pods.values().flat_map(Pod::claims).collect();
         for address in addresses {
             index.refresh_address(address);
+        }
+        for key in state.pods.keys() {
+            index.refresh_starting(key);
         }
         index
     }
@@ -154,6 +160,7 @@ impl Index {
         for address in touched {
             self.refresh_address(address);
         }
+        self.refresh_starting(key);
         self.refresh_policies(&ended);
     }
 
@@ -193,7 +200,35 @@ impl Index {
             for address in addresses {
                 self.refresh_subject(address);
             }
+            let starting = self.without_address.iter().filter(|key| key.namespace == namespace);
+            for key in starting.cloned().collect::<Vec<_>>() {
+                self.refresh_starting(&key);
+            }
         }
+    }
+
+    /// Follows whether a pod is one of this node's that have no address yet, and isolated.
+    fn refresh_starting(&mut self, key: &NamespacedName) {
+        let pod = self.state.pods.get(key).filter(|pod| pod.is_starting_on(&self.node));
+        let isolated = |pod, direction| self.group(pod, direction).is_some();
+        let isolates = pod.map(|pod| Isolates {
+            egress: isolated(pod, Direction::Egress),
+            ingress: isolated(pod, Direction::Ingress),
+        });
+        if isolates.is_some() {
+            self.without_address.insert(key.clone());
+        } else {
+            self.without_address.remove(key);
+        }
+        let wanted = isolates.filter(|isolates| isolates.egress || isolates.ingress);
+        if self.compiled.starting.get(key) == wanted.as_ref() {
+            return;
+        }
+        match wanted {
+            Some(isolates) => self.compiled.starting.insert(key.clone(), isolates),
+            None => self.compiled.starting.remove(key),
+        };
+        self.dirty.starting = true;
     }
 
     /// Follows everything that depends on whose address it is.

@@ -182,6 +182,11 @@ impl Pod {
         !self.host_network && !self.phase.is_terminal()
     }
 
+    /// Whether it is yet to get its address on this node.
+    pub fn is_starting_on(&self, node: &str) -> bool {
+        self.is_live() && self.node.as_deref() == Some(node) && self.claims().next().is_none()
+    }
+
     /// The addresses it may claim: those of a live pod, without any that its own status calls an address of the node.
     pub fn claims(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().filter(|address| self.is_live() && !self.host_addresses.contains(address))

@@ -100,7 +100,7 @@ impl Cluster {
 }
 
 /// `-` not a pod, `open` not isolated, `self`, `own-node`, `to-own-node`, `p[0]` allowed by rule 0 of policy p, `!p,q` no
-/// rule of p and q, `!twice x,y` the address is claimed by x and y.
+/// rule of p and q, `!twice x,y` the address is claimed by x and y, `!starting x` it may be that of x.
 fn short(decision: &Decision) -> String {
     let list = |keys: &[NamespacedName]| keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>().join(",");
     let (verdict, text) = match &decision.reason {
@@ -112,6 +112,7 @@ fn short(decision: &Decision) -> String {
         Reason::Rule { policy, index, .. } => (Verdict::Allow, format!("{}[{index}]", policy.name)),
         Reason::NoRule { policies } => (Verdict::Deny, format!("!{}", list(policies))),
         Reason::ClaimedTwice { pods } => (Verdict::Deny, format!("!twice {}", list(pods))),
+        Reason::Starting { pods } => (Verdict::Deny, format!("!starting {}", list(pods))),
     };
     assert_eq!(decision.verdict, verdict, "{text}");
     text

@@ -31,6 +31,16 @@ pub(super) fn isolated_set(family: Family) -> Name {
     Name::new(&format!("isolated{}", family.digit()))
 }
 
+/// The addresses of this node's pods.
+pub(super) fn local_set(family: Family) -> Name {
+    Name::new(&format!("local{}", family.digit()))
+}
+
+/// The chain for addresses of the node's pod ranges, of which not all are known.
+pub(super) fn starting_chain(direction: Direction) -> Name {
+    Name::new(&format!("starting/{direction}"))
+}
+
 /// Each local pod's address, paired with itself.
 pub(super) fn self_set(family: Family) -> Name {
     Name::new(&format!("self{}", family.digit()))
@@ -71,6 +81,12 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
         ruleset.sets.insert(isolated_set(family), isolated);
         let own = set(SetKind::Set, KeyType::AddressPair(family), "pods of this node; a pod may reach itself");
         ruleset.sets.insert(self_set(family), own);
+        if !options.pod_ranges.is_empty() {
+            ruleset.sets.insert(local_set(family), set(SetKind::Set, KeyType::Address(family), "pods of this node"));
+        }
+    }
+    if !options.pod_ranges.is_empty() {
+        ruleset.chains.extend(Direction::ALL.map(|direction| (starting_chain(direction), starting(direction, false))));
     }
     let mut ports = set(SetKind::Set, KeyType::InterfaceName, "interfaces that lead to pods of this node");
     ports.elements = port_elements(&options.pod_ports);
@@ -83,7 +99,7 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
         ("forward", forward(options)),
         ("input", input(options)),
         ("icmpv6-basics", icmpv6()),
-        ("no-flow", no_flow()),
+        ("no-flow", no_flow(options)),
         ("mid-stream", mid_stream()),
         ("stray/forward", stray_forward(false)),
         ("stray/input", stray_input(false)),
@@ -174,6 +190,9 @@ fn forward(options: &Options) -> Chain {
         jump("mid-stream"),
     ]));
     for direction in Direction::ALL {
+        rules.extend(to_starting(options, &[], direction, |family| Load::subject(direction, family)));
+    }
+    for direction in Direction::ALL {
         for family in Family::ALL {
             rules.push(rule([Expression::Vmap(Load::subject(direction, family), verdict_map(direction, family))]));
         }
@@ -195,6 +214,12 @@ fn input(options: &Options) -> Chain {
     if !options.allow_egress_to_own_node {
         let related = CtStates { related: true, ..CtStates::default() };
         rules.push(rule([states(related), is_l4(L4::Icmp), verdict(Verdict::Accept)]));
+        // From pods only: the node may have addresses of the range too, and pods answer to what it sends.
+        let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_ports()));
+        let (new, egress) = (CtStates { new: true, ..CtStates::default() }, Direction::Egress);
+        let without_flow = [from_pods.clone(), states(no_flow)];
+        rules.extend(to_starting(options, &without_flow, egress, |family| Load::packet_end(egress, family)));
+        rules.extend(to_starting(options, &[from_pods, states(new)], egress, |family| Load::subject(egress, family)));
         for family in Family::ALL {
             let map = verdict_map(Direction::Egress, family);
             rules.push(rule([
@@ -230,8 +255,11 @@ fn icmpv6() -> Chain {
 }
 
 /// Packets that conntrack makes no flow of: flow rules cannot match, so isolated pods neither send nor receive them.
-fn no_flow() -> Chain {
+fn no_flow(options: &Options) -> Chain {
     let mut rules = Vec::new();
+    for direction in Direction::ALL {
+        rules.extend(to_starting(options, &[], direction, |family| Load::packet_end(direction, family)));
+    }
     for direction in Direction::ALL {
         for family in Family::ALL {
             let vmap = Expression::Vmap(Load::packet_end(direction, family), verdict_map(direction, family));
@@ -239,6 +267,46 @@ fn no_flow() -> Chain {
         }
     }
     regular("packets without a flow: judged by their own addresses", rules)
+}
+
+/// Rules that lead addresses of the node's pod ranges to where those that no known pod has may be dropped.
+fn to_starting(
+    options: &Options,
+    tests: &[Expression],
+    direction: Direction,
+    load: impl Fn(Family) -> Load,
+) -> Vec<Rule> {
+    let to = |range: &IpNet| {
+        let load = load(Family::of(range.addr()));
+        let address = match load {
+            Load::PacketSource(family) | Load::PacketDestination(family) => prefix(load, family, *range).to_vec(),
+            _ => vec![Expression::Match(load, Test::Prefix(*range))],
+        };
+        let jump = verdict(Verdict::Jump(starting_chain(direction)));
+        rule(tests.iter().cloned().chain(address).chain([jump]))
+    };
+    options.pod_ranges.iter().map(to).collect()
+}
+
+/// While a pod that policies isolate is starting, nobody can tell its packets from those of others whose address is not known.
+pub(super) fn starting(direction: Direction, held: bool) -> Chain {
+    let mut rules = Vec::new();
+    if held {
+        let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
+        let known = |tests: Vec<Expression>, load, family| {
+            let known = Expression::Match(load, Test::In(local_set(family)));
+            rule(tests.into_iter().chain([known, verdict(Verdict::Return)]))
+        };
+        rules.extend(Family::ALL.map(|family| known(Vec::new(), Load::subject(direction, family), family)));
+        rules.extend(Family::ALL.map(|family| {
+            known(vec![states(no_flow), is_family(family)], Load::packet_end(direction, family), family)
+        }));
+        rules.push(rule([Expression::Counter, verdict(Verdict::Goto(drop_chain(direction.name())))]));
+    }
+    regular(
+        &format!("addresses of this node's pods; those of none yet, while a pod isolated for {direction} is starting"),
+        rules,
+    )
 }
 
 fn mid_stream() -> Chain {

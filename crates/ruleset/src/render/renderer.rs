@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use palisade_policy::compile::{Allowed, Group, PeerSelector};
 use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::base::{isolated_set, pod_ports, port_elements, self_set, skeleton, stray_chains, verdict_map};
+use super::base::{
+    isolated_set, local_set, pod_ports, port_elements, self_set, skeleton, starting, starting_chain, stray_chains,
+    verdict_map,
+};
 use super::group::{GroupObjects, render_group};
 use super::names::{Names, SetIdentity};
 use crate::change::{ChainChange, Patch, SetChange, element_changes};
@@ -66,6 +70,11 @@ impl Renderer {
         self.ruleset
     }
 
+    /// The ranges that the node gives its pods addresses from, as far as they matter.
+    pub fn pod_ranges(&self) -> &BTreeSet<IpNet> {
+        &self.options.pod_ranges
+    }
+
     /// Takes what the policies allow out of the groups that brought an object which the kernel refused: their pods stay
     /// isolated and everything else goes on. It ends for a group when its policies change. Returns the groups.
     pub fn quarantine(&mut self, policy: &NodePolicy, object: &Name) -> Vec<Group> {
@@ -106,6 +115,31 @@ impl Renderer {
         patch
     }
 
+    /// Follows whether isolated pods are starting. To be committed after what [`Renderer::update`] returns: a pod that has got its
+    /// address is isolated by that first.
+    pub fn update_starting(&mut self, policy: &NodePolicy) -> Patch {
+        let mut patch = Patch::default();
+        for direction in Direction::ALL {
+            let held = policy.starting.values().any(|isolates| isolates.in_direction(direction));
+            let (name, chain) = (starting_chain(direction), starting(direction, held));
+            if let Some(before) = self.ruleset.chains.get(&name)
+                && before.rules != chain.rules
+            {
+                patch.put_chain(&name, ChainChange::Rules { before: before.rules.clone(), after: chain.rules });
+            }
+        }
+        patch.apply(&mut self.ruleset);
+        patch
+    }
+
+    /// Sets the ranges that the node gives its pods addresses from: those of the options, once they are known.
+    pub fn set_pod_ranges(&mut self, policy: &NodePolicy, ranges: BTreeSet<IpNet>) {
+        self.options.pod_ranges = ranges;
+        if !self.fresh {
+            self.render_anew(policy, families(policy));
+        }
+    }
+
     /// Follows the interfaces that pods are behind.
     pub fn update_pod_ports(&mut self, ports: &BTreeSet<String>) -> Patch {
         let mut patch = Patch::default();
@@ -122,6 +156,7 @@ impl Renderer {
         let names = self.names.clone();
         let mut anew = Self { families, names, ..Self::new(self.options.clone()) };
         anew.update(policy, &policy.everything());
+        anew.update_starting(policy);
         let ruleset = &anew.ruleset;
         anew.names.retain(|name| ruleset.sets.contains_key(name) || ruleset.chains.contains_key(name));
         // A name stands for one object, and an object's structure follows from what it is: nothing can be incompatible.
@@ -343,7 +378,8 @@ impl Renderer {
     }
 
     fn update_stray_chains(&self, policy: &NodePolicy, patch: &mut Patch) {
-        for (name, chain) in stray_chains(!policy.subjects.is_empty()) {
+        let any_starting = !self.options.pod_ranges.is_empty() && !policy.starting.is_empty();
+        for (name, chain) in stray_chains(!policy.subjects.is_empty() || any_starting) {
             match self.ruleset.chains.get(&name) {
                 None => patch.put_chain(&name, ChainChange::Create(chain)),
                 Some(before) if *before != chain => {
@@ -374,6 +410,7 @@ fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dirty, touched
             touched.entry(verdict_map(direction, family)).or_default().insert(Key::Address(*address), element);
         }
         let own = policy.local.get(address).map(named);
+        touched.entry(local_set(family)).or_default().insert(Key::Address(*address), own.clone());
         touched.entry(self_set(family)).or_default().insert(Key::AddressPair(*address, *address), own);
     }
 }

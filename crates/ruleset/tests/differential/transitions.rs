@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use palisade_policy::flow::Transport;
 use palisade_policy::index::{Dirty, Index};
 use palisade_policy::input::{
     Addresses, Change, Direction, Family, Isolates, LabelSelector, Labels, Namespace, NamespacedName, Peers, Phase,
     Pod, Policy, Ports, Protocol, Rule, State,
 };
+use palisade_ruleset::change::Patch;
 use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::render::{Options, Renderer};
 use palisade_ruleset::walk::{End, Later, Packet, Walk, walk, walk_across};
@@ -32,6 +34,8 @@ const WALKS_PER_VERDICT: usize = 3;
 struct Course {
     history: History,
     node: u8,
+    /// Whether the node's pod ranges are known, so that unknown addresses are held while isolated pods are starting.
+    knows_ranges: bool,
     /// How many events of a kind are committed at once at most.
     together: usize,
     /// From, to, transport.
@@ -40,12 +44,9 @@ struct Course {
 
 fn arb_course() -> impl Strategy<Value = Course> {
     let packets = prop::collection::vec(any::<(Pick, Pick, Pick)>(), 8..24);
-    (arb_history(), 1_u8..=3, 1_usize..4, packets).prop_map(|(history, node, together, packets)| Course {
-        history,
-        node,
-        together,
-        packets,
-    })
+    (arb_history(), 1_u8..=3, any::<bool>(), 1_usize..4, packets).prop_map(
+        |(history, node, knows_ranges, together, packets)| Course { history, node, knows_ranges, together, packets },
+    )
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn nothing_passes_between_what_one_pod_was_and_another_becomes() {
     let changes = vec![pod("one", 2, "mute"), pod("other", 3, "open")];
     let packets = prop::collection::vec(any::<(Pick, Pick, Pick)>(), 200);
     let packets = packets.new_tree(&mut TestRunner::deterministic()).unwrap().current();
-    let course = Course { history: History { start, changes }, node: 1, together: 2, packets };
+    let course = Course { history: History { start, changes }, node: 1, knows_ranges: false, together: 2, packets };
     assert!(follow(&course).unwrap() > 1000);
 }
 
@@ -98,41 +99,37 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
     let mut state = course.history.start.clone();
     let mut index = Index::build(format!("node-{}", course.node), &state);
     index.take_dirty();
-    let mut renderer = Renderer::new(Options::default());
+    let pod_ranges = if course.knows_ranges { pod_ranges(course.node) } else { BTreeSet::new() };
+    let mut renderer = Renderer::new(Options { pod_ranges, ..Options::default() });
     renderer.update(index.compiled(), &index.compiled().everything());
+    renderer.update_starting(index.compiled());
     let mut walked = 0;
     for changes in commits(&course.history.changes, course.together) {
-        let (before, known) = (renderer.ruleset().clone(), addresses(&state));
+        let (mut before, known) = (renderer.ruleset().clone(), addresses(&state));
         for change in changes {
             state.apply(change.clone());
             index.apply(change.clone());
         }
         let dirty = index.take_dirty();
-        let patch = renderer.update(index.compiled(), &dirty);
-        if patch.is_empty() {
-            continue;
-        }
-        let transition = Transition { before: &before, after: renderer.ruleset() };
         let packets = packets(course, &state, known, &dirty);
-        let mut table = before.clone();
-        // The tables that packets under way may have met since they began.
-        let mut met = vec![before.clone()];
-        for batch in patch.plan(renderer.ruleset()).batches() {
-            batch.operations.iter().for_each(|operation| perform(&mut table, operation));
-            if batch.waits {
-                met.drain(..met.len() - 1);
-            }
-            met.push(table.clone());
-            for packet in &packets {
-                walked += transition.check(batch.name, &met, packet).map_err(|why| {
-                    let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
-                    TestCaseError::fail(format!("{why}\nduring\n{}", changes.join("\n")))
-                })?;
-            }
+        let patch = renderer.update(index.compiled(), &dirty);
+        let middle = renderer.ruleset().clone();
+        let starting = renderer.update_starting(index.compiled());
+        for (patch, after) in [(patch, &middle), (starting, renderer.ruleset())] {
+            let transition = Transition { before: &before, after };
+            walked += transition.walk_through(&patch, &packets).map_err(|why| {
+                let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
+                TestCaseError::fail(format!("{why}\nduring\n{}", changes.join("\n")))
+            })?;
+            before = after.clone();
         }
-        prop_assert_eq!(&table, renderer.ruleset());
     }
     Ok(walked)
+}
+
+/// The ranges that the pods of a node have addresses from, in generated clusters.
+fn pod_ranges(node: u8) -> BTreeSet<IpNet> {
+    [format!("10.42.{node}.0/24"), format!("fd42:{node}::/64")].map(|range| range.parse().unwrap()).into()
 }
 
 /// Changes as they are committed, some at once.
@@ -150,6 +147,8 @@ fn packets(course: &Course, state: &State, known: BTreeSet<IpAddr>, dirty: &Dirt
     let mut all = known;
     all.extend(addresses(state));
     all.extend([IpAddr::from([9, 9, 9, 9]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])]);
+    // Of this node's pods, and none that is known.
+    all.extend([IpAddr::from([10, 42, course.node, 9]), IpAddr::from([0xfd42, course.node.into(), 0, 0, 0, 0, 0, 9])]);
     let (touched, all): (Vec<_>, Vec<_>) = (touched.into_iter().collect(), all.into_iter().collect());
     let mut transports: Vec<_> =
         ports_in_use(state).into_iter().map(|(protocol, port)| Transport::Port(protocol, port)).collect();
@@ -177,6 +176,25 @@ struct Transition<'a> {
 }
 
 impl Transition<'_> {
+    /// All packets at all batches of the transaction; how many walks there were.
+    fn walk_through(&self, patch: &Patch, packets: &[Packet]) -> Result<usize, String> {
+        let (mut walked, mut table) = (0, self.before.clone());
+        // The tables that packets under way may have met since they began.
+        let mut met = vec![table.clone()];
+        for batch in patch.plan(self.after).batches() {
+            batch.operations.iter().for_each(|operation| perform(&mut table, operation));
+            if batch.waits {
+                met.drain(..met.len() - 1);
+            }
+            met.push(table.clone());
+            for packet in packets {
+                walked += self.check(batch.name, &met, packet)?;
+            }
+        }
+        assert_eq!(table, *self.after);
+        Ok(walked)
+    }
+
     /// A packet that began with any of these tables, when a batch has just made the last; how many walks there were.
     fn check(&self, batch: &str, tables: &[Ruleset], packet: &Packet) -> Result<usize, String> {
         let ends = [self.before, self.after].map(|ruleset| walk(ruleset, packet).unwrap());

@@ -64,6 +64,15 @@ pub(crate) fn pod_address(node: u8, number: u8, family: Family) -> IpAddr {
     }
 }
 
+/// The range that a node gives its pods addresses from.
+pub(crate) fn pod_range(node: u8, family: Family) -> IpNet {
+    let length = match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    };
+    IpNet::new_assert(pod_address(node, 0, family), length).trunc()
+}
+
 pub(crate) fn pod_labels() -> impl Strategy<Value = Labels> {
     let app = prop_oneof![1 => Just(None), 6 => select(vec!["web", "db", "api"]).prop_map(Some)];
     let tier = prop_oneof![3 => Just(None), 3 => select(vec!["front", "back"]).prop_map(Some), 1 => Just(Some(""))];

@@ -8,11 +8,13 @@ use palisade_policy::flow::NodeFacts;
 use palisade_policy::input::{
     Addresses, Change, ContainerPort, Family, Labels, Namespace, NamespacedName, Phase, Pod, State,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
 use super::MAX_NODES;
-use super::alphabet::{NAMESPACES, container_ports, namespace_labels, node_address, pick, pod_address, pod_labels};
+use super::alphabet::{
+    NAMESPACES, container_ports, namespace_labels, node_address, pick, pod_address, pod_labels, pod_range,
+};
 use super::policy::{PolicySeed, policy, stack};
 
 /// A whole cluster.
@@ -122,7 +124,7 @@ pub(crate) fn address() -> impl Strategy<Value = AddressSeed> {
         12 => Just(AddressSeed::Own(&Family::ALL)),
         1 => Just(AddressSeed::Own(&[Family::V4])),
         1 => Just(AddressSeed::Own(&[Family::V6])),
-        1 => Just(AddressSeed::Own(&[])),
+        2 => Just(AddressSeed::Own(&[])),
         2 => any::<u16>().prop_map(AddressSeed::Another),
         1 => (1..=MAX_NODES).prop_map(AddressSeed::Node),
     ]
@@ -138,8 +140,15 @@ pub(crate) fn facts() -> impl Strategy<Value = NodeFacts> {
         };
         list.into_iter().map(one).collect()
     });
-    (known, prop::bool::weighted(0.2))
-        .prop_map(|(addresses, allow_egress_to_own_node)| NodeFacts { addresses, allow_egress_to_own_node })
+    let ranges = btree_set(1..=MAX_NODES, 0..=3).prop_map(|nodes| {
+        let of = |node| (node_name(node), Family::ALL.map(|family| pod_range(node, family)).into());
+        nodes.into_iter().map(of).collect()
+    });
+    (known, prop::bool::weighted(0.2), ranges).prop_map(|(addresses, allow_egress_to_own_node, pod_ranges)| NodeFacts {
+        addresses,
+        allow_egress_to_own_node,
+        pod_ranges,
+    })
 }
 
 /// `node-1` and so on, as in the lab.

@@ -56,9 +56,11 @@ enum TransportSeed {
 }
 
 /// Addresses that are nobody's: in the world, and at the ends of everything.
-const OUTSIDE: [&str; 8] = [
+const OUTSIDE: [&str; 10] = [
     "9.9.9.9",
     "10.42.1.250",
+    "10.42.2.21",
+    "fd42:2::15",
     "255.255.255.254",
     "192.0.2.1",
     "2001:db8::1",
@@ -91,7 +93,7 @@ fn end() -> impl Strategy<Value = EndSeed> {
         1 => (1..=MAX_NODES).prop_map(EndSeed::Node),
         1 => (1..=MAX_NODES).prop_map(EndSeed::NodeAddress),
         4 => (any::<u16>(), 0_u8..5).prop_map(|(block, edge)| EndSeed::Edge(block, edge)),
-        1 => any::<u16>().prop_map(EndSeed::Outside),
+        2 => any::<u16>().prop_map(EndSeed::Outside),
         1 => Just(EndSeed::Same),
     ]
 }

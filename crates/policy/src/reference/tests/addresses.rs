@@ -62,6 +62,49 @@ fn pending_unknown_and_terminating_pods_are_enforced_and_peers() {
 }
 
 #[test]
+fn an_address_that_a_starting_pod_may_have() {
+    let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let mut cluster = Cluster::new().with(policy("a/locked", "e")).pod("a/new", |pod| pod.node = Some("n1".into()));
+    cluster.facts.pod_ranges = [("n1".into(), ranges(&["10.42.1.0/24", "fd42:1::/64"]))].into();
+    cluster.facts.pod_ranges.insert("n2".into(), ranges(&["10.42.2.0/24"]));
+    cluster.facts.addresses = [("n1".into(), [ip("10.42.1.254")].into())].into();
+    cluster.check(&[
+        // The policy of namespace a isolates all of its pods for egress. What no pod shows may be a/new's.
+        ("10.42.1.9", "b/x", "tcp/80", "!starting new", "open"),
+        ("fd42:1::9", "b/x", "tcp/80", "!starting new", "open"),
+        ("10.42.1.9", "9.9.9.9", "-", "!starting new", "-"),
+        ("10.42.1.9", "172.30.0.11", "tcp/80", "!starting new", "-"),
+        ("b/x", "10.42.1.9", "tcp/80", "open", "-"),
+        // Known pods of the node, the node's own address, another node's range: nobody is starting there.
+        ("a/y", "b/x", "tcp/80", "!locked", "open"),
+        ("10.42.1.254", "b/x", "tcp/80", "-", "open"),
+        ("10.42.2.9", "b/x", "tcp/80", "-", "open"),
+        ("9.9.9.9", "b/x", "tcp/80", "-", "open"),
+    ]);
+    // For ingress too; but the pod's own node always reaches it.
+    let mut cluster = cluster.with(policy("a/closed", "i"));
+    cluster.check(&[
+        ("b/x", "10.42.1.9", "tcp/80", "open", "!starting new"),
+        ("10.42.1.9", "10.42.1.9", "tcp/80", "!starting new", "!starting new"),
+        ("node/n1", "10.42.1.9", "tcp/80", "-", "own-node"),
+        ("node/n2", "10.42.1.9", "tcp/80", "-", "!starting new"),
+    ]);
+    cluster.facts.allow_egress_to_own_node = true;
+    cluster.check(&[("10.42.1.9", "172.30.0.11", "tcp/80", "to-own-node", "-")]);
+    // Once it has an address, or ends before it gets one, or is no pod of the network, nothing is held.
+    let ends: [fn(&mut Pod); 4] = [
+        |pod| pod.addresses.v4 = v4("10.42.1.9"),
+        |pod| pod.phase = Phase::Failed,
+        |pod| pod.host_network = true,
+        |pod| pod.node = Some("n2".into()),
+    ];
+    for end in ends {
+        let cluster = Cluster { state: cluster.state.clone(), facts: cluster.facts.clone() }.pod("a/new", end);
+        cluster.check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
+    }
+}
+
+#[test]
 fn a_pod_without_address_is_judged_by_selectors_alone() {
     let bare = |cluster: Cluster| {
         cluster.pod("a/n", |pod| {

@@ -1,0 +1,110 @@
+//! The ranges that a node gives its pods addresses from, as the control plane assigns them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kube::Client;
+use kube::api::{GetParams, Request};
+use serde::Deserialize;
+
+/// How long after an answer without ranges the server is asked again. They are assigned once and never change.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// `v1` Node, trimmed.
+#[derive(Deserialize)]
+struct KubeNode {
+    #[serde(default)]
+    spec: NodeSpec,
+}
+
+#[derive(Default, Deserialize)]
+struct NodeSpec {
+    #[serde(rename = "podCIDR")]
+    pod_cidr: Option<String>,
+    #[serde(default, rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
+}
+
+/// Who asks, and about which node.
+pub(super) struct Asker {
+    client: Client,
+    node: Arc<str>,
+    /// What was last in the way, so that it is told once.
+    told: Option<String>,
+}
+
+impl Asker {
+    pub(super) fn new(client: Client, node: Arc<str>) -> Self {
+        Self { client, node, told: None }
+    }
+
+    /// Asks once. None if there is no answer yet.
+    pub(super) async fn ask(&mut self) -> Option<BTreeSet<IpNet>> {
+        let problem = match self.get().await {
+            Ok(node) => {
+                let ranges = ranges(&node.spec);
+                if !ranges.is_empty() {
+                    return Some(ranges);
+                }
+                "it has no spec.podCIDRs".to_owned()
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                format!("{status}; the ClusterRole must allow get of nodes")
+            }
+            Err(error) => error.to_string(),
+        };
+        if self.told.as_ref() != Some(&problem) {
+            tracing::warn!(
+                node = &*self.node,
+                error = problem,
+                "cannot tell which addresses this node gives its pods; until then a new pod is isolated when its address is known, \
+                 not before"
+            );
+            self.told = Some(problem);
+        }
+        None
+    }
+
+    /// Asks until there is an answer.
+    pub(super) async fn ask_on(mut self) -> BTreeSet<IpNet> {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            if let Some(ranges) = self.ask().await {
+                return ranges;
+            }
+        }
+    }
+
+    async fn get(&self) -> kube::Result<KubeNode> {
+        let request = Request::new("/api/v1/nodes").get(&self.node, &GetParams::default());
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+}
+
+fn ranges(spec: &NodeSpec) -> BTreeSet<IpNet> {
+    let all = spec.pod_cidrs.iter().chain(&spec.pod_cidr);
+    all.filter_map(|range| range.parse::<IpNet>().ok()).map(|range| range.trunc()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KubeNode, ranges};
+
+    #[test]
+    fn ranges_are_read_from_either_field() {
+        let read = |json: &str| {
+            let node: KubeNode = serde_json::from_str(json).unwrap();
+            ranges(&node.spec).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            read(r#"{"spec": {"podCIDR": "10.42.1.0/24", "podCIDRs": ["10.42.1.0/24", "fd42:1::/64"]}}"#),
+            ["10.42.1.0/24", "fd42:1::/64"]
+        );
+        assert_eq!(read(r#"{"spec": {"podCIDR": "10.42.1.0/24"}}"#), ["10.42.1.0/24"]);
+        assert_eq!(read(r#"{"spec": {"podCIDRs": ["10.42.1.7/24"]}}"#), ["10.42.1.0/24"]);
+        assert_eq!(read(r#"{"spec": {"podCIDRs": ["everything"]}}"#), [""; 0]);
+        assert_eq!(read(r#"{"metadata": {"name": "node-1"}}"#), [""; 0]);
+    }
+}
