@@ -12,7 +12,9 @@
 //!   changed is repaired; a failed commit is not tried again; what others change is only noticed with the next look at the
 //!   node; a node that cannot be enforced is not in the log (`neighbours.rs`);
 //! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; a refused list, or
-//!   a refused question for a namespace, is not told with the right that is missing (`rights.rs`).
+//!   a refused question for a namespace, is not told with the right that is missing (`rights.rs`);
+//! - ranges are taken from podCIDRs alone, or not asked for again; what is held is never let go; the answers to
+//!   what the node asks a new pod are held too (`starting.rs`).
 
 #![allow(
     clippy::unwrap_used,

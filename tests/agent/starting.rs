@@ -119,6 +119,26 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
 }
 
 #[test]
+fn pod_ranges_that_come_late_are_held_from_then_on() {
+    let scene = Scene::new("late");
+    let (name, path) = (scene.bed.node().name().to_owned(), format!("/api/v1/nodes/{}", scene.bed.node().name()));
+    scene.api.delete(&path).unwrap();
+    scene.api.create(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } })).unwrap();
+    scene.schedule(&json!({ "app": "locked" }));
+    let agent = scene.bed.agent_of(&scene.api.kubeconfig());
+    agent.wait_ready();
+    assert_eq!(scene.reached(), [true; 5]);
+    let complaint = agent.events().into_iter().find(|event| event["level"] == "WARN" && event["node"] == *name);
+    assert_eq!(complaint.unwrap()["error"], "it has no spec.podCIDRs");
+    let (range4, range6) = scene.bed.node().pod_ranges();
+    scene.api.patch(&path, &json!({ "spec": { "podCIDR": range4, "podCIDRs": [range4, range6] } })).unwrap();
+    let held =
+        || agent.told("committed") == 2 && agent.told("pods of this node get their addresses from these ranges") == 1;
+    agent.wait("commit because of pod ranges", held);
+    assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
+}
+
+#[test]
 fn a_new_pod_passes_until_it_is_known_if_that_is_wanted() {
     let scene = Scene::new("passing");
     let agent = scene.bed.agent_with(&scene.api.kubeconfig(), &["--new-pods=pass"]);

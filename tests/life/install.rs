@@ -44,6 +44,9 @@ fn installing_keeps_what_is_allowed_and_cuts_the_rest() {
     let cut = traffic.denied_ends(PATIENCE).duration_since(begun);
     cluster.rolled_out();
     let first = traffic.tally();
+    within(PATIENCE, "traffic under rules that do not change", || {
+        (traffic.tally().since(first).allowed >= 5_000).then_some(())
+    });
     traffic.streams_go_on();
     let last = traffic.tally();
     println!(
