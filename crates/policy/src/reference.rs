@@ -138,6 +138,9 @@ impl<'a> Reference<'a> {
             .filter(|(node, ranges)| ranges.iter().any(|range| range.contains(&address)) && is_unclaimed(node))
             .map(|(node, _)| node)
             .collect();
+        if nodes.is_empty() {
+            return Vec::new();
+        }
         let is_starting = |pod: &&Pod| {
             let has_no_address = pod.addresses.iter().all(|address| pod.host_addresses.contains(&address));
             let is_here = pod.node.as_ref().is_some_and(|node| nodes.contains(&node));

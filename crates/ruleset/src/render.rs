@@ -1,9 +1,11 @@
 //! The compiled policy of a node in, the ruleset out; whole, or only what changed.
 
 mod base;
+mod elements;
 mod group;
 mod names;
 mod renderer;
+mod starting;
 
 pub use base::{EGRESS_MAPS, INGRESS_MAPS, dropped_counter};
 pub use renderer::Renderer;

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use palisade_policy::input::{Direction, Family, Protocol};
 
 use super::Options;
+use super::starting::{starting, starting_chain, to_starting};
 use crate::model::{
     Chain, CtStates, Expression, Hook, Key, KeyType, L4, Load, PacketType, Rule, Ruleset, Set, SetKind, Test, Verdict,
 };
@@ -34,11 +35,6 @@ pub(super) fn isolated_set(family: Family) -> Name {
 /// The addresses of this node's pods.
 pub(super) fn local_set(family: Family) -> Name {
     Name::new(&format!("local{}", family.digit()))
-}
-
-/// The chain for addresses of the node's pod ranges, of which not all are known.
-pub(super) fn starting_chain(direction: Direction) -> Name {
-    Name::new(&format!("starting/{direction}"))
 }
 
 /// Each local pod's address, paired with itself.
@@ -118,11 +114,11 @@ pub(super) fn stray_chains(any_isolated: bool) -> [(Name, Chain); 2] {
     [(Name::new("stray/forward"), stray_forward(any_isolated)), (Name::new("stray/input"), stray_input(any_isolated))]
 }
 
-fn rule(expressions: impl IntoIterator<Item = Expression>) -> Rule {
+pub(super) fn rule(expressions: impl IntoIterator<Item = Expression>) -> Rule {
     Rule { expressions: expressions.into_iter().collect(), comment: None }
 }
 
-fn verdict(verdict: Verdict) -> Expression {
+pub(super) fn verdict(verdict: Verdict) -> Expression {
     Expression::Verdict(verdict)
 }
 
@@ -134,7 +130,7 @@ fn stray_end() -> [Expression; 2] {
     [Expression::Counter, verdict(Verdict::Goto(drop_chain(STRAY)))]
 }
 
-fn states(states: CtStates) -> Expression {
+pub(super) fn states(states: CtStates) -> Expression {
     Expression::Match(Load::CtState, Test::States(states))
 }
 
@@ -151,7 +147,7 @@ fn icmpv6_type(first: u16, last: u16) -> [Expression; 3] {
     [is_family(Family::V6), is_l4(L4::Icmpv6), Expression::Match(Load::Icmpv6Type, Test::Range(first, last))]
 }
 
-fn prefix(load: Load, family: Family, net: IpNet) -> [Expression; 2] {
+pub(super) fn prefix(load: Load, family: Family, net: IpNet) -> [Expression; 2] {
     [is_family(family), Expression::Match(load, Test::Prefix(net))]
 }
 
@@ -159,7 +155,7 @@ fn base(hook: Hook, comment: &str, rules: Vec<Rule>) -> Chain {
     Chain { hook: Some(hook), comment: Some(comment.to_owned()), rules }
 }
 
-fn regular(comment: &str, rules: Vec<Rule>) -> Chain {
+pub(super) fn regular(comment: &str, rules: Vec<Rule>) -> Chain {
     Chain { hook: None, comment: Some(comment.to_owned()), rules }
 }
 
@@ -267,46 +263,6 @@ fn no_flow(options: &Options) -> Chain {
         }
     }
     regular("packets without a flow: judged by their own addresses", rules)
-}
-
-/// Rules that lead addresses of the node's pod ranges to where those that no known pod has may be dropped.
-fn to_starting(
-    options: &Options,
-    tests: &[Expression],
-    direction: Direction,
-    load: impl Fn(Family) -> Load,
-) -> Vec<Rule> {
-    let to = |range: &IpNet| {
-        let load = load(Family::of(range.addr()));
-        let address = match load {
-            Load::PacketSource(family) | Load::PacketDestination(family) => prefix(load, family, *range).to_vec(),
-            _ => vec![Expression::Match(load, Test::Prefix(*range))],
-        };
-        let jump = verdict(Verdict::Jump(starting_chain(direction)));
-        rule(tests.iter().cloned().chain(address).chain([jump]))
-    };
-    options.pod_ranges.iter().map(to).collect()
-}
-
-/// While a pod that policies isolate is starting, nobody can tell its packets from those of others whose address is not known.
-pub(super) fn starting(direction: Direction, held: bool) -> Chain {
-    let mut rules = Vec::new();
-    if held {
-        let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
-        let known = |tests: Vec<Expression>, load, family| {
-            let known = Expression::Match(load, Test::In(local_set(family)));
-            rule(tests.into_iter().chain([known, verdict(Verdict::Return)]))
-        };
-        rules.extend(Family::ALL.map(|family| known(Vec::new(), Load::subject(direction, family), family)));
-        rules.extend(Family::ALL.map(|family| {
-            known(vec![states(no_flow), is_family(family)], Load::packet_end(direction, family), family)
-        }));
-        rules.push(rule([Expression::Counter, verdict(Verdict::Goto(drop_chain(direction.name())))]));
-    }
-    regular(
-        &format!("addresses of this node's pods; those of none yet, while a pod isolated for {direction} is starting"),
-        rules,
-    )
 }
 
 fn mid_stream() -> Chain {

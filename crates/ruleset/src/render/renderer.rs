@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use palisade_policy::compile::{Allowed, Group, PeerSelector};
@@ -10,14 +9,13 @@ use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::base::{
-    isolated_set, local_set, pod_ports, port_elements, self_set, skeleton, starting, starting_chain, stray_chains,
-    verdict_map,
-};
+use super::base::{pod_ports, port_elements, skeleton, stray_chains};
+use super::elements::{Touched, named, touch_subjects, whole_set};
 use super::group::{GroupObjects, render_group};
 use super::names::{Names, SetIdentity};
+use super::starting::{starting, starting_chain};
 use crate::change::{ChainChange, Patch, SetChange, element_changes};
-use crate::model::{Element, Key, Ruleset, Set, SetKind, Verdict};
+use crate::model::{Key, Ruleset};
 use crate::name::Name;
 
 /// The ruleset of a node, and what it was rendered from.
@@ -39,9 +37,6 @@ pub struct Renderer {
     /// The sets that a selector's members are in.
     sets_of: BTreeMap<PeerSelector, BTreeSet<SetIdentity>>,
 }
-
-/// Element changes by set, collected before they become a patch.
-type Touched = BTreeMap<Name, BTreeMap<Key, Option<Element>>>;
 
 impl Renderer {
     /// A renderer that has rendered nothing: the first patch creates everything.
@@ -389,65 +384,6 @@ impl Renderer {
             }
         }
     }
-}
-
-/// The elements that local addresses have in the maps and sets of the skeleton.
-fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dirty, touched: &mut Touched) {
-    for address in &dirty.subjects {
-        let family = Family::of(*address);
-        let subject = policy.subjects.get(address);
-        let isolated = subject.map(|subject| named(&subject.owner));
-        touched.entry(isolated_set(family)).or_default().insert(Key::Address(*address), isolated);
-        for direction in Direction::ALL {
-            let group = subject.and_then(|subject| match direction {
-                Direction::Egress => subject.egress.as_ref().map(|group| (subject, group)),
-                Direction::Ingress => subject.ingress.as_ref().map(|group| (subject, group)),
-            });
-            let element = group.map(|(subject, group)| Element {
-                verdict: Some(Verdict::Jump(names.of_group(group))),
-                comment: named(&subject.owner).comment,
-            });
-            touched.entry(verdict_map(direction, family)).or_default().insert(Key::Address(*address), element);
-        }
-        let own = policy.local.get(address).map(named);
-        touched.entry(local_set(family)).or_default().insert(Key::Address(*address), own.clone());
-        touched.entry(self_set(family)).or_default().insert(Key::AddressPair(*address, *address), own);
-    }
-}
-
-/// A shared set with all its members.
-fn whole_set(identity: &SetIdentity, policy: &NodePolicy) -> Set {
-    let elements = match identity {
-        SetIdentity::Pods(selectors, family) => selectors
-            .iter()
-            .filter_map(|selector| policy.peers.get(selector))
-            .flatten()
-            .filter(|(address, _)| Family::of(**address) == *family)
-            .map(|(address, owner)| (Key::Address(*address), named(owner)))
-            .collect(),
-        SetIdentity::NamedPort(named_port, family) => policy
-            .named_ports
-            .get(named_port)
-            .into_iter()
-            .flatten()
-            .filter(|((address, _), _)| Family::of(*address) == *family)
-            .map(|((address, port), owner)| (Key::AddressPort(*address, *port), named(owner)))
-            .collect(),
-        SetIdentity::Blocks(ranges, _) => {
-            ranges.iter().map(|range| (Key::AddressRange(range.first, range.last), Element::default())).collect()
-        }
-    };
-    Set {
-        kind: SetKind::Set,
-        key: identity.key_type(),
-        interval: matches!(identity, SetIdentity::Blocks(..)),
-        comment: Some(identity.comment()),
-        elements,
-    }
-}
-
-fn named(owner: &Arc<str>) -> Element {
-    Element { verdict: None, comment: Some(crate::name::comment(owner)) }
 }
 
 fn families(policy: &NodePolicy) -> Vec<Family> {

@@ -12,6 +12,9 @@ use serde::Deserialize;
 /// How long after an answer without ranges the server is asked again. They are assigned once and never change.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// How long an answer may take: nothing is watched before the first.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// `v1` Node, trimmed.
 #[derive(Deserialize)]
 struct KubeNode {
@@ -42,18 +45,19 @@ impl Asker {
 
     /// Asks once. None if there is no answer yet.
     pub(super) async fn ask(&mut self) -> Option<BTreeSet<IpNet>> {
-        let problem = match self.get().await {
-            Ok(node) => {
+        let problem = match tokio::time::timeout(PATIENCE, self.get()).await {
+            Err(_) => format!("no answer within {PATIENCE:?}"),
+            Ok(Ok(node)) => {
                 let ranges = ranges(&node.spec);
                 if !ranges.is_empty() {
                     return Some(ranges);
                 }
                 "it has no spec.podCIDRs".to_owned()
             }
-            Err(kube::Error::Api(status)) if status.code == 403 => {
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 format!("{status}; the ClusterRole must allow get of nodes")
             }
-            Err(error) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
         };
         if self.told.as_ref() != Some(&problem) {
             tracing::warn!(

@@ -1,0 +1,75 @@
+//! The elements of sets and maps, from the compiled policy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use palisade_policy::index::{Dirty, NodePolicy};
+use palisade_policy::input::{Direction, Family};
+
+use super::base::{isolated_set, local_set, self_set, verdict_map};
+use super::names::{Names, SetIdentity};
+use crate::model::{Element, Key, Set, SetKind, Verdict};
+use crate::name::Name;
+
+/// Element changes by set, collected before they become a patch.
+pub(super) type Touched = BTreeMap<Name, BTreeMap<Key, Option<Element>>>;
+
+/// The elements that local addresses have in the maps and sets of the skeleton.
+pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dirty, touched: &mut Touched) {
+    for address in &dirty.subjects {
+        let family = Family::of(*address);
+        let subject = policy.subjects.get(address);
+        let isolated = subject.map(|subject| named(&subject.owner));
+        touched.entry(isolated_set(family)).or_default().insert(Key::Address(*address), isolated);
+        for direction in Direction::ALL {
+            let group = subject.and_then(|subject| match direction {
+                Direction::Egress => subject.egress.as_ref().map(|group| (subject, group)),
+                Direction::Ingress => subject.ingress.as_ref().map(|group| (subject, group)),
+            });
+            let element = group.map(|(subject, group)| Element {
+                verdict: Some(Verdict::Jump(names.of_group(group))),
+                comment: named(&subject.owner).comment,
+            });
+            touched.entry(verdict_map(direction, family)).or_default().insert(Key::Address(*address), element);
+        }
+        let own = policy.local.get(address).map(named);
+        touched.entry(local_set(family)).or_default().insert(Key::Address(*address), own.clone());
+        touched.entry(self_set(family)).or_default().insert(Key::AddressPair(*address, *address), own);
+    }
+}
+
+/// A shared set with all its members.
+pub(super) fn whole_set(identity: &SetIdentity, policy: &NodePolicy) -> Set {
+    let elements = match identity {
+        SetIdentity::Pods(selectors, family) => selectors
+            .iter()
+            .filter_map(|selector| policy.peers.get(selector))
+            .flatten()
+            .filter(|(address, _)| Family::of(**address) == *family)
+            .map(|(address, owner)| (Key::Address(*address), named(owner)))
+            .collect(),
+        SetIdentity::NamedPort(named_port, family) => policy
+            .named_ports
+            .get(named_port)
+            .into_iter()
+            .flatten()
+            .filter(|((address, _), _)| Family::of(*address) == *family)
+            .map(|((address, port), owner)| (Key::AddressPort(*address, *port), named(owner)))
+            .collect(),
+        SetIdentity::Blocks(ranges, _) => {
+            ranges.iter().map(|range| (Key::AddressRange(range.first, range.last), Element::default())).collect()
+        }
+    };
+    Set {
+        kind: SetKind::Set,
+        key: identity.key_type(),
+        interval: matches!(identity, SetIdentity::Blocks(..)),
+        comment: Some(identity.comment()),
+        elements,
+    }
+}
+
+/// What tells whose an address is.
+pub(super) fn named(owner: &Arc<str>) -> Element {
+    Element { verdict: None, comment: Some(crate::name::comment(owner)) }
+}
