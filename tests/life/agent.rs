@@ -1,14 +1,18 @@
 //! Agents that are replaced, deleted, restarted with their node; and what they may do.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
-use crate::cluster::{Cluster, NODES, PATIENCE, within};
-use crate::scene::{PORT, Scene, in_force, reached};
-use crate::traffic::Traffic;
-use palisade_lab::{Listen, Server};
+use crate::cluster::{Cluster, HASTE, NODES, PATIENCE, asked_every, within};
+use crate::scene::{PORT, Pod, Scene, in_force, networks, reached, source};
+use crate::traffic::{RATE, Traffic};
+use palisade_lab::{Flood, Flow, Listen, Server, Sink};
 
 #[test]
 fn replacing_every_agent_under_traffic() {
@@ -36,11 +40,15 @@ fn replacing_every_agent_under_traffic() {
 fn an_agent_that_is_deleted_comes_back() {
     let cluster = Cluster::enforced();
     let scene = Scene::new(&cluster, "deleted");
-    let [server, client, stranger] =
-        scene.pods([("server", "node1", "server"), ("client", "node2", "client"), ("stranger", "node2", "stranger")]);
+    let [server, client, stranger, beyond] = scene.pods([
+        ("server", "node1", "server"),
+        ("client", "node2", "client"),
+        ("stranger", "node1", "stranger"),
+        ("beyond", "node2", "stranger"),
+    ]);
     scene.let_clients_in();
     in_force(&server, &client, &stranger);
-    let traffic = Traffic::start(&[(&client, &server)], &[(&stranger, &server)]);
+    let traffic = Traffic::start(&[(&client, &server)], &[(&beyond, &server)]);
     traffic.flows();
     let before = traffic.tally();
     let here = [
@@ -53,43 +61,87 @@ fn an_agent_that_is_deleted_comes_back() {
     scene.kubectl(&["label", "pod", "stranger", "--overwrite", "app=client"]);
     cluster.rolled_out();
     let _echo = Server::start(&server.network, &server.addresses, &[Listen::tcp(PORT)]).unwrap();
-    let leaked = traffic.tally().since(before);
     let destinations: Vec<_> = server.addresses.iter().map(|address| (*address, PORT)).collect();
     within(PATIENCE, "the changed label in force", || {
         reached(&[("stranger", &stranger.network)], &destinations)["stranger"].contains('+').then_some(())
     });
-    println!("life: agent deleted: {} of {} allowed packets lost", leaked.lost, leaked.allowed);
-    assert_eq!(leaked.lost, 0);
     traffic.streams_go_on();
+    traffic.tally().since(before).demand_clean("agent deleted");
 }
 
 #[test]
 fn a_node_that_restarts_is_enforced_again() {
     let cluster = Cluster::enforced();
     let scene = Scene::new(&cluster, "restart");
-    scene.pods([("server", "node1", "server"), ("client", "node2", "client"), ("stranger", "node1", "stranger")]);
+    let [_, _, _, beyond] = scene.pods([
+        ("server", "node1", "server"),
+        ("client", "node2", "client"),
+        ("stranger", "node1", "stranger"),
+        ("beyond", "node2", "stranger"),
+    ]);
     scene.let_clients_in();
+    let before: BTreeSet<_> = networks(&cluster, "node1").into_keys().collect();
     let begun = Instant::now();
     cluster.restart("node1");
     // Its pods have new network namespaces, and may have new addresses.
-    let restarted = within(PATIENCE, "the pods of the node again", || {
+    let again = || {
         let pods = scene.kubectl(&["get", "pods", "--field-selector=spec.nodeName=node1", "--output=json"]);
         let pods: serde_json::Value = serde_json::from_str(&pods).ok()?;
-        let again = |pod: &serde_json::Value| {
+        let is_again = |pod: &serde_json::Value| {
             let container = &pod["status"]["containerStatuses"][0];
             container["restartCount"].as_u64().is_some_and(|count| count > 0) && container["ready"] == true
         };
-        pods["items"].as_array()?.iter().all(again).then_some(begun.elapsed())
+        pods["items"].as_array()?.iter().all(is_again).then_some(begun.elapsed())
+    };
+    let all_run = AtomicBool::new(false);
+    let (uninvited, restarted) = thread::scope(|scope| {
+        let floods = scope.spawn(|| floods_to_new_pods(&cluster, &beyond, before, &all_run));
+        let restarted = within(PATIENCE, "the pods of the node again", again);
+        all_run.store(true, Ordering::Relaxed);
+        (floods.join().unwrap(), restarted)
     });
     cluster.rolled_out();
     let [server, stranger] = ["server", "stranger"].map(|name| scene.started(name, "node1"));
     let client = scene.started("client", "node2");
     in_force(&server, &client, &stranger);
+    let enforced = begun.elapsed();
+    // The rules went with the node, and come with the agent, which starts among the other pods.
+    let (_, flood, sink) =
+        uninvited.iter().find(|(address, _, _)| server.addresses.contains(address)).expect("a flood to the server");
+    let (leaked, sent) = (sink.counts(flood.id()).received, flood.sent());
+    within(PATIENCE, "packets after that", || (flood.sent() >= sent + 2_000).then_some(()));
     println!(
-        "life: node restarted: its pods ran after {:.1} s, enforced after {:.1} s",
+        "life: node restarted: its pods ran after {:.1} s, enforced after {:.1} s; {leaked} denied packets of {RATE} a second \
+         leaked before the agent ran, {} of {} afterwards",
         restarted.as_secs_f64(),
-        begun.elapsed().as_secs_f64()
+        enforced.as_secs_f64(),
+        sink.counts(flood.id()).received - leaked,
+        flood.sent() - sent,
     );
+    assert_eq!(sink.counts(flood.id()).received, leaked);
+}
+
+/// Floods each new pod of node1 from the moment on that it has an address, until there will be no more.
+fn floods_to_new_pods(
+    cluster: &Cluster,
+    from: &Pod,
+    mut known: BTreeSet<String>,
+    no_more: &AtomicBool,
+) -> Vec<(IpAddr, Flood, Sink)> {
+    let (mut floods, mut port) = (Vec::new(), 30_000);
+    asked_every(HASTE, PATIENCE, "an end of new pods", || {
+        for (name, network) in networks(cluster, "node1") {
+            let Some(address) = source(&network, from.addresses[0]).filter(|_| !known.contains(&name)) else {
+                continue;
+            };
+            port += 1;
+            let sink = Sink::open(&network, address, port).unwrap();
+            floods.push((address, Flood::start(&Flow::udp(from, address, port), Some(RATE)).unwrap(), sink));
+            known.insert(name);
+        }
+        no_more.load(Ordering::Relaxed).then_some(())
+    });
+    floods
 }
 
 /// The directory in /proc of the agent of a node.

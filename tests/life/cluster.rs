@@ -12,6 +12,9 @@ use palisade_lab::Namespace;
 /// Time for what a cluster does by itself: scheduling, starting pods, a rollout.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Between two looks at what may be over in a moment.
+pub(crate) const HASTE: Duration = Duration::from_millis(1);
+
 pub(crate) const NODES: [&str; 2] = ["node1", "node2"];
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");

@@ -86,8 +86,13 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
     let _echo = Server::start(&server.network, &server.addresses, &[Listen::tcp(PORT), Listen::tcp(81)]).unwrap();
     let address = server.addresses[0];
     assert_eq!(reached(&[("client", &client.network)], &[(address, PORT), (address, 81)])["client"], "+-");
+    let traffic = Traffic::start(&[(&client, &server)], &[]);
+    traffic.flows();
     cluster.uninstall();
     assert_eq!(rules(&cluster), before);
+    traffic.streams_go_on();
+    let tally = traffic.tally();
+    assert_eq!(tally.lost, 0, "{tally}");
     assert!(probe(&Flow::tcp(&stranger, address, PORT), Duration::from_secs(2)).unwrap().is_reachable());
     for node in NODES {
         // Nothing in the files of the node, nothing that runs.
@@ -98,7 +103,10 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
         cluster.machine(node).nft("delete table inet life").unwrap();
     }
     println!(
-        "life: uninstalled: the rulesets of {} nodes are what they were, no file and no process is left",
+        "life: uninstalled: {} of {} allowed packets lost; the rulesets of {} nodes are what they were, no file and no process \
+         is left",
+        tally.lost,
+        tally.allowed,
         NODES.len()
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use palisade_lab::{Flow, Listen, Namespace, Server, probe_all};
@@ -113,10 +113,20 @@ pub(crate) fn networks(cluster: &Cluster, node: &str) -> BTreeMap<String, Namesp
     files.collect()
 }
 
+/// The address that a pod sends to `to` from, as soon as it has one and a way.
+pub(crate) fn source(network: &Namespace, to: IpAddr) -> Option<IpAddr> {
+    let chosen = network.run(|| -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((to, 9))?;
+        Ok(socket.local_addr()?.ip())
+    });
+    chosen.ok()?.ok()
+}
+
 /// Whether a network namespace has an address.
 fn has(network: &Namespace, address: IpAddr) -> bool {
     // A file that is no network namespace yet, or no more.
-    network.run(|| std::net::UdpSocket::bind((address, 0)).is_ok()).unwrap_or(false)
+    network.run(|| UdpSocket::bind((address, 0)).is_ok()).unwrap_or(false)
 }
 
 /// Which of some senders reach which destinations over TCP: a line for each sender, a letter for each destination.

@@ -1,29 +1,18 @@
 //! Pods that start under policies that are there already.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use palisade_lab::{Flood, Flow, Listen, Namespace, Server, Sink};
+use palisade_lab::{Flood, Flow, Listen, Server, Sink};
 
-use crate::cluster::{Cluster, PATIENCE, asked_every, within};
-use crate::scene::{PORT, Pod, Scene, in_force, networks};
+use crate::cluster::{Cluster, HASTE, PATIENCE, asked_every, within};
+use crate::scene::{PORT, Pod, Scene, in_force, networks, source};
 
 /// Datagrams a second of what measures a window.
 const RATE: u32 = 1_000;
 /// How many pods are started, one after the other, to measure it.
 const STARTS: usize = 5;
-const HASTE: Duration = Duration::from_millis(1);
-
-/// The address that a pod sends to `to` from, as soon as it has one and a way.
-fn source(network: &Namespace, to: IpAddr) -> Option<IpAddr> {
-    let chosen = network.run(|| -> std::io::Result<IpAddr> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((to, 9))?;
-        Ok(socket.local_addr()?.ip())
-    });
-    chosen.ok()?.ok()
-}
 
 /// What passed of a new pod's packets, and of those to it: how many of how many, and for how long after its first could leave.
 struct Window {
@@ -53,8 +42,10 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
     );
     let mut last = [begun; 2];
     let mut seen = [0; 2];
-    let isolated = || scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]) != "";
-    within(PATIENCE, "an address that is told", || isolated().then_some(()));
+    within(PATIENCE, "an address that is told", || {
+        let told = scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]);
+        (!told.is_empty()).then_some(())
+    });
     asked_every(HASTE, PATIENCE, "an end of what passes", || {
         for (at, (flood, sink)) in lines.iter().enumerate() {
             let now = sink.counts(flood.id()).received;

@@ -9,7 +9,7 @@ use crate::cluster::{asked_every, within};
 use crate::scene::Pod;
 
 /// Datagrams a second, on each line.
-const RATE: u32 = 500;
+pub(crate) const RATE: u32 = 500;
 /// Time for datagrams that are under way.
 const LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PORT: u16 = 20_000;
