@@ -112,10 +112,21 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
     });
     assert_eq!(starting(&agent), 0);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
+    // So is one of a pod whose sandbox is made anew, until its new address is known.
+    let sandbox = |status: &str| {
+        let conditions = json!([{ "type": "PodReadyToStartContainers", "status": status }]);
+        scene.api.set_pod_status("shop", "new", &json!({ "conditions": conditions })).unwrap();
+    };
     let other = scene.bed.node().add_pod("shop/other").unwrap();
     other.serve(&[Listen::tcp(80), Listen::udp(80)]).unwrap();
     assert!(all(other.namespace(), &scene.bed.web.addresses()));
     assert!(all(scene.bed.web.namespace(), &other.addresses()));
+    agent.after("pod shop/new changed", || sandbox("False"));
+    assert!(!all(other.namespace(), &scene.bed.web.addresses()));
+    assert!(!all(scene.bed.web.namespace(), &other.addresses()));
+    assert_eq!(scene.reached(), [false, false, false, true, true]);
+    agent.after("pod shop/new changed", || sandbox("True"));
+    assert!(all(other.namespace(), &scene.bed.web.addresses()));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct NodePolicy {
     pub local: BTreeMap<IpAddr, Arc<str>>,
     /// The members of every peer selector that a group names: address and pod, cluster-wide.
     pub peers: BTreeMap<PeerSelector, BTreeMap<IpAddr, Arc<str>>>,
-    /// The isolated pods of this node that have no address yet, or none that anybody has told.
+    /// The isolated pods of this node that have no address yet, or another one than they show.
     pub starting: BTreeMap<NamespacedName, Isolates>,
     /// Every named port that a group names: address and number of each pod that declares it, cluster-wide.
     pub named_ports: BTreeMap<NamedPort, BTreeMap<(IpAddr, u16), Arc<str>>>,

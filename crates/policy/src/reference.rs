@@ -142,7 +142,9 @@ impl<'a> Reference<'a> {
             return Vec::new();
         }
         let is_starting = |pod: &&Pod| {
-            let has_no_address = pod.addresses.iter().all(|address| pod.host_addresses.contains(&address));
+            // A pod that is terminating shows the last address that it ever had.
+            let has_no_address = pod.addresses.iter().all(|address| pod.host_addresses.contains(&address))
+                || (pod.awaits_network && !pod.terminating);
             let is_here = pod.node.as_ref().is_some_and(|node| nodes.contains(&node));
             is_here && has_no_address && !pod.host_network && !pod.phase.is_terminal()
         };

@@ -25,6 +25,6 @@ mod workload;
 pub(crate) use context::{Context, Issue, Mode};
 pub(crate) use namespace::{LEGACY_WARNING, demands_isolation};
 pub(crate) use path::Path;
-pub(crate) use pod::{DeclaredPort, PodFacts};
+pub(crate) use pod::{DeclaredPort, HAS_NETWORK, PodFacts};
 pub use syntax::nearest;
 pub(crate) use workload::WorkloadKind;

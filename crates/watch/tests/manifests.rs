@@ -284,7 +284,9 @@ items:
     podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]
     hostIP: 192.168.0.1
     hostIPs: [{ip: 192.168.0.1}, {ip: "fd01::1"}]
+    conditions: [{type: Ready, status: "False"}, {type: PodReadyToStartContainers, status: "False"}, {type: PodScheduled, status: "True"}]
 - metadata: {name: bare, namespace: other}
+  status: {conditions: [{type: Ready, status: "False"}, {type: PodReadyToStartContainers, status: "True"}]}
 - metadata: {name: host, namespace: other}
   spec: {hostNetwork: true}
   status: {phase: Succeeded, podIP: 192.168.0.1, hostIP: 192.168.0.1}
@@ -298,6 +300,7 @@ items:
     web.node = Some("node-1".into());
     web.phase = Phase::Running;
     web.terminating = true;
+    web.awaits_network = true;
     web.addresses = Addresses { v4: "10.0.0.1".parse().ok(), v6: "fd00::1".parse().ok() };
     web.host_addresses = vec!["192.168.0.1".parse().unwrap(), "fd01::1".parse().unwrap()];
     let port = |name: &str, protocol, port| ContainerPort { name: name.into(), protocol, port };

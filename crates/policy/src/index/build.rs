@@ -17,7 +17,7 @@ pub struct Index {
     claims: Claims,
     owners: BTreeMap<IpAddr, Owner>,
     compiled: NodePolicy,
-    /// The pods of this node that have no address, isolated or not.
+    /// The pods of this node whose address is not known, isolated or not.
     without_address: BTreeSet<NamespacedName>,
     /// How many (address, direction) pairs are in each group.
     members: BTreeMap<Group, usize>,
@@ -207,7 +207,7 @@ impl Index {
         }
     }
 
-    /// Follows whether a pod is one of this node's that have no address yet, and isolated.
+    /// Follows whether a pod is one of this node's whose address is not known, and isolated.
     fn refresh_starting(&mut self, key: &NamespacedName) {
         let pod = self.state.pods.get(key).filter(|pod| pod.is_starting_on(&self.node));
         let isolated = |pod, direction| self.group(pod, direction).is_some();

@@ -153,6 +153,9 @@ pub struct Pod {
     pub phase: Phase,
     /// `metadata.deletionTimestamp` is set. Still enforced and still a peer until it is gone or terminal.
     pub terminating: bool,
+    /// Condition `PodReadyToStartContainers` is False (beta in Kubernetes 1.29): its sandbox is gone, or has no network yet. The
+    /// addresses that it shows are then those of an earlier sandbox.
+    pub awaits_network: bool,
     /// `status.podIPs`, or `podIP`.
     pub addresses: Addresses,
     /// `status.hostIPs`, or `hostIP`: addresses of the node it runs on.
@@ -171,6 +174,7 @@ impl Pod {
             host_network: false,
             phase: Phase::default(),
             terminating: false,
+            awaits_network: false,
             addresses: Addresses::default(),
             host_addresses: Vec::new(),
             ports: Vec::new(),
@@ -182,9 +186,10 @@ impl Pod {
         !self.host_network && !self.phase.is_terminal()
     }
 
-    /// Whether it is yet to get its address on this node.
+    /// Whether it is yet to get its address on this node. One that is terminating gets no other any more.
     pub fn is_starting_on(&self, node: &str) -> bool {
-        self.is_live() && self.node.as_deref() == Some(node) && self.claims().next().is_none()
+        let has_none = self.claims().next().is_none() || (self.awaits_network && !self.terminating);
+        self.is_live() && self.node.as_deref() == Some(node) && has_none
     }
 
     /// The addresses it may claim: those of a live pod, without any that its own status calls an address of the node.

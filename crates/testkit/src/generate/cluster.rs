@@ -57,6 +57,8 @@ pub(crate) enum Life {
     Phase(Phase),
     Terminating,
     HostNetwork,
+    /// Running, and its sandbox is made anew.
+    AwaitsNetwork,
 }
 
 /// Which addresses a pod's status shows.
@@ -116,6 +118,7 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
         1 => Just(Life::Phase(Phase::Failed)),
         2 => Just(Life::Terminating),
         1 => Just(Life::HostNetwork),
+        1 => Just(Life::AwaitsNetwork),
     ]
 }
 
@@ -249,10 +252,12 @@ impl Life {
         pod.phase = Phase::Running;
         pod.terminating = false;
         pod.host_network = false;
+        pod.awaits_network = false;
         match self {
             Self::Phase(phase) => pod.phase = phase,
             Self::Terminating => pod.terminating = true,
             Self::HostNetwork => pod.host_network = true,
+            Self::AwaitsNetwork => pod.awaits_network = true,
         }
     }
 }

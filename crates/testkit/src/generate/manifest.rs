@@ -77,6 +77,7 @@ fn pod(pod: &Pod) -> Value {
         "podIPs": list(&addresses),
         "hostIP": pod.host_addresses.first().map(ToString::to_string),
         "hostIPs": list(&pod.host_addresses),
+        "conditions": pod.awaits_network.then(|| json!([{"type": "PodReadyToStartContainers", "status": "False"}])),
     }));
     let mut metadata = metadata(&pod.key);
     metadata.insert("labels".to_owned(), json!(pod.labels));

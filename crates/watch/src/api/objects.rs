@@ -10,7 +10,7 @@ use palisade_policy::input::{ContainerPort, LEGACY_ANNOTATION, Labels, Namespace
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use crate::decode::{Context, LEGACY_WARNING, Mode, PodFacts, demands_isolation};
+use crate::decode::{Context, HAS_NETWORK, LEGACY_WARNING, Mode, PodFacts, demands_isolation};
 use crate::manifests::Object;
 use crate::node::Node;
 
@@ -143,6 +143,14 @@ struct PodStatus {
     host_ip: Option<String>,
     #[serde(rename = "hostIPs")]
     host_ips: Option<Vec<Ip>>,
+    conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    status: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -183,6 +191,9 @@ impl Read for KubePod {
             node: self.spec.node_name,
             host_network: self.spec.host_network.unwrap_or(false),
             phase: self.status.phase,
+            awaits_network: self.status.conditions.into_iter().flatten().any(|condition| {
+                condition.kind.as_deref() == Some(HAS_NETWORK) && condition.status.as_deref() == Some("False")
+            }),
             addresses: addresses(self.status.pod_ips, self.status.pod_ip),
             host_addresses: addresses(self.status.host_ips, self.status.host_ip),
             ports: containers.filter_map(|container| container.ports).flatten().filter_map(Port::named).collect(),

@@ -13,6 +13,9 @@ use super::syntax;
 use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
+/// The condition of a pod whose sandbox has a network.
+pub(crate) const HAS_NETWORK: &str = "PodReadyToStartContainers";
+
 /// What a pod's `spec` and `status` say, as text; nothing is believed yet.
 #[derive(Debug, Default)]
 pub(crate) struct PodFacts {
@@ -22,6 +25,8 @@ pub(crate) struct PodFacts {
     pub(crate) host_network: bool,
     /// `status.phase`.
     pub(crate) phase: Option<String>,
+    /// The condition [`HAS_NETWORK`] is False.
+    pub(crate) awaits_network: bool,
     /// `status.podIPs`, or `podIP`.
     pub(crate) addresses: Vec<String>,
     /// `status.hostIPs`, or `hostIP`.
@@ -50,6 +55,7 @@ impl PodFacts {
             host_network: self.host_network,
             phase,
             terminating,
+            awaits_network: self.awaits_network,
             addresses,
             host_addresses,
             ports: self.ports,
@@ -121,6 +127,7 @@ impl Context {
         let status = object.get("status").unwrap_or(&absent);
         if self.mapping(status, status_path, None).is_some() {
             facts.phase = self.phase(status, status_path);
+            facts.awaits_network = self.awaits_network(status, status_path);
             facts.addresses = self.addresses(status, status_path, "podIPs", "podIP");
             facts.host_addresses = self.addresses(status, status_path, "hostIPs", "hostIP");
         }
@@ -136,6 +143,18 @@ impl Context {
             self.error(line, &path.key("phase"), format!("{phase:?} is not one of {}", PHASES.join(", ")), hint);
         }
         Some(phase.to_owned())
+    }
+
+    fn awaits_network(&mut self, status: &Node, path: &Path<'_>) -> bool {
+        let mut awaits = false;
+        let list = &path.key("conditions");
+        for (index, item) in self.items(status, "conditions", list).iter().enumerate() {
+            let path = &list.index(index);
+            if self.mapping(item, path, None).is_some() && self.text(item, "type", path) == Some(HAS_NETWORK) {
+                awaits = self.text(item, "status", path) == Some("False");
+            }
+        }
+        awaits
     }
 
     /// The addresses of `plural`, or if there are none, of `single`.

@@ -91,6 +91,16 @@ fn an_address_that_a_starting_pod_may_have() {
     ]);
     cluster.facts.allow_egress_to_own_node = true;
     cluster.check(&[("10.42.1.9", "172.30.0.11", "tcp/80", "to-own-node", "-")]);
+    // Nor is the address of a pod its own whose sandbox is made anew; but one that is terminating gets none any more.
+    let anew = |edit: fn(&mut Pod)| {
+        Cluster { state: cluster.state.clone(), facts: cluster.facts.clone() }
+            .pod("a/new", |pod| pod.phase = Phase::Failed)
+            .pod("a/y", |pod| pod.awaits_network = true)
+            .pod("a/y", edit)
+    };
+    anew(|_| {})
+        .check(&[("10.42.1.10", "b/x", "tcp/80", "!starting y", "open"), ("a/y", "b/x", "tcp/80", "!locked", "open")]);
+    anew(|pod| pod.terminating = true).check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
     // Once it has an address, or ends before it gets one, or is no pod of the network, nothing is held.
     let ends: [fn(&mut Pod); 4] = [
         |pod| pod.addresses.v4 = v4("10.42.1.9"),

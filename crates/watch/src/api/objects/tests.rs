@@ -222,6 +222,7 @@ fn pods_are_trimmed_and_their_status_is_not_believed_blindly() {
         },
         "status": {
             "phase": "Running", "podIP": "10.0.0.9", "hostIP": "192.168.0.1",
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "PodReadyToStartContainers", "status": "False"}],
             "podIPs": [{"ip": "127.0.0.1"}, {"ip": "010.0.0.1"}, {"ip": "fd00::1"}, {"ip": "fd00::2"}, {"ip": "what"}],
         },
     }));
@@ -230,6 +231,7 @@ fn pods_are_trimmed_and_their_status_is_not_believed_blindly() {
     expected.node = Some("node-1".into());
     expected.phase = Phase::Running;
     expected.terminating = true;
+    expected.awaits_network = true;
     expected.addresses = Addresses { v4: "10.0.0.1".parse().ok(), v6: "fd00::1".parse().ok() };
     expected.host_addresses = vec!["192.168.0.1".parse().unwrap()];
     let port = |name: &str, port| ContainerPort { name: name.into(), protocol: Protocol::Tcp, port };
@@ -242,6 +244,13 @@ fn pods_are_trimmed_and_their_status_is_not_believed_blindly() {
     assert_eq!(pod(bare), (Pod::new(NamespacedName::new("b", "a")), vec![]));
     let fallback = json!({"metadata": {"name": "a", "namespace": "b"}, "status": {"podIP": "10.0.0.1", "podIPs": [], "phase": "New"}});
     let (read, _) = pod(fallback);
+    assert!(!read.awaits_network);
+    let conditions = |kind: &str, status: &str| json!({"metadata": {"name": "a", "namespace": "b"}, "status": {"conditions": [{"type": kind, "status": status}, {}]}});
+    for (kind, status) in
+        [("PodReadyToStartContainers", "True"), ("PodReadyToStartContainers", "Unknown"), ("Ready", "False")]
+    {
+        assert!(!pod(conditions(kind, status)).0.awaits_network, "{kind} {status}");
+    }
     assert_eq!((read.addresses.v4, read.phase), ("10.0.0.1".parse().ok(), Phase::Unknown));
 }
 
