@@ -49,7 +49,7 @@ pub(super) fn starting(direction: Direction, held: bool) -> Chain {
         rules.push(rule([Expression::Counter, verdict(Verdict::Goto(drop_chain(direction.name())))]));
     }
     regular(
-        &format!("addresses of this node's pods; those of none yet, while a pod isolated for {direction} is starting"),
+        &format!("the node's pod range: while a pod isolated for {direction} is starting, only known pods pass"),
         rules,
     )
 }
