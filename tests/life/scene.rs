@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use palisade_lab::{Flow, Listen, Namespace, Server, probe_all};
@@ -116,7 +116,8 @@ pub(crate) fn networks(cluster: &Cluster, node: &str) -> BTreeMap<String, Namesp
 /// The address that a pod sends to `to` from, as soon as it has one and a way.
 pub(crate) fn source(network: &Namespace, to: IpAddr) -> Option<IpAddr> {
     let chosen = network.run(|| -> std::io::Result<IpAddr> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
         socket.connect((to, 9))?;
         Ok(socket.local_addr()?.ip())
     });
