@@ -42,10 +42,6 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
     );
     let mut last = [begun; 2];
     let mut seen = [0; 2];
-    within(PATIENCE, "an address that is told", || {
-        let told = scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]);
-        (!told.is_empty()).then_some(())
-    });
     asked_every(HASTE, PATIENCE, "an end of what passes", || {
         for (at, (flood, sink)) in lines.iter().enumerate() {
             let now = sink.counts(flood.id()).received;
@@ -55,9 +51,15 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
         }
         last.iter().all(|last| last.elapsed() > Duration::from_secs(3)).then_some(())
     });
+    // Silence means something only if it lasts once the address is known. Not asked for above: that would hold up the clock.
+    within(PATIENCE, "an address that is told", || {
+        let told = scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]);
+        (!told.is_empty()).then_some(())
+    });
     scene.kubectl(&["delete", "pod", "--now", "--wait", &name]);
     let sent = lines.iter().map(|(flood, _)| flood.sent()).sum();
-    Window { sent, passed: seen.iter().sum(), egress: last[0] - begun, ingress: last[1] - begun }
+    let passed = lines.iter().map(|(flood, sink)| sink.counts(flood.id()).received).sum();
+    Window { sent, passed, egress: last[0] - begun, ingress: last[1] - begun }
 }
 
 /// Starts pods that may neither send nor receive, one after the other.
