@@ -11,24 +11,16 @@ use std::time::Instant;
 
 use crate::cluster::{Cluster, HASTE, NODES, PATIENCE, asked_every, within};
 use crate::scene::{PORT, Pod, Scene, in_force, networks, reached, source};
-use crate::traffic::{RATE, Traffic};
+use crate::traffic::{Crowd, RATE, Traffic};
 use palisade_lab::{Flood, Flow, Listen, Server, Sink};
 
 #[test]
 fn replacing_every_agent_under_traffic() {
     let cluster = Cluster::enforced();
     let scene = Scene::new(&cluster, "rollout");
-    let [server, near, far, stranger, beyond] = scene.pods([
-        ("server", "node1", "server"),
-        ("near", "node1", "client"),
-        ("far", "node2", "client"),
-        ("stranger", "node1", "stranger"),
-        ("beyond", "node2", "stranger"),
-    ]);
-    scene.let_clients_in();
-    in_force(&server, &near, &stranger);
-    let traffic = Traffic::start(&[(&near, &server), (&far, &server)], &[(&stranger, &server), (&beyond, &server)]);
-    traffic.flows();
+    let crowd = Crowd::gather(&scene);
+    in_force(&crowd.server, &crowd.near, &crowd.stranger);
+    let traffic = crowd.traffic();
     let before = traffic.tally();
     cluster.kubectl(&["rollout", "restart", "--namespace=kube-system", "daemonset/palisade"]);
     cluster.rolled_out();

@@ -7,7 +7,7 @@ use palisade_lab::{Flow, Listen, Server, probe};
 
 use crate::cluster::{Cluster, NODES, PATIENCE, within};
 use crate::scene::{PORT, Scene, in_force, reached};
-use crate::traffic::Traffic;
+use crate::traffic::{Crowd, Traffic};
 
 /// What a node has of rules, without counts.
 fn rules(cluster: &Cluster) -> BTreeMap<&'static str, String> {
@@ -28,16 +28,8 @@ fn installing_keeps_what_is_allowed_and_cuts_the_rest() {
     let cluster = Cluster::take();
     cluster.uninstall();
     let scene = Scene::new(&cluster, "install");
-    let [server, near, far, stranger, beyond] = scene.pods([
-        ("server", "node1", "server"),
-        ("near", "node1", "client"),
-        ("far", "node2", "client"),
-        ("stranger", "node1", "stranger"),
-        ("beyond", "node2", "stranger"),
-    ]);
-    scene.let_clients_in();
-    let traffic = Traffic::start(&[(&near, &server), (&far, &server)], &[(&stranger, &server), (&beyond, &server)]);
-    traffic.flows();
+    let crowd = Crowd::gather(&scene);
+    let traffic = crowd.traffic();
     assert!(traffic.tally().leaked > 0, "nothing is enforced yet");
     let begun = Instant::now();
     cluster.kubectl(&["apply", "--filename", concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/install.yaml")]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, NODES, PATIENCE, within};
 use crate::scene::{PORT, Scene, in_force, reached};
-use crate::traffic::Traffic;
+use crate::traffic::Crowd;
 use palisade_lab::{Listen, Server};
 
 /// How long; `PALISADE_OUTAGE` says otherwise, in seconds.
@@ -48,17 +48,10 @@ fn status(cluster: &Cluster, node: &str, path: &str) -> String {
 fn enforcement_outlives_the_api_server() {
     let cluster = Cluster::enforced();
     let scene = Scene::new(&cluster, "outage");
-    let [server, near, far, stranger, beyond] = scene.pods([
-        ("server", "node1", "server"),
-        ("near", "node1", "client"),
-        ("far", "node2", "client"),
-        ("stranger", "node1", "stranger"),
-        ("beyond", "node2", "stranger"),
-    ]);
-    scene.let_clients_in();
-    in_force(&server, &near, &stranger);
-    let traffic = Traffic::start(&[(&near, &server), (&far, &server)], &[(&stranger, &server), (&beyond, &server)]);
-    traffic.flows();
+    let crowd = Crowd::gather(&scene);
+    in_force(&crowd.server, &crowd.near, &crowd.stranger);
+    let traffic = crowd.traffic();
+    let Crowd { server, stranger, .. } = crowd;
     let before = traffic.tally();
     let outage = Outage::begin(&cluster);
     let begun = Instant::now();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use palisade_lab::{Flood, Flow, Listen, Server, Sink, Stream};
 
 use crate::cluster::{asked_every, within};
-use crate::scene::Pod;
+use crate::scene::{Pod, Scene};
 
 /// Datagrams a second, on each line.
 pub(crate) const RATE: u32 = 500;
@@ -26,6 +26,38 @@ pub(crate) struct Traffic {
 struct Line {
     flood: Flood,
     sink: Sink,
+}
+
+/// A server that lets clients in, and on each node one of them and one who is none.
+pub(crate) struct Crowd {
+    pub(crate) server: Pod,
+    pub(crate) near: Pod,
+    far: Pod,
+    pub(crate) stranger: Pod,
+    beyond: Pod,
+}
+
+impl Crowd {
+    /// Starts the pods; the policy may come into force a moment later.
+    pub(crate) fn gather(scene: &Scene<'_>) -> Self {
+        let [server, near, far, stranger, beyond] = scene.pods([
+            ("server", "node1", "server"),
+            ("near", "node1", "client"),
+            ("far", "node2", "client"),
+            ("stranger", "node1", "stranger"),
+            ("beyond", "node2", "stranger"),
+        ]);
+        scene.let_clients_in();
+        Self { server, near, far, stranger, beyond }
+    }
+
+    /// Everybody sends to the server, and what is allowed has begun to come.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let Self { server, near, far, stranger, beyond } = self;
+        let traffic = Traffic::start(&[(near, server), (far, server)], &[(stranger, server), (beyond, server)]);
+        traffic.flows();
+        traffic
+    }
 }
 
 /// What became of the datagrams so far.
