@@ -151,7 +151,7 @@ impl Context {
         for (index, item) in self.items(status, "conditions", list).iter().enumerate() {
             let path = &list.index(index);
             if self.mapping(item, path, None).is_some() && self.text(item, "type", path) == Some(HAS_NETWORK) {
-                awaits = self.text(item, "status", path) == Some("False");
+                awaits |= self.text(item, "status", path) == Some("False");
             }
         }
         awaits
