@@ -4,6 +4,7 @@
 
 mod build;
 mod owner;
+mod shim;
 
 pub use build::Index;
 

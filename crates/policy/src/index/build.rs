@@ -15,7 +15,7 @@ pub struct Index {
     node: Arc<str>,
     state: State,
     claims: Claims,
-    owners: BTreeMap<IpAddr, Owner>,
+    pub(super) owners: BTreeMap<IpAddr, Owner>,
     compiled: NodePolicy,
     /// The pods of this node whose address is not known, isolated or not.
     without_address: BTreeSet<NamespacedName>,
@@ -24,7 +24,8 @@ pub struct Index {
     /// How many groups name each selector and each named port.
     selector_users: BTreeMap<PeerSelector, usize>,
     named_port_users: BTreeMap<NamedPort, usize>,
-    dirty: Dirty,
+    pub(super) dirty: Dirty,
+    pub(super) due: BTreeSet<IpAddr>,
 }
 
 impl Index {
@@ -41,6 +42,7 @@ impl Index {
             selector_users: BTreeMap::new(),
             named_port_users: BTreeMap::new(),
             dirty: Dirty::default(),
+            due: BTreeSet::new(),
         }
     }
 

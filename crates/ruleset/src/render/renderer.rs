@@ -89,6 +89,20 @@ impl Renderer {
         groups
     }
 
+    /// Quarantined.
+    pub fn quarantined(&self) -> impl Iterator<Item = &Group> {
+        self.quarantined.iter()
+    }
+
+    /// Ends.
+    pub fn end_quarantine(&mut self, policy: &NodePolicy, group: &Group) -> Patch {
+        self.quarantined.remove(group);
+        let mut patch = Patch::default();
+        self.update_groups(policy, &[group.clone()].into(), &mut patch);
+        patch.apply(&mut self.ruleset);
+        patch
+    }
+
     /// Follows what changed in `policy` and returns the difference.
     pub fn update(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Patch {
         let families = families(policy);

@@ -1,0 +1,33 @@
+//! The order of an enforcement: objects in, steps on the kernel out.
+//!
+//! Pure: no I/O, no async, no clock, no environment. An [`Engine`] owns the index and the renderer of one node. Whoever drives
+//! it hands in what the source of objects says ([`Engine::take`]), performs the [`Step`] that [`Engine::next`] names, and
+//! reports what came of it ([`Engine::done`]). The agent, the tests and the benchmarks drive the same engine, so what they
+//! prove of the order holds for all of them.
+//!
+//! ```text
+//! first, and after anything failed:   Open ▸ Look ▸ Read ▸ (Wake) ▸ Commit… | Replace ▸ Wait ▸ Forget
+//! after a change of objects:          Commit… ▸ Look, if local addresses changed ▸ Commit… ▸ Wait ▸ Forget
+//! ```
+//!
+//! - A failed step leads to a new reading of the table, never to a commit on top of an unknown one.
+//! - Flows of an address that left its pod are due until their deletion has succeeded. They are deleted after the commit that
+//!   closes the address, and before the one that gives it to another pod.
+//! - What a list or a deletion would open is believed only after a second look: see [`doubt`] and [`Ask`].
+
+mod adopt;
+mod cause;
+pub mod doubt;
+mod engine;
+mod freeze;
+mod jobs;
+mod report;
+mod source;
+mod step;
+
+pub use cause::Cause;
+pub use engine::{BackOff, Engine, Options};
+pub use report::{CommitKind, Report};
+pub use palisade_policy::input::{ListPart, NamespaceAnswer};
+pub use source::Input;
+pub use step::{Ask, Class, Done, Forgotten, NodeView, Present, Step, Trouble};

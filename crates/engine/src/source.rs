@@ -1,0 +1,307 @@
+//! What the source of objects says, and what of it is believed.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use palisade_policy::index::Index;
+use palisade_policy::input::{Change, Kind, LEGACY_ANNOTATION, ListPart, NamespaceAnswer, NamespacedName, Object, State};
+
+use crate::doubt::{Doubt, Keys, Reason, doubt, has_local_pods, is_ending};
+use crate::report::Report;
+use crate::step::Ask;
+
+/// Something that the source says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Changes with one cause, none of them a list: to be taken into effect together.
+    Changes(Vec<Change>),
+    /// A part of a list.
+    List(ListPart),
+    /// The answer to [`Ask::Namespace`].
+    Namespace {
+        /// Which one.
+        name: Arc<str>,
+        /// What is known of it.
+        answer: NamespaceAnswer,
+    },
+    /// The ranges that the node gives its pods addresses from.
+    PodRanges(BTreeSet<IpNet>),
+}
+
+/// A list that has begun.
+#[derive(Clone, Debug, Default)]
+struct Listing {
+    /// The objects it has that were known before.
+    seen: HashSet<NamespacedName>,
+    /// Its objects that are new or differ.
+    changed: Vec<Object>,
+}
+
+/// Deletions of policies of one namespace, held until it is known whether the namespace is being deleted too: then its
+/// policies go before its pods do (CVE-2024-7598), and must not take the isolation of these with them.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    /// Those that the question which is being asked is about.
+    policies: BTreeSet<NamespacedName>,
+    /// Those that went since: the answer may be older, so they need one of their own.
+    later: BTreeSet<NamespacedName>,
+    /// The namespace is gone, and the watch of namespaces has yet to say so.
+    absent: bool,
+}
+
+/// What is believed of the source, and what waits to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Whether it answers questions; a directory of manifests does not.
+    answers: bool,
+    own_pod: Option<NamespacedName>,
+    listing: BTreeMap<Kind, Listing>,
+    /// The kinds that have been listed once.
+    listed: BTreeSet<Kind>,
+    doubts: BTreeMap<Kind, Doubt>,
+    held: BTreeMap<Arc<str>, Held>,
+}
+
+/// Where questions and reports go.
+pub(crate) struct Outbox<'a> {
+    pub(crate) asks: &'a mut VecDeque<Ask>,
+    pub(crate) reports: &'a mut Vec<Report>,
+}
+
+impl Source {
+    pub(crate) fn new(answers: bool, own_pod: Option<NamespacedName>) -> Self {
+        Self {
+            answers,
+            own_pod,
+            listing: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            doubts: BTreeMap::new(),
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Whether every kind has been listed.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.listed.len() == Kind::ALL.len()
+    }
+
+    /// The kinds whose last list is doubted.
+    pub(crate) fn doubts(&self) -> impl Iterator<Item = (Kind, Reason)> {
+        self.doubts.iter().map(|(kind, doubt)| (*kind, doubt.reason))
+    }
+
+    /// How many deletions of policies wait for an answer about their namespace.
+    pub(crate) fn held(&self) -> usize {
+        self.held.values().map(|held| held.policies.len() + held.later.len()).sum()
+    }
+
+    /// The changes to be applied.
+    pub(crate) fn changes(&mut self, changes: Vec<Change>, index: &Index, out: &mut Outbox<'_>) -> Vec<Change> {
+        let mut believed = Vec::with_capacity(changes.len());
+        for change in changes {
+            self.change(change, index, out, &mut believed);
+        }
+        believed
+    }
+
+    fn change(&mut self, change: Change, index: &Index, out: &mut Outbox<'_>, believed: &mut Vec<Change>) {
+        match change {
+            Change::PolicyGone(key) => self.depart(key, index, out, believed),
+            Change::Policy(policy) => {
+                self.keep(&policy.key);
+                believed.push(Change::Policy(policy));
+            }
+            Change::Namespace(namespace) => {
+                let name = namespace.name.clone();
+                believed.push(Change::Namespace(namespace));
+                self.release_absent(&name, believed);
+            }
+            Change::NamespaceGone(name) => {
+                believed.push(Change::NamespaceGone(name.clone()));
+                self.release_absent(&name, believed);
+            }
+            other => believed.push(other),
+        }
+    }
+
+    /// A policy is gone: believed at once if no local pod depends on it, or it is known that its namespace is ending.
+    fn depart(&mut self, key: NamespacedName, index: &Index, out: &mut Outbox<'_>, believed: &mut Vec<Change>) {
+        let state = index.state();
+        if let Some(held) = self.held.get_mut(&key.namespace) {
+            if held.absent { held.policies.insert(key) } else { held.later.insert(key) };
+            return;
+        }
+        let matters = self.answers
+            && state.policies.contains_key(&key)
+            && !is_ending(state, &key.namespace)
+            && has_local_pods(index, &key.namespace);
+        if matters {
+            out.asks.push_back(Ask::Namespace(key.namespace.clone()));
+            self.held.entry(key.namespace.clone()).or_default().policies.insert(key);
+        } else {
+            believed.push(Change::PolicyGone(key));
+        }
+    }
+
+    /// A policy that was deleted is there again.
+    fn keep(&mut self, key: &NamespacedName) {
+        if let Some(held) = self.held.get_mut(&key.namespace) {
+            held.policies.remove(key);
+            held.later.remove(key);
+        }
+    }
+
+    /// The namespace watch has caught up with an answer that said the namespace is gone.
+    fn release_absent(&mut self, name: &Arc<str>, believed: &mut Vec<Change>) {
+        if self.held.get(name).is_some_and(|held| held.absent) {
+            let held = self.held.remove(name).unwrap_or_default();
+            believed.extend(held.policies.into_iter().map(Change::PolicyGone));
+        }
+    }
+
+    /// The answer to a question about a namespace.
+    pub(crate) fn answer(
+        &mut self,
+        name: &Arc<str>,
+        answer: NamespaceAnswer,
+        state: &State,
+        out: &mut Outbox<'_>,
+    ) -> Vec<Change> {
+        let Some(mut held) = self.held.remove(name) else { return Vec::new() };
+        let mut believed = Vec::new();
+        match answer {
+            // From here on deletions leave tombstones, those that came later too.
+            NamespaceAnswer::Present(namespace) if namespace.terminating => {
+                believed.push(Change::Namespace(namespace));
+                held.policies.append(&mut held.later);
+            }
+            // The watch of namespaces has yet to say so; only then do policies leave tombstones.
+            NamespaceAnswer::Absent if state.namespaces.contains_key(name) => {
+                held.policies.append(&mut held.later);
+                self.held.insert(name.clone(), Held { absent: true, ..held });
+                return believed;
+            }
+            NamespaceAnswer::Present(_) | NamespaceAnswer::Absent | NamespaceAnswer::Refused => {}
+        }
+        believed.extend(held.policies.into_iter().map(Change::PolicyGone));
+        if !held.later.is_empty() {
+            out.asks.push_back(Ask::Namespace(name.clone()));
+            let held = Held { policies: held.later, ..Held::default() };
+            self.held.insert(name.clone(), held);
+        }
+        believed
+    }
+
+    /// A part of a list. Returns what is to be applied at its end.
+    pub(crate) fn list(&mut self, part: ListPart, index: &Index, out: &mut Outbox<'_>) -> Vec<Change> {
+        match part {
+            ListPart::Begin(kind) => drop(self.listing.insert(kind, Listing::default())),
+            ListPart::Page(objects) => objects.into_iter().for_each(|object| self.listed(object, index.state())),
+            ListPart::Abandoned(kind) => drop(self.listing.remove(&kind)),
+            ListPart::End(kind) => return self.end_of_list(kind, index, out),
+        }
+        Vec::new()
+    }
+
+    /// An object of a list. One that is known as it is leaves nothing but a mark.
+    fn listed(&mut self, object: Object, state: &State) {
+        let Some(listing) = self.listing.get_mut(&object.kind()) else { return };
+        let known = match &object {
+            Object::Pod(pod) => state.pods.get(&pod.key).map(|known| (known.key.clone(), known == pod)),
+            Object::Namespace(namespace) => state
+                .namespaces
+                .get(&namespace.name)
+                .map(|known| (NamespacedName::new("", known.name.clone()), known == namespace)),
+            // A tombstone of the same name is not what is in the list.
+            Object::Policy(policy) => state
+                .policies
+                .get(&policy.key)
+                .map(|known| (known.key.clone(), known == policy && !state.tombstones.contains(&policy.key))),
+        };
+        let same = known.as_ref().is_some_and(|(_, same)| *same);
+        listing.seen.extend(known.map(|(key, _)| key));
+        if let (true, Object::Policy(policy)) = (same, &object) {
+            let key = policy.key.clone();
+            self.keep(&key);
+        } else if !same {
+            listing.changed.push(object);
+        }
+    }
+
+    fn end_of_list(&mut self, kind: Kind, index: &Index, out: &mut Outbox<'_>) -> Vec<Change> {
+        let Some(listing) = self.listing.remove(&kind) else { return Vec::new() };
+        let state = index.state();
+        let (missing, known) = missing(kind, &listing.seen, state);
+        let first = !self.listed.contains(&kind);
+        if !first && self.is_doubted(kind, &missing, known, index, out) {
+            return Vec::new();
+        }
+        self.listed.insert(kind);
+        let mut believed = Vec::new();
+        let arrivals = listing.changed.into_iter().map(Change::from);
+        // What leaves its address leaves it before somebody else gets it; what isolates comes before what it isolates.
+        let departures = missing.into_iter().map(|key| gone(kind, key));
+        for change in departures.chain(arrivals) {
+            self.change(change, index, out, &mut believed);
+        }
+        believed
+    }
+
+    /// Whether this list has to wait for a second one, which is then asked for.
+    fn is_doubted(
+        &mut self,
+        kind: Kind,
+        missing: &Keys,
+        known: usize,
+        index: &Index,
+        out: &mut Outbox<'_>,
+    ) -> bool {
+        let before = self.doubts.remove(&kind);
+        // What the list before lacked too is gone; the rest is judged by itself.
+        let unconfirmed = match &before {
+            Some(before) => missing.difference(&before.missing).cloned().collect(),
+            None => missing.clone(),
+        };
+        if let Some(reason) = doubt(kind, &unconfirmed, known, index, self.own_pod.as_ref()) {
+            out.asks.push_back(Ask::ListAgain(kind));
+            out.reports.push(Report::Doubted { kind, reason, missing: missing.len() });
+            self.doubts.insert(kind, Doubt { reason, missing: missing.clone() });
+            return true;
+        }
+        if before.is_some() {
+            out.reports.push(if missing.is_empty() {
+                Report::Dispelled { kind }
+            } else {
+                Report::Believed { kind, gone: missing.len() }
+            });
+        }
+        false
+    }
+}
+
+/// What a list lacks of what the source had before, and how much that was.
+fn missing(kind: Kind, seen: &HashSet<NamespacedName>, state: &State) -> (Keys, usize) {
+    let lacks = |key: &NamespacedName| !seen.contains(key);
+    match kind {
+        Kind::Pod => (state.pods.keys().filter(|key| lacks(key)).cloned().collect(), state.pods.len()),
+        Kind::Namespace => {
+            let keys = state.namespaces.keys().map(|name| NamespacedName::new("", name.clone()));
+            (keys.filter(lacks).collect(), state.namespaces.len())
+        }
+        Kind::NetworkPolicy => {
+            // Neither tombstones nor what stands for an annotation came from a list.
+            let listed = |key: &&NamespacedName| !state.tombstones.contains(*key) && &*key.name != LEGACY_ANNOTATION;
+            let keys = || state.policies.keys().filter(listed);
+            (keys().filter(|key| lacks(key)).cloned().collect(), keys().count())
+        }
+    }
+}
+
+fn gone(kind: Kind, key: NamespacedName) -> Change {
+    match kind {
+        Kind::Pod => Change::PodGone(key),
+        Kind::Namespace => Change::NamespaceGone(key.name),
+        Kind::NetworkPolicy => Change::PolicyGone(key),
+    }
+}
