@@ -142,7 +142,11 @@ impl Socket {
         match self.receive(MsgFlags::empty()) {
             Ok(()) => Ok(Message::all(&self.buffer).any(|message| meant(&message))),
             Err(error) if is(&error, Errno::EAGAIN) || is(&error, Errno::EINTR) => Ok(false),
-            Err(error) if is(&error, Errno::ENOBUFS) => Ok(true),
+            Err(error) if is(&error, Errno::ENOBUFS) || is(&error, Errno::EBADMSG) => {
+                // The kernel does not say again that it has lost something before all that was there is read.
+                self.drain();
+                Ok(true)
+            }
             Err(error) => Err(error),
         }
     }
