@@ -1,10 +1,12 @@
 //! What the host looks like: the ports that pods hang on, the node's own addresses, and settings that would let packets
 //! past the table.
 
+mod bridge;
+mod flowtable;
 mod link;
 mod route;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 
@@ -13,6 +15,8 @@ use nix::sys::socket::SockaddrStorage;
 
 use crate::Error;
 use crate::netlink::Socket;
+
+pub use bridge::{Switched, call_netfilter_on_bridge};
 
 /// Something about the host that keeps Palisade from enforcing policies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,23 +50,62 @@ pub enum Finding {
         /// How many virtual services there are.
         services: usize,
     },
+    /// Packets of a pod go a way that is not known.
+    #[error(
+        "no interface of a pod leads to {address} (no route, or one by the device of the default route), so policies for it \
+         would not be enforced; Palisade needs a network where pods hang on a bridge or on interfaces of their own"
+    )]
+    NoInterface {
+        /// The pod's address.
+        address: IpAddr,
+    },
+    /// Packets of established connections go past all hooks but the first.
+    #[error(
+        "flowtable {flowtable} of nftables table {table} takes connections of {device} past the forward hook, so policies \
+         would not be enforced on those that are established; delete the flowtable, or leave {device} out of it"
+    )]
+    Flowtable {
+        /// The family and name of its table.
+        table: String,
+        /// Its name.
+        flowtable: String,
+        /// The pods' interface.
+        device: String,
+    },
 }
 
-/// The interfaces that routes to these addresses of the node's pods leave by: a bridge, or a port for each pod. Left out
-/// are loopback and the devices of default routes, by which pods of other nodes are reached.
+/// Where the node's pods are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodPorts {
+    /// The interfaces that routes to pods leave by: a bridge, or a port for each pod.
+    pub names: BTreeSet<String>,
+    /// Addresses to which no such interface leads. A pod that is ending can be among them for a moment.
+    pub without: BTreeSet<IpAddr>,
+}
+
+/// The interfaces that routes to these addresses of the node's pods leave by. Left out are loopback and the devices of
+/// default routes, by which pods of other nodes are reached.
+///
+/// Which route is taken the kernel is asked for each address: rules and tables of routes are for it to follow.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
-pub fn pod_ports(addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<String>, Error> {
+pub fn pod_ports(addresses: &BTreeSet<IpAddr>) -> Result<PodPorts, Error> {
+    let mut ports = PodPorts::default();
+    if addresses.is_empty() {
+        return Ok(ports);
+    }
     let mut socket = socket()?;
     let uplinks = route::default_devices(&mut socket)?;
-    let mut devices = BTreeSet::new();
+    let links = link::names(&mut socket)?;
     for address in addresses {
-        devices.extend(route::device_to(&mut socket, *address)?.filter(|device| !uplinks.contains(device)));
+        let device = route::device_to(&mut socket, *address)?.filter(|device| !uplinks.contains(device));
+        match device.and_then(|device| links.get(&device)) {
+            Some(name) => drop(ports.names.insert(name.clone())),
+            None => drop(ports.without.insert(*address)),
+        }
     }
-    let links = devices.into_iter().map(|device| link::describe(&mut socket, device));
-    let names = links.filter_map(Result::transpose).map(|link| link.map(|link| link.name));
-    names.collect()
+    Ok(ports)
 }
 
 /// All addresses of all interfaces of the node, link-local ones included.
@@ -85,15 +128,30 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
 pub fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
-    let mut socket = socket()?;
     let mut findings = Vec::new();
-    for port in pod_ports {
-        if let Some(bridge) = link::bridge(&mut socket, port)? {
-            findings.extend(bridge_findings(port, bridge));
-        }
+    for (name, bridge) in bridges_among(pod_ports)? {
+        findings.extend(bridge_findings(&name, bridge));
     }
     findings.extend(ipvs());
+    findings.extend(flowtable::findings(pod_ports)?);
     Ok(findings)
+}
+
+/// Which of the ports are bridges.
+///
+/// # Errors
+/// [`Error::Socket`], [`Error::Read`].
+pub fn bridges(pod_ports: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    Ok(bridges_among(pod_ports)?.into_keys().collect())
+}
+
+fn bridges_among(pod_ports: &BTreeSet<String>) -> Result<BTreeMap<String, link::Bridge>, Error> {
+    if pod_ports.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut bridges = link::bridges(&mut socket()?)?;
+    bridges.retain(|name, _| pod_ports.contains(name));
+    Ok(bridges)
 }
 
 /// The bridge on which frames with a VLAN tag pass by netfilter, if there is one: the kernel's default, and a way round the
@@ -107,13 +165,7 @@ pub fn passed_by_tagged_frames(pod_ports: &BTreeSet<String>) -> Result<Option<St
     if !hidden {
         return Ok(None);
     }
-    let mut socket = socket()?;
-    for port in pod_ports {
-        if link::bridge(&mut socket, port)?.is_some() {
-            return Ok(Some(port.clone()));
-        }
-    }
-    Ok(None)
+    Ok(bridges_among(pod_ports)?.into_keys().next())
 }
 
 const FILTER_VLAN_TAGGED: &str = "/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged";

@@ -16,4 +16,7 @@ mod error;
 mod netlink;
 mod packets;
 
-pub use error::Error;
+#[cfg(any(test, feature = "faults"))]
+pub use netlink::faults;
+
+pub use error::{Error, Trouble};

@@ -1,5 +1,7 @@
 //! Netlink messages and attributes, written and read without a library that would know better.
 
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 mod read;
 mod socket;
 mod write;

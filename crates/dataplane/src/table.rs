@@ -8,6 +8,7 @@ mod batch;
 mod claim;
 mod commit;
 mod foreign;
+mod others;
 mod owner;
 mod read;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::netlink::Socket;
 use crate::{Error, packets};
 
 pub use foreign::ForeignChanges;
+use others::Others;
 
 /// The comment of the table.
 pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;
@@ -44,6 +46,7 @@ pub struct Table {
     socket: Socket,
     owned: bool,
     set_id: u32,
+    others: Others,
     /// Packets may be under way that have met the table before its last change.
     under_way: bool,
 }
@@ -58,6 +61,12 @@ pub struct ReadBack {
     pub undecodable: BTreeMap<String, String>,
     /// The generation of nftables at or before which this was so.
     pub generation: u32,
+    /// There is a table.
+    pub exists: bool,
+    /// Somebody has switched the table off: it is as it should be, and packets do not meet it. [`Table::wake`] helps.
+    pub dormant: bool,
+    /// The table has no owner though it had one: somebody deleted it, and made another. [`Table::replace`] helps.
+    pub unowned: bool,
 }
 
 /// What a commit did.
@@ -114,7 +123,38 @@ impl Table {
     /// # Errors
     /// [`Error::Read`].
     pub fn read(&mut self) -> Result<ReadBack, Error> {
-        read::read(&mut self.socket)
+        let found = read::read(&mut self.socket, self.owned)?;
+        self.others.read(found.generation);
+        Ok(found)
+    }
+
+    /// Whether somebody else may have written to nftables (not necessarily to this table) since the table was last read,
+    /// just before, while or after it was changed. It stays so until [`Table::read`] succeeds. Nobody else can change a
+    /// table that has an owner.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn changed_by_others(&mut self) -> Result<bool, Error> {
+        Ok(!self.owned && self.others.wrote(read::generation(&mut self.socket)?))
+    }
+
+    /// Switches the table on again if somebody has switched it off (`flags dormant`); tells whether somebody had.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub fn wake(&mut self) -> Result<bool, Error> {
+        let Some(state) = claim::state(&mut self.socket)?.filter(|state| state.dormant) else { return Ok(false) };
+        commit::claim(self, state.awake)?;
+        Ok(true)
+    }
+
+    fn with(socket: Socket) -> Self {
+        Self { socket, owned: false, set_id: 0, others: Others::default(), under_way: false }
+    }
+
+    /// The flags that the table should have.
+    fn flags(&self) -> u32 {
+        if self.owned { claim::OWNED } else { 0 }
     }
 
     /// The generation of nftables in this network namespace: it grows by one with every batch of anybody.
@@ -133,11 +173,12 @@ impl Table {
         read::counters(&mut self.socket)
     }
 
-    /// Commits operations as one batch: packets meet the table before it or after it, and if an error is returned (other
+    /// Commits operations as one batch, at once ([`Table::wait_for_packets`] is for the caller to call before it): packets meet the table before it or after it, and if an error is returned (other
     /// than [`Error::Unknown`]) nothing was changed.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the object at fault; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`].
+    /// [`Error::Refused`] names the object at fault; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`]. What is to
+    /// be done about it, [`Error::kind`] says.
     pub fn commit(&mut self, operations: &[Operation]) -> Result<Committed, Error> {
         commit::commit(self, operations, None)
     }
@@ -162,7 +203,6 @@ impl Table {
             if batch.waits {
                 self.wait_for_packets();
             }
-            self.under_way = true;
             let done = self
                 .commit(&batch.operations)
                 .map_err(|source| Error::Step { step: batch.name, source: Box::new(source) })?;
@@ -171,8 +211,8 @@ impl Table {
         Ok(sum)
     }
 
-    /// Waits until the packets have left that were under way at the last transaction; some 8 ms, or nothing if that was
-    /// done already. The next transaction waits anyway; to wait now makes it begin at once.
+    /// Waits until the packets have left that were under way at the last batch; some 8 ms, or nothing if that was done
+    /// already. The next transaction waits anyway; to wait now makes it begin at once.
     pub fn wait_for_packets(&mut self) {
         if std::mem::take(&mut self.under_way) {
             packets::leave();
@@ -194,7 +234,7 @@ impl Table {
     /// # Errors
     /// As [`Table::commit`].
     pub fn delete(mut self) -> Result<(), Error> {
-        commit::delete(&mut self.socket)
+        commit::delete(&mut self)
     }
 }
 
@@ -204,6 +244,29 @@ impl Table {
 /// [`Error::Owned`] if an agent is running; failures to talk to the kernel.
 pub fn cleanup() -> Result<bool, Error> {
     claim::cleanup()
+}
+
+/// The process that owns the table, in words; none if no live process does.
+///
+/// # Errors
+/// Failures to talk to the kernel.
+pub fn owner() -> Result<Option<String>, Error> {
+    claim::live_owner()
+}
+
+impl ReadBack {
+    /// Whether packets meet just what they should. Counters that nobody asked for do not matter: they change no verdict, and
+    /// a difference leaves them where they are. If it is not so and [`diff`](palisade_ruleset::change::diff) finds nothing,
+    /// the table has something that only [`Table::replace`] removes, such as a chain whose name none of ours could have.
+    pub fn matches(&self, wanted: &Ruleset) -> bool {
+        self.exists
+            && !self.dormant
+            && !self.unowned
+            && self.undecodable.is_empty()
+            && self.ruleset.sets == wanted.sets
+            && self.ruleset.chains == wanted.chains
+            && self.ruleset.counters.is_superset(&wanted.counters)
+    }
 }
 
 impl Committed {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use palisade_dataplane::table::{ForeignChanges, Ownership, Table};
-use palisade_dataplane::{Error, conntrack, host};
+use palisade_dataplane::{Error, Trouble, conntrack, host};
 use palisade_ruleset::change::Transaction;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
@@ -16,8 +16,6 @@ use crate::output::chain;
 #[derive(Default)]
 pub(crate) struct Netlink {
     table: Option<Table>,
-    /// The generation of nftables when the table was last known to be as it should.
-    generation: u32,
 }
 
 impl Netlink {
@@ -48,16 +46,11 @@ impl Kernel for Netlink {
         for (name, why) in &read.undecodable {
             tracing::warn!(object = name, why, "not one of ours in table inet palisade");
         }
-        self.generation = read.generation;
         Ok(Some(read.ruleset))
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
-        let committed = self.table()?.commit_transaction(transaction).map_err(|error| refused(&error, transaction))?;
-        // Where somebody else wrote as well, the next look reads the table back.
-        if !committed.others {
-            self.generation = committed.generation;
-        }
+        self.table()?.commit_transaction(transaction).map_err(|error| plain(&error))?;
         Ok(())
     }
 
@@ -68,20 +61,12 @@ impl Kernel for Netlink {
     }
 
     fn replace(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
-        let committed = self.table()?.replace(ruleset).map_err(|error| plain(&error))?;
-        self.generation = committed.generation;
+        self.table()?.replace(ruleset).map_err(|error| plain(&error))?;
         Ok(())
     }
 
     fn may_have_changed(&mut self) -> Result<bool, KernelError> {
-        let before = self.generation;
-        let table = self.table()?;
-        if table.is_owned() {
-            return Ok(false);
-        }
-        let now = table.generation().map_err(|error| plain(&error))?;
-        self.generation = now;
-        Ok(now != before)
+        self.table()?.changed_by_others().map_err(|error| plain(&error))
     }
 
     fn foreign_changes(&mut self) -> Result<Option<ForeignChanges>, KernelError> {
@@ -98,11 +83,16 @@ impl Kernel for Netlink {
     }
 
     fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<usize, KernelError> {
-        conntrack::forget(addresses).map_err(|error| plain(&error))
+        let forgotten = conntrack::forget(addresses).map_err(|error| plain(&error))?;
+        if !forgotten.unfinished.is_empty() {
+            let message = format!("flows of {:?} are left", forgotten.unfinished);
+            return Err(KernelError { message, object: None });
+        }
+        Ok(forgotten.flows)
     }
 
     fn survey(&mut self, local: &BTreeSet<IpAddr>) -> Result<Survey, KernelError> {
-        let pod_ports = host::pod_ports(local).map_err(|error| plain(&error))?;
+        let pod_ports = host::pod_ports(local).map_err(|error| plain(&error))?.names;
         let addresses = host::own_addresses().map_err(|error| plain(&error))?;
         let findings = host::findings(&pod_ports).map_err(|error| plain(&error))?;
         let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
@@ -112,22 +102,8 @@ impl Kernel for Netlink {
     }
 }
 
+/// The error, with the object that the kernel does not take if it is that.
 fn plain(error: &Error) -> KernelError {
-    KernelError { message: chain(error), object: None }
-}
-
-/// The error of a transaction, with the object that the kernel refused.
-fn refused(error: &Error, transaction: &Transaction) -> KernelError {
-    let object = match error {
-        Error::Step { step, source } => match source.as_ref() {
-            Error::Refused { index: Some(index), .. } => transaction
-                .batches()
-                .find(|batch| batch.name == *step)
-                .and_then(|batch| batch.operations.get(*index))
-                .map(|operation| operation.object().clone()),
-            _ => None,
-        },
-        _ => None,
-    };
-    KernelError { object, ..plain(error) }
+    let object = error.object().filter(|_| error.kind() == Trouble::Object);
+    KernelError { message: chain(error), object: object.cloned() }
 }

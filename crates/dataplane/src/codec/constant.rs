@@ -109,6 +109,8 @@ pub(crate) mod family {
 
 /// `NFT_TABLE_F_*`.
 pub(crate) mod table_flag {
+    /// None of its chains is hooked in.
+    pub(crate) const DORMANT: u32 = 1;
     /// Only the socket that made or adopted the table may change it.
     pub(crate) const OWNER: u32 = 2;
     /// The table outlives its owner.

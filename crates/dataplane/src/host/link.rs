@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use nix::errno::Errno;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
 use crate::netlink::{Attributes, Socket, Writer};
@@ -8,64 +8,75 @@ use crate::netlink::{Attributes, Socket, Writer};
 /// `RTM_GETLINK`.
 const GET_LINK: u16 = 18;
 /// `IFLA_IFNAME`.
-const NAME: u16 = 3;
+pub(super) const NAME: u16 = 3;
+/// `IFLA_MASTER`.
+const MASTER: u16 = 10;
 /// `IFLA_LINKINFO`, `IFLA_INFO_KIND` and `IFLA_INFO_DATA`.
-const INFO: u16 = 18;
-const INFO_KIND: u16 = 1;
-const INFO_DATA: u16 = 2;
+pub(super) const INFO: u16 = 18;
+pub(super) const INFO_KIND: u16 = 1;
+pub(super) const INFO_DATA: u16 = 2;
+/// `IFLA_EXT_MASK`, and `RTEXT_FILTER_SKIP_STATS` in it.
+const EXTENT: u16 = 29;
+const WITHOUT_STATISTICS: u32 = 8;
 /// `IFLA_BR_NF_CALL_IPTABLES` and `IFLA_BR_NF_CALL_IP6TABLES`.
-const CALL_IPTABLES: u16 = 36;
-const CALL_IP6TABLES: u16 = 37;
+pub(super) const CALL_IPTABLES: u16 = 36;
+pub(super) const CALL_IP6TABLES: u16 = 37;
 /// `IFF_LOOPBACK`.
 const LOOPBACK: u32 = 8;
 /// The length of `struct ifinfomsg`; the index is its bytes 4 to 7, the flags are bytes 8 to 11.
-const HEADER: usize = 16;
-
-/// An interface.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    pub(super) name: String,
-}
+pub(super) const HEADER: usize = 16;
 
 /// Whether a bridge, by its own settings, shows its packets to netfilter.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bridge {
     pub(super) ipv4: bool,
     pub(super) ipv6: bool,
 }
 
-fn request(socket: &mut Socket, fill: impl FnOnce(&mut Writer)) -> Result<Option<Vec<u8>>, Error> {
-    match socket.request(GET_LINK, 0, fill) {
-        Ok(bodies) => Ok(bodies.into_iter().next()),
-        Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(None),
-        Err(source) => Err(Error::Read { what: "a network interface", source }),
-    }
-}
-
-/// The interface of an index; none if it is loopback, or gone.
-pub(super) fn describe(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
-    let body = request(socket, |writer| {
-        writer.raw(&[0; 4]);
-        writer.raw(&index.to_ne_bytes());
-        writer.raw(&[0; 8]);
-    })?;
-    Ok(body.and_then(|body| {
-        let flags = u32::from_ne_bytes(*body.get(8..)?.first_chunk()?);
-        let name = Attributes::after(&body, HEADER).string(NAME)?.to_owned();
-        (flags & LOOPBACK == 0).then_some(Link { name })
-    }))
-}
-
-/// The settings of a bridge; none if the interface is something else, or gone.
-pub(super) fn bridge(socket: &mut Socket, name: &str) -> Result<Option<Bridge>, Error> {
-    let body = request(socket, |writer| {
+fn dump(socket: &mut Socket, fill: impl Fn(&mut Writer)) -> Result<Vec<Vec<u8>>, Error> {
+    let request = |writer: &mut Writer| {
         writer.raw(&[0; HEADER]);
-        writer.string(NAME, name);
-    })?;
-    Ok(body.and_then(|body| {
-        let info = Attributes::after(&body, HEADER).nest(INFO);
+        writer.attribute(EXTENT, &WITHOUT_STATISTICS.to_ne_bytes());
+        fill(writer);
+    };
+    socket.dump(GET_LINK, request).map_err(|source| Error::Read { what: "network interfaces", source })
+}
+
+/// The names of all interfaces but loopback, by index.
+pub(super) fn names(socket: &mut Socket) -> Result<BTreeMap<u32, String>, Error> {
+    let bodies = dump(socket, |_| {})?;
+    let named = bodies.iter().filter_map(|body| {
+        let index = u32::from_ne_bytes(*body.get(4..)?.first_chunk()?);
+        let flags = u32::from_ne_bytes(*body.get(8..)?.first_chunk()?);
+        let name = Attributes::after(body, HEADER).string(NAME)?.to_owned();
+        (flags & LOOPBACK == 0).then_some((index, name))
+    });
+    Ok(named.collect())
+}
+
+/// The interfaces that hang on one of these bridges.
+pub(super) fn members(socket: &mut Socket, bridges: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    let names = names(socket)?;
+    let bodies = dump(socket, |_| {})?;
+    let members = bodies.iter().filter_map(|body| {
+        let attributes = Attributes::after(body, HEADER);
+        names.get(&attributes.ne32(MASTER)?).filter(|bridge| bridges.contains(*bridge))?;
+        attributes.string(NAME).map(str::to_owned)
+    });
+    Ok(members.collect())
+}
+
+/// All bridges and their settings, by name.
+pub(super) fn bridges(socket: &mut Socket) -> Result<BTreeMap<String, Bridge>, Error> {
+    // The kernel leaves out other kinds, if it is not older than 4.6.
+    let bodies = dump(socket, |writer| writer.nest(INFO, |writer| writer.string(INFO_KIND, "bridge")))?;
+    let bridges = bodies.iter().filter_map(|body| {
+        let attributes = Attributes::after(body, HEADER);
+        let info = attributes.nest(INFO);
         let data = info.nest(INFO_DATA);
         let on = |kind| data.get(kind).is_some_and(|value| value != [0]);
-        (info.string(INFO_KIND) == Some("bridge")).then(|| Bridge { ipv4: on(CALL_IPTABLES), ipv6: on(CALL_IP6TABLES) })
-    }))
+        let bridge = Bridge { ipv4: on(CALL_IPTABLES), ipv6: on(CALL_IP6TABLES) };
+        (info.string(INFO_KIND) == Some("bridge")).then_some((attributes.string(NAME)?.to_owned(), bridge))
+    });
+    Ok(bridges.collect())
 }

@@ -19,6 +19,16 @@ pub(crate) struct Message<'a> {
 pub(crate) const HEADER: usize = 16;
 
 impl<'a> Message<'a> {
+    /// Whether the messages of a datagram are all there to their ends.
+    pub(crate) fn are_whole(mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let length = bytes.first_chunk().and_then(|length| usize::try_from(u32::from_ne_bytes(*length)).ok());
+            let Some(length) = length.filter(|length| (HEADER..=bytes.len()).contains(length)) else { return false };
+            bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        true
+    }
+
     /// The messages of a datagram.
     pub(crate) fn all(mut bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         std::iter::from_fn(move || {

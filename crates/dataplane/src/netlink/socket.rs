@@ -96,7 +96,7 @@ impl Socket {
             }
             self.send_buffer = wanted;
         }
-        self.inner.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
+        self.send_all(bytes)?;
         Ok(())
     }
 
@@ -114,13 +114,15 @@ impl Socket {
                 Ok(()) => {}
                 Err(error) if is(&error, Errno::EAGAIN) => return Ok(answers),
                 Err(error) if is(&error, Errno::EINTR) => continue,
-                Err(error) if is(&error, Errno::ENOBUFS) => {
+                Err(error) if is(&error, Errno::ENOBUFS) || is(&error, Errno::EBADMSG) => {
                     answers.push(Answer::Lost);
                     continue;
                 }
                 Err(error) => return Err(error),
             }
-            let errors = Message::all(&self.buffer).filter(|message| message.kind == ERROR);
+            // What is left of an earlier request is no answer to a batch.
+            let errors =
+                Message::all(&self.buffer).filter(|message| message.kind == ERROR && message.sequence > SEQUENCES);
             answers.extend(errors.filter_map(|message| answer(&message)));
         }
     }
@@ -140,7 +142,11 @@ impl Socket {
         match self.receive(MsgFlags::empty()) {
             Ok(()) => Ok(Message::all(&self.buffer).any(|message| meant(&message))),
             Err(error) if is(&error, Errno::EAGAIN) || is(&error, Errno::EINTR) => Ok(false),
-            Err(error) if is(&error, Errno::ENOBUFS) => Ok(true),
+            Err(error) if is(&error, Errno::ENOBUFS) || is(&error, Errno::EBADMSG) => {
+                // The kernel does not say again that it has lost something before all that was there is read.
+                self.drain();
+                Ok(true)
+            }
             Err(error) => Err(error),
         }
     }
@@ -156,30 +162,50 @@ impl Socket {
         let mut writer = Writer::default();
         writer.message(Header { kind, flags: flags | REQUEST | ACK, sequence }, fill);
         self.send(writer.bytes())?;
-        let (bodies, _) = self.collect(sequence)?;
+        let mut bodies = Vec::new();
+        self.each(sequence, |body| bodies.push(body.to_vec()))?;
         Ok(bodies)
     }
 
     /// Dumps, again and again until nothing changes meanwhile; returns the bodies of the messages.
     pub(crate) fn dump(&mut self, kind: u16, fill: impl Fn(&mut Writer)) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..TRIES {
-            let sequence = self.next_sequence();
-            let mut writer = Writer::default();
-            writer.message(Header { kind, flags: REQUEST | DUMP, sequence }, &fill);
-            self.send(writer.bytes())?;
-            match self.collect(sequence) {
-                Ok((bodies, false)) => return Ok(bodies),
-                Ok((_, true)) => {}
-                Err(error) if is(&error, Errno::ENOBUFS) => {}
-                Err(error) => return Err(error),
+            let mut bodies = Vec::new();
+            if self.dump_once(kind, &fill, |body| bodies.push(body.to_vec()))? {
+                return Ok(bodies);
             }
         }
         Err(Errno::EINTR.into())
     }
 
-    /// Reads up to the end of a dump or an acknowledgement. The flag tells whether the dump was interrupted.
-    fn collect(&mut self, sequence: u32) -> io::Result<(Vec<Vec<u8>>, bool)> {
-        let mut bodies = Vec::new();
+    /// Dumps once, and hands on the body of each message as it comes: however much there is, no more than a datagram of it
+    /// is in memory. Tells whether that was all, and nothing changed meanwhile.
+    pub(crate) fn dump_once(
+        &mut self,
+        kind: u16,
+        fill: impl Fn(&mut Writer),
+        take: impl FnMut(&[u8]),
+    ) -> io::Result<bool> {
+        let sequence = self.next_sequence();
+        let mut writer = Writer::default();
+        writer.message(Header { kind, flags: REQUEST | DUMP, sequence }, &fill);
+        self.send(writer.bytes())?;
+        match self.each(sequence, take) {
+            Ok(interrupted) => Ok(!interrupted),
+            // Something of it was lost, or the rest of an earlier dump is still to come.
+            Err(error) if [Errno::ENOBUFS, Errno::EBADMSG, Errno::EBUSY].iter().any(|errno| is(&error, *errno)) => {
+                self.drain();
+                Ok(false)
+            }
+            Err(error) => {
+                self.drain();
+                Err(error)
+            }
+        }
+    }
+
+    /// Hands on messages up to the end of a dump or an acknowledgement. Tells whether the dump was interrupted.
+    fn each(&mut self, sequence: u32, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut interrupted = false;
         loop {
             match self.receive(MsgFlags::empty()) {
@@ -192,12 +218,24 @@ impl Socket {
                     ERROR | DONE => {
                         let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
                         return match code {
-                            0 => Ok((bodies, interrupted)),
+                            0 => Ok(interrupted),
                             code => Err(io::Error::from_raw_os_error(-code)),
                         };
                     }
-                    _ => bodies.push(message.body.to_vec()),
+                    _ => take(message.body),
                 }
+            }
+        }
+    }
+
+    /// Throws away what is there, and so the rest of a dump: the kernel writes on as it is read.
+    fn drain(&mut self) {
+        let mut failures = 0;
+        while failures < TRIES {
+            match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(()) => {}
+                Err(error) if is(&error, Errno::EAGAIN) => return,
+                Err(_) => failures += 1,
             }
         }
     }
@@ -206,14 +244,35 @@ impl Socket {
     fn receive(&mut self, flags: MsgFlags) -> io::Result<()> {
         loop {
             self.buffer.clear();
-            let (length, from) = self.inner.recv_from(&mut self.buffer, flags.bits())?;
+            let (length, from) = self.receive_any(flags)?;
             if length > self.buffer.len() {
                 return Err(Errno::EMSGSIZE.into());
             }
             if from.port_number() == 0 {
-                return Ok(());
+                // A message that is cut short would end the reading of the datagram as if it were the last.
+                return if Message::are_whole(&self.buffer) { Ok(()) } else { Err(Errno::EBADMSG.into()) };
             }
         }
+    }
+
+    #[cfg(not(any(test, feature = "faults")))]
+    fn receive_any(&mut self, flags: MsgFlags) -> io::Result<(usize, SocketAddr)> {
+        self.inner.recv_from(&mut self.buffer, flags.bits())
+    }
+
+    #[cfg(any(test, feature = "faults"))]
+    fn receive_any(&mut self, flags: MsgFlags) -> io::Result<(usize, SocketAddr)> {
+        super::faults::receive(&self.inner, &mut self.buffer, flags)
+    }
+
+    #[cfg(not(any(test, feature = "faults")))]
+    fn send_all(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.send_to(bytes, &SocketAddr::new(0, 0), 0)
+    }
+
+    #[cfg(any(test, feature = "faults"))]
+    fn send_all(&self, bytes: &[u8]) -> io::Result<usize> {
+        super::faults::send(&self.inner, bytes)
     }
 }
 

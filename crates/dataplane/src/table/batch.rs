@@ -49,7 +49,12 @@ pub(super) struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Culprit {
     pub(super) index: Option<usize>,
+    pub(super) object: Option<Name>,
     pub(super) operation: String,
+}
+
+fn unencodable(operation: &Operation, reason: String) -> Error {
+    Error::Unencodable { operation: describe(operation, None), object: Some(operation.object().clone()), reason }
 }
 
 /// The fixed part after the header of every message.
@@ -105,11 +110,9 @@ impl Batch {
     pub(super) fn add(&mut self, operations: &[Operation], set_id: &mut u32) -> Result<(), Error> {
         for (index, operation) in operations.iter().enumerate() {
             self.current = Some(index);
-            self.add_operation(operation, set_id)
-                .map_err(|reason| Error::Unencodable { operation: describe(operation, None), reason })?;
+            self.add_operation(operation, set_id).map_err(|reason| unencodable(operation, reason))?;
             if self.writer.overflowed() {
-                let reason = "longer than a message can be".to_owned();
-                return Err(Error::Unencodable { operation: describe(operation, None), reason });
+                return Err(unencodable(operation, "longer than a message can be".to_owned()));
             }
         }
         self.current = None;
@@ -232,10 +235,10 @@ impl Finished {
     pub(super) fn culprit(&self, operations: &[Operation], sequence: u32, offset: Option<usize>) -> Culprit {
         let place = sequence.checked_sub(FIRST + 1).and_then(|place| usize::try_from(place).ok());
         let Some((place, part)) = place.and_then(|place| Some((place, self.parts.get(place)?))) else {
-            return Culprit { index: None, operation: "commit the batch as a whole".to_owned() };
+            return Culprit { index: None, object: None, operation: "commit the batch as a whole".to_owned() };
         };
         let Some((index, operation)) = part.operation.and_then(|index| Some((index, operations.get(index)?))) else {
-            return Culprit { index: None, operation: format!("make or delete table inet {TABLE}") };
+            return Culprit { index: None, object: None, operation: format!("make or delete table inet {TABLE}") };
         };
         let end = self.parts.get(place + 1).map_or(self.end, |next| next.start);
         let message = self.bytes.get(part.start..end).unwrap_or_default();
@@ -246,7 +249,7 @@ impl Finished {
             }
             _ => None,
         };
-        Culprit { index: Some(index), operation: describe(operation, detail) }
+        Culprit { index: Some(index), object: Some(operation.object().clone()), operation: describe(operation, detail) }
     }
 }
 

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use palisade_ruleset::model::TABLE;
 
-use super::batch::{Batch, nfgenmsg};
+use super::batch::nfgenmsg;
 use super::{Ownership, Table, build, commit, owner, read};
 use crate::Error;
 use crate::codec::{attribute, family, kind, table_flag};
@@ -23,15 +23,24 @@ pub(super) enum Found {
     Owned(u32),
 }
 
-const OWNED: u32 = table_flag::OWNER | table_flag::PERSIST;
+pub(super) const OWNED: u32 = table_flag::OWNER | table_flag::PERSIST;
+
+/// What a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) found: Found,
+    /// None of its chains is hooked in.
+    pub(super) dormant: bool,
+    /// Its flags if it were not dormant.
+    pub(super) awake: u32,
+}
 
 fn socket() -> Result<Socket, Error> {
     Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })
 }
 
 pub(super) fn open(ownership: Ownership) -> Result<Table, Error> {
-    let socket = socket()?;
-    let mut table = Table { socket, owned: false, set_id: 0, under_way: false };
+    let mut table = Table::with(socket()?);
     match (find(&mut table.socket)?, ownership) {
         (Some(Found::Owned(port)), _) => return Err(Error::Owned { owner: owner::describe(port) }),
         (Some(Found::Plain | Found::Orphan), Ownership::Plain) => {}
@@ -48,16 +57,14 @@ pub(super) fn open(ownership: Ownership) -> Result<Table, Error> {
 
 /// Makes the table, or adopts it.
 fn create(table: &mut Table, flags: u32) -> Result<(), Error> {
-    let mut batch = Batch::new(None);
-    batch.add_table(flags);
-    commit::send(&mut table.socket, batch, &[], None)?;
+    commit::claim(table, flags)?;
     table.owned = flags == OWNED;
     Ok(())
 }
 
 /// A plain table cannot get an owner (EOPNOTSUPP), but it can be deleted and made again in one batch.
 fn rebuild(table: &mut Table) -> Result<(), Error> {
-    let found = read::read(&mut table.socket)?;
+    let found = read::read(&mut table.socket, false)?;
     if !found.undecodable.is_empty() {
         tracing::warn!(objects = ?found.undecodable, "table inet palisade holds what is not ours; it stays without an owner");
         return Ok(());
@@ -77,8 +84,13 @@ fn unsupported(error: &Error) -> bool {
     matches!(error, Error::Refused { errno: Errno::EOPNOTSUPP | Errno::EINVAL, index: None, .. })
 }
 
-/// The table, if there is one.
+/// The table, if there is one, and whose it is.
 pub(super) fn find(socket: &mut Socket) -> Result<Option<Found>, Error> {
+    Ok(state(socket)?.map(|state| state.found))
+}
+
+/// The table, if there is one.
+pub(super) fn state(socket: &mut Socket) -> Result<Option<State>, Error> {
     let answer = socket.request(kind::GET_TABLE, 0, |writer| {
         nfgenmsg(writer, family::INET, 0);
         writer.string(attribute::table::NAME, TABLE);
@@ -89,19 +101,31 @@ pub(super) fn find(socket: &mut Socket) -> Result<Option<Found>, Error> {
         Err(source) => return Err(Error::Read { what: "table inet palisade", source }),
     };
     let table = Attributes::after(bodies.first().map(Vec::as_slice).unwrap_or_default(), 4);
-    let flags = table.be32(attribute::table::FLAGS).unwrap_or_default();
-    Ok(Some(match table.be32(attribute::table::OWNER) {
+    let malformed = || Error::Read {
+        what: "table inet palisade",
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "no flags in the answer"),
+    };
+    let flags = table.be32(attribute::table::FLAGS).ok_or_else(malformed)?;
+    let found = match table.be32(attribute::table::OWNER) {
         Some(port) if flags & table_flag::OWNER != 0 => Found::Owned(port),
         _ if flags & table_flag::PERSIST != 0 => Found::Orphan,
         _ => Found::Plain,
-    }))
+    };
+    Ok(Some(State { found, dormant: flags & table_flag::DORMANT != 0, awake: flags & OWNED }))
+}
+
+pub(super) fn live_owner() -> Result<Option<String>, Error> {
+    Ok(match find(&mut socket()?)? {
+        Some(Found::Owned(port)) => Some(owner::describe(port)),
+        _ => None,
+    })
 }
 
 pub(super) fn cleanup() -> Result<bool, Error> {
-    let mut socket = socket()?;
-    match find(&mut socket)? {
+    let mut table = Table::with(socket()?);
+    match find(&mut table.socket)? {
         None => Ok(false),
         Some(Found::Owned(port)) => Err(Error::Owned { owner: owner::describe(port) }),
-        Some(Found::Plain | Found::Orphan) => commit::delete(&mut socket).map(|()| true),
+        Some(Found::Plain | Found::Orphan) => commit::delete(&mut table).map(|()| true),
     }
 }

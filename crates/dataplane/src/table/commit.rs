@@ -8,17 +8,16 @@ use super::batch::{Batch, Culprit};
 use super::claim::find;
 use super::{Committed, Table, build, read};
 use crate::Error;
-use crate::codec::table_flag;
 use crate::netlink::{Answer, Socket};
 
 pub(super) fn commit(table: &mut Table, operations: &[Operation], generation: Option<u32>) -> Result<Committed, Error> {
     let mut batch = Batch::new(generation);
     batch.add(operations, &mut table.set_id)?;
-    send(&mut table.socket, batch, operations, generation)
+    send(table, batch, operations, generation)
 }
 
 pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed, Error> {
-    let flags = if table.owned { table_flag::OWNER | table_flag::PERSIST } else { 0 };
+    let flags = table.flags();
     let (mut operations, rules) = build(ruleset);
     if read::has_base_chains(&mut table.socket)? {
         operations.extend(rules);
@@ -31,8 +30,9 @@ pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed,
     Ok(first.and(commit(table, &rules, None)?))
 }
 
-/// Deletes the table if it is there, makes it again and fills it, all in one batch.
+/// Deletes the table if it is there, makes it again and fills it, all in one batch. What others did before is undone.
 pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -> Result<Committed, Error> {
+    let start = read::generation(&mut table.socket)?;
     let there = find(&mut table.socket)?.is_some();
     let mut batch = Batch::new(None);
     if there {
@@ -40,48 +40,64 @@ pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -
     }
     batch.add_table(flags);
     batch.add(operations, &mut table.set_id)?;
-    send(&mut table.socket, batch, operations, None)
+    let done = send(table, batch, operations, None)?;
+    table.others.know(done.generation, done.generation == next(start));
+    Ok(done)
 }
 
-pub(super) fn delete(socket: &mut Socket) -> Result<(), Error> {
+/// Makes the table as it should be but for what it holds: not dormant, and with its owner.
+pub(super) fn claim(table: &mut Table, flags: u32) -> Result<(), Error> {
+    let mut batch = Batch::new(None);
+    batch.add_table(flags);
+    send(table, batch, &[], None).map(|_| ())
+}
+
+pub(super) fn delete(table: &mut Table) -> Result<(), Error> {
     let mut batch = Batch::new(None);
     batch.delete_table();
-    match send(socket, batch, &[], None) {
+    match send(table, batch, &[], None) {
         Err(Error::Refused { errno: Errno::ENOENT, .. }) => Ok(()),
         result => result.map(|_| ()),
     }
 }
 
-/// Sends a batch. The kernel has acted on it when the system call returns, and its answers are there.
-pub(super) fn send(
-    socket: &mut Socket,
-    batch: Batch,
-    operations: &[Operation],
-    at: Option<u32>,
-) -> Result<Committed, Error> {
+/// Sends a batch. The kernel has acted on it when the system call returns, and its answers are there. From then on whatever
+/// goes wrong leaves it open whether the batch was done.
+fn send(table: &mut Table, batch: Batch, operations: &[Operation], at: Option<u32>) -> Result<Committed, Error> {
     let messages = batch.messages();
-    let before = read::generation(socket)?;
+    let before = read::generation(&mut table.socket)?;
     if messages == 0 {
         return Ok(Committed { generation: before, ..Committed::default() });
     }
+    table.others.begin(before);
     let batch = batch.finish();
     let bytes = batch.bytes.len();
-    socket.send(&batch.bytes).map_err(|source| Error::Send { bytes, source })?;
-    let answers = socket.answers().map_err(|source| Error::Read { what: "the answer to a batch", source })?;
-    let generation = read::generation(socket)?;
+    table.socket.send(&batch.bytes).map_err(|source| Error::Send { bytes, source })?;
+    table.under_way = true;
+    let (answers, generation) = outcome(&mut table.socket).map_err(|error| {
+        tracing::debug!(%error, "the answer to a batch could not be read");
+        Error::Unknown
+    })?;
     match judge(&answers, at, before, generation) {
         Outcome::Done => {
             let others = generation != next(before);
+            table.others.end(generation, others);
             Ok(Committed { operations: operations.len(), messages, bytes, generation, others })
         }
         Outcome::Refused { sequence, errno, offset } => {
-            let Culprit { index, operation } = batch.culprit(operations, sequence, offset);
-            Err(Error::Refused { operation, index, errno, hint: hint(errno) })
+            let Culprit { index, object, operation } = batch.culprit(operations, sequence, offset);
+            Err(Error::Refused { operation, index, object, errno, hint: hint(errno) })
         }
         Outcome::Stale => Err(Error::Stale),
         Outcome::NotDone => Err(Error::Send { bytes, source: Errno::ENOBUFS.into() }),
         Outcome::Unknown => Err(Error::Unknown),
     }
+}
+
+/// What the kernel said to a batch, and the generation after it.
+fn outcome(socket: &mut Socket) -> Result<(Vec<Answer>, u32), Error> {
+    let answers = socket.answers().map_err(|source| Error::Read { what: "the answer to a batch", source })?;
+    Ok((answers, read::generation(socket)?))
 }
 
 /// What became of a batch.

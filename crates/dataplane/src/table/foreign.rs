@@ -35,10 +35,17 @@ impl Table {
 }
 
 impl ForeignChanges {
-    /// Waits, ten seconds at most, and tells whether somebody else has changed the table.
+    /// Leaves room for a few messages only.
+    #[cfg(test)]
+    pub(super) fn shrink(&self) {
+        self.socket.shrink();
+    }
+
+    /// Waits, ten seconds at most, and tells whether somebody else has changed the table, or may have: messages that did not
+    /// fit the buffer are lost.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Read`]; then [`Table::foreign_changes`] opens it again.
     pub fn wait(&mut self) -> Result<bool, Error> {
         let own = self.own;
         let meant = |message: &crate::netlink::Message<'_>| {

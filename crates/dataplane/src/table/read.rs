@@ -6,6 +6,7 @@ use palisade_ruleset::model::{Chain, Element, Key, KeyType, Rule, Ruleset, Set, 
 use palisade_ruleset::name::Name;
 
 use super::batch::nfgenmsg;
+use super::claim::{self, Found};
 use super::{Count, ReadBack};
 use crate::Error;
 use crate::codec::{
@@ -29,11 +30,12 @@ pub(super) fn generation(socket: &mut Socket) -> Result<u32, Error> {
     id.ok_or_else(malformed)
 }
 
-pub(super) fn read(socket: &mut Socket) -> Result<ReadBack, Error> {
+/// Reads the table, which should have an owner or not.
+pub(super) fn read(socket: &mut Socket, owned: bool) -> Result<ReadBack, Error> {
     let mut before = generation(socket)?;
     let mut tries = 0;
     loop {
-        let mut found = read_once(socket)?;
+        let mut found = read_once(socket, owned)?;
         let after = generation(socket)?;
         tries += 1;
         if after == before || tries == TRIES {
@@ -44,8 +46,12 @@ pub(super) fn read(socket: &mut Socket) -> Result<ReadBack, Error> {
     }
 }
 
-fn read_once(socket: &mut Socket) -> Result<ReadBack, Error> {
+fn read_once(socket: &mut Socket, owned: bool) -> Result<ReadBack, Error> {
     let mut found = ReadBack::default();
+    let state = claim::state(socket)?;
+    found.exists = state.is_some();
+    found.dormant = state.is_some_and(|state| state.dormant);
+    found.unowned = owned && !state.is_some_and(|state| matches!(state.found, Found::Owned(_)));
     found.ruleset.counters = counters(socket)?.into_keys().collect();
     read_sets(socket, &mut found)?;
     read_chains(socket, &mut found)?;

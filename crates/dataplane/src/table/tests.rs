@@ -15,10 +15,10 @@ use palisade_ruleset::name::Name;
 
 use super::batch::{Batch, nfgenmsg};
 use super::commit::{Outcome, judge};
-use super::{Ownership, Table, read};
+use super::{Ownership, Table, commit, read};
 use crate::Error;
-use crate::codec::{attribute, kind};
-use crate::netlink::{Answer, Attributes, Header, Writer};
+use crate::codec::{attribute, kind, table_flag};
+use crate::netlink::{Answer, Attributes, Header, Writer, faults};
 
 const EVERY: &str = include_str!("../../tests/kernel/every.nft");
 
@@ -160,4 +160,124 @@ fn outcomes_follow_from_answers_and_generations() {
     assert_eq!(judge(&[], None, 1, 2), Outcome::Unknown);
     // Generation 0 is left out.
     assert_eq!(judge(&[], Some(u32::MAX), u32::MAX, 1), Outcome::Done);
+}
+
+/// What nft does in this thread's namespace.
+fn nft(command: &str) {
+    let done = Command::new("nft").arg(command).output().expect("nft is installed");
+    assert!(done.status.success(), "{command}: {done:?}");
+}
+
+#[test]
+fn a_dormant_table_is_seen_and_woken() {
+    isolated(|| {
+        load(EVERY);
+        let wanted = Table::open(Ownership::Plain).unwrap().read().unwrap().ruleset;
+        nft("add table inet palisade { flags dormant; }");
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        let found = table.read().unwrap();
+        assert!(found.dormant && !found.matches(&wanted), "it reads like what is wanted otherwise");
+        assert_eq!(found.ruleset, wanted);
+        assert!(table.wake().unwrap());
+        assert!(table.read().unwrap().matches(&wanted));
+        let generation = table.generation().unwrap();
+        assert!(!table.wake().unwrap());
+        assert_eq!(table.generation().unwrap(), generation, "nothing to do");
+        // To replace it, to give it an owner and to adopt it wake it, too.
+        nft("add table inet palisade { flags dormant; }");
+        table.replace(&wanted).unwrap();
+        assert!(table.read().unwrap().matches(&wanted));
+        nft("add table inet palisade { flags dormant; }");
+        let mut owned = Table::open(Ownership::Automatic).unwrap();
+        assert!(owned.is_owned());
+        assert!(owned.read().unwrap().matches(&wanted));
+        drop(owned);
+        let mut orphan = Table::open(Ownership::Plain).unwrap();
+        commit::claim(&mut orphan, table_flag::PERSIST | table_flag::DORMANT).unwrap();
+        assert!(orphan.read().unwrap().dormant);
+        assert!(orphan.wake().unwrap());
+        commit::claim(&mut orphan, table_flag::PERSIST | table_flag::DORMANT).unwrap();
+        let mut adopted = Table::open(Ownership::Automatic).unwrap();
+        assert!(adopted.is_owned());
+        assert!(adopted.read().unwrap().matches(&wanted));
+    });
+}
+
+/// A foreign write at each system call of a commit, and of a replacement: before and after the batch it does not pass
+/// unnoticed, and where there is none nothing is noticed.
+#[test]
+fn a_write_of_others_around_a_commit_is_noticed_until_the_table_is_read() {
+    isolated(|| {
+        load(EVERY);
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        assert!(table.changed_by_others().unwrap(), "nothing is known before it is read");
+        let wanted = table.read().unwrap().ruleset;
+        let add = |n: u64| [Operation::AddCounter(Name::new(&format!("counter/{n}")))];
+        faults::arm(&[]);
+        table.commit(&add(1000)).unwrap();
+        let (calls, _) = faults::disarm();
+        assert!(!table.changed_by_others().unwrap(), "that was ours");
+        table.replace(&wanted).unwrap();
+        assert!(!table.changed_by_others().unwrap(), "and that");
+        for call in 0..=calls {
+            faults::act_before(call, || nft("add chain inet palisade theirs"));
+            table.commit(&add(call)).unwrap();
+            faults::disarm();
+            if call == calls {
+                nft("add chain inet palisade theirs");
+            }
+            table.commit(&add(call + 100)).unwrap();
+            assert!(table.changed_by_others().unwrap(), "before system call {call}");
+            assert!(table.changed_by_others().unwrap(), "to ask does not make it forgotten");
+            let found = table.read().unwrap();
+            assert!(!found.matches(&wanted));
+            assert!(!table.changed_by_others().unwrap(), "now it is known");
+            table.commit(&[Operation::DeleteChain(Name::new("theirs"))]).unwrap();
+        }
+        assert!(calls >= 5, "{calls}");
+    });
+}
+
+#[test]
+fn a_replacement_is_known_to_be_whole_only_if_nobody_wrote_around_it() {
+    isolated(|| {
+        load(EVERY);
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        let wanted = table.read().unwrap().ruleset;
+        faults::arm(&[]);
+        table.replace(&wanted).unwrap();
+        let (calls, _) = faults::disarm();
+        let mut left = 0;
+        for call in 0..=calls {
+            faults::act_before(call, || nft("add chain inet palisade theirs"));
+            table.replace(&wanted).unwrap();
+            faults::disarm();
+            let noticed = table.changed_by_others().unwrap();
+            let there = !table.read().unwrap().matches(&wanted);
+            left += usize::from(there);
+            assert!(noticed || !there, "before system call {call}");
+        }
+        assert!(left > 0, "some of these writes came after the batch");
+    });
+}
+
+#[test]
+fn watching_for_changes_survives_a_full_buffer() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        let mut changes = table.foreign_changes().unwrap();
+        changes.shrink();
+        for _ in 0..50 {
+            nft("add table inet other");
+            nft("delete table inet other");
+        }
+        assert!(changes.wait().unwrap(), "something was lost");
+        table.commit(&[Operation::AddCounter(Name::new("ours"))]).unwrap();
+        // What is left in the buffer may come first.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        nft("add chain inet palisade theirs");
+        while !changes.wait().unwrap() {
+            assert!(std::time::Instant::now() < deadline, "it does not listen any more");
+        }
+    });
 }

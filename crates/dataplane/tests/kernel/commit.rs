@@ -34,8 +34,10 @@ fn element(number: u32, comment: &str) -> (Key, Element) {
 
 fn refused(error: Error) -> (String, Option<usize>, Errno) {
     match error {
-        Error::Refused { operation, index, errno, hint } => {
+        Error::Refused { operation, index, object, errno, hint } => {
             assert!(!hint.is_empty());
+            assert_eq!(object.is_some(), index.is_some(), "{operation}");
+            assert!(object.is_none_or(|object| operation.contains(object.as_str())), "{operation}");
             (operation, index, errno)
         }
         other => panic!("{other:?}"),

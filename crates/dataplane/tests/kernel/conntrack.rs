@@ -3,9 +3,16 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use palisade_dataplane::conntrack::forget;
+use palisade_dataplane::conntrack::{self, entries};
 
 use crate::space::{isolated, output};
+
+/// Forgets all that there is of the addresses; returns how many flows that were.
+fn forget(addresses: &BTreeSet<IpAddr>) -> Result<usize, palisade_dataplane::Error> {
+    let forgotten = conntrack::forget(addresses)?;
+    assert_eq!(forgotten.unfinished, BTreeSet::new());
+    Ok(forgotten.flows)
+}
 
 /// Makes an entry with the conntrack tool: the opener, whom it spoke to, and who answers (after translation).
 fn flow(protocol: &str, from: &str, to: &str, server: &str, port: u16) {
@@ -53,6 +60,7 @@ fn all_entries_of_an_address_go_and_others_stay() {
     isolated(|| {
         fill();
         assert_eq!(ports(), (1..=9).collect());
+        assert_eq!(entries().unwrap(), 9);
         assert_eq!(forget(&BTreeSet::new()).unwrap(), 0);
         assert_eq!(forget(&ips(&["10.0.0.77", "fd00::77"])).unwrap(), 0);
         assert_eq!(ports(), (1..=9).collect(), "nothing else was asked for");

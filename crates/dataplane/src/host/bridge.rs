@@ -1,0 +1,52 @@
+//! Having a bridge show its packets to netfilter.
+
+use nix::errno::Errno;
+
+use super::{link, socket};
+use crate::Error;
+
+/// `RTM_NEWLINK`, which changes an interface that is there.
+const NEW_LINK: u16 = 16;
+
+/// What was switched on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switched {
+    /// The bridge's packets were not shown to netfilter if they were IPv4.
+    pub ipv4: bool,
+    /// The same for IPv6.
+    pub ipv6: bool,
+}
+
+/// Has a bridge show its packets to netfilter by its own settings (`nf_call_iptables`, `nf_call_ip6tables`), so that the
+/// settings of the whole network namespace (`net.bridge.bridge-nf-call-*`) do not matter. Returns what was switched on:
+/// nothing if both were, or if there is no such bridge. `CAP_NET_ADMIN` is enough for it.
+///
+/// The settings do nothing while br_netfilter is not loaded; [`super::findings`] says so.
+///
+/// # Errors
+/// [`Error::Socket`], [`Error::Read`], [`Error::Bridge`].
+pub fn call_netfilter_on_bridge(bridge: &str) -> Result<Switched, Error> {
+    let mut socket = socket()?;
+    let Some(found) = link::bridges(&mut socket)?.remove(bridge) else { return Ok(Switched::default()) };
+    let switched = Switched { ipv4: !found.ipv4, ipv6: !found.ipv6 };
+    if switched == Switched::default() {
+        return Ok(switched);
+    }
+    let answer = socket.request(NEW_LINK, 0, |writer| {
+        writer.raw(&[0; link::HEADER]);
+        writer.string(link::NAME, bridge);
+        writer.nest(link::INFO, |writer| {
+            writer.string(link::INFO_KIND, "bridge");
+            writer.nest(link::INFO_DATA, |writer| {
+                writer.attribute(link::CALL_IPTABLES, &[1]);
+                writer.attribute(link::CALL_IP6TABLES, &[1]);
+            });
+        });
+    });
+    match answer {
+        Ok(_) => Ok(switched),
+        // It has gone meanwhile.
+        Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(Switched::default()),
+        Err(source) => Err(Error::Bridge { bridge: bridge.to_owned(), source }),
+    }
+}
