@@ -1,32 +1,33 @@
 //! `palisade agent`: objects in, a ruleset in the kernel out, for as long as it runs.
 //!
-//! Two threads. This one runs the object source, the HTTP server and the signals; a thread of its own runs the
-//! [`enforcer`], whose commits block. When the agent ends, the ruleset stays.
+//! Four threads, so that none holds up another. This one runs the object source and the signals; one runs the
+//! [`enforcer`], whose commits block; one the HTTP [`server`]; one writes the [`log`]. When the agent ends, the ruleset
+//! stays.
 
 mod cause;
 mod enforcer;
 mod freeze;
 mod kernel;
+mod log;
 mod metrics;
 mod report;
 mod server;
 mod status;
 
-use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::thread;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use palisade_ruleset::render::Options;
 use palisade_watch::Event;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{AgentArgs, Established, LogFormat, NewPods, Untracked};
+use crate::cli::{AgentArgs, Established, NewPods, Untracked};
 use crate::output::Failure;
 use enforcer::Enforcer;
 use kernel::Netlink;
+use log::Log;
 use metrics::Metrics;
 use server::Answers;
 use status::Status;
@@ -34,49 +35,70 @@ use status::Status;
 /// Events that wait while a commit runs; beyond, the source waits.
 const QUEUE: usize = 4096;
 
+/// How many descriptors are enough in any case: 64 connections of the HTTP server, and some of netlink and the API server.
+const DESCRIPTORS: u64 = 65_536;
+
 /// Runs the agent until it is told to end.
-pub(crate) fn run(arguments: AgentArgs) -> Result<(), Failure> {
-    init_log(arguments.log_format);
+pub(crate) fn run(arguments: AgentArgs) -> ExitCode {
+    let log = match log::start(arguments.log_format) {
+        Ok(log) => log,
+        Err(error) => return Failure::caused("cannot start the log", &error).report(),
+    };
+    let done = run_with(arguments, &log);
+    let status = done.map_or_else(
+        |failure| {
+            // Through the log, for stderr may be stuck, and ending must not wait for that.
+            log.line(failure.text().as_bytes());
+            failure.exit_code()
+        },
+        |()| ExitCode::SUCCESS,
+    );
+    log.flush(log::FLUSH_TIME);
+    status
+}
+
+fn run_with(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
-    runtime.block_on(serve(arguments))
+    let ended = runtime.block_on(serve(arguments, log));
+    // A file that is being read, on a disk that is gone, must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
-fn init_log(format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+/// Container runtimes that set no limit leave 1,024 descriptors, and may allow far more.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(DESCRIPTORS);
+        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files; going on with what there is");
     }
 }
 
-async fn serve(arguments: AgentArgs) -> Result<(), Failure> {
+async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let signals = |kind| signal(kind).map_err(|error| Failure::caused("cannot wait for signals", &error));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
-    let (metrics, registry) = Metrics::new();
+    let (metrics, mut registry) = Metrics::new();
+    registry.register("log_lines_dropped", "Lines that the log could not take or write", log.dropped());
     let status = Status::new();
     let (to_enforcer, events) = mpsc::channel(QUEUE);
     let (refresh, refreshes) = mpsc::channel(1);
 
-    let listener = server::bind(arguments.listen)
-        .await
-        .map_err(|error| Failure::caused(&format!("cannot listen on {}", arguments.listen), &error))
-        .map_err(|failure| failure.hint("another program has the port; choose one with --listen"))?;
     tracing::info!(node = arguments.node, listen = %arguments.listen, version = env!("CARGO_PKG_VERSION"), "starting");
-    let answers = Answers { status: status.clone(), registry: Arc::new(registry), refresh };
-    let server = server::serve(listener, answers);
+    let answers = Answers::new(status.clone(), registry, refresh);
     let source = watch(&arguments, to_enforcer);
     let enforcing = enforce(&arguments, status, metrics, events, refreshes)?;
+    server::start(arguments.listen, answers).map_err(|error| Failure::caused("cannot start a thread", &error))?;
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("told to end; the ruleset stays, and `palisade cleanup` removes it"),
         _ = interrupt.recv() => tracing::info!("interrupted; the ruleset stays, and `palisade cleanup` removes it"),
         ended = source => ended?,
-        ended = server => ended.map_err(|error| Failure::caused("the HTTP server failed", &error))?,
         _ = enforcing => return Err(Failure::new("the loop that enforces ended; the ruleset stays as it was")),
     }
     Ok(())

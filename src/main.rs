@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     // Wrong usage ends here, with exit status 2.
     let cli = Cli::parse();
     let done = match cli.verb {
-        Verb::Agent(arguments) => agent::run(arguments),
+        Verb::Agent(arguments) => return agent::run(arguments),
         Verb::Render(arguments) => render::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
         Verb::Check(arguments) => return check::run(&arguments),

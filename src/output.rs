@@ -40,14 +40,24 @@ impl Failure {
 
     /// Tells people on stderr, and gives the exit status.
     pub(crate) fn report(&self) -> ExitCode {
+        // There is nobody left to tell when stderr is gone.
+        io::stderr().write_all(self.text().as_bytes()).ok();
+        self.exit_code()
+    }
+
+    /// What is said, in one line or, with a hint, two.
+    pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message.trim_end());
         if let Some(hint) = &self.hint {
             text.push_str("hint: ");
             text.push_str(hint);
             text.push('\n');
         }
-        // There is nobody left to tell when stderr is gone.
-        io::stderr().write_all(text.as_bytes()).ok();
+        text
+    }
+
+    /// The exit status.
+    pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.status)
     }
 }

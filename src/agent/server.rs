@@ -1,39 +1,73 @@
-//! `/livez`, `/readyz` and `/metrics`, on one port.
+//! `/livez`, `/readyz` and `/metrics`, on one port that whoever reaches the node can reach.
+//!
+//! The server has a thread of its own and shares nothing with enforcement but what it answers from: the agent enforces
+//! whether it can listen or not, and whatever comes to the port. What that may cost is bounded: connections, the time and
+//! size of a request, and how often the kernel's counters are read.
+
+mod answers;
+mod connections;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
 
-use super::metrics;
-use super::status::Status;
+pub(crate) use answers::{Answers, Refresh};
+use connections::Connections;
 
-/// Asks the loop that enforces to read the kernel's counters into the metrics.
-pub(crate) type Refresh = oneshot::Sender<()>;
+/// Between two attempts to bind the address: at first, and at most.
+const BIND_FIRST: Duration = Duration::from_secs(1);
+const BIND_MOST: Duration = Duration::from_secs(30);
 
-/// How long a scrape waits for fresh counters before it is served the last ones.
-const REFRESH_TIME: Duration = Duration::from_secs(1);
+/// How long nothing is accepted after the kernel could not give a connection: there are no descriptors, or no memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the routes answer from.
-#[derive(Clone)]
-pub(crate) struct Answers {
-    pub(crate) status: Status,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) refresh: mpsc::Sender<Refresh>,
+/// Starts the thread that serves, for as long as the program runs. An address that cannot be bound is tried again and again.
+pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let body = move || {
+        runtime.block_on(async {
+            let listener = bind_at_last(address).await;
+            serve(&listener, &answers, &Connections::default()).await;
+        });
+    };
+    thread::Builder::new().name("http".to_owned()).spawn(body).map(drop)
+}
+
+/// Binds the address, however long that takes. Says so when it fails first, and when it works.
+async fn bind_at_last(address: SocketAddr) -> TcpListener {
+    let mut wait = BIND_FIRST;
+    let mut failed = false;
+    loop {
+        match bind(address).await {
+            Ok(listener) => {
+                let listen = listener.local_addr().unwrap_or(address);
+                tracing::info!(%listen, "probes and metrics are served");
+                return listener;
+            }
+            Err(error) => {
+                if !failed {
+                    tracing::error!(
+                        listen = %address,
+                        %error,
+                        "cannot listen for probes and metrics; policies are enforced, and it is tried again. If another \
+                         program has the port, choose one with --listen"
+                    );
+                }
+                failed = true;
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(BIND_MOST);
+            }
+        }
+    }
 }
 
 /// Binds the address. Where the kernel has no IPv6, every address is every IPv4 address.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(|_of_ipv4| error)
@@ -43,52 +77,35 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, answers: Answers) -> io::Result<()> {
-    let routes = Router::new()
-        .route("/livez", get(async |State(answers): State<Answers>| probe(answers.status.liveness())))
-        .route("/readyz", get(async |State(answers): State<Answers>| probe(answers.status.readiness())))
-        .route("/metrics", get(async |State(answers): State<Answers>| scrape(answers).await))
-        .with_state(answers);
-    axum::serve(listener, routes).await
-}
-
-fn probe(answer: Result<(), String>) -> Response {
-    match answer {
-        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
-    }
-}
-
-async fn scrape(answers: Answers) -> Response {
-    let (done, refreshed) = oneshot::channel();
-    if answers.refresh.try_send(done).is_ok() {
-        // Late or failed: the last counters are served.
-        tokio::time::timeout(REFRESH_TIME, refreshed).await.ok();
-    }
-    match metrics::text(&answers.registry) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(CONTENT_TYPE, kind)], text).into_response()
+async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connections) {
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                failing = false;
+                connections.take(stream, answers.clone());
+                // So that a request which has come with its connection is read before more of them are accepted: a flood
+                // of connections must not push it out unread.
+                tokio::task::yield_now().await;
+            }
+            Err(error) => {
+                if !failing && !is_of_the_peer(&error) {
+                    tracing::warn!(%error, "cannot accept connections to the probes and metrics; going on");
+                    failing = true;
+                }
+                if !is_of_the_peer(&error) {
+                    connections.close_oldest();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use tokio::net::TcpStream;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn every_address_is_of_both_families() {
-        let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
-        // A port that somebody has is taken, in whichever family.
-        bind(([0; 16], port).into()).await.unwrap_err();
-    }
+/// A connection that its peer gave up before it was accepted says nothing about the next one.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }

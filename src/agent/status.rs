@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loop that has not gone round for this long is stuck.
+/// A loop that has neither gone round nor got on with its work for this long is stuck.
 const STUCK: Duration = Duration::from_mins(2);
 
 /// Readiness and liveness, shared by the loop that enforces and the server that tells.
@@ -18,8 +19,12 @@ struct Inner {
     missing: BTreeMap<&'static str, String>,
     /// Manifests whose present content cannot be read, and why.
     rejected: BTreeMap<PathBuf, String>,
-    /// When the loop last went round.
+    /// When the loop last went round, or was last seen to have got on with its work.
     beat: Instant,
+    /// Counts up while long work gets on.
+    progress: Arc<AtomicU64>,
+    /// The count when it was last looked at.
+    seen: u64,
 }
 
 impl Status {
@@ -29,7 +34,16 @@ impl Status {
             ("sync", "pods, namespaces and policies have not all been listed yet".to_owned()),
             ("commit", "nothing has been committed to the kernel yet".to_owned()),
         ]);
-        Self(Arc::new(Mutex::new(Inner { missing, rejected: BTreeMap::new(), beat: Instant::now() })))
+        let (rejected, beat) = (BTreeMap::new(), Instant::now());
+        Self(Arc::new(Mutex::new(Inner { missing, rejected, beat, progress: Arc::default(), seen: 0 })))
+    }
+
+    /// The same, alive also while this counter moves: work that takes minutes and gets on is no reason to be restarted,
+    /// for the work would begin again.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the loop's work does not count its progress yet"))]
+    pub(crate) fn with_progress(self, progress: Arc<AtomicU64>) -> Self {
+        self.inner().progress = progress;
+        self
     }
 
     /// Something is missing, and why. Whether that is new.
@@ -74,12 +88,51 @@ impl Status {
 
     /// Alive, or why not.
     pub(crate) fn liveness(&self) -> Result<(), String> {
-        let silent = self.inner().beat.elapsed();
-        if silent < STUCK { Ok(()) } else { Err(format!("the loop has not gone round for {} s\n", silent.as_secs())) }
+        self.liveness_at(Instant::now())
+    }
+
+    fn liveness_at(&self, now: Instant) -> Result<(), String> {
+        let mut inner = self.inner();
+        let progress = inner.progress.load(Ordering::Relaxed);
+        if progress != inner.seen {
+            inner.seen = progress;
+            inner.beat = now;
+        }
+        let silent = now.saturating_duration_since(inner.beat);
+        if silent < STUCK { Ok(()) } else { Err(format!("the loop has not got on for {} s\n", silent.as_secs())) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // The values stay whole whatever happened to another holder of the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Seen to fail when: progress is not looked at; a counter that has moved once counts for ever.
+
+    use super::*;
+
+    #[test]
+    fn a_loop_is_alive_while_it_goes_round_or_its_work_gets_on() {
+        let progress = Arc::new(AtomicU64::new(0));
+        let status = Status::new().with_progress(Arc::clone(&progress));
+        let start = Instant::now();
+        let after = |seconds| status.liveness_at(start + Duration::from_secs(seconds));
+        after(119).unwrap();
+        assert_eq!(after(121).unwrap_err(), "the loop has not got on for 121 s\n");
+        status.beat();
+        after(119).unwrap();
+
+        // It does not go round, but works.
+        for minute in 2..=10 {
+            progress.fetch_add(1, Ordering::Relaxed);
+            after(60 * minute).unwrap();
+        }
+        after(719).unwrap();
+        after(720).unwrap_err();
+        progress.fetch_add(1, Ordering::Relaxed);
+        after(721).unwrap();
     }
 }

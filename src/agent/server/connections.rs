@@ -1,0 +1,104 @@
+//! The open connections: how many, for how long, and which one goes when there are too many.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::answers::Answers;
+
+/// How many connections are open at most. Each takes a descriptor, and netlink and the API server need some too.
+pub(super) const MOST: usize = 64;
+
+/// How long the head of a request may take.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection may last from its first moment to the last byte of the answer.
+pub(super) const WHOLE_TIME: Duration = Duration::from_secs(10);
+
+/// The largest head of a request.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// The open connections, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connections(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    by_age: BTreeMap<u64, Connection>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    task: AbortHandle,
+    /// A whole request has come.
+    asked: bool,
+}
+
+impl Connections {
+    /// Serves one request of a new connection, for which an older one is closed if there are too many.
+    pub(super) fn take(&self, stream: TcpStream, answers: Answers) {
+        let mut open = self.open();
+        if open.by_age.len() >= MOST {
+            open.close_oldest();
+        }
+        let number = open.next;
+        open.next = open.next.wrapping_add(1);
+        let connections = self.clone();
+        let task = tokio::spawn(async move {
+            // Late, refused or gone: nobody is waiting for an answer any more.
+            timeout(WHOLE_TIME, connections.serve(number, stream, &answers)).await.ok();
+            connections.open().by_age.remove(&number);
+        });
+        open.by_age.insert(number, Connection { task: task.abort_handle(), asked: false });
+    }
+
+    /// Closes the oldest connection that has not asked anything yet, or else the oldest.
+    pub(super) fn close_oldest(&self) {
+        self.open().close_oldest();
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.open().by_age.len()
+    }
+
+    async fn serve(&self, number: u64, stream: TcpStream, answers: &Answers) -> hyper::Result<()> {
+        let service = service_fn(|request| {
+            if let Some(connection) = self.open().by_age.get_mut(&number) {
+                connection.asked = true;
+            }
+            answers.answer(request)
+        });
+        // One request each: nothing is gained by keeping connections that are used a few times a minute.
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(HEAD_BYTES)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn close_oldest(&mut self) {
+        let silent = self.by_age.iter().find(|(_, connection)| !connection.asked);
+        let oldest = silent.or_else(|| self.by_age.first_key_value()).map(|(number, _)| *number);
+        if let Some(connection) = oldest.and_then(|number| self.by_age.remove(&number)) {
+            connection.task.abort();
+        }
+    }
+}
