@@ -182,6 +182,11 @@ impl FakeApi {
         self.shared.change(|state| state.faults.shown.insert(resource, shown));
     }
 
+    /// What the next lists of this kind contain, one each; those after them contain what [`FakeApi::show`] says.
+    pub fn show_next(&self, resource: Resource, shown: impl IntoIterator<Item = Shown>) {
+        self.shared.change(|state| state.faults.upcoming.entry(resource).or_default().extend(shown));
+    }
+
     /// Whether watches of this kind, open ones too, bring nothing: no event, no bookmark, no end. What happened meanwhile
     /// follows afterwards, unless it has [expired](FakeApi::expire).
     pub fn silence(&self, resource: Resource, silent: bool) {

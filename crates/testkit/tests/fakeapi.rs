@@ -164,6 +164,8 @@ fn lists_are_cut_as_they_are_to_be() {
     assert_eq!([one, other].iter().flatten().collect::<std::collections::BTreeSet<_>>().len(), 4);
     assert_eq!(shown(Shown::Instead(vec![some_pod("stranger")])), ["stranger"]);
     assert_eq!(shown(Shown::All).len(), 5);
+    api.show_next(Resource::Pods, [Shown::Nothing, Shown::First(1)]);
+    assert_eq!([0; 3].map(|_| names(&api, PODS, 2).len()), [0, 1, 5]);
     api.show(Resource::Pods, Shown::Nothing);
     assert_eq!(get(&api, "/api/v1/namespaces/shop/pods/pod-000001").0, 200, "GETs stay true");
 }

@@ -1,6 +1,6 @@
 //! What goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -52,6 +52,7 @@ pub enum Shown {
 pub(super) struct Faults {
     answers: BTreeMap<(Verb, Resource), Answer>,
     pub(super) shown: BTreeMap<Resource, Shown>,
+    pub(super) upcoming: BTreeMap<Resource, VecDeque<Shown>>,
     silent: BTreeSet<Resource>,
     pub(super) mangle: BTreeSet<Resource>,
     pub(super) bookmarks: Option<Duration>,
@@ -63,6 +64,7 @@ impl Faults {
         Self {
             answers: BTreeMap::new(),
             shown: BTreeMap::new(),
+            upcoming: BTreeMap::new(),
             silent: BTreeSet::new(),
             mangle: BTreeSet::new(),
             bookmarks: Some(Duration::from_secs(30)),
@@ -84,6 +86,12 @@ impl Faults {
 
     pub(super) fn answer(&self, verb: Verb, resource: Resource) -> Answer {
         self.answers.get(&(verb, resource)).cloned().unwrap_or_default()
+    }
+
+    /// What the list that is asked for now contains.
+    pub(super) fn next_shown(&mut self, resource: Resource) -> Shown {
+        let upcoming = self.upcoming.get_mut(&resource).and_then(VecDeque::pop_front);
+        upcoming.or_else(|| self.shown.get(&resource).cloned()).unwrap_or_default()
     }
 
     pub(super) fn silence(&mut self, resource: Resource, silent: bool) {

@@ -188,7 +188,7 @@ impl State {
 
     /// A list as it is shown now, and the number that its tokens name it by.
     pub(super) fn list(&mut self, resource: Resource, namespace: &str) -> (u64, Snapshot) {
-        let shown = self.faults.shown.get(&resource).cloned().unwrap_or_default();
+        let shown = self.faults.next_shown(resource);
         let version = self.version;
         let objects = self.of(resource);
         let own = |key: &Key| namespace.is_empty() || key.0 == namespace;
