@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod cluster;
+pub mod fakeapi;
 pub mod generate;
 pub mod table;
 pub mod trials;

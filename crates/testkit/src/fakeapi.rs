@@ -1,0 +1,319 @@
+//! A Kubernetes API server that misbehaves when it is asked to.
+//!
+//! It lists and watches pods, namespaces, network policies and nodes, answers GETs of them and records Events, over plain
+//! HTTP on loopback. Objects are whatever JSON a test puts there; every change makes a watch event. Faults are switched per
+//! verb and resource while it runs ([`FakeApi::answer`], [`FakeApi::show`], [`FakeApi::silence`], …), and every request is
+//! counted with its time. A list of 100,000 pods costs it well under a second.
+//!
+//! What it leaves out: selectors, consistent reads from the past, streamed lists, everything that writes but Events.
+//! Items of its lists carry `kind` and `apiVersion`, which a real server leaves out.
+
+mod connection;
+mod fault;
+mod http;
+mod objects;
+mod request;
+mod store;
+mod watch;
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub use fault::{Answer, Shown};
+pub use objects::{deny, ending, namespace, node, pod, policy, policy_with};
+pub use request::{Resource, Seen, Verb};
+pub use store::Backup;
+use store::State;
+
+/// How long connections may take to end when the server does.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A connection's thread needs little.
+const STACK: usize = 256 << 10;
+
+/// Makes the listening socket, where the server shall be reached: for instance inside a network namespace.
+type Bind = dyn Fn(SocketAddr) -> io::Result<TcpListener> + Send + Sync;
+
+/// The server. Dropping it closes its connections and ends its threads.
+pub struct FakeApi {
+    shared: Arc<Shared>,
+    bind: Box<Bind>,
+    address: SocketAddr,
+    door: Mutex<Option<Door>>,
+}
+
+/// The listening socket and who waits at it.
+struct Door {
+    /// The listening socket again. Linux lets `shutdown` wake the thread that accepts.
+    handle: TcpStream,
+    thread: JoinHandle<()>,
+}
+
+/// What the threads of all connections share.
+struct Shared {
+    state: Mutex<State>,
+    /// Something changed: objects, faults, connections.
+    changed: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked elsewhere leaves whole values behind.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes everybody who waits for it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits for a change, at most so long.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl FakeApi {
+    /// A server without objects on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// The socket or the thread cannot be made.
+    pub fn start() -> io::Result<Self> {
+        Self::start_where(TcpListener::bind)
+    }
+
+    /// A server whose sockets `bind` makes: it is given 127.0.0.1 with port 0 first, and later, when connections are accepted
+    /// again after [`FakeApi::refuse_connections`], the address that came of it.
+    ///
+    /// # Errors
+    /// The socket or the thread cannot be made.
+    pub fn start_where(
+        bind: impl Fn(SocketAddr) -> io::Result<TcpListener> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { state: Mutex::new(State::new()), changed: Condvar::new() });
+        let door = Door::open(&shared, listener)?;
+        Ok(Self { shared, bind: Box::new(bind), address, door: Mutex::new(Some(door)) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Writes a kubeconfig that leads here.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_kubeconfig(&self, path: &Path) -> io::Result<()> {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+            "clusters": [{ "name": "fake", "cluster": { "server": format!("http://{}", self.address) } }],
+            "users": [{ "name": "fake", "user": {} }],
+            "contexts": [{ "name": "fake", "context": { "cluster": "fake", "user": "fake" } }],
+        });
+        std::fs::write(path, config.to_string())
+    }
+
+    /// Adds an object or changes it, by namespace and name; watches are informed. The server sets version and uid.
+    pub fn put(&self, object: Value) {
+        self.shared.change(|state| state.put(object, true));
+    }
+
+    /// Adds or changes objects that watches never hear of: only lists have them. Watches that begin from an older version are
+    /// refused as expired. This is the way to fill a server before anybody watches it.
+    pub fn load(&self, objects: impl IntoIterator<Item = Value>) {
+        self.shared.change(|state| objects.into_iter().for_each(|object| state.put(object, false)));
+    }
+
+    /// Deletes an object; watches are informed. Whether it was there.
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
+        self.shared.change(|state| state.delete(resource, namespace, name))
+    }
+
+    /// How many objects there are.
+    pub fn len(&self, resource: Resource) -> usize {
+        self.shared.state().len(resource)
+    }
+
+    /// Whether there are no objects of this kind.
+    pub fn is_empty(&self, resource: Resource) -> bool {
+        self.len(resource) == 0
+    }
+
+    /// What etcd holds now: objects and version.
+    pub fn backup(&self) -> Backup {
+        self.shared.state().backup()
+    }
+
+    /// Goes back to a backup, as after a restore of etcd: versions count from there again, and all connections are closed.
+    pub fn restore(&self, backup: &Backup) {
+        self.shared.change(|state| state.restore(backup));
+        self.cut_connections();
+    }
+
+    /// Lets versions count on without anything having changed, as writes to other kinds of objects do.
+    pub fn advance(&self, versions: u64) {
+        self.shared.change(|state| state.version += versions);
+    }
+
+    /// How requests of this kind are answered from now on. One that hangs stays so when this is changed again.
+    pub fn answer(&self, verb: Verb, resource: Resource, answer: Answer) {
+        self.shared.change(|state| state.faults.set(verb, resource, answer));
+    }
+
+    /// How every request is answered from now on.
+    pub fn answer_all(&self, answer: &Answer) {
+        self.shared.change(|state| state.faults.set_all(answer));
+    }
+
+    /// What lists of this kind contain from now on. What watches and GETs say stays true.
+    pub fn show(&self, resource: Resource, shown: Shown) {
+        self.shared.change(|state| state.faults.shown.insert(resource, shown));
+    }
+
+    /// What the next lists of this kind contain, one each; those after them contain what [`FakeApi::show`] says.
+    pub fn show_next(&self, resource: Resource, shown: impl IntoIterator<Item = Shown>) {
+        self.shared.change(|state| state.faults.upcoming.entry(resource).or_default().extend(shown));
+    }
+
+    /// Whether watches of this kind, open ones too, bring nothing: no event, no bookmark, no end. What happened meanwhile
+    /// follows afterwards, unless it has [expired](FakeApi::expire).
+    pub fn silence(&self, resource: Resource, silent: bool) {
+        self.shared.change(|state| state.faults.silence(resource, silent));
+    }
+
+    /// How often watches that ask for bookmarks get one; `None` is never. Half a minute at first.
+    pub fn bookmarks(&self, every: Option<Duration>) {
+        self.shared.change(|state| state.faults.bookmarks = every);
+    }
+
+    /// Whether lists come in one page whatever limit is asked for.
+    pub fn ignore_limits(&self, ignore: bool) {
+        self.shared.change(|state| state.faults.unlimited = ignore);
+    }
+
+    /// Compacts the history of a kind: every open watch is ended with 410, and so is one from an older version.
+    pub fn expire(&self, resource: Resource) {
+        self.shared.change(|state| state.expire(resource));
+    }
+
+    /// Cuts the line of the next event of this kind in half, as a broken proxy does.
+    pub fn mangle_next(&self, resource: Resource) {
+        self.shared.change(|state| state.faults.mangle.insert(resource));
+    }
+
+    /// Stops listening: connections are refused. Open ones go on.
+    pub fn refuse_connections(&self) {
+        self.shut();
+    }
+
+    /// Listens again.
+    ///
+    /// # Errors
+    /// The address cannot be had any more.
+    pub fn accept_connections(&self) -> io::Result<()> {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        if door.is_none() {
+            *door = Some(Door::open(&self.shared, (self.bind)(self.address)?)?);
+        }
+        Ok(())
+    }
+
+    /// Closes every open connection.
+    pub fn cut_connections(&self) {
+        for stream in self.shared.state().connections.values() {
+            // The peer may have closed it already.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections.len()
+    }
+
+    /// How many watches of this kind are open.
+    pub fn watches(&self, resource: Resource) -> usize {
+        self.shared.state().watches.get(&resource).copied().unwrap_or(0)
+    }
+
+    /// How many requests of this kind there were.
+    pub fn count(&self, verb: Verb, resource: Resource) -> usize {
+        self.shared.state().seen.iter().filter(|seen| seen.is(verb, resource)).count()
+    }
+
+    /// How many requests of this kind there were from a moment on.
+    pub fn count_since(&self, moment: Instant, verb: Verb, resource: Resource) -> usize {
+        let state = self.shared.state();
+        state.seen.iter().rev().take_while(|seen| seen.at >= moment).filter(|seen| seen.is(verb, resource)).count()
+    }
+
+    /// Every request, in order.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.shared.state().seen.clone()
+    }
+
+    /// The Events that were written.
+    pub fn events(&self) -> Vec<Value> {
+        self.shared.state().events.clone()
+    }
+
+    fn shut(&self) {
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Door { handle, thread }) = door {
+            handle.shutdown(Shutdown::Both).ok();
+            drop(handle);
+            thread.join().ok();
+        }
+    }
+}
+
+impl Door {
+    fn open(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<Self> {
+        let handle = TcpStream::from(OwnedFd::from(listener.try_clone()?));
+        let shared = Arc::clone(shared);
+        let thread = thread::Builder::new().name("fakeapi".into()).spawn(move || {
+            // Ends when the socket is shut down.
+            while let Ok((stream, _)) = listener.accept() {
+                let thread = thread::Builder::new().name("fakeapi-connection".into()).stack_size(STACK);
+                let shared = Arc::clone(&shared);
+                // Without a thread for it the connection is closed, which a client must bear anyway.
+                thread.spawn(move || connection::serve(&shared, &stream)).ok();
+            }
+        })?;
+        Ok(Self { handle, thread })
+    }
+}
+
+impl Drop for FakeApi {
+    fn drop(&mut self) {
+        self.shut();
+        self.shared.change(|state| state.ending = true);
+        let end = Instant::now() + FAREWELL;
+        let mut state = self.shared.state();
+        while !state.connections.is_empty() && Instant::now() < end {
+            for stream in state.connections.values() {
+                stream.shutdown(Shutdown::Both).ok();
+            }
+            state = self.shared.wait(state, Duration::from_millis(20));
+        }
+    }
+}
+
+impl std::fmt::Debug for FakeApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeApi").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! One fault: injected, borne, lifted; and the row that says what came of it.
+
+use std::time::{Duration, Instant};
+
+use palisade_testkit::fakeapi::{FakeApi, Resource, Verb};
+
+use crate::agent::within;
+use crate::scene::{Scene, Toll};
+
+/// A fault and what must hold while it lasts and afterwards.
+pub(crate) struct Case {
+    /// In words, for the table.
+    pub(crate) fault: &'static str,
+    /// Objects besides those of every scene.
+    pub(crate) prepare: fn(&FakeApi),
+    /// Brings it about.
+    pub(crate) inject: fn(&Scene),
+    /// How long it lasts at least. Packets are counted over this time; nothing is waited for.
+    pub(crate) lasts: Duration,
+    /// Who says so, and by when, counted from its beginning.
+    pub(crate) told: Option<(fn(&Scene) -> bool, Duration)>,
+    /// Ends it. The scene's late policy must come into force after it.
+    pub(crate) lift: fn(&Scene),
+    /// By when changes are followed again.
+    pub(crate) in_step: Duration,
+    /// How many lists of one kind may be asked for meanwhile.
+    pub(crate) lists: usize,
+}
+
+/// A fault of a few seconds that ends with a policy which must be followed.
+pub(crate) const BRIEF: Case = Case {
+    fault: "",
+    prepare: |_| {},
+    inject: |_| {},
+    lasts: Duration::from_secs(6),
+    told: None,
+    lift: Scene::put_late,
+    in_step: Duration::from_secs(60),
+    lists: 3,
+};
+
+/// How long packets are counted after the last that a case waits for: what is believed too late opens only then.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// What came of a fault.
+pub(crate) struct Row<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) fault: &'a str,
+    pub(crate) toll: Option<Toll>,
+    pub(crate) told: Option<Duration>,
+    pub(crate) in_step: Option<Duration>,
+    pub(crate) note: String,
+}
+
+impl Row<'_> {
+    /// Prints it, for `hack/faults`.
+    pub(crate) fn print(&self) {
+        let count = |of: fn(&Toll) -> u64| self.toll.as_ref().map_or("-".to_owned(), |toll| of(toll).to_string());
+        let seconds =
+            |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()));
+        println!(
+            "row | {} | {} | {} | {} | {} | {} | {} | {}",
+            self.name,
+            self.fault,
+            count(|toll| toll.sent),
+            count(|toll| toll.leaked),
+            count(|toll| toll.lost),
+            seconds(self.told),
+            seconds(self.in_step),
+            self.note
+        );
+    }
+}
+
+impl Case {
+    /// Runs it.
+    pub(crate) fn run(&self, name: &str) {
+        let scene = Scene::with(name, self.prepare);
+        let traffic = scene.traffic();
+        let start = Instant::now();
+        (self.inject)(&scene);
+        let by = self.told.map_or(Duration::ZERO, |(_, by)| by);
+        let is_told = || self.told.is_some_and(|(told, _)| told(&scene));
+        let mut told = within(self.lasts.min(by), is_told).map(|_| start.elapsed());
+        observe(start + self.lasts);
+        if told.is_none() {
+            told = within(by.saturating_sub(start.elapsed()), is_told).map(|_| start.elapsed());
+        }
+        let lists = Resource::WATCHED.map(|resource| scene.api.count_since(start, Verb::List, resource));
+        (self.lift)(&scene);
+        let in_step = scene.time_to_step(self.in_step);
+        observe(Instant::now() + AFTERMATH);
+        let toll = traffic.stop(&scene);
+        let most = lists.into_iter().max().unwrap_or(0);
+        Row { name, fault: self.fault, toll: Some(toll), told, in_step, note: format!("{most} lists of a kind") }
+            .print();
+        let words = || scene.agent.words();
+        assert_eq!(scene.agent.ended(), None, "the agent has ended: {}", words());
+        assert_eq!((toll.leaked, toll.lost), (0, 0), "leaked and lost of {} packets; {}", toll.sent, words());
+        assert!(self.told.is_none() || told.is_some(), "nobody says so within {by:?}; {}", words());
+        assert!(in_step.is_some(), "changes are not followed within {:?}; {}", self.in_step, words());
+        assert!(most <= self.lists, "{lists:?} lists were asked for, {} of a kind may be", self.lists);
+    }
+}
+
+/// Lets time pass over which packets are counted.
+pub(crate) fn observe(until: Instant) {
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// A kind's lists were doubted.
+pub(crate) fn doubted(scene: &Scene, resource: Resource) -> bool {
+    let labels = format!("resource=\"{}\"", resource.name());
+    scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0)
+}
+
+/// Errors with a kind were counted.
+pub(crate) fn failing(scene: &Scene, resource: Resource) -> bool {
+    let labels = format!("resource=\"{}\"", resource.name());
+    scene.agent.metric("palisade_watch_errors_total", &labels).is_some_and(|count| count > 0.0)
+}
+
+/// It is said that a kind has not been heard of for long: by readiness, or by the metric's age.
+pub(crate) fn unheard(scene: &Scene, resource: Resource) -> bool {
+    let labels = format!("resource=\"{}\"", resource.name());
+    let age = scene.agent.metric("palisade_watch_last_contact_seconds", &labels);
+    let unready = scene.agent.get("/readyz").filter(|(status, _)| *status == 503);
+    age.is_some_and(|age| age > 40.0) || unready.is_some_and(|(_, why)| why.contains(resource.name()))
+}
+
+/// Makes one test of each row of a table.
+macro_rules! cases {
+    ($($(#[$attribute:meta])* $name:ident: $case:expr;)*) => {
+        $(
+            $(#[$attribute])*
+            #[test]
+            fn $name() {
+                let case: $crate::case::Case = $case;
+                case.run(stringify!($name));
+            }
+        )*
+    };
+}
+pub(crate) use cases;

@@ -1,0 +1,224 @@
+//! A node with three pods, an API server that knows them, an agent, and packets on their way.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use palisade_lab::{Flood, Flow, Lab, Layout, Node, Pod, Sink};
+use palisade_testkit::fakeapi::{FakeApi, Resource, deny, namespace, node, pod, policy, policy_with};
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, Setup, within};
+
+/// Pods and policies elsewhere, so that there is something to be cut.
+pub(crate) const CROWD: usize = 20;
+
+/// How long anything may take that is no fault.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Datagrams a second of each flow.
+const RATE: u32 = 500;
+
+/// Where the datagrams go.
+const PORT: u16 = 4000;
+
+/// The pods: shop/web is isolated and lets in friends/friend, not ops/client.
+pub(crate) struct Scene {
+    pub(crate) api: FakeApi,
+    pub(crate) agent: Agent,
+    pub(crate) web: Pod,
+    pub(crate) friend: Pod,
+    pub(crate) client: Pod,
+    scratch: Scratch,
+    pub(crate) lab: Lab,
+}
+
+/// A directory that goes with the test.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Full sizes, not those that a debug build can bear.
+pub(crate) fn full() -> bool {
+    std::env::var_os("PALISADE_FAULTS").is_some_and(|size| size == "full")
+}
+
+impl Scene {
+    /// An agent that is ready.
+    pub(crate) fn new(name: &str) -> Self {
+        Self::with(name, |_| {})
+    }
+
+    /// The same with further objects.
+    pub(crate) fn with(name: &str, prepare: impl FnOnce(&FakeApi)) -> Self {
+        let scene = Self::set_up(name, prepare, Setup::default());
+        scene.agent.wait_ready();
+        scene
+    }
+
+    /// An agent that has just been started.
+    pub(crate) fn set_up(name: &str, prepare: impl FnOnce(&FakeApi), setup: Setup) -> Self {
+        let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
+        let add = |name| lab.node(1).add_pod(name).unwrap();
+        let (web, friend, client) = (add("shop/web"), add("friends/friend"), add("ops/client"));
+        let place = lab.node(1).clone();
+        let api =
+            FakeApi::start_where(move |address| place.run(|| TcpListener::bind(address)).map_err(io::Error::other)?);
+        let api = api.unwrap();
+        let (range4, range6) = lab.node(1).pod_ranges();
+        api.load([node("node-1", &[&range4, &range6])]);
+        api.load(["kube-system", "default", "shop", "ops", "crowd"].map(|name| namespace(name, &json!({}))));
+        api.load([namespace("friends", &json!({ "team": "friends" }))]);
+        api.load([&web, &friend, &client].map(real));
+        api.load((0..CROWD).map(|number| paper("crowd", number)));
+        api.load((0..CROWD).map(|number| deny("crowd", &format!("deny-{number}"))));
+        let from = json!([{ "namespaceSelector": { "matchLabels": { "team": "friends" } }, "podSelector": { "matchLabels": { "app": "friend" } } }]);
+        api.load([policy_with("shop", "allow-friends", &json!([{ "from": from }]))]);
+        prepare(&api);
+        let scratch = std::env::temp_dir().join(format!("palisade-faults-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch).unwrap();
+        api.write_kubeconfig(&scratch.join("kubeconfig")).unwrap();
+        let agent = Agent::start(lab.node(1), &scratch.join("kubeconfig"), &scratch.join("log"), setup);
+        Self { api, agent, web, friend, client, scratch: Scratch(scratch), lab }
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        self.lab.node(1)
+    }
+
+    /// Puts another agent in the place of the present one, which is killed.
+    pub(crate) fn start_again(&mut self) {
+        self.agent.kill();
+        let (kubeconfig, log) = (self.scratch.0.join("kubeconfig"), self.scratch.0.join("log"));
+        self.agent = Agent::start(self.lab.node(1), &kubeconfig, &log, Setup::default());
+    }
+
+    /// The IPv4 addresses that are isolated in a direction, with the chains that judge them.
+    pub(crate) fn isolated(&self, direction: &str) -> BTreeMap<IpAddr, String> {
+        let listing = self.node().namespace().output("nft", &["-j", "list", "map", "inet", "palisade", direction], "");
+        let listing: Value = listing.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let maps =
+            listing["nftables"].as_array().into_iter().flatten().filter_map(|item| item["map"]["elem"].as_array());
+        let entries = maps.flatten().filter_map(|entry| {
+            let key = entry[0].as_str().or_else(|| entry[0]["elem"]["val"].as_str())?;
+            let verdict = entry[1].as_object()?.values().next()?;
+            Some((key.parse().ok()?, verdict["target"].as_str().unwrap_or_default().to_owned()))
+        });
+        entries.collect()
+    }
+
+    /// Whether a pod is isolated for ingress.
+    pub(crate) fn is_isolated(&self, pod: &Pod) -> bool {
+        self.isolated("ingress4").contains_key(&first(pod))
+    }
+
+    /// Makes the policy that shows whether changes are followed: it isolates ops/client.
+    pub(crate) fn put_late(&self) {
+        self.api.put(deny("ops", "late"));
+    }
+
+    /// Whether that policy is in force.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.is_isolated(&self.client)
+    }
+
+    /// How long it takes until changes are followed.
+    pub(crate) fn time_to_step(&self, limit: Duration) -> Option<Duration> {
+        within(limit, || self.is_in_step())
+    }
+
+    /// How long a change takes from its event to the kernel: ops/client is isolated and freed by turns.
+    pub(crate) fn delays(&self, rounds: usize) -> Vec<Duration> {
+        let mut delays = Vec::new();
+        for round in 0..rounds {
+            let isolating = round % 2 == 0;
+            let start = Instant::now();
+            if isolating {
+                self.api.put(deny("ops", "turn"));
+            } else {
+                let labels = json!({ "round": round });
+                self.api.put(policy("ops", "turn", &json!({ "podSelector": { "matchLabels": labels_of(&labels) } })));
+            }
+            self.agent.wait("turn", LIMIT, || self.is_isolated(&self.client) == isolating);
+            delays.push(start.elapsed());
+        }
+        delays.sort();
+        delays
+    }
+
+    /// Packets on their way from now on.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let sink = Sink::open(&self.web, first(&self.web), PORT).unwrap();
+        let flood = |from: &Pod| Flood::start(&Flow::udp(from, first(&self.web), PORT), Some(RATE)).unwrap();
+        Traffic { denied: flood(&self.client), allowed: flood(&self.friend), sink }
+    }
+}
+
+/// Labels must be texts.
+fn labels_of(numbers: &Value) -> Value {
+    json!({ "round": numbers["round"].to_string() })
+}
+
+/// A flow that must not get through and one that must.
+pub(crate) struct Traffic {
+    denied: Flood,
+    allowed: Flood,
+    sink: Sink,
+}
+
+/// What came of the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Toll {
+    pub(crate) sent: u64,
+    /// Datagrams that policies deny and that arrived.
+    pub(crate) leaked: u64,
+    /// Datagrams that policies allow and that did not arrive.
+    pub(crate) lost: u64,
+}
+
+impl Traffic {
+    /// Datagrams that leaked so far.
+    pub(crate) fn leaked(&self) -> u64 {
+        self.sink.counts(self.denied.id()).received
+    }
+
+    /// Stops and counts.
+    pub(crate) fn stop(self, scene: &Scene) -> Toll {
+        let (denied, allowed) = (self.denied.stop(), self.allowed.stop());
+        scene.lab.settle().unwrap();
+        let missing = self.sink.counts(allowed.id).missing(allowed.sent);
+        let leaked = self.sink.counts(denied.id).received;
+        Toll { sent: denied.sent + allowed.sent, leaked, lost: missing }
+    }
+}
+
+/// The first address of a pod.
+pub(crate) fn first(pod: &Pod) -> IpAddr {
+    pod.ipv4().unwrap().into()
+}
+
+/// A pod of the lab as the API server knows it, labelled with its name.
+pub(crate) fn real(of: &Pod) -> Value {
+    let (space, name) = of.name().split_once('/').unwrap();
+    pod(space, name, of.node(), &of.addresses(), &json!({ "app": name }))
+}
+
+/// A pod of another node, of which there is nothing but the object.
+pub(crate) fn paper(space: &str, number: usize) -> Value {
+    let [_, high, middle, low] = u32::try_from(number).unwrap().to_be_bytes();
+    let address = IpAddr::from([10, 100 + high, middle, low]);
+    let labels = json!({ "app": format!("app-{}", number % 10), "tier": format!("tier-{}", number % 3) });
+    pod(space, &format!("paper-{number:06}"), &format!("node-{}", 2 + number / 250), &[address], &labels)
+}
+
+/// Waits until a list of this kind has been asked for since a moment.
+pub(crate) fn wait_listed(scene: &Scene, since: Instant, resource: Resource) {
+    let asked = || scene.api.count_since(since, palisade_testkit::fakeapi::Verb::List, resource) > 0;
+    scene.agent.wait(&format!("list of {}", resource.name()), LIMIT, asked);
+}

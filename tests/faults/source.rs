@@ -1,0 +1,246 @@
+//! An API server that answers wrongly, for seconds.
+
+use std::time::Duration;
+
+use palisade_testkit::fakeapi::{Answer, FakeApi, Resource, Shown, Verb, deny, namespace};
+use serde_json::json;
+
+use crate::case::{BRIEF, Case, cases, doubted, failing};
+use crate::scene::{LIMIT, Scene, paper};
+
+use Resource::{Namespaces, NetworkPolicies, Pods};
+
+/// A list that is doubted is asked for again within seconds, and the doubt is counted by then.
+const DOUBT: Duration = Duration::from_secs(8);
+
+/// The next list of a kind is false; those after it are true.
+fn once(scene: &Scene, resource: Resource, shown: Shown) {
+    scene.api.show_next(resource, [shown]);
+    scene.api.expire(resource);
+}
+
+/// What another cluster has: none of what this one has, `kube-system` included.
+fn strangers(resource: Resource) -> Shown {
+    Shown::Instead(match resource {
+        Pods => (0..5).map(|number| paper("elsewhere", number)).collect(),
+        Namespaces => vec![namespace("elsewhere", &json!({}))],
+        _ => vec![deny("elsewhere", "deny")],
+    })
+}
+
+/// Every request of these kinds is answered so.
+fn everything(scene: &Scene, answer: &Answer) {
+    scene.api.answer_all(answer);
+    scene.api.cut_connections();
+}
+
+fn nothing_wrong(scene: &Scene) {
+    scene.api.answer_all(&Answer::Right);
+    scene.put_late();
+}
+
+/// Lists of policies are wrong from now on.
+fn lists_of_policies(scene: &Scene, answer: Answer) {
+    scene.api.answer(Verb::List, NetworkPolicies, answer);
+    scene.api.expire(NetworkPolicies);
+}
+
+/// Several pages of pods.
+fn many_pods(api: &FakeApi) {
+    api.load((100..1300).map(|number| paper("crowd", number)));
+}
+
+/// An etcd that went back to an older state, in which the agent's versions are in the future.
+fn restore(scene: &Scene) {
+    let backup = scene.api.backup();
+    scene.api.advance(1000);
+    // What every watch hears after that, so that the versions it goes on from are newer than the backup.
+    scene.api.put(namespace("ops", &json!({ "restored": "no" })));
+    scene.api.put(paper("crowd", 1));
+    scene.put_late();
+    scene.agent.wait("late policy", LIMIT, || scene.is_in_step());
+    scene.api.restore(&backup);
+    scene.agent.wait("connection", LIMIT, || scene.api.connections() > 0);
+}
+
+/// After a restore the late policy is one of the objects that are gone, so another must be followed.
+fn after_restore(scene: &Scene) {
+    scene.agent.wait("deletion of what the backup does not have", LIMIT, || !scene.is_in_step());
+    scene.put_late();
+}
+
+cases! {
+    empty_list_of_policies_once: Case {
+        fault: "an empty list of policies, then true ones",
+        inject: |scene| once(scene, NetworkPolicies, Shown::Nothing),
+        told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
+        ..BRIEF
+    };
+    empty_list_of_pods_once: Case {
+        fault: "an empty list of pods, then true ones",
+        inject: |scene| once(scene, Pods, Shown::Nothing),
+        told: Some((|scene| doubted(scene, Pods), DOUBT)),
+        ..BRIEF
+    };
+    empty_list_of_namespaces_once: Case {
+        fault: "an empty list of namespaces, then true ones",
+        inject: |scene| once(scene, Namespaces, Shown::Nothing),
+        told: Some((|scene| doubted(scene, Namespaces), DOUBT)),
+        ..BRIEF
+    };
+    cut_list_of_pods_once: Case {
+        fault: "a list of pods without its second half, then true ones",
+        inject: |scene| once(scene, Pods, Shown::First(3)),
+        told: Some((|scene| doubted(scene, Pods), DOUBT)),
+        ..BRIEF
+    };
+    list_without_the_last_isolating_policy_once: Case {
+        fault: "a list of policies without the only one that isolates a pod here, then true ones",
+        inject: |scene| once(scene, NetworkPolicies, Shown::First(crate::scene::CROWD)),
+        told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
+        ..BRIEF
+    };
+    lists_that_contradict_each_other: Case {
+        fault: "lists of policies and pods, each cut in another way than the one before",
+        inject: |scene| {
+            for resource in [NetworkPolicies, Pods] {
+                scene.api.show(resource, Shown::Alternating(10));
+                scene.api.expire(resource);
+            }
+        },
+        lift: |scene| {
+            for resource in [NetworkPolicies, Pods] {
+                scene.api.show(resource, Shown::All);
+            }
+            scene.put_late();
+        },
+        lasts: Duration::from_secs(12),
+        told: Some((|scene| doubted(scene, NetworkPolicies) || doubted(scene, Pods), DOUBT)),
+        lists: 5,
+        ..BRIEF
+    };
+    wrong_cluster_once: Case {
+        fault: "lists of another cluster, of every kind, then true ones",
+        inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| once(scene, kind, strangers(kind))),
+        told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| doubted(scene, kind)), DOUBT)),
+        ..BRIEF
+    };
+    restored_etcd: Case {
+        fault: "etcd restored: versions in the future are refused",
+        inject: restore,
+        lift: after_restore,
+        lists: 4,
+        ..BRIEF
+    };
+    forbidden_policies: Case {
+        fault: "403 for lists and watches of policies",
+        inject: |scene| {
+            scene.api.answer(Verb::Watch, NetworkPolicies, Answer::Status(403));
+            lists_of_policies(scene, Answer::Status(403));
+        },
+        lift: nothing_wrong,
+        told: Some((|scene| failing(scene, NetworkPolicies), LIMIT)),
+        lists: 10,
+        ..BRIEF
+    };
+    server_errors: Case {
+        fault: "503 for every request",
+        inject: |scene| everything(scene, &Answer::Status(503)),
+        lift: nothing_wrong,
+        told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| failing(scene, kind)), LIMIT)),
+        lists: 10,
+        ..BRIEF
+    };
+    internal_errors: Case {
+        fault: "500 for every request",
+        inject: |scene| everything(scene, &Answer::Status(500)),
+        lift: nothing_wrong,
+        lists: 10,
+        ..BRIEF
+    };
+    connections_closed: Case {
+        fault: "every request's connection is closed",
+        inject: |scene| everything(scene, &Answer::Close),
+        lift: nothing_wrong,
+        lists: 10,
+        ..BRIEF
+    };
+    connections_refused: Case {
+        fault: "connections are refused",
+        inject: |scene| {
+            scene.api.refuse_connections();
+            scene.api.cut_connections();
+        },
+        lift: |scene| {
+            scene.api.accept_connections().unwrap();
+            scene.put_late();
+        },
+        ..BRIEF
+    };
+    garbage_instead_of_lists: Case {
+        fault: "lists and watches of policies are answered by a proxy's welcome page",
+        inject: |scene| {
+            scene.api.answer(Verb::Watch, NetworkPolicies, Answer::Garbage);
+            lists_of_policies(scene, Answer::Garbage);
+        },
+        lift: nothing_wrong,
+        told: Some((|scene| failing(scene, NetworkPolicies), LIMIT)),
+        lists: 10,
+        ..BRIEF
+    };
+    mangled_event: Case {
+        fault: "the line of one event is cut in half",
+        inject: |scene| {
+            scene.api.mangle_next(NetworkPolicies);
+            scene.put_late();
+        },
+        lasts: Duration::ZERO,
+        lift: |_| {},
+        ..BRIEF
+    };
+    list_expires_while_it_is_read: Case {
+        fault: "410 on every second page of pods",
+        prepare: many_pods,
+        inject: |scene| {
+            scene.api.answer(Verb::Page, Pods, Answer::Expired);
+            scene.api.expire(Pods);
+        },
+        lift: nothing_wrong,
+        lists: 6,
+        ..BRIEF
+    };
+    server_that_ignores_limits: Case {
+        fault: "lists come in one page whatever limit is asked for",
+        prepare: many_pods,
+        inject: |scene| {
+            scene.api.ignore_limits(true);
+            scene.api.expire(Pods);
+        },
+        ..BRIEF
+    };
+    lists_come_a_byte_at_a_time: Case {
+        fault: "a list of policies that takes five seconds, byte by byte",
+        inject: |scene| lists_of_policies(scene, Answer::Dribble(Duration::from_micros(500))),
+        lift: nothing_wrong,
+        ..BRIEF
+    };
+    history_is_gone: Case {
+        fault: "410 for every open watch, once",
+        inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| scene.api.expire(kind)),
+        lists: 2,
+        ..BRIEF
+    };
+    watches_expire_at_once: Case {
+        fault: "410 for every watch, at its beginning",
+        inject: |scene| {
+            for kind in Resource::WATCHED {
+                scene.api.answer(Verb::Watch, kind, Answer::Expired);
+                scene.api.expire(kind);
+            }
+        },
+        lift: nothing_wrong,
+        lasts: Duration::from_secs(10),
+        lists: 3,
+        ..BRIEF
+    };
+}
