@@ -6,6 +6,7 @@
 mod cause;
 mod enforcer;
 mod freeze;
+mod gather;
 mod kernel;
 mod metrics;
 mod report;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::thread;
 
 use palisade_ruleset::render::Options;
-use palisade_watch::Event;
+use palisade_watch::{Arrival, Request};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -33,6 +34,9 @@ use status::Status;
 
 /// Events that wait while a commit runs; beyond, the source waits.
 const QUEUE: usize = 4096;
+
+/// What the loop may ask of the source at a time.
+const REQUESTS: usize = 1024;
 
 /// Runs the agent until it is told to end.
 pub(crate) fn run(arguments: AgentArgs) -> Result<(), Failure> {
@@ -69,8 +73,10 @@ async fn serve(arguments: AgentArgs) -> Result<(), Failure> {
     tracing::info!(node = arguments.node, listen = %arguments.listen, version = env!("CARGO_PKG_VERSION"), "starting");
     let answers = Answers { status: status.clone(), registry: Arc::new(registry), refresh };
     let server = server::serve(listener, answers);
-    let source = watch(&arguments, to_enforcer);
-    let enforcing = enforce(&arguments, status, metrics, events, refreshes)?;
+    let (ask, requests) = mpsc::channel(REQUESTS);
+    let ask = arguments.manifests.is_none().then_some(ask);
+    let source = watch(&arguments, to_enforcer, requests);
+    let enforcing = enforce(&arguments, status, metrics, events, ask, refreshes)?;
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("told to end; the ruleset stays, and `palisade cleanup` removes it"),
@@ -83,7 +89,11 @@ async fn serve(arguments: AgentArgs) -> Result<(), Failure> {
 }
 
 /// The object source, as a future that ends only when it fails.
-fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Output = Result<(), Failure>> + use<> {
+fn watch(
+    arguments: &AgentArgs,
+    events: mpsc::Sender<Arrival>,
+    requests: mpsc::Receiver<Request>,
+) -> impl Future<Output = Result<(), Failure>> + use<> {
     let manifests = arguments.manifests.clone();
     let kubeconfig = arguments.kubeconfig.clone();
     let ranges_of = (arguments.new_pods == NewPods::Hold).then(|| arguments.node.clone());
@@ -95,8 +105,8 @@ fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Outp
             },
             None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
                 Ok(server) => match ranges_of {
-                    Some(node) => server.with_pod_ranges_of(&node).run(events).await,
-                    None => server.run(events).await,
+                    Some(node) => server.with_pod_ranges_of(&node).run(events, requests).await,
+                    None => server.run(events, requests).await,
                 },
                 Err(error) => Err(error),
             },
@@ -110,7 +120,8 @@ fn enforce(
     arguments: &AgentArgs,
     status: Status,
     metrics: Metrics,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Arrival>,
+    requests: Option<mpsc::Sender<Request>>,
     refreshes: mpsc::Receiver<server::Refresh>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, Failure> {
     let legacy = arguments.legacy_namespace_isolation;
@@ -128,6 +139,9 @@ fn enforce(
         .map_err(|error| Failure::caused("cannot start", &error))?;
     let body = move || {
         let mut enforcer = Enforcer::new(&node, options, Netlink::new(), status, metrics);
+        if let Some(requests) = requests {
+            enforcer.ask(requests);
+        }
         if legacy {
             enforcer.honour_legacy_isolation();
         }

@@ -16,12 +16,13 @@ use palisade_policy::input::{Change, LegacyIsolation, Policy};
 use palisade_ruleset::change::{Transaction, diff};
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options, Renderer};
-use palisade_watch::Event;
+use palisade_watch::{Arrival, Event, Request};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::cause::Cause;
 use super::freeze;
+use super::gather::Gather;
 use super::kernel::{Kernel, KernelError};
 use super::metrics::{CommitKind, Metrics};
 use super::report;
@@ -41,6 +42,7 @@ const TOGETHER: usize = 1024;
 /// The loop's state.
 pub(crate) struct Enforcer<K> {
     index: Index,
+    gather: Gather,
     /// Puts policies in the place of annotations, if these are to be honoured.
     legacy: Option<LegacyIsolation>,
     renderer: Renderer,
@@ -63,6 +65,7 @@ impl<K: Kernel> Enforcer<K> {
     pub(crate) fn new(node: &str, options: Options, kernel: K, status: Status, metrics: Metrics) -> Self {
         Self {
             index: Index::new(node),
+            gather: Gather::default(),
             legacy: None,
             renderer: Renderer::new(options),
             kernel,
@@ -76,13 +79,18 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
+    /// Asks the source about namespaces; to be called before the first event.
+    pub(crate) fn ask(&mut self, requests: mpsc::Sender<Request>) {
+        self.gather.ask(requests);
+    }
+
     /// Isolates namespaces with the annotation of old; to be called before the first event.
     pub(crate) fn honour_legacy_isolation(&mut self) {
         self.legacy = Some(LegacyIsolation::default());
     }
 
     /// Goes round until the source of events is gone.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut refresh: mpsc::Receiver<Refresh>) {
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Arrival>, mut refresh: mpsc::Receiver<Refresh>) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (told, mut foreign) = mpsc::channel(1);
@@ -127,21 +135,33 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// Takes an event and those that wait behind it, and enforces them.
-    fn take(&mut self, event: Event, events: &mut mpsc::Receiver<Event>) {
-        let arrived = Instant::now();
+    fn take(&mut self, arrival: Arrival, events: &mut mpsc::Receiver<Arrival>) {
+        let arrived = arrival.at;
         let mut cause = Cause::default();
         let mut taken = 1;
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
+        let mut next = Some(arrival);
+        while let Some(Arrival { at, event }) = next.take() {
             match event {
                 Event::Changes(changes) => {
+                    for change in changes {
+                        if let Some(change) = self.gather.hold(change, at) {
+                            self.note(change, &mut cause);
+                        }
+                    }
+                }
+                Event::NamespaceAnswer { name, asked, answer } => {
+                    let changes = self.gather.answered(&name, asked, answer);
                     changes.into_iter().for_each(|change| self.note(change, &mut cause));
                 }
-                Event::Synced => {
-                    self.synced = true;
-                    cause = Cause::other("start");
-                    self.metrics.synced.set(1);
-                    self.status.have("sync");
+                Event::List(part) => {
+                    if let Some(list) = self.gather.list(part) {
+                        self.note(list, &mut cause);
+                    }
+                    if self.gather.is_complete() && !std::mem::replace(&mut self.synced, true) {
+                        cause = Cause::other("start");
+                        self.metrics.synced.set(1);
+                        self.status.have("sync");
+                    }
                 }
                 Event::PodRanges(ranges) => {
                     report::pod_ranges(&ranges);
@@ -149,7 +169,12 @@ impl<K: Kernel> Enforcer<K> {
                     self.in_step = false;
                     cause = Cause::other("the node's pod ranges");
                 }
-                other => report::source(&other, &self.metrics, &self.status),
+                other => {
+                    if let Event::Warning { object: Some(object), message } = &other {
+                        self.gather.notice(object, message);
+                    }
+                    report::source(&other, &self.metrics, &self.status);
+                }
             }
             if taken < TOGETHER {
                 taken += 1;

@@ -31,17 +31,6 @@ pub(super) fn event(change: &Change, metrics: &Metrics) {
         Change::Policies(_) => ("networkpolicy", "listed"),
     };
     metrics.event(resource, event);
-    let policies = match change {
-        Change::Policy(policy) => std::slice::from_ref(policy),
-        Change::Policies(policies) => policies.as_slice(),
-        _ => return,
-    };
-    for policy in policies {
-        for term in &policy.unenforceable {
-            let (policy, field, reason) = (&policy.key, &term.field, &term.reason);
-            tracing::warn!(%policy, field, reason, "a term cannot be enforced: it matches nothing, its pods stay isolated");
-        }
-    }
 }
 
 /// What an object source says beside changes.
@@ -70,7 +59,7 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
             tracing::info!(file = %file.display(), "manifest can be read again");
             status.note_mended(file);
         }
-        Event::Changes(_) | Event::Synced | Event::PodRanges(_) => {}
+        Event::List(_) | Event::Changes(_) | Event::NamespaceAnswer { .. } | Event::PodRanges(_) => {}
     }
 }
 

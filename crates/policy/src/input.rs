@@ -4,12 +4,14 @@
 //! list is an empty `Vec`, and a term that cannot be enforced is [`Peer::Unmatchable`] or [`Port::Unmatchable`], which
 //! matches nothing.
 
+mod kind;
 mod legacy;
 mod object;
 mod policy;
 mod selector;
 mod state;
 
+pub use kind::{Kind, Object};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};
 pub use policy::{IpBlock, Isolates, NamespaceScope, Peer, Peers, Policy, Port, Ports, Rule, Unenforceable};

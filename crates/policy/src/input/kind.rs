@@ -1,0 +1,78 @@
+//! The kinds of objects that policies speak of, and one object of any of them.
+
+use std::fmt;
+
+use super::{Change, Namespace, Pod, Policy};
+
+/// The kinds of objects that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `v1` Pod.
+    Pod,
+    /// `v1` Namespace.
+    Namespace,
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy,
+}
+
+impl Kind {
+    /// Every kind; a namespace comes before what is in it.
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
+
+    /// The kind as manifests write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Namespace => "Namespace",
+            Self::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+
+    /// The plural resource name, for metric labels.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Pod => "pods",
+            Self::Namespace => "namespaces",
+            Self::NetworkPolicy => "networkpolicies",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A pod.
+    Pod(Pod),
+    /// A namespace.
+    Namespace(Namespace),
+    /// A policy.
+    Policy(Policy),
+}
+
+impl Object {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Pod(_) => Kind::Pod,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Policy(_) => Kind::NetworkPolicy,
+        }
+    }
+}
+
+impl From<Object> for Change {
+    /// The object was added or changed.
+    fn from(object: Object) -> Self {
+        match object {
+            Object::Pod(pod) => Self::Pod(pod),
+            Object::Namespace(namespace) => Self::Namespace(namespace),
+            Object::Policy(policy) => Self::Policy(policy),
+        }
+    }
+}
