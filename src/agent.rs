@@ -4,12 +4,12 @@
 //! [`enforcer`], whose commits block; one the HTTP [`server`]; one writes the [`log`]. When the agent ends, the ruleset
 //! stays.
 
-mod cause;
 mod enforcer;
-mod freeze;
-mod kernel;
+mod flows;
+mod health;
 mod log;
 mod metrics;
+mod pace;
 mod report;
 mod server;
 mod status;
@@ -18,15 +18,19 @@ use std::process::ExitCode;
 use std::thread;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use palisade_ruleset::render::Options;
-use palisade_watch::Event;
+use palisade_dataplane::perform::{BridgeNetfilter, Kernel};
+use palisade_dataplane::table::Ownership;
+use palisade_engine::{Engine, Options};
+use palisade_policy::input::NamespacedName;
+use palisade_watch::{Arrival, Request};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{AgentArgs, Established, NewPods, Untracked};
+use crate::cli::{self, AgentArgs, Established, NewPods, Untracked};
 use crate::output::Failure;
-use enforcer::Enforcer;
-use kernel::Netlink;
+use enforcer::{Enforcer, Inlets, Parts};
+use flows::Flows;
+use health::Health;
 use log::Log;
 use metrics::Metrics;
 use server::Answers;
@@ -34,6 +38,9 @@ use status::Status;
 
 /// Events that wait while a commit runs; beyond, the source waits.
 const QUEUE: usize = 4096;
+
+/// What the loop may ask of the source at a time.
+const REQUESTS: usize = 1024;
 
 /// How many descriptors are enough in any case: 64 connections of the HTTP server, and some of netlink and the API server.
 const DESCRIPTORS: u64 = 65_536;
@@ -85,14 +92,19 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
     let (metrics, mut registry) = Metrics::new();
     registry.register("log_lines_dropped", "Lines that the log could not take or write", log.dropped());
-    let status = Status::new();
+    let health = Health::new();
+    registry.sub_registry_with_prefix("").register_collector(Box::new(health.clone()));
+    let status = Status::new(health.clone());
     let (to_enforcer, events) = mpsc::channel(QUEUE);
+    health.watch_queue(&to_enforcer);
     let (refresh, refreshes) = mpsc::channel(1);
+    let (requests, to_source) = mpsc::channel(REQUESTS);
 
     tracing::info!(node = arguments.node, listen = %arguments.listen, version = env!("CARGO_PKG_VERSION"), "starting");
     let answers = Answers::new(status.clone(), registry, refresh);
-    let source = watch(&arguments, to_enforcer);
-    let enforcing = enforce(&arguments, status, metrics, events, refreshes)?;
+    let source = watch(&arguments, health.clone(), to_enforcer, to_source);
+    let requests = arguments.manifests.is_none().then_some(requests);
+    let enforcing = enforce(&arguments, Shared { status, metrics, health, requests }, events, refreshes)?;
     server::start(arguments.listen, answers).map_err(|error| Failure::caused("cannot start a thread", &error))?;
 
     tokio::select! {
@@ -105,7 +117,12 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
 }
 
 /// The object source, as a future that ends only when it fails.
-fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Output = Result<(), Failure>> + use<> {
+fn watch(
+    arguments: &AgentArgs,
+    health: Health,
+    events: mpsc::Sender<Arrival>,
+    requests: mpsc::Receiver<Request>,
+) -> impl Future<Output = Result<(), Failure>> + use<> {
     let manifests = arguments.manifests.clone();
     let kubeconfig = arguments.kubeconfig.clone();
     let ranges_of = (arguments.new_pods == NewPods::Hold).then(|| arguments.node.clone());
@@ -116,10 +133,13 @@ fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Outp
                 Err(error) => Err(error),
             },
             None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
-                Ok(server) => match ranges_of {
-                    Some(node) => server.with_pod_ranges_of(&node).run(events).await,
-                    None => server.run(events).await,
-                },
+                Ok(server) => {
+                    health.watch_contact(server.contact());
+                    match ranges_of {
+                        Some(node) => server.with_pod_ranges_of(&node).run(events, requests).await,
+                        None => server.run(events, requests).await,
+                    }
+                }
                 Err(error) => Err(error),
             },
         };
@@ -127,38 +147,57 @@ fn watch(arguments: &AgentArgs, events: mpsc::Sender<Event>) -> impl Future<Outp
     }
 }
 
+/// What the loop shares with the server and the source.
+struct Shared {
+    status: Status,
+    metrics: Metrics,
+    health: Health,
+    requests: Option<mpsc::Sender<Request>>,
+}
+
 /// Starts the thread that enforces; the receiver ends when the thread does.
 fn enforce(
     arguments: &AgentArgs,
-    status: Status,
-    metrics: Metrics,
-    events: mpsc::Receiver<Event>,
+    shared: Shared,
+    events: mpsc::Receiver<Arrival>,
     refreshes: mpsc::Receiver<server::Refresh>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, Failure> {
-    let legacy = arguments.legacy_namespace_isolation;
-    let options = Options {
-        allow_egress_to_own_node: arguments.allow_egress_to_own_node,
-        keep_established: arguments.established == Established::Keep,
-        judge_untracked: arguments.untracked == Untracked::Judge,
-        ..Options::default()
-    };
+    let options = engine_options(arguments);
     let node = arguments.node.clone();
+    let bridges = match arguments.bridge_netfilter {
+        cli::BridgeNetfilter::Set => BridgeNetfilter::Set,
+        cli::BridgeNetfilter::Check => BridgeNetfilter::Check,
+    };
     let (ended, on_end) = tokio::sync::oneshot::channel();
+    let no_thread = |error| Failure::caused("cannot start a thread", &error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
+    let (flows, forgotten) = Flows::start().map_err(no_thread)?;
     let body = move || {
-        let mut enforcer = Enforcer::new(&node, options, Netlink::new(), status, metrics);
-        if legacy {
-            enforcer.honour_legacy_isolation();
-        }
-        runtime.block_on(enforcer.run(events, refreshes));
+        let Shared { status, metrics, health, requests } = shared;
+        let kernel = Kernel::new(Ownership::Automatic, bridges);
+        let engine = Engine::new(node, options);
+        let enforcer = Enforcer::new(Parts { engine, kernel, flows, requests, status, metrics, health });
+        runtime.block_on(enforcer.run(Inlets { events, forgotten, refreshes }));
         drop(ended);
     };
-    thread::Builder::new()
-        .name("enforcer".to_owned())
-        .spawn(body)
-        .map_err(|error| Failure::caused("cannot start a thread", &error))?;
+    thread::Builder::new().name("enforcer".to_owned()).spawn(body).map_err(no_thread)?;
     Ok(on_end)
+}
+
+fn engine_options(arguments: &AgentArgs) -> Options {
+    let own_pod = arguments.pod.as_ref().and_then(|pod| pod.split_once('/'));
+    Options {
+        render: palisade_ruleset::render::Options {
+            allow_egress_to_own_node: arguments.allow_egress_to_own_node,
+            keep_established: arguments.established == Established::Keep,
+            judge_untracked: arguments.untracked == Untracked::Judge,
+            ..palisade_ruleset::render::Options::default()
+        },
+        legacy_isolation: arguments.legacy_namespace_isolation,
+        source_answers: arguments.manifests.is_none(),
+        own_pod: own_pod.map(|(namespace, name)| NamespacedName::new(namespace, name)),
+    }
 }

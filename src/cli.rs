@@ -69,6 +69,21 @@ pub(crate) struct AgentArgs {
     /// What becomes of packets of this node's pods whose address is not known yet, while one that is isolated is starting
     #[arg(long, value_name = "HOW", default_value = "hold")]
     pub(crate) new_pods: NewPods,
+    /// Whether the bridges of pods are set to show their packets to netfilter, or only checked
+    #[arg(long, value_name = "HOW", default_value = "set")]
+    pub(crate) bridge_netfilter: BridgeNetfilter,
+    /// The pod that the agent runs in, as NAMESPACE/NAME: a list of pods without it is not believed at once
+    #[arg(long, env = "POD", value_name = "POD")]
+    pub(crate) pod: Option<String>,
+}
+
+/// What becomes of bridges whose packets pass netfilter by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BridgeNetfilter {
+    /// They are set to show their packets to netfilter
+    Set,
+    /// The agent is not ready while there is one
+    Check,
 }
 
 /// The form of the log.

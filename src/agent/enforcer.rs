@@ -1,29 +1,26 @@
-//! The loop: events in, a staged and atomically switched change out.
+//! The loop: drives the engine.
 //!
-//! One task owns the index, the renderer and the kernel's table; nothing here is shared or locked. Events are enforced at
-//! once when the loop is idle; those that arrive during a commit are taken together.
+//! One thread owns the engine and the kernel's table; nothing here is shared or locked. It takes what the source of objects
+//! says, performs the engine's steps, and reports. What may take long is done elsewhere: flows are deleted by
+//! [`super::flows`], requests go out through the source, lines of the log through its queue.
 
-#[cfg(test)]
-mod tests;
-
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use palisade_dataplane::perform::Kernel;
 use palisade_dataplane::table::ForeignChanges;
-use palisade_policy::index::Index;
-use palisade_policy::input::{Change, LegacyIsolation, Policy};
-use palisade_ruleset::change::{Transaction, diff};
-use palisade_ruleset::model::Ruleset;
-use palisade_ruleset::render::{Options, Renderer};
-use palisade_watch::Event;
+use palisade_engine::{Ask, Done, Engine, Input, Report, Step};
+use palisade_watch::{Arrival, Event, Notice, ObjectName, Request};
+use palisade_watch::Kind;
+use palisade_policy::input::NamespacedName;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::cause::Cause;
-use super::freeze;
-use super::kernel::{Kernel, KernelError};
-use super::metrics::{CommitKind, Metrics};
+use super::flows::{Flows, Outcome};
+use super::health::Health;
+use super::metrics::Metrics;
+use super::pace::{self, Retries};
 use super::report;
 use super::server::Refresh;
 use super::status::Status;
@@ -31,421 +28,397 @@ use super::status::Status;
 /// How often the node and the table are looked at while nothing happens.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How long after a failed commit the next one is tried: at first, and at most.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_MOST: Duration = Duration::from_secs(30);
-
 /// How many events one commit takes at most, so that the first of them does not wait for ever.
 const TOGETHER: usize = 1024;
 
+/// How long after a doubted list the source is asked for another.
+const LIST_AGAIN: Duration = Duration::from_secs(3);
+
+/// How soon requests are handed to the source again that it could not take.
+const REQUESTS_AGAIN: Duration = Duration::from_millis(100);
+
+/// How many Events wait to be handed to the source at most; the log has what is dropped.
+const NOTICES: usize = 256;
+
+/// What the loop works with.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) kernel: Kernel,
+    pub(crate) flows: Flows,
+    /// Where questions to the source go; none if it answers none.
+    pub(crate) requests: Option<mpsc::Sender<Request>>,
+    pub(crate) status: Status,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+}
+
+/// Where the loop hears from.
+pub(crate) struct Inlets {
+    pub(crate) events: mpsc::Receiver<Arrival>,
+    pub(crate) forgotten: mpsc::UnboundedReceiver<Outcome>,
+    pub(crate) refreshes: mpsc::Receiver<Refresh>,
+}
+
 /// The loop's state.
-pub(crate) struct Enforcer<K> {
-    index: Index,
-    /// Puts policies in the place of annotations, if these are to be honoured.
-    legacy: Option<LegacyIsolation>,
-    renderer: Renderer,
-    kernel: K,
-    status: Status,
-    metrics: Metrics,
-    /// All three kinds of objects have been listed.
-    synced: bool,
-    /// The table that a predecessor left has been looked at.
-    started: bool,
-    /// The kernel has what the renderer last rendered.
-    in_step: bool,
-    /// When the next attempt is due, and how long the one after it waits.
-    retry: Option<(Instant, Duration)>,
-    /// The bridge that tagged frames pass by, when it has been told.
+pub(crate) struct Enforcer {
+    parts: Parts,
+    /// When events arrived, and how often had been rendered then.
+    arrivals: VecDeque<(u64, Instant)>,
+    /// When the commit began that is being made.
+    began: Option<Instant>,
+    retries: Retries,
+    /// Lists to be asked for again, and when.
+    again: VecDeque<(Instant, Kind)>,
+    notices: VecDeque<Notice>,
+    /// Requests that the source has yet to take: at most one of each kind and namespace, and as many notices as wait.
+    requests: VecDeque<Request>,
+    /// The bridge that tagged frames pass by, once it has been reported.
     warned_of: Option<String>,
 }
 
-impl<K: Kernel> Enforcer<K> {
-    pub(crate) fn new(node: &str, options: Options, kernel: K, status: Status, metrics: Metrics) -> Self {
+impl Enforcer {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            index: Index::new(node),
-            legacy: None,
-            renderer: Renderer::new(options),
-            kernel,
-            status,
-            metrics,
-            synced: false,
-            started: false,
-            in_step: false,
-            retry: None,
+            parts,
+            arrivals: VecDeque::new(),
+            began: None,
+            retries: Retries::default(),
+            again: VecDeque::new(),
+            notices: VecDeque::new(),
+            requests: VecDeque::new(),
             warned_of: None,
         }
     }
 
-    /// Isolates namespaces with the annotation of old; to be called before the first event.
-    pub(crate) fn honour_legacy_isolation(&mut self) {
-        self.legacy = Some(LegacyIsolation::default());
-    }
-
     /// Goes round until the source of events is gone.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut refresh: mpsc::Receiver<Refresh>) {
+    pub(crate) async fn run(mut self, mut inlets: Inlets) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (told, mut foreign) = mpsc::channel(1);
-        let mut told = Some(told);
+        let (notify, mut foreign) = mpsc::channel(1);
+        let mut foreign_changes = Following::Not(notify);
         loop {
-            self.follow_foreign_changes(&mut told);
-            let retry = self.retry.map_or(LOOK, |(due, _)| due.saturating_duration_since(Instant::now()));
+            self.follow_foreign_changes(&mut foreign_changes);
+            self.parts.health.idle();
+            let due = self.next_due();
             tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => self.take(event, &mut events),
+                event = inlets.events.recv() => match event {
+                    Some(event) => self.take_all(event, &mut inlets.events),
                     None => return,
                 },
-                Some(done) = refresh.recv() => {
+                Some(outcome) = inlets.forgotten.recv() => self.forgot(outcome),
+                Some(done) = inlets.refreshes.recv() => {
                     self.read_counters();
                     done.send(()).ok();
+                    continue;
                 }
                 _ = look.tick() => self.look(),
-                Some(()) = foreign.recv() => if self.in_step { self.repair() },
-                () = tokio::time::sleep(retry), if self.retry.is_some() => self.synchronize(CommitKind::Full, &Cause::other("retry")),
+                Some(changed) = foreign.recv() => match changed {
+                    Foreign::Changed => self.parts.engine.suspect(),
+                    Foreign::Lost => foreign_changes = foreign_changes.lost(),
+                },
+                () = pace::until(due), if due.is_some() => {}
             }
-            self.status.beat();
+            self.parts.health.busy();
+            self.when_due();
+            self.work();
         }
     }
 
-    /// Follows the changes that others make to the table, once it is there and if they can.
-    fn follow_foreign_changes(&mut self, told: &mut Option<mpsc::Sender<()>>) {
-        if !self.in_step {
-            return;
-        }
-        let Some(told) = told.take() else { return };
-        let failed = match self.kernel.foreign_changes() {
-            Ok(None) => return,
-            Ok(Some(changes)) => {
-                let thread = thread::Builder::new().name("foreign changes".to_owned());
-                thread.spawn(move || tell(changes, &told)).err().map(|error| error.to_string())
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = failed {
-            tracing::warn!(error, "cannot follow the changes of nftables; looking every {LOOK:?}");
-        }
+    /// When something is to be done though nothing is heard.
+    fn next_due(&self) -> Option<Instant> {
+        let again = self.again.front().map(|(due, _)| *due);
+        let requests = (!self.requests.is_empty()).then(|| Instant::now() + REQUESTS_AGAIN);
+        [self.retries.due(), again, requests].into_iter().flatten().min()
     }
 
-    /// Takes an event and those that wait behind it, and enforces them.
-    fn take(&mut self, event: Event, events: &mut mpsc::Receiver<Event>) {
-        let arrived = Instant::now();
-        let mut cause = Cause::default();
-        let mut taken = 1;
-        let mut next = Some(event);
-        while let Some(event) = next.take() {
-            match event {
-                Event::Changes(changes) => {
-                    changes.into_iter().for_each(|change| self.note(change, &mut cause));
-                }
-                Event::Synced => {
-                    self.synced = true;
-                    cause = Cause::other("start");
-                    self.metrics.synced.set(1);
-                    self.status.have("sync");
-                }
-                Event::PodRanges(ranges) => {
-                    report::pod_ranges(&ranges);
-                    self.renderer.set_pod_ranges(self.index.compiled(), ranges);
-                    self.in_step = false;
-                    cause = Cause::other("the node's pod ranges");
-                }
-                other => report::source(&other, &self.metrics, &self.status),
-            }
-            if taken < TOGETHER {
-                taken += 1;
-                next = events.try_recv().ok();
-            }
+    fn when_due(&mut self) {
+        let now = Instant::now();
+        if self.retries.step_is_due(now) {
+            self.parts.engine.retry();
         }
-        self.enforce(&cause, arrived);
-    }
-
-    /// Puts a change into the index.
-    fn note(&mut self, change: Change, cause: &mut Cause) {
-        report::event(&change, &self.metrics);
-        cause.add(&change, self.index.state());
-        let changes = match &mut self.legacy {
-            Some(legacy) => legacy.expand(change),
-            None => vec![change],
-        };
-        changes.into_iter().for_each(|change| self.index.apply(change));
-    }
-
-    /// Brings the kernel in step with the index.
-    fn enforce(&mut self, cause: &Cause, arrived: Instant) {
-        if !self.synced {
-            return;
+        if self.retries.quarantine_is_due(now) {
+            self.parts.engine.retry_quarantined();
         }
-        if !self.in_step {
-            if self.retry.is_none() {
-                self.synchronize(CommitKind::Full, cause);
-            }
-            return;
-        }
-        let started = Instant::now();
-        let dirty = self.index.take_dirty();
-        let owned_again = |address: &&std::net::IpAddr| self.index.is_owned(**address);
-        // Before its new owner is let in anywhere, nothing may be left of the flows of an address's old one.
-        let before: BTreeSet<_> = dirty.released.iter().filter(owned_again).copied().collect();
-        let after: BTreeSet<_> = dirty.released.difference(&before).copied().collect();
-        self.forget(&before);
-        if !dirty.is_empty() {
-            let mut patch = self.renderer.update(self.index.compiled(), &dirty);
-            if !dirty.subjects.is_empty() {
-                let transaction = patch.plan(self.renderer.ruleset());
-                if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
-                    return;
-                }
-                patch = self.survey();
-            }
-            let transaction = patch.plan(self.renderer.ruleset());
-            if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
-                return;
-            }
-            // A pod that has its address now is isolated by it before others may pass.
-            let transaction = self.renderer.update_starting(self.index.compiled()).plan(self.renderer.ruleset());
-            if self.commit(CommitKind::Incremental, &transaction, cause, started).is_err() {
-                return;
-            }
-            self.metrics.enforced(arrived.elapsed().as_secs_f64());
-            // Before flows are forgotten, packets of theirs must not bring them back; and the next commit need not wait.
-            self.kernel.wait_for_packets();
-        }
-        self.forget(&after);
-        report::state(&self.index, &self.renderer, &self.metrics);
-    }
-
-    /// Commits a transaction and tells how it went; an empty one is no commit.
-    fn commit(
-        &mut self,
-        kind: CommitKind,
-        transaction: &Transaction,
-        cause: &Cause,
-        started: Instant,
-    ) -> Result<(), KernelError> {
-        if transaction.batches().next().is_none() {
-            return Ok(());
-        }
-        let outcome = self.kernel.commit(transaction);
-        let elapsed = started.elapsed();
-        self.metrics.committed(kind, outcome.is_ok(), elapsed.as_secs_f64());
-        match &outcome {
-            Ok(()) => {
-                self.metrics.operations.inc_by(u64::try_from(transaction.operations()).unwrap_or(u64::MAX));
-                report::commit(kind, transaction, cause, elapsed);
-            }
-            Err(error) => self.fall_out_of_step(error),
-        }
-        outcome
-    }
-
-    /// The kernel's table may now be anything between the old and the new state: read it before the next commit.
-    fn fall_out_of_step(&mut self, error: &KernelError) {
-        self.in_step = false;
-        let wait = self.retry.map_or(RETRY_FIRST, |(_, wait)| wait);
-        self.retry = Some((Instant::now() + wait, (wait * 2).min(RETRY_MOST)));
-        let groups = error.object.as_ref().map(|name| self.renderer.quarantine(self.index.compiled(), name));
-        let policies: BTreeSet<_> = groups.into_iter().flatten().flat_map(|group| group.policies()).collect();
-        let policies: Vec<_> = policies.iter().map(ToString::to_string).collect();
-        tracing::error!(
-            %error,
-            quarantined = policies.join(", "),
-            retry_ms = wait.as_millis(),
-            "commit failed; the kernel goes on with what it has, and pods of quarantined policies will be isolated"
-        );
-        self.status.miss("commit", format!("the last commit failed: {error}"));
-    }
-
-    /// Makes the kernel's table what the index says, starting from what it is.
-    fn synchronize(&mut self, kind: CommitKind, cause: &Cause) {
-        let started = Instant::now();
-        let dirty = self.index.take_dirty();
-        self.renderer.update(self.index.compiled(), &dirty);
-        self.renderer.update_starting(self.index.compiled());
-        self.survey();
-        if let Err(error) = self.try_synchronize(kind, cause, started) {
-            self.metrics.committed(kind, false, started.elapsed().as_secs_f64());
-            self.fall_out_of_step(&error);
-            return;
-        }
-        self.kernel.wait_for_packets();
-        self.forget(&dirty.released);
-        self.in_step = true;
-        self.retry = None;
-        self.status.have("commit");
-        report::state(&self.index, &self.renderer, &self.metrics);
-    }
-
-    fn try_synchronize(&mut self, kind: CommitKind, cause: &Cause, started: Instant) -> Result<(), KernelError> {
-        self.kernel.open()?;
-        let present = self.kernel.read()?;
-        if let Some(present) = &present
-            && !std::mem::replace(&mut self.started, true)
+        while let Some((due, kind)) = self.again.front().copied()
+            && due <= now
         {
-            self.freeze(present);
+            self.again.pop_front();
+            self.request(Request::List(kind));
         }
-        match present.map(|present| diff(&present, self.renderer.ruleset())) {
-            Some(Ok(patch)) => {
-                let transaction = patch.plan(self.renderer.ruleset());
-                self.kernel.commit(&transaction)?;
-                let elapsed = started.elapsed();
-                self.metrics.committed(kind, true, elapsed.as_secs_f64());
-                self.metrics.operations.inc_by(u64::try_from(transaction.operations()).unwrap_or(u64::MAX));
-                report::commit(kind, &transaction, cause, elapsed);
-            }
-            structure => {
-                if let Some(Err(incompatible)) = structure {
-                    tracing::warn!(%incompatible, "the table is of another layout and is replaced whole");
-                }
-                self.kernel.replace(self.renderer.ruleset())?;
-                let elapsed = started.elapsed();
-                self.metrics.committed(kind, true, elapsed.as_secs_f64());
-                report::replaced(self.renderer.ruleset(), cause, elapsed);
-            }
-        }
-        Ok(())
     }
 
-    /// Keeps pods isolated that a predecessor isolated, where their policies may have gone before them.
-    fn freeze(&mut self, present: &Ruleset) {
-        let changes = freeze::changes(present, self.index.state());
-        if changes.is_empty() {
+    /// Takes an event and those that wait behind it.
+    fn take_all(&mut self, event: Arrival, events: &mut mpsc::Receiver<Arrival>) {
+        self.take(event);
+        for _ in 1..TOGETHER {
+            match events.try_recv() {
+                Ok(event) => self.take(event),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, Arrival { at, event }: Arrival) {
+        self.parts.health.progress();
+        report::event(&event, &self.parts.metrics);
+        let input = match event {
+            Event::Changes(changes) => Input::Changes(changes),
+            Event::List(part) => Input::List(part),
+            Event::NamespaceAnswer { name, answer, .. } => Input::Namespace { name, answer },
+            Event::PodRanges(ranges) => {
+                report::pod_ranges(&ranges);
+                self.parts.health.ranges_known(!ranges.is_empty());
+                Input::PodRanges(ranges)
+            }
+            other => {
+                if let Event::Warning { object: Some(object), message } = &other {
+                    self.note_warning(object, message);
+                }
+                report::source(&other, &self.parts.metrics, &self.parts.status);
+                return;
+            }
+        };
+        self.arrivals.push_back((self.parts.engine.rendered(), at));
+        self.parts.engine.take(input);
+    }
+
+    /// Keeps a warning about a policy, to be told to its owners if it selects a pod of this node.
+    fn note_warning(&mut self, object: &ObjectName, message: &str) {
+        let Some(namespace) = object.namespace.clone().filter(|_| object.kind == Kind::NetworkPolicy) else { return };
+        let policy = NamespacedName::new(namespace, object.name.clone());
+        let message = format!("{message}; it matches nothing, and the pods that the policy selects stay isolated");
+        self.notice(Notice { policy, reason: "TermNotEnforced", message });
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES {
+            self.notices.push_back(notice);
+        }
+    }
+
+    /// Performs steps until there is nothing to do.
+    fn work(&mut self) {
+        while let Some(step) = self.parts.engine.next() {
+            self.parts.health.progress();
+            match step {
+                Step::Ask(ask) => self.ask(ask),
+                Step::Forget(addresses) => self.parts.flows.forget(addresses),
+                step => {
+                    self.began.get_or_insert_with(Instant::now);
+                    let is_look = matches!(step, Step::Look { .. });
+                    let done = self.parts.kernel.perform(step, self.parts.engine.ruleset());
+                    if is_look {
+                        self.report_look(done.as_ref());
+                    }
+                    if let Some(done) = done {
+                        self.parts.engine.done(done);
+                    }
+                }
+            }
+            self.report();
+        }
+        self.report();
+        if self.parts.engine.is_in_step() {
+            // What changed nothing that the table shows is enforced already.
+            self.arrivals.clear();
+            self.began = None;
+        }
+        self.send_notices();
+        self.send_requests();
+        report::state(&self.parts.engine, &self.parts.metrics, &self.parts.status);
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::ListAgain(kind) => self.again.push_back((Instant::now() + LIST_AGAIN, kind)),
+            Ask::Namespace(name) => self.request(Request::Namespace(name)),
+        }
+    }
+
+    /// Asks the source, as soon as it can take it.
+    fn request(&mut self, request: Request) {
+        if self.parts.requests.is_some() {
+            self.requests.push_back(request);
+        }
+    }
+
+    fn send_requests(&mut self) {
+        let Some(sender) = &self.parts.requests else { return };
+        while let Some(request) = self.requests.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(request)) = sender.try_send(request) {
+                self.requests.push_front(request);
+                return;
+            }
+        }
+    }
+
+    /// Tells the owners of policies that select pods of this node what is wrong with them.
+    fn send_notices(&mut self) {
+        if !self.parts.engine.is_synced() {
             return;
         }
-        let namespaces: BTreeSet<_> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Policy(policy) => Some(&*policy.key.namespace),
-                _ => None,
-            })
-            .collect();
-        let namespaces = namespaces.into_iter().collect::<Vec<_>>().join(", ");
-        tracing::warn!(
-            namespaces,
-            "namespaces are being deleted; their pods stay isolated as they were, and nobody is let in"
-        );
-        changes.into_iter().for_each(|change| self.index.apply(change));
-        let dirty = self.index.take_dirty();
-        self.renderer.update(self.index.compiled(), &dirty);
-        self.renderer.update_starting(self.index.compiled());
+        while let Some(notice) = self.notices.pop_front() {
+            if self.selects_a_local_pod(&notice.policy) {
+                self.request(Request::Notice(notice));
+            }
+        }
     }
 
-    /// Looks at the node: which interfaces lead to its pods, which addresses are its own. Returns what that changes.
-    fn survey(&mut self) -> palisade_ruleset::change::Patch {
-        let local = self.index.compiled().local.keys().copied();
-        // Pods that are starting are behind the interface of the others, if it is there.
-        let ranges = self.renderer.pod_ranges().iter().filter_map(|range| range.hosts().nth(1));
-        let local = local.chain(ranges).collect();
-        match self.kernel.survey(&local) {
-            Ok(survey) => {
-                match survey.obstacle {
-                    Some(why) => {
-                        if self.status.miss("node", why.clone()) {
-                            tracing::error!(why, "this node cannot be enforced; not ready");
+    fn selects_a_local_pod(&self, policy: &NamespacedName) -> bool {
+        let index = self.parts.engine.index();
+        let Some(policy) = index.state().policies.get(policy) else { return false };
+        let mut pods = index.state().pods_of(&policy.key.namespace);
+        pods.any(|pod| pod.node.as_ref() == Some(index.node()) && policy.pod_selector.selects(&pod.labels))
+    }
+
+    /// Logs and counts what the engine reports.
+    fn report(&mut self) {
+        for event in self.parts.engine.take_reports() {
+            let elapsed = self.began.map(|began| began.elapsed()).unwrap_or_default();
+            report::engine(&event, elapsed, &self.parts.metrics, &self.parts.status);
+            match event {
+                Report::Committed { rendered, batches, .. } => {
+                    self.retries.succeeded();
+                    self.began = None;
+                    while let Some((_, at)) = self.arrivals.front().filter(|(before, _)| *before < rendered) {
+                        if batches > 0 {
+                            self.parts.metrics.enforced(at.elapsed().as_secs_f64());
                         }
-                    }
-                    None => {
-                        if self.status.have("node") {
-                            tracing::info!("this node can be enforced again");
-                        }
+                        self.arrivals.pop_front();
                     }
                 }
-                if let Some(bridge) = survey.tags_pass_on.filter(|bridge| self.warned_of.as_ref() != Some(bridge)) {
-                    tracing::warn!(
-                        bridge,
-                        "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past \
-                         them; set net.bridge.bridge-nf-filter-vlan-tagged to 1"
-                    );
-                    self.warned_of = Some(bridge);
+                Report::Failed { quarantined, trouble, .. } => {
+                    self.began = None;
+                    for policy in quarantined {
+                        let message = format!(
+                            "{}; the policy matches nothing, and the pods that it selects stay isolated",
+                            trouble.message
+                        );
+                        self.notice(Notice { policy, reason: "NotEnforced", message });
+                    }
                 }
-                self.index.refuse_addresses(survey.addresses);
-                self.renderer.update_pod_ports(&survey.pod_ports)
+                _ => {}
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot look at the node's interfaces");
-                palisade_ruleset::change::Patch::default()
-            }
+        }
+        let back_off = self.parts.engine.back_off();
+        let quarantined = self.parts.engine.renderer().quarantined().next().is_some();
+        self.retries.follow(back_off, quarantined);
+    }
+
+    fn report_look(&mut self, done: Option<&Done>) {
+        if let Some(Done::Looked(Err(trouble))) = done {
+            tracing::warn!(error = %trouble, "cannot look at the node's interfaces");
+            return;
+        }
+        let look = self.parts.kernel.last_look();
+        report::look(look, &self.parts.status);
+        if let Some(bridge) = look.tags_pass_on.clone().filter(|bridge| self.warned_of.as_ref() != Some(bridge)) {
+            report::tags_pass_on(&bridge);
+            self.warned_of = Some(bridge);
         }
     }
 
     /// What is done while nothing happens: the node's interfaces and the table may have changed.
     fn look(&mut self) {
-        if !self.in_step {
+        if !self.parts.engine.is_in_step() {
             return;
         }
-        let started = Instant::now();
-        let transaction = self.survey().plan(self.renderer.ruleset());
-        let cause = Cause::other("the node's interfaces changed");
-        if self.commit(CommitKind::Incremental, &transaction, &cause, started).is_err() {
-            return;
-        }
-        if self.index.is_dirty() {
-            self.in_step = false;
-            self.synchronize(CommitKind::Incremental, &Cause::other("the node's addresses changed"));
-        }
-        match self.kernel.may_have_changed() {
+        self.parts.engine.look();
+        let Some(table) = self.parts.kernel.table() else { return };
+        match table.changed_by_others() {
             Ok(false) => {}
-            Ok(true) => self.repair(),
+            Ok(true) => self.parts.engine.suspect(),
             Err(error) => tracing::warn!(%error, "cannot ask for the generation of the kernel's ruleset"),
         }
     }
 
-    /// Somebody wrote to nftables: put the table right if it was ours.
-    fn repair(&mut self) {
-        let differs = match self.kernel.read() {
-            Ok(Some(present)) => present != *self.renderer.ruleset(),
-            Ok(None) => true,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the table back");
-                return;
-            }
-        };
-        if differs {
-            tracing::warn!("table inet palisade was changed by somebody else; putting it right");
-            self.in_step = false;
-            self.synchronize(CommitKind::Repair, &Cause::other("the table was changed by somebody else"));
-        }
-    }
-
-    fn forget(&mut self, addresses: &BTreeSet<std::net::IpAddr>) {
-        if addresses.is_empty() {
-            return;
-        }
-        match self.kernel.forget(addresses) {
-            Ok(flows) => {
-                self.metrics.flows_deleted.inc_by(u64::try_from(flows).unwrap_or(u64::MAX));
-                tracing::debug!(
-                    addresses = addresses.len(),
-                    flows,
-                    "forgot the flows of addresses that left their pods"
-                );
-            }
-            Err(error) => tracing::warn!(%error, "cannot forget the flows of addresses that left their pods"),
-        }
+    fn forgot(&mut self, outcome: Outcome) {
+        self.parts.metrics.forgot(&outcome);
+        self.parts.engine.done(Done::Forgot(outcome.forgotten));
     }
 
     fn read_counters(&mut self) {
-        match self.kernel.counters() {
-            Ok(counters) => report::counters(&counters, &self.metrics),
+        let Some(table) = self.parts.kernel.table() else { return };
+        match table.counters() {
+            Ok(counters) => report::counters(&counters, &self.parts.metrics),
             Err(error) => tracing::debug!(%error, "cannot read the counters"),
         }
     }
+
+    /// Follows the changes that others make to the table, once it is there and if they can.
+    fn follow_foreign_changes(&mut self, following: &mut Following) {
+        if !self.parts.engine.is_in_step() || !following.is_due() {
+            return;
+        }
+        let Some(table) = self.parts.kernel.table() else { return };
+        if table.is_owned() {
+            return;
+        }
+        let began = table.foreign_changes().map_err(|error| error.to_string()).and_then(|changes| {
+            let notify = following.sender();
+            let thread = thread::Builder::new().name("foreign changes".to_owned());
+            thread.spawn(move || follow(changes, &notify)).map_err(|error| error.to_string())
+        });
+        *following = match began {
+            Ok(_) => following.began(),
+            Err(error) => {
+                tracing::warn!(error, "cannot follow the changes of nftables; looking every {LOOK:?}, and trying again");
+                following.lost()
+            }
+        };
+    }
 }
 
-/// Tells of every change on a channel, from a thread that ends with the channel.
-fn tell(mut changes: ForeignChanges, told: &mpsc::Sender<()>) {
-    while !told.is_closed() {
+/// What the thread that follows others' changes says.
+#[derive(Clone, Copy, Debug)]
+enum Foreign {
+    Changed,
+    /// It has ended; changes may have been missed.
+    Lost,
+}
+
+/// Whether others' changes are followed, and how that is heard of.
+enum Following {
+    Not(mpsc::Sender<Foreign>),
+    Since(mpsc::Sender<Foreign>),
+    /// To be tried again then.
+    After(Instant, mpsc::Sender<Foreign>),
+}
+
+impl Following {
+    fn sender(&self) -> mpsc::Sender<Foreign> {
+        let (Self::Not(sender) | Self::Since(sender) | Self::After(_, sender)) = self;
+        sender.clone()
+    }
+
+    fn is_due(&self) -> bool {
+        match self {
+            Self::Not(_) => true,
+            Self::Since(_) => false,
+            Self::After(due, _) => *due <= Instant::now(),
+        }
+    }
+
+    fn began(&self) -> Self {
+        Self::Since(self.sender())
+    }
+
+    fn lost(&self) -> Self {
+        Self::After(Instant::now() + LOOK, self.sender())
+    }
+}
+
+/// Notifies of every change on a channel, from a thread that ends with the channel.
+fn follow(mut changes: ForeignChanges, notify: &mpsc::Sender<Foreign>) {
+    while !notify.is_closed() {
         match changes.wait() {
-            Ok(true) => drop(told.try_send(())),
+            Ok(true) => drop(notify.try_send(Foreign::Changed)),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot follow the changes of nftables any more; looking every {LOOK:?}");
+                tracing::warn!(%error, "cannot follow the changes of nftables any more; trying again");
+                notify.blocking_send(Foreign::Lost).ok();
                 return;
             }
         }
     }
-}
-
-/// The number of terms in `policies` that match nothing because they cannot be enforced.
-pub(super) fn unenforceable<'a>(policies: impl Iterator<Item = &'a Policy>) -> usize {
-    policies.map(|policy| policy.unenforceable.len()).sum()
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use palisade_engine::CommitKind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -45,32 +46,24 @@ pub(crate) struct FailureLabels {
     reason: &'static str,
 }
 
+/// Labels of lists that were doubted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DoubtLabels {
+    resource: &'static str,
+    reason: &'static str,
+}
+
+/// Labels of policies that match nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct QuarantineLabels {
+    reason: &'static str,
+}
+
 /// Labels of drops.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DropLabels {
     direction: &'static str,
     family: &'static str,
-}
-
-/// Why a commit was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CommitKind {
-    /// The first after start, or after an error: the whole ruleset against the kernel's.
-    Full,
-    /// What events changed.
-    Incremental,
-    /// Somebody else changed the table.
-    Repair,
-}
-
-impl CommitKind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Incremental => "incremental",
-            Self::Repair => "repair",
-        }
-    }
 }
 
 /// The metrics. Cheap to clone; all clones count the same.
@@ -91,6 +84,11 @@ pub(crate) struct Metrics {
     watch_errors: Family<FailureLabels, Counter>,
     pub(crate) rejected_files: Counter,
     pub(crate) synced: Gauge,
+    doubted: Family<DoubtLabels, Counter>,
+    quarantined: Family<QuarantineLabels, Gauge>,
+    pub(crate) addresses_due: Gauge,
+    pub(crate) held_deletions: Gauge,
+    forget_duration: Histogram,
     dropped_packets: Family<DropLabels, Counter<u64, AtomicU64>>,
     dropped_bytes: Family<DropLabels, Counter<u64, AtomicU64>>,
 }
@@ -118,6 +116,11 @@ impl Metrics {
             watch_errors: Family::default(),
             rejected_files: Counter::default(),
             synced: Gauge::default(),
+            doubted: Family::default(),
+            quarantined: Family::default(),
+            addresses_due: Gauge::default(),
+            held_deletions: Gauge::default(),
+            forget_duration: seconds(),
             dropped_packets: Family::default(),
             dropped_bytes: Family::default(),
         };
@@ -192,6 +195,32 @@ impl Metrics {
             "Whether pods, namespaces and policies have all been listed",
             self.synced.clone(),
         );
+        registry.register(
+            "lists_doubted",
+            "Lists that were not believed until a second one agreed, by resource and reason",
+            self.doubted.clone(),
+        );
+        registry.register(
+            "policies_quarantined",
+            "Policies that match nothing, their pods isolated, by what they exceed or who refused them",
+            self.quarantined.clone(),
+        );
+        registry.register(
+            "addresses_due",
+            "Addresses that left their pods and whose conntrack entries are still to be deleted",
+            self.addresses_due.clone(),
+        );
+        registry.register(
+            "policy_deletions_held",
+            "Deleted policies that stay in force until it is known whether their namespace is terminating",
+            self.held_deletions.clone(),
+        );
+        registry.register_with_unit(
+            "conntrack_dump_duration",
+            "Time to go through the conntrack table once and delete entries",
+            Unit::Seconds,
+            self.forget_duration.clone(),
+        );
         registry.register("dropped_packets", "Packets dropped, by direction and family", self.dropped_packets.clone());
         registry.register("dropped_bytes", "Bytes dropped, by direction and family", self.dropped_bytes.clone());
         registry
@@ -218,6 +247,22 @@ impl Metrics {
     /// The object source failed.
     pub(crate) fn watch_error(&self, resource: &'static str, reason: &'static str) {
         self.watch_errors.get_or_create(&FailureLabels { resource, reason }).inc();
+    }
+
+    /// A list was not believed.
+    pub(crate) fn list_doubted(&self, resource: &'static str, reason: &'static str) {
+        self.doubted.get_or_create(&DoubtLabels { resource, reason }).inc();
+    }
+
+    /// How many policies match nothing.
+    pub(crate) fn set_quarantined(&self, reason: &'static str, count: usize) {
+        self.quarantined.get_or_create(&QuarantineLabels { reason }).set(gauge(count));
+    }
+
+    /// Conntrack entries were deleted.
+    pub(crate) fn forgot(&self, outcome: &super::flows::Outcome) {
+        self.flows_deleted.inc_by(u64::try_from(outcome.flows).unwrap_or(u64::MAX));
+        self.forget_duration.observe(outcome.took.as_secs_f64());
     }
 
     /// How many addresses of local pods are under which isolation.

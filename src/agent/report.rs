@@ -4,43 +4,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use palisade_policy::index::Index;
+use palisade_dataplane::perform::Look;
+use palisade_dataplane::table::Count;
+use palisade_engine::{CommitKind, Engine, ListPart, Report};
 use palisade_policy::input::{Change, Family};
-use palisade_ruleset::change::Transaction;
-use palisade_ruleset::model::{Ruleset, SetKind};
+use palisade_ruleset::model::SetKind;
 use palisade_ruleset::name::Name;
-use palisade_ruleset::render::{Renderer, dropped_counter};
+use palisade_ruleset::render::dropped_counter;
 use palisade_watch::{Event, Kind};
 
-use super::cause::Cause;
-use super::enforcer::unenforceable;
-use super::metrics::{CommitKind, Metrics, gauge};
+use super::metrics::{Metrics, gauge};
 use super::status::Status;
 
-/// An event of an object.
-pub(super) fn event(change: &Change, metrics: &Metrics) {
-    let (resource, event) = match change {
-        Change::Pod(_) => ("pod", "applied"),
-        Change::PodGone(_) => ("pod", "deleted"),
-        Change::Pods(_) => ("pod", "listed"),
-        Change::Namespace(_) => ("namespace", "applied"),
-        Change::NamespaceGone(_) => ("namespace", "deleted"),
-        Change::Namespaces(_) => ("namespace", "listed"),
-        Change::Policy(_) => ("networkpolicy", "applied"),
-        Change::PolicyGone(_) => ("networkpolicy", "deleted"),
-        Change::Policies(_) => ("networkpolicy", "listed"),
+/// An event of the source.
+pub(super) fn event(event: &Event, metrics: &Metrics) {
+    match event {
+        Event::Changes(changes) => changes.iter().for_each(|change| count(change, metrics)),
+        Event::List(ListPart::End(kind)) => metrics.event(resource(*kind), "listed"),
+        _ => {}
+    }
+}
+
+fn count(change: &Change, metrics: &Metrics) {
+    let (kind, event) = match change {
+        Change::Pod(_) => (Kind::Pod, "applied"),
+        Change::PodGone(_) => (Kind::Pod, "deleted"),
+        Change::Namespace(_) => (Kind::Namespace, "applied"),
+        Change::NamespaceGone(_) => (Kind::Namespace, "deleted"),
+        Change::Policy(_) => (Kind::NetworkPolicy, "applied"),
+        Change::PolicyGone(_) => (Kind::NetworkPolicy, "deleted"),
+        // Sources send lists in parts.
+        Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_) => return,
     };
-    metrics.event(resource, event);
-    let policies = match change {
-        Change::Policy(policy) => std::slice::from_ref(policy),
-        Change::Policies(policies) => policies.as_slice(),
-        _ => return,
-    };
-    for policy in policies {
-        for term in &policy.unenforceable {
-            let (policy, field, reason) = (&policy.key, &term.field, &term.reason);
-            tracing::warn!(%policy, field, reason, "a term cannot be enforced: it matches nothing, its pods stay isolated");
-        }
+    metrics.event(resource(kind), event);
+}
+
+/// The kind as the label of events has it.
+fn resource(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pod => "pod",
+        Kind::Namespace => "namespace",
+        Kind::NetworkPolicy => "networkpolicy",
     }
 }
 
@@ -70,7 +74,7 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
             tracing::info!(file = %file.display(), "manifest can be read again");
             status.note_mended(file);
         }
-        Event::Changes(_) | Event::Synced | Event::PodRanges(_) => {}
+        Event::List(_) | Event::Changes(_) | Event::NamespaceAnswer { .. } | Event::PodRanges(_) => {}
     }
 }
 
@@ -80,32 +84,122 @@ pub(super) fn pod_ranges(ranges: &BTreeSet<IpNet>) {
     tracing::info!(ranges, "pods of this node get their addresses from these ranges");
 }
 
-/// A commit that went well.
-pub(super) fn commit(kind: CommitKind, transaction: &Transaction, cause: &Cause, elapsed: Duration) {
-    tracing::info!(
-        kind = kind.name(),
-        %cause,
-        operations = transaction.operations(),
-        batches = transaction.batches().count(),
-        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        "committed"
+/// What the engine reports; `elapsed` since the commit that is being made began.
+pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, status: &Status) {
+    match report {
+        Report::Committed { kind, cause, operations, batches, replaced, .. } => {
+            status.have("commit");
+            if *batches == 0 && !replaced && *kind == CommitKind::Incremental {
+                return;
+            }
+            metrics.committed(*kind, true, elapsed.as_secs_f64());
+            metrics.operations.inc_by(u64::try_from(*operations).unwrap_or(u64::MAX));
+            let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            if *replaced {
+                tracing::info!(kind = kind.name(), cause, elapsed_us, "committed a new table");
+            } else {
+                tracing::info!(kind = kind.name(), cause, operations, batches, elapsed_us, "committed");
+            }
+        }
+        Report::Failed { kind, trouble, quarantined } => {
+            metrics.committed(*kind, false, elapsed.as_secs_f64());
+            let quarantined: Vec<_> = quarantined.iter().map(ToString::to_string).collect();
+            tracing::error!(
+                error = %trouble,
+                quarantined = quarantined.join(", "),
+                "commit failed; the kernel goes on with what it has, and pods of quarantined policies will be isolated"
+            );
+            status.miss("commit", format!("the last commit failed: {trouble}"));
+        }
+        Report::Repairing { how } => {
+            tracing::warn!(how, "table inet palisade was changed by somebody else; putting it right");
+        }
+        Report::OtherLayout { objects } => {
+            tracing::warn!(objects, "the table is of another layout and is replaced whole");
+        }
+        Report::Frozen { namespaces } => {
+            let namespaces: Vec<_> = namespaces.iter().map(|name| &**name).collect();
+            tracing::warn!(
+                namespaces = namespaces.join(", "),
+                "namespaces are terminating; their pods stay isolated; earlier allow rules are unknown, so all ingress and \
+                 egress is denied"
+            );
+        }
+        Report::ChangedHands { addresses } => tracing::info!(
+            addresses,
+            "IPs changed hands while no agent was running; flows of their former pods are deleted first"
+        ),
+        Report::Doubted { kind, reason, missing } => {
+            metrics.list_doubted(kind.resource(), reason.name());
+            tracing::warn!(
+                resource = kind.resource(),
+                %reason,
+                missing,
+                "a list is not believed until a second one agrees; the rules stay"
+            );
+        }
+        Report::Believed { kind, gone } => tracing::warn!(
+            resource = kind.resource(),
+            gone,
+            "a second list lacks the same objects: they are gone"
+        ),
+        Report::Dispelled { kind } => {
+            tracing::info!(resource = kind.resource(), "a second list has what the doubted one lacked");
+        }
+        Report::Released { policies } => {
+            let policies: Vec<_> = policies.iter().map(ToString::to_string).collect();
+            tracing::info!(policies = policies.join(", "), "quarantined policies are tried again");
+        }
+    }
+}
+
+/// What a look at the node has shown.
+pub(super) fn look(look: &Look, status: &Status) {
+    for (bridge, switched) in &look.switched {
+        tracing::info!(
+            bridge,
+            ipv4 = switched.ipv4,
+            ipv6 = switched.ipv6,
+            "bridged packets of these families passed netfilter by; the bridge now shows them"
+        );
+    }
+    for failure in &look.failures {
+        tracing::debug!(error = failure, "cannot set a bridge to show its packets to netfilter");
+    }
+    if look.findings.is_empty() {
+        if status.have("node") {
+            tracing::info!("this node can be enforced again");
+        }
+        return;
+    }
+    let why = look.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if status.miss("node", why.clone()) {
+        tracing::error!(why, "this node cannot be enforced; not ready");
+    }
+}
+
+/// Frames with a VLAN tag pass by the rules.
+pub(super) fn tags_pass_on(bridge: &str) {
+    tracing::warn!(
+        bridge,
+        "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past them; set \
+         net.bridge.bridge-nf-filter-vlan-tagged to 1"
     );
 }
 
-/// The table was made anew.
-pub(super) fn replaced(ruleset: &Ruleset, cause: &Cause, elapsed: Duration) {
-    tracing::info!(
-        kind = "full",
-        %cause,
-        chains = ruleset.chains.len(),
-        sets = ruleset.sets.len(),
-        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        "committed a new table"
-    );
-}
-
-/// The gauges.
-pub(super) fn state(index: &Index, renderer: &Renderer, metrics: &Metrics) {
+/// The gauges, and what readiness says of doubted lists.
+pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
+    if engine.is_synced() {
+        metrics.synced.set(1);
+        status.have("sync");
+    }
+    let doubts: Vec<_> = engine.doubts().map(|(kind, reason)| format!("{}: {reason}", kind.resource())).collect();
+    if doubts.is_empty() {
+        status.have("lists");
+    } else {
+        status.miss("lists", format!("waiting for a second list of what is doubted: {}", doubts.join("; ")));
+    }
+    let (index, renderer) = (engine.index(), engine.renderer());
     let compiled = index.compiled();
     let (mut egress, mut ingress, mut both) = (0, 0, 0);
     for subject in compiled.subjects.values() {
@@ -121,9 +215,10 @@ pub(super) fn state(index: &Index, renderer: &Renderer, metrics: &Metrics) {
     }
     let policies = &index.state().policies;
     metrics.policies.set(gauge(policies.len()));
-    metrics.unenforceable_terms.set(gauge(unenforceable(policies.values())));
+    metrics.unenforceable_terms.set(gauge(policies.values().map(|policy| policy.unenforceable.len()).sum()));
     metrics.starting_pods.set(gauge(compiled.starting.len()));
     metrics.claimed_twice.set(gauge(index.claimed_twice().count()));
+    metrics.held_deletions.set(gauge(engine.held_deletions()));
     let ruleset = renderer.ruleset();
     let maps = ruleset.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();
     metrics.set_objects("chain", ruleset.chains.len());
@@ -132,10 +227,10 @@ pub(super) fn state(index: &Index, renderer: &Renderer, metrics: &Metrics) {
 }
 
 /// The kernel's counters of drops.
-pub(super) fn counters(counters: &BTreeMap<Name, (u64, u64)>, metrics: &Metrics) {
+pub(super) fn counters(counters: &BTreeMap<Name, Count>, metrics: &Metrics) {
     for direction in ["egress", "ingress", "stray"] {
         for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
-            let (packets, bytes) = counters.get(&dropped_counter(direction, family)).copied().unwrap_or_default();
+            let Count { packets, bytes } = counters.get(&dropped_counter(direction, family)).copied().unwrap_or_default();
             metrics.set_dropped(direction, label, packets, bytes);
         }
     }

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loop that has neither gone round nor got on with its work for this long is stuck.
+use super::health::Health;
+
+/// A loop that has not got on with its work for this long is stuck.
 const STUCK: Duration = Duration::from_mins(2);
 
 /// Readiness and liveness, shared by the loop that enforces and the server that tells.
 #[derive(Clone, Debug)]
-pub(crate) struct Status(Arc<Mutex<Inner>>);
+pub(crate) struct Status {
+    inner: Arc<Mutex<Inner>>,
+    health: Health,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -19,31 +23,22 @@ struct Inner {
     missing: BTreeMap<&'static str, String>,
     /// Manifests whose present content cannot be read, and why.
     rejected: BTreeMap<PathBuf, String>,
-    /// When the loop last went round, or was last seen to have got on with its work.
+    /// When the loop was last seen to have got on: work that takes minutes and gets on is no reason to be restarted, for the
+    /// work would begin again.
     beat: Instant,
-    /// Counts up while long work gets on.
-    progress: Arc<AtomicU64>,
-    /// The count when it was last looked at.
+    /// Its progress then.
     seen: u64,
 }
 
 impl Status {
     /// Not ready: neither synced nor committed.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(health: Health) -> Self {
         let missing = BTreeMap::from([
             ("sync", "pods, namespaces and policies have not all been listed yet".to_owned()),
             ("commit", "nothing has been committed to the kernel yet".to_owned()),
         ]);
         let (rejected, beat) = (BTreeMap::new(), Instant::now());
-        Self(Arc::new(Mutex::new(Inner { missing, rejected, beat, progress: Arc::default(), seen: 0 })))
-    }
-
-    /// The same, alive also while this counter moves: work that takes minutes and gets on is no reason to be restarted,
-    /// for the work would begin again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the loop's work does not count its progress yet"))]
-    pub(crate) fn with_progress(self, progress: Arc<AtomicU64>) -> Self {
-        self.inner().progress = progress;
-        self
+        Self { inner: Arc::new(Mutex::new(Inner { missing, rejected, beat, seen: 0 })), health }
     }
 
     /// Something is missing, and why. Whether that is new.
@@ -70,20 +65,17 @@ impl Status {
         self.inner().rejected.remove(file);
     }
 
-    /// The loop goes round.
-    pub(crate) fn beat(&self) {
-        self.inner().beat = Instant::now();
-    }
-
     /// Ready, or why not.
     pub(crate) fn readiness(&self) -> Result<(), String> {
+        let unheard = self.health.unheard();
         let inner = self.inner();
-        if inner.missing.is_empty() {
+        if inner.missing.is_empty() && unheard.is_empty() {
             return Ok(());
         }
         let missing = inner.missing.iter().map(|(what, why)| format!("{what}: {why}\n"));
+        let unheard = unheard.iter().map(|why| format!("watch: {why}; the rules stay\n"));
         let rejected = inner.rejected.values().map(|errors| format!("{}\n", errors.trim_end()));
-        Err(missing.chain(rejected).collect())
+        Err(missing.chain(unheard).chain(rejected).collect())
     }
 
     /// Alive, or why not.
@@ -93,7 +85,7 @@ impl Status {
 
     fn liveness_at(&self, now: Instant) -> Result<(), String> {
         let mut inner = self.inner();
-        let progress = inner.progress.load(Ordering::Relaxed);
+        let progress = self.health.progress_count();
         if progress != inner.seen {
             inner.seen = progress;
             inner.beat = now;
@@ -104,7 +96,7 @@ impl Status {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // The values stay whole whatever happened to another holder of the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,24 +107,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_is_alive_while_it_goes_round_or_its_work_gets_on() {
-        let progress = Arc::new(AtomicU64::new(0));
-        let status = Status::new().with_progress(Arc::clone(&progress));
+    fn a_loop_is_alive_while_its_work_gets_on() {
+        let health = Health::new();
+        let status = Status::new(health.clone());
         let start = Instant::now();
         let after = |seconds| status.liveness_at(start + Duration::from_secs(seconds));
         after(119).unwrap();
         assert_eq!(after(121).unwrap_err(), "the loop has not got on for 121 s\n");
-        status.beat();
-        after(119).unwrap();
-
-        // It does not go round, but works.
         for minute in 2..=10 {
-            progress.fetch_add(1, Ordering::Relaxed);
+            health.progress();
             after(60 * minute).unwrap();
         }
         after(719).unwrap();
         after(720).unwrap_err();
-        progress.fetch_add(1, Ordering::Relaxed);
+        health.progress();
         after(721).unwrap();
     }
 }

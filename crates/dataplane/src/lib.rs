@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: the one table, `inet palisade`: opened, read back, changed in atomic batches.
 //! - [`conntrack`]: forgetting the flows of addresses that left their pods.
+//! - [`perform`]: the steps of an engine, done.
 //! - [`host`]: the ports that pods hang on, the node's own addresses, and settings that would let packets past the table.
 //!
 //! Everything blocks and talks to the kernel over its own netlink sockets; no process is started. A socket belongs to the
@@ -9,6 +10,7 @@
 
 pub mod conntrack;
 pub mod host;
+pub mod perform;
 pub mod table;
 
 mod codec;

@@ -3,52 +3,58 @@
 //! Three watches: namespaces, pods and network policies of the whole cluster. All pods are needed, those of other nodes
 //! as peers. Of each object only what policies look at is kept while it is decoded.
 
-mod ending;
-mod lists;
+mod ask;
+mod chance;
+mod contact;
+mod cycle;
 mod notice;
 mod objects;
+mod pace;
 mod ranges;
+mod split;
 mod survey;
+mod timing;
+mod trouble;
+mod warned;
+mod wire;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::runtime::watcher::{self, watcher};
-use kube::runtime::{WatchStreamExt, watcher::Event as WatchEvent};
-use kube::{Api, Client, Config};
-use tokio::sync::mpsc::Sender;
+use kube::{Client, Config};
+use palisade_policy::input::{Kind, Object};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::error::SourceError;
-use crate::event::{Event, Failure};
-use crate::finding::Kind;
-use crate::manifests::Object;
-use ending::Endings;
-use lists::{Lists, Step};
+use crate::event::{Arrival, Event, Request};
+use ask::Questions;
+pub use contact::{Contact, KindContact};
+use cycle::Cycle;
 use notice::Notices;
-use objects::{Decoded, KubeNamespace, KubePod, KubePolicy, Read};
+use objects::{KubeNamespace, KubePod, KubePolicy};
 use ranges::Asker;
+pub use timing::Timing;
+use wire::Wire;
 
 /// The JSON of an object, read as each of the kinds that are watched, for fuzzing.
 pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
     objects::read_as_any_kind(json)
 }
 
-/// Objects per page of a list.
-const PAGE_SIZE: u32 = 500;
-/// Seconds until the server ends a watch, which is then taken up where it was. A connection that died silently is
-/// noticed five seconds later, so this is also how old the picture may get unnoticed.
-const WATCH_SECONDS: u32 = 120;
-
 /// An API server that is watched for changes.
 ///
 /// Lists are read from the server's newest state, never from an older cache: a list that is older than what was seen
-/// before could bring back a policy or a label that is gone. Errors are retried for ever, with a growing and jittered
-/// delay of 0.8 to 30 seconds for each kind.
+/// before could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried for ever,
+/// each kind at a pace of its own ([`Timing`]): a server in trouble is not asked for more than about one list a minute.
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
+    timing: Timing,
+    contact: Contact,
     /// The node whose pod ranges are to be told.
     node: Option<Arc<str>>,
 }
@@ -70,7 +76,7 @@ impl ApiServer {
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("a TLS provider was installed before");
         }
-        let config = match kubeconfig {
+        let mut config = match kubeconfig {
             Some(path) => {
                 let refused = |source| SourceError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
                 let file = Kubeconfig::read_from(path).map_err(refused)?;
@@ -78,118 +84,121 @@ impl ApiServer {
             }
             None => Config::infer().await.map_err(|source| SourceError::NoServer(Box::new(source)))?,
         };
+        // Retries have their pace here; within a request, at once and many, they would only add to the load.
+        config.default_retry = false;
         let client = Client::try_from(config).map_err(|source| SourceError::Client(Box::new(source)))?;
-        Ok(Self { client, node: None })
+        Ok(Self { client, timing: Timing::default(), contact: Contact::new(), node: None })
     }
 
-    /// Also tells the ranges that a node gives its pods addresses from, before everything else if the server knows them by
-    /// then.
+    /// Also tells the ranges that a node gives its pods addresses from: before everything else if the server knows them by
+    /// then, and whenever they differ.
     #[must_use]
     pub fn with_pod_ranges_of(self, node: &str) -> Self {
         Self { node: Some(node.into()), ..self }
     }
 
-    /// Sends the objects of the server and then every change, until the receiver is dropped. What is warned about in a
-    /// policy also becomes an Event on it, one for all nodes.
+    /// Other times than the agent's, for tests.
+    #[must_use]
+    pub fn with_timing(self, timing: Timing) -> Self {
+        Self { timing, ..self }
+    }
+
+    /// What is known of the contact with the server while [`ApiServer::run`] runs.
+    pub fn contact(&self) -> Contact {
+        self.contact.clone()
+    }
+
+    /// Sends the objects of the server and then every change, and answers requests, until the receiver is dropped. Goes on
+    /// when nobody requests anything any more.
     ///
     /// # Errors
     /// None so far: an API server that cannot be reached or refuses is asked again.
-    pub async fn run(self, tx: Sender<Event>) -> Result<(), SourceError> {
-        let notices = Notices::start(self.client.clone());
-        let mut endings = Endings::new(self.client.clone());
-        let mut lists = Lists::default();
-        let mut later = FuturesUnordered::new();
+    pub async fn run(self, tx: Sender<Arrival>, requests: Receiver<Request>) -> Result<(), SourceError> {
+        let mut all = FuturesUnordered::<BoxFuture<'static, ()>>::new();
         if let Some(node) = self.node.clone() {
             let mut asker = Asker::new(self.client.clone(), node);
-            match asker.ask().await {
-                Some(ranges) => {
-                    if tx.send(Event::PodRanges(ranges)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                None => later.push(asker.ask_on()),
-            }
-        }
-        let mut steps = stream::select_all([
-            self.watch::<KubeNamespace>(Kind::Namespace),
-            self.watch::<KubePod>(Kind::Pod),
-            self.watch::<KubePolicy>(Kind::NetworkPolicy),
-        ]);
-        loop {
-            let next: Option<Vec<_>> = tokio::select! {
-                next = steps.next() => next.map(|(kind, step)| {
-                    let step = if kind == Kind::NetworkPolicy { endings.hold(step) } else { Some(step) };
-                    step.map(|step| (kind, step)).into_iter().collect()
-                }),
-                Some(steps) = endings.next() => Some(steps),
-                Some(ranges) = later.next() => {
-                    if tx.send(Event::PodRanges(ranges)).await.is_err() {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                () = tx.closed() => None,
+            let ranges = tokio::select! {
+                ranges = asker.ask() => ranges,
+                () = tx.closed() => return Ok(()),
             };
-            let Some(steps) = next else { return Ok(()) };
-            for event in steps.into_iter().flat_map(|(kind, step)| lists.take(kind, step)).collect::<Vec<_>>() {
-                if let Event::Warning { object: Some(object), message } = &event {
-                    notices.hand_in(object, message);
-                }
-                if tx.send(event).await.is_err() {
-                    return Ok(());
+            if let Some(ranges) = ranges
+                && tx.send(Arrival::now(Event::PodRanges(ranges))).await.is_err()
+            {
+                return Ok(());
+            }
+            all.push(asker.ask_on(self.timing.ranges, tx.clone()).boxed());
+        }
+        let (namespaces, wish_namespaces) = self.cycle(Kind::Namespace, &tx);
+        let (pods, wish_pods) = self.cycle(Kind::Pod, &tx);
+        let (policies, wish_policies) = self.cycle(Kind::NetworkPolicy, &tx);
+        all.push(namespaces.run::<KubeNamespace>().boxed());
+        all.push(pods.run::<KubePod>().boxed());
+        all.push(policies.run::<KubePolicy>().boxed());
+        let (notices, writing) = Notices::new(self.client.clone(), self.timing.clone());
+        all.push(writing.boxed());
+        let questions = Questions::new(self.client.clone(), self.timing.answer);
+        let wishes = Wishes { namespaces: wish_namespaces, pods: wish_pods, policies: wish_policies };
+        all.push(answer(requests, questions, wishes, notices, tx.clone()).boxed());
+        // None of them ends before the receiver is gone.
+        tokio::select! {
+            _ = all.next() => {}
+            () = tx.closed() => {}
+        }
+        Ok(())
+    }
+
+    /// The list-and-watch of a kind, and where to ask it for a list.
+    fn cycle(&self, kind: Kind, tx: &Sender<Arrival>) -> (Cycle, Sender<()>) {
+        let (wish, wishes) = channel(1);
+        let (client, contact, patience) = (self.client.clone(), self.contact.clone(), self.timing.answer);
+        let wire = Wire { client, kind, contact, patience };
+        (Cycle::new(wire, self.timing.clone(), tx.clone(), wishes), wish)
+    }
+}
+
+/// Where to ask for a list. Each holds one wish: more of them mean the same.
+struct Wishes {
+    namespaces: Sender<()>,
+    pods: Sender<()>,
+    policies: Sender<()>,
+}
+
+impl Wishes {
+    fn wish(&self, kind: Kind) {
+        let wish = match kind {
+            Kind::Namespace => &self.namespaces,
+            Kind::Pod => &self.pods,
+            Kind::NetworkPolicy => &self.policies,
+        };
+        if wish.try_send(()).is_err() {
+            tracing::trace!(%kind, "a list is wanted already");
+        }
+    }
+}
+
+/// Sees to what the receiver asks for.
+async fn answer(
+    mut requests: Receiver<Request>,
+    mut questions: Questions,
+    wishes: Wishes,
+    notices: Notices,
+    tx: Sender<Arrival>,
+) {
+    let mut open = true;
+    loop {
+        tokio::select! {
+            request = requests.recv(), if open => match request {
+                Some(Request::List(kind)) => wishes.wish(kind),
+                Some(Request::Namespace(name)) => questions.ask(name),
+                Some(Request::Notice(notice)) => notices.hand_in(notice),
+                None => open = false,
+            },
+            Some(event) = questions.next() => {
+                if tx.send(Arrival::now(event)).await.is_err() {
+                    return;
                 }
             }
+            else => std::future::pending().await,
         }
     }
-
-    fn watch<K: Read>(&self, kind: Kind) -> BoxStream<'static, (Kind, Step)> {
-        let config = watcher::Config::default().page_size(PAGE_SIZE).timeout(WATCH_SECONDS);
-        watcher(Api::<K>::all(self.client.clone()), config)
-            .default_backoff()
-            .filter_map(move |event| async move { Some((kind, step(kind, event)?)) })
-            .boxed()
-    }
-}
-
-/// What an event of the watcher means here. An object without a name means nothing.
-fn step<K: Read>(kind: Kind, event: Result<WatchEvent<K>, watcher::Error>) -> Option<Step> {
-    Some(match event {
-        Ok(WatchEvent::Init) => Step::ListBegins,
-        Ok(WatchEvent::InitApply(object)) => Step::Listed(object.read()?),
-        Ok(WatchEvent::InitDone) => Step::ListEnds,
-        Ok(WatchEvent::Apply(object)) => Step::Applied(object.read()?),
-        Ok(WatchEvent::Delete(object)) => {
-            let Decoded { object, .. } = object.read()?;
-            Step::Gone(object.name())
-        }
-        Err(error) => Step::Failed(failure(kind, &error)),
-    })
-}
-
-fn failure(kind: Kind, error: &watcher::Error) -> Failure {
-    let reason = match error {
-        watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => "list",
-        watcher::Error::WatchError(status) if status.code == 410 => "expired",
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410 => "expired",
-        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_) => "watch",
-    };
-    let mut message = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            if status.code == 403 =>
-        {
-            format!("{error}; the ClusterRole must allow list and watch of {}", kind.resource())
-        }
-        _ => error.to_string(),
-    };
-    // Errors of the transport say what happened only in their causes.
-    let mut cause = std::error::Error::source(error).and_then(std::error::Error::source);
-    while let Some(deeper) = cause {
-        let text = deeper.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = deeper.source();
-    }
-    Failure { resource: Some(kind), reason, message }
 }

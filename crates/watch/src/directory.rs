@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc::Sender;
 
 use crate::error::SourceError;
-use crate::event::{Event, Failure};
+use crate::event::{Arrival, Event, Failure};
 use dirty::{Dirty, Work};
 use inotify::Watch;
 use store::Store;
@@ -48,7 +48,7 @@ impl ManifestDirectory {
     ///
     /// # Errors
     /// The kernel's notifications cannot be read any more.
-    pub async fn run(self, tx: Sender<Event>) -> Result<(), SourceError> {
+    pub async fn run(self, tx: Sender<Arrival>) -> Result<(), SourceError> {
         let Self { path, mut watch } = self;
         let failed = |source| SourceError::Directory { path: path.clone(), source };
         let mut store = Store::new(path.clone());
@@ -58,7 +58,7 @@ impl ManifestDirectory {
             let (returned, events) = scan(store, dirty.take()).await.map_err(failed)?;
             store = returned;
             for event in events {
-                if tx.send(event).await.is_err() {
+                if tx.send(Arrival::now(event)).await.is_err() {
                     return Ok(());
                 }
             }
@@ -69,7 +69,7 @@ impl ManifestDirectory {
             if !dirty.directory_is_gone() {
                 continue;
             }
-            if tx.send(gone(&path)).await.is_err() {
+            if tx.send(Arrival::now(gone(&path))).await.is_err() {
                 return Ok(());
             }
             watch = tokio::select! {

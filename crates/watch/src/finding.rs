@@ -4,47 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use palisade_policy::input::NamespacedName;
-
-/// The kinds of objects that this crate reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// `v1` Pod.
-    Pod,
-    /// `v1` Namespace.
-    Namespace,
-    /// `networking.k8s.io/v1` NetworkPolicy.
-    NetworkPolicy,
-}
-
-impl Kind {
-    /// Every kind, in the order in which their lists are sent.
-    pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
-
-    /// The kind as manifests write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pod => "Pod",
-            Self::Namespace => "Namespace",
-            Self::NetworkPolicy => "NetworkPolicy",
-        }
-    }
-
-    /// The plural resource name, for metric labels.
-    pub fn resource(self) -> &'static str {
-        match self {
-            Self::Pod => "pods",
-            Self::Namespace => "namespaces",
-            Self::NetworkPolicy => "networkpolicies",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use palisade_policy::input::{Kind, NamespacedName, Object};
 
 /// One object: its kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +18,15 @@ pub struct ObjectName {
 }
 
 impl ObjectName {
+    /// The name of an object.
+    pub fn of(object: &Object) -> Self {
+        match object {
+            Object::Pod(pod) => Self::pod(&pod.key),
+            Object::Namespace(namespace) => Self::namespace(&namespace.name),
+            Object::Policy(policy) => Self::policy(&policy.key),
+        }
+    }
+
     /// A pod.
     pub fn pod(key: &NamespacedName) -> Self {
         Self { kind: Kind::Pod, namespace: Some(Arc::clone(&key.namespace)), name: Arc::clone(&key.name) }

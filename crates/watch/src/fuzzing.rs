@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use palisade_policy::input::Change;
+use palisade_policy::input::{Change, Object};
 
 use crate::api::read_as_any_kind;
-use crate::manifests::{Object, Objects, Reading, parse_text};
+use crate::manifests::{Objects, Reading, parse_text};
 
 /// The bytes of a manifest file; nothing if it is refused. It is read in all ways that there are.
 pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {

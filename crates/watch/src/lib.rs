@@ -20,10 +20,11 @@ mod manifests;
 mod node;
 mod yaml;
 
-pub use api::ApiServer;
+pub use api::{ApiServer, Contact, KindContact, Timing};
 pub use decode::nearest;
 pub use directory::ManifestDirectory;
 pub use error::SourceError;
-pub use event::{Event, Failure};
-pub use finding::{Finding, Flaw, Kind, ManifestErrors, ObjectName, Place};
+pub use event::{Arrival, Event, Failure, ListPart, NamespaceAnswer, Notice, Request};
+pub use finding::{Finding, Flaw, ManifestErrors, ObjectName, Place};
 pub use manifests::{Objects, Survey, Written, read_manifests, read_manifests_and_workloads, survey_manifests};
+pub use palisade_policy::input::{Kind, Object};

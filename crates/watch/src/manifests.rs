@@ -12,7 +12,7 @@ pub use read::{read_manifests, read_manifests_and_workloads};
 pub use survey::{Survey, survey_manifests};
 pub use written::Written;
 
-pub(crate) use document::{Content, Object, Reading};
+pub(crate) use document::{Content, Reading};
 pub(crate) use objects::{Assembled, Duplicate, assemble, duplicates};
 pub(crate) use read::{is_manifest, manifest_files, parse_file, parse_text};
 pub(crate) use written::Lines;

@@ -12,22 +12,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[path = "common/gather.rs"]
+mod gather;
+
+use gather::Gather;
 use palisade_policy::input::{Change, NamespacedName, Phase, Pod, Policy, Port, Ports, State};
 use palisade_testkit::apiserver::{self as fixture, Authorization, namespace_path, network_policy_path, pod_path};
-use palisade_watch::{ApiServer, Event, Failure, Kind, SourceError, read_manifests};
+use palisade_watch::{
+    ApiServer, Arrival, Event, Failure, Kind, ListPart, NamespaceAnswer, Request, SourceError, read_manifests,
+};
 use serde_json::json;
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, timeout};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A source on an API server, and everything a receiver would keep of it.
 struct Watching {
-    rx: Receiver<Event>,
+    rx: Receiver<Arrival>,
+    requests: Sender<Request>,
+    gather: Gather,
     state: State,
     synced: bool,
     /// Lists received, by kind.
     lists: BTreeMap<Kind, usize>,
+    answers: Vec<(String, NamespaceAnswer)>,
     failures: Vec<Failure>,
     warnings: Vec<String>,
 }
@@ -36,8 +45,10 @@ impl Watching {
     async fn start(kubeconfig: &Path) -> Self {
         let source = ApiServer::connect(Some(kubeconfig)).await.unwrap();
         let (tx, rx) = channel(4);
-        tokio::spawn(source.run(tx));
-        Self { rx, state: State::default(), synced: false, lists: BTreeMap::new(), failures: vec![], warnings: vec![] }
+        let (requests, asked) = channel(4);
+        tokio::spawn(source.run(tx, asked));
+        let (gather, state, lists) = (Gather::default(), State::default(), BTreeMap::new());
+        Self { rx, requests, gather, state, synced: false, lists, answers: vec![], failures: vec![], warnings: vec![] }
     }
 
     async fn synced(kubeconfig: &Path) -> Self {
@@ -48,26 +59,32 @@ impl Watching {
 
     async fn one(&mut self) {
         let event = timeout(PATIENCE, self.rx.recv()).await;
-        match event.unwrap_or_else(|_| panic!("nothing comes")).unwrap() {
+        match event.unwrap_or_else(|_| panic!("nothing comes")).unwrap().event {
             Event::Changes(changes) => {
                 for change in changes {
-                    let listed = match change {
-                        Change::Pods(_) => Some(Kind::Pod),
-                        Change::Namespaces(_) => Some(Kind::Namespace),
-                        Change::Policies(_) => Some(Kind::NetworkPolicy),
-                        _ => None,
+                    let kind = match &change {
+                        Change::Pod(_) | Change::PodGone(_) => Kind::Pod,
+                        Change::Namespace(_) | Change::NamespaceGone(_) => Kind::Namespace,
+                        Change::Policy(_) | Change::PolicyGone(_) => Kind::NetworkPolicy,
+                        list => panic!("a list among changes: {list:?}"),
                     };
-                    assert!(self.synced || listed.is_some(), "a single change before all is synced");
-                    if let Some(kind) = listed {
-                        *self.lists.entry(kind).or_default() += 1;
-                    }
+                    assert!(
+                        self.lists.contains_key(&kind) && !self.gather.is_coming(kind),
+                        "{kind} in a list: {change:?}"
+                    );
                     self.state.apply(change);
                 }
             }
-            Event::Synced => {
-                assert!(!self.synced && self.lists == Kind::ALL.map(|kind| (kind, 1)).into(), "{:?}", self.lists);
-                self.synced = true;
+            Event::List(part) => {
+                if let ListPart::End(kind) = part {
+                    *self.lists.entry(kind).or_default() += 1;
+                }
+                if let Some(list) = self.gather.take(part) {
+                    self.state.apply(list);
+                }
+                self.synced = self.lists.len() == Kind::ALL.len();
             }
+            Event::NamespaceAnswer { name, answer, .. } => self.answers.push((name.to_string(), answer)),
             Event::Failed(failure) => self.failures.push(failure),
             Event::Warning { object, message } => self.warnings.push(format!("{}: {message}", object.unwrap())),
             other => panic!("{other:?}"),
@@ -318,12 +335,12 @@ async fn what_is_read_from_files_is_what_comes_back_from_the_server() {
     assert_eq!(served.len(), read.policies.len());
 }
 
-/// Policies that go just after the deletion of their namespace was asked for stay in force, whichever watch is first to tell.
+/// Whoever hears of a policy's deletion and asks for its namespace is answered as of then or later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_of_an_ending_namespace_is_never_seen_to_go_before_the_end() {
+async fn who_asks_after_a_deletion_learns_that_the_namespace_ends() {
     let server = fixture::ApiServer::shared();
     let mut watching = Watching::synced(&server.kubeconfig()).await;
-    let names: Vec<_> = (0..60).map(|_| server.unique_namespace("ending").unwrap()).collect();
+    let names: Vec<_> = (0..20).map(|_| server.unique_namespace("ending").unwrap()).collect();
     let key = |name: &String| NamespacedName::new(name.as_str(), "shut");
     for name in &names {
         let policy = json!({
@@ -337,12 +354,25 @@ async fn a_policy_of_an_ending_namespace_is_never_seen_to_go_before_the_end() {
         server.delete(&namespace_path(name)).unwrap();
         server.delete(&network_policy_path(name, "shut")).unwrap();
     }
+    for name in &names {
+        watching
+            .until("it is gone", |now| {
+                !now.state.policies.contains_key(&key(name)) || now.state.tombstones.contains(&key(name))
+            })
+            .await;
+        watching.requests.send(Request::Namespace(name.as_str().into())).await.unwrap();
+    }
+    watching.until("answers", |now| now.answers.len() == names.len()).await;
+    for (name, answer) in &watching.answers {
+        let ends = match answer {
+            NamespaceAnswer::Present(namespace) => namespace.terminating,
+            NamespaceAnswer::Absent => true,
+            NamespaceAnswer::Refused => false,
+        };
+        assert!(ends, "{name}: {answer:?}");
+    }
+    watching.requests.send(Request::Namespace("there-is-none".into())).await.unwrap();
     watching
-        .until("all policies have gone", |now| {
-            let kept = names.iter().filter(|name| now.state.tombstones.contains(&key(name))).count();
-            let lost = names.iter().filter(|name| !now.state.policies.contains_key(&key(name))).count();
-            assert_eq!(lost, 0, "policies that nothing keeps");
-            kept == names.len()
-        })
+        .until("an answer", |now| now.answers.contains(&("there-is-none".to_owned(), NamespaceAnswer::Absent)))
         .await;
 }

@@ -13,8 +13,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[path = "common/gather.rs"]
+mod gather;
+
+use gather::Gather;
 use palisade_policy::input::{Change, State};
-use palisade_watch::{Event, ManifestDirectory, ManifestErrors};
+use palisade_watch::{Arrival, Event, Kind, ManifestDirectory, ManifestErrors};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,9 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A source on a directory of its own, and everything a receiver would keep of it.
 struct Bed {
     path: PathBuf,
-    rx: Receiver<Event>,
+    rx: Receiver<Arrival>,
     task: JoinHandle<()>,
     state: State,
+    gather: Gather,
+    /// How many lists came.
+    lists: usize,
     synced: bool,
     rejected: BTreeMap<PathBuf, ManifestErrors>,
     /// Every change so far, in words, one line for each event.
@@ -58,6 +65,8 @@ impl Bed {
             rx,
             task,
             state: State::default(),
+            gather: Gather::default(),
+            lists: 0,
             synced: false,
             rejected: BTreeMap::new(),
             log: Vec::new(),
@@ -76,23 +85,27 @@ impl Bed {
     async fn one(&mut self) {
         let event = timeout(PATIENCE, self.rx.recv()).await;
         let event = event.unwrap_or_else(|_| panic!("no event after {:?}", self.log)).expect("a living source");
-        self.take(event);
+        self.take(event.event);
     }
 
     fn take(&mut self, event: Event) {
         match event {
             Event::Changes(changes) => {
-                let list =
-                    |change: &Change| matches!(change, Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_));
-                assert!(changes.iter().all(|change| list(change) != self.synced), "lists before, single changes after");
+                let coming = Kind::ALL.into_iter().any(|kind| self.gather.is_coming(kind));
+                assert!(self.synced && !coming, "a single change before all is listed");
                 self.log.push(changes.iter().map(words).collect());
                 for change in changes {
                     self.state.apply(change);
                 }
             }
-            Event::Synced => {
-                assert!(!self.synced, "synced twice");
-                self.synced = true;
+            Event::List(part) => {
+                assert!(!self.synced, "a fourth list");
+                if let Some(list) = self.gather.take(part) {
+                    self.log.push(vec![words(&list)]);
+                    self.state.apply(list);
+                    self.lists += 1;
+                    self.synced = self.lists == Kind::ALL.len();
+                }
             }
             Event::FileRejected { file, errors } => {
                 self.rejected.insert(file, errors);
@@ -105,7 +118,7 @@ impl Bed {
                 self.failures += 1;
             }
             Event::Warning { message, .. } => self.warnings.push(message),
-            Event::PodRanges(_) => panic!("manifests know no nodes"),
+            Event::PodRanges(_) | Event::NamespaceAnswer { .. } => panic!("manifests know no nodes and answer nothing"),
         }
     }
 

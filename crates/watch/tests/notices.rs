@@ -9,25 +9,38 @@
 
 use std::time::Duration;
 
+use palisade_policy::input::NamespacedName;
 use palisade_testkit::apiserver as fixture;
-use palisade_watch::{ApiServer, Event};
+use palisade_watch::{ApiServer, Arrival, Event, Kind, Notice, ObjectName, Request, Timing};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn agent(server: &fixture::ApiServer) -> Receiver<Event> {
+type Agent = (Receiver<Arrival>, Sender<Request>);
+
+async fn agent(server: &fixture::ApiServer) -> Agent {
     let (tx, rx) = channel(64);
-    tokio::spawn(ApiServer::connect(Some(&server.kubeconfig())).await.unwrap().run(tx));
-    rx
+    let (requests, asked) = channel(64);
+    let timing = Timing { notice_spread: Duration::from_millis(200), ..Timing::default() };
+    let source = ApiServer::connect(Some(&server.kubeconfig())).await.unwrap().with_timing(timing);
+    tokio::spawn(source.run(tx, asked));
+    (rx, requests)
 }
 
-async fn warned(rx: &mut Receiver<Event>) {
+/// Waits for the warning about a policy, and asks for an Event that says the same.
+async fn warned((rx, requests): &mut Agent) {
     loop {
-        if let Event::Warning { object: Some(object), .. } = timeout(PATIENCE, rx.recv()).await.unwrap().unwrap()
-            && object.to_string().contains("from-before")
+        let Arrival { event, .. } = timeout(PATIENCE, rx.recv()).await.unwrap().unwrap();
+        if let Event::Warning { object: Some(ObjectName { kind: Kind::NetworkPolicy, namespace, name }), message } =
+            event
+            && name.contains("from-before")
         {
+            let policy = NamespacedName::new(namespace.unwrap(), name);
+            let notice =
+                Notice { policy, reason: "TermNotEnforced", message: format!("{message}; its pods stay isolated") };
+            requests.send(Request::Notice(notice)).await.unwrap();
             return;
         }
     }
@@ -71,6 +84,7 @@ async fn a_term_that_cannot_be_enforced_is_an_event_on_its_policy_and_only_one()
     let mut third = agent(server).await;
     warned(&mut third).await;
     server.store_policy(&second).unwrap();
+    warned(&mut third).await;
     while events(server, &namespace).len() < 2 {
         assert!(Instant::now() < end, "no Event on the second policy");
         sleep(Duration::from_millis(50)).await;

@@ -1,7 +1,7 @@
-//! Telling the owners of a policy, by an Event on it, that a term of it cannot be enforced.
+//! Telling the owners of a policy something, by an Event on it.
 //!
-//! The agents of all nodes see the same policy. They name the Event alike, after what it says, so that the first creates it
-//! and the others find it there.
+//! The agents of all nodes may see the same. They name the Event alike, after what it says, so that the first creates it and
+//! the others find it there; each waits by chance before it begins, so that mostly there is one that is first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,72 +13,99 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{sleep, timeout};
 
-use crate::finding::{Kind, ObjectName};
+use super::chance;
+use super::timing::Timing;
+use crate::event::Notice;
 
 /// Who reports.
 const COMPONENT: &str = "palisade";
-/// Why, in one word, as Events have it.
-const REASON: &str = "TermNotEnforced";
 /// The API takes a message of at most this many bytes.
 const LONGEST: usize = 1024;
-/// At most one request for an Event in this time, however many policies are wrong.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Notices that wait for their turn; further ones are dropped, and the log has them.
 const WAITING: usize = 256;
-
-/// What is wrong with a policy.
-#[derive(Debug)]
-struct Notice {
-    policy: ObjectName,
-    message: String,
-}
+/// So many sorts of failures are logged, each once.
+const FAILURES: usize = 8;
 
 /// Where notices are handed in. When it is dropped, what waits is forgotten.
 #[derive(Debug)]
 pub(super) struct Notices(Sender<Notice>);
 
 impl Notices {
-    /// Starts the task that writes Events.
-    pub(super) fn start(client: Client) -> Self {
+    /// Where to hand in notices, and what writes them as Events.
+    pub(super) fn new(client: Client, timing: Timing) -> (Self, impl Future<Output = ()> + Send) {
         let (tx, rx) = channel(WAITING);
-        tokio::spawn(write(client, rx));
-        Self(tx)
+        (Self(tx), Writer { client, timing, failures: BTreeSet::new() }.run(rx))
     }
 
-    /// Hands in what an object was warned about, if it is a policy. Does not wait.
-    pub(super) fn hand_in(&self, object: &ObjectName, message: &str) {
-        if object.kind == Kind::NetworkPolicy {
-            let notice = Notice { policy: object.clone(), message: message.to_owned() };
-            if self.0.try_send(notice).is_err() {
-                tracing::debug!(%object, "too many Events wait already");
-            }
+    /// Hands in a notice. Does not wait.
+    pub(super) fn hand_in(&self, notice: Notice) {
+        if let Err(refused) = self.0.try_send(notice) {
+            let policy = refused.into_inner().policy;
+            tracing::debug!(%policy, "too many Events wait already");
         }
     }
 }
 
-async fn write(client: Client, mut rx: Receiver<Notice>) {
-    let mut failures = BTreeSet::new();
-    while let Some(notice) = rx.recv().await {
-        if let Err(error) = create(&client, &notice).await {
-            let error = error.to_string();
+struct Writer {
+    client: Client,
+    timing: Timing,
+    /// The sorts of failures that were logged.
+    failures: BTreeSet<String>,
+}
+
+impl Writer {
+    async fn run(mut self, mut rx: Receiver<Notice>) {
+        while let Some(first) = rx.recv().await {
+            sleep(chance::up_to(self.timing.notice_spread)).await;
+            let mut next = Some(first);
+            while let Some(notice) = next {
+                self.write(&notice).await;
+                sleep(self.timing.notice_pause).await;
+                next = rx.try_recv().ok();
+            }
+        }
+    }
+
+    async fn write(&mut self, notice: &Notice) {
+        let (sort, error) = match self.create(notice).await {
+            Ok(()) => return,
             // Mostly a missing right, which is the same for all.
-            if failures.insert(error.clone()) {
-                tracing::warn!(object = %notice.policy, error, "cannot write an Event; the ClusterRole must allow get of networkpolicies and create of events");
-            }
+            Err(kube::Error::Api(status)) => (status.code.to_string(), status.to_string()),
+            Err(error) => ("transport".to_owned(), error.to_string()),
+        };
+        if self.failures.len() < FAILURES && self.failures.insert(sort) {
+            tracing::warn!(policy = %notice.policy, error, "cannot write an Event; the ClusterRole must allow get of networkpolicies and create of events");
         }
-        tokio::time::sleep(PAUSE).await;
+    }
+
+    async fn create(&self, notice: &Notice) -> Result<(), kube::Error> {
+        let namespace = &*notice.policy.namespace;
+        let policies = Api::<NetworkPolicy>::namespaced(self.client.clone(), namespace);
+        // Tools find the Events of an object by its uid.
+        let found = in_time(self.timing.answer, policies.get_metadata_opt(&notice.policy.name)).await?;
+        let Some(policy) = found else { return Ok(()) };
+        sleep(self.timing.notice_pause).await;
+        let event = event(notice, policy.metadata);
+        let events = Api::<Event>::namespaced(self.client.clone(), namespace);
+        match in_time(self.timing.answer, events.create(&PostParams::default(), &event)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            result => result.map(drop),
+        }
     }
 }
 
-async fn create(client: &Client, notice: &Notice) -> Result<(), kube::Error> {
-    let namespace = notice.policy.namespace.as_deref().unwrap_or_default();
-    let policies = Api::<NetworkPolicy>::namespaced(client.clone(), namespace);
-    // Tools find the Events of an object by its uid.
-    let Some(policy) = policies.get_metadata_opt(&notice.policy.name).await? else { return Ok(()) };
-    let uid = policy.metadata.uid.unwrap_or_default();
+async fn in_time<T>(patience: Duration, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    timeout(patience, request).await.unwrap_or_else(|late| Err(kube::Error::Service(Box::new(late))))
+}
+
+/// The Event on a policy with this metadata.
+fn event(notice: &Notice, policy: ObjectMeta) -> Event {
+    let namespace = &*notice.policy.namespace;
+    let uid = policy.uid.unwrap_or_default();
     let now = Time(Timestamp::now());
-    let event = Event {
+    Event {
         metadata: ObjectMeta {
             name: Some(name(&notice.policy.name, &uid, &notice.message)),
             namespace: Some(namespace.to_owned()),
@@ -90,11 +117,11 @@ async fn create(client: &Client, notice: &Notice) -> Result<(), kube::Error> {
             namespace: Some(namespace.to_owned()),
             name: Some(notice.policy.name.to_string()),
             uid: Some(uid),
-            resource_version: policy.metadata.resource_version,
+            resource_version: policy.resource_version,
             ..ObjectReference::default()
         },
         type_: Some("Warning".to_owned()),
-        reason: Some(REASON.to_owned()),
+        reason: Some(notice.reason.to_owned()),
         message: Some(text(&notice.message)),
         source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: None }),
         reporting_component: Some(COMPONENT.to_owned()),
@@ -102,15 +129,11 @@ async fn create(client: &Client, notice: &Notice) -> Result<(), kube::Error> {
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         ..Event::default()
-    };
-    match Api::<Event>::namespaced(client.clone(), namespace).create(&PostParams::default(), &event).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        result => result.map(drop),
     }
 }
 
 fn text(message: &str) -> String {
-    let mut text = format!("{message}; this term matches nothing, and the pods that the policy selects stay isolated");
+    let mut text = message.to_owned();
     while text.len() > LONGEST {
         text.pop();
     }

@@ -6,12 +6,11 @@ use std::fmt::Debug;
 
 use kube::Resource;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta};
-use palisade_policy::input::{ContainerPort, LEGACY_ANNOTATION, Labels, Namespace, NamespacedName, Protocol};
+use palisade_policy::input::{ContainerPort, LEGACY_ANNOTATION, Labels, Namespace, NamespacedName, Object, Protocol};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::decode::{Context, HAS_NETWORK, LEGACY_WARNING, Mode, PodFacts, demands_isolation};
-use crate::manifests::Object;
 use crate::node::Node;
 
 /// An object and what is worth a warning about it.

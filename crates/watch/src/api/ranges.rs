@@ -8,8 +8,12 @@ use ipnet::IpNet;
 use kube::Client;
 use kube::api::{GetParams, Request};
 use serde::Deserialize;
+use tokio::sync::mpsc::Sender;
 
-/// How long after an answer without ranges the server is asked again. They are assigned once and never change.
+use super::chance;
+use crate::event::{Arrival, Event};
+
+/// How long after an answer without ranges the server is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// How long an answer may take: nothing is watched before the first.
@@ -36,21 +40,28 @@ pub(super) struct Asker {
     node: Arc<str>,
     /// What was last in the way, so that it is told once.
     told: Option<String>,
+    /// What was last answered. A node that is made anew may have others.
+    known: BTreeSet<IpNet>,
 }
 
 impl Asker {
     pub(super) fn new(client: Client, node: Arc<str>) -> Self {
-        Self { client, node, told: None }
+        Self { client, node, told: None, known: BTreeSet::new() }
     }
 
-    /// Asks once. None if there is no answer yet.
+    /// Asks once. None if there is no answer yet, or the same as before.
     pub(super) async fn ask(&mut self) -> Option<BTreeSet<IpNet>> {
         let problem = match tokio::time::timeout(PATIENCE, self.get()).await {
             Err(_) => format!("no answer within {PATIENCE:?}"),
             Ok(Ok(node)) => {
                 let ranges = ranges(&node.spec);
                 if !ranges.is_empty() {
-                    return Some(ranges);
+                    self.told = None;
+                    let is_new = ranges != self.known;
+                    return is_new.then(|| {
+                        self.known.clone_from(&ranges);
+                        ranges
+                    });
                 }
                 "it has no spec.podCIDRs".to_owned()
             }
@@ -59,7 +70,7 @@ impl Asker {
             }
             Ok(Err(error)) => error.to_string(),
         };
-        if self.told.as_ref() != Some(&problem) {
+        if self.told.as_ref() != Some(&problem) && self.known.is_empty() {
             tracing::warn!(
                 node = &*self.node,
                 error = problem,
@@ -71,12 +82,14 @@ impl Asker {
         None
     }
 
-    /// Asks until there is an answer.
-    pub(super) async fn ask_on(mut self) -> BTreeSet<IpNet> {
+    /// Asks again and again, and sends what is new, until nobody listens. `period` is the pause once there was an answer.
+    pub(super) async fn ask_on(mut self, period: Duration, tx: Sender<Arrival>) {
         loop {
-            tokio::time::sleep(PAUSE).await;
-            if let Some(ranges) = self.ask().await {
-                return ranges;
+            tokio::time::sleep(if self.known.is_empty() { PAUSE } else { chance::about(period, 0.1) }).await;
+            if let Some(ranges) = self.ask().await
+                && tx.send(Arrival::now(Event::PodRanges(ranges))).await.is_err()
+            {
+                return;
             }
         }
     }

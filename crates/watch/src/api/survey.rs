@@ -2,16 +2,19 @@
 
 use kube::core::Request;
 use kube::core::params::ListParams;
-use palisade_policy::input::{Change, NamespacedName};
+use palisade_policy::input::{Change, Kind, NamespacedName};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{ApiServer, PAGE_SIZE};
+use super::ApiServer;
 use crate::decode::{Context, Issue, Mode, Path};
 use crate::error::SourceError;
-use crate::finding::{Finding, Kind, ObjectName, Place};
+use crate::finding::{Finding, ObjectName, Place};
 use crate::manifests::{Lines, Survey, Written};
 use crate::node::Node;
+
+/// Objects per page of a list.
+const PAGE_SIZE: u32 = 500;
 
 /// A page of a list. What the items are does not matter here.
 #[derive(Deserialize)]

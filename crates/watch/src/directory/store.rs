@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use palisade_policy::input::Change;
+use palisade_policy::input::{Change, Kind, Object};
 
 use super::dirty::Work;
-use crate::event::{Event, Failure};
+use crate::event::{Event, Failure, ListPart};
 use crate::finding::{Finding, ManifestErrors};
 use crate::manifests::{Assembled, Content, Duplicate, Reading, assemble, duplicates, manifest_files, parse_file};
+
+/// Objects per page of a list.
+const PAGE: usize = 500;
 
 /// The files of a directory and the objects in force.
 #[derive(Debug)]
@@ -194,15 +197,21 @@ impl Store {
             }
         } else {
             self.started = true;
-            events.extend([
-                Event::Changes(vec![Change::Namespaces(next.namespaces.values().cloned().collect())]),
-                Event::Changes(vec![Change::Pods(next.pods.values().cloned().collect())]),
-                Event::Changes(vec![Change::Policies(next.policies.values().cloned().collect())]),
-                Event::Synced,
-            ]);
+            let namespaces = next.namespaces.values().cloned().map(Object::Namespace);
+            let pods = next.pods.values().cloned().map(Object::Pod);
+            let policies = next.policies.values().cloned().map(Object::Policy);
+            events.extend(whole(Kind::Namespace, namespaces.collect()));
+            events.extend(whole(Kind::Pod, pods.collect()));
+            events.extend(whole(Kind::NetworkPolicy, policies.collect()));
         }
         self.in_force = next;
     }
+}
+
+/// A list of everything of a kind.
+fn whole(kind: Kind, objects: Vec<Object>) -> impl Iterator<Item = Event> {
+    let pages = objects.chunks(PAGE).map(|page| ListPart::Page(page.to_vec())).collect::<Vec<_>>();
+    std::iter::once(ListPart::Begin(kind)).chain(pages).chain([ListPart::End(kind)]).map(Event::List)
 }
 
 /// Whether there is no file at `path`: nothing, or a directory. One that cannot be read is there.

@@ -3,9 +3,10 @@
 use std::fs;
 
 use nix::sys::inotify::AddWatchFlags as Flags;
-use palisade_policy::input::Change;
+use palisade_policy::input::{Change, Kind};
 
 use super::*;
+use crate::event::ListPart;
 
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("palisade-store-{}-{name}", std::process::id()));
@@ -28,7 +29,7 @@ fn a_directory_that_is_back_but_empty_takes_nothing_away() {
     let path = directory("back");
     fs::write(path.join("a.yaml"), policy("a")).unwrap();
     let mut store = Store::new(path.clone());
-    assert_eq!(store.refresh(&everything(&path)).last(), Some(&Event::Synced));
+    assert_eq!(store.refresh(&everything(&path)).last(), Some(&Event::List(ListPart::End(Kind::NetworkPolicy))));
     fs::remove_file(path.join("a.yaml")).unwrap();
     store.directory_returned();
     assert_eq!(store.refresh(&everything(&path)), []);

@@ -3,37 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 
-use palisade_policy::input::{Namespace, Pod, Policy};
+use palisade_policy::input::{Kind, Object, Pod};
 
 use super::written::{Lines, Written};
 use crate::decode::{Context, DeclaredPort, Issue, Mode, Path, WorkloadKind, nearest};
-use crate::finding::{Finding, Flaw, Kind, ObjectName, Place};
+use crate::finding::{Finding, Flaw, ObjectName, Place};
 use crate::node::{Node, Value};
 use crate::yaml;
 
-/// An object that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Object {
-    Pod(Pod),
-    Namespace(Namespace),
-    Policy(Policy),
-}
-
-impl Object {
-    pub(crate) fn name(&self) -> ObjectName {
-        match self {
-            Self::Pod(pod) => ObjectName::pod(&pod.key),
-            Self::Namespace(namespace) => ObjectName::namespace(&namespace.name),
-            Self::Policy(policy) => ObjectName::policy(&policy.key),
-        }
-    }
-
-    fn is_named(&self) -> bool {
-        match self {
-            Self::Pod(pod) => !pod.key.name.is_empty(),
-            Self::Namespace(namespace) => !namespace.name.is_empty(),
-            Self::Policy(policy) => !policy.key.name.is_empty(),
-        }
+/// Whether an object has a name.
+fn is_named(object: &Object) -> bool {
+    match object {
+        Object::Pod(pod) => !pod.key.name.is_empty(),
+        Object::Namespace(namespace) => !namespace.name.is_empty(),
+        Object::Policy(policy) => !policy.key.name.is_empty(),
     }
 }
 
@@ -165,7 +148,7 @@ impl Reader<'_> {
             Kind::Namespace => Object::Namespace(context.namespace(node, path)),
             Kind::NetworkPolicy => Object::Policy(context.policy(node, path, legacy)),
         };
-        let name = object.is_named().then(|| object.name());
+        let name = is_named(&object).then(|| ObjectName::of(&object));
         let sound = context.errors.is_empty();
         if self.reading == Reading::Everything && name.is_some() {
             // Only of policies does anybody ask where a field is.

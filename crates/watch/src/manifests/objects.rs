@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Pod, Policy, State};
+use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Object, Pod, Policy, State};
 
-use super::document::{Content, Object};
+use super::document::Content;
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 
 /// Everything that a set of manifests holds.
@@ -118,7 +118,7 @@ pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) ->
     let mut firsts: BTreeMap<ObjectName, &Place> = BTreeMap::new();
     let mut duplicates = Vec::new();
     for (object, second) in contents.into_iter().flat_map(|content| &content.objects) {
-        let name = object.name();
+        let name = ObjectName::of(object);
         match firsts.get(&name) {
             None => {
                 firsts.insert(name, second);
@@ -141,7 +141,7 @@ impl Objects {
         };
         for content in contents {
             objects.warnings.extend(content.warnings);
-            objects.places.extend(content.objects.into_iter().map(|(object, place)| (object.name(), place)));
+            objects.places.extend(content.objects.into_iter().map(|(object, place)| (ObjectName::of(&object), place)));
             for (kind, count) in content.ignored {
                 *objects.ignored.entry(kind).or_default() += count;
             }

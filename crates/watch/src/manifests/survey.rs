@@ -34,7 +34,7 @@ pub fn survey_manifests(paths: &[PathBuf]) -> Survey {
         survey.findings.extend(content.errors);
         survey.findings.extend(content.warnings);
         for ((object, _), written) in content.objects.into_iter().zip(content.written) {
-            if let Entry::Vacant(entry) = survey.written.entry(object.name()) {
+            if let Entry::Vacant(entry) = survey.written.entry(ObjectName::of(&object)) {
                 entry.insert(written);
                 objects.push(object);
             }

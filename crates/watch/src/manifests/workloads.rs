@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade_policy::input::NamespacedName;
+use palisade_policy::input::{NamespacedName, Object};
 
-use super::document::{Content, Object, Reading, Workload};
+use super::document::{Content, Reading, Workload};
 use super::written::{Lines, Written};
 use crate::decode::WorkloadKind;
 use crate::finding::{Finding, Flaw, ObjectName, Place};

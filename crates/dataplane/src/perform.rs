@@ -1,0 +1,183 @@
+//! Performing the steps of an engine on the kernel: the agent does it, and so do the tests that prove its order.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use palisade_engine::{Class, Done, Forgotten, NodeView, Present, Step};
+use palisade_ruleset::model::Ruleset;
+
+use crate::host::{self, Finding, Switched};
+use crate::table::{Ownership, ReadBack, Table};
+use crate::{Error, Trouble, conntrack};
+
+/// What becomes of bridges that pass netfilter by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeNetfilter {
+    /// The pods' bridges are set to show their packets to netfilter, whatever the setting for all bridges is.
+    #[default]
+    Set,
+    /// Nothing is set; a bridge that passes netfilter by is a finding.
+    Check,
+}
+
+/// What was seen at a look at the node, beyond what a ruleset needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What keeps policies from being enforced.
+    pub findings: Vec<Finding>,
+    /// The bridge on which frames with a VLAN tag pass by the rules.
+    pub tags_pass_on: Option<String>,
+    /// Bridges that were set to show their packets to netfilter, and which families they hid.
+    pub switched: Vec<(String, Switched)>,
+    /// Why something could not be looked at or set.
+    pub failures: Vec<String>,
+}
+
+/// The kernel of the network namespace that the thread is in. The table's socket is opened by [`Step::Open`].
+#[derive(Debug, Default)]
+pub struct Kernel {
+    ownership: Ownership,
+    bridges: BridgeNetfilter,
+    table: Option<Table>,
+    /// Isolated addresses without an interface at the last look: at the second they are a finding.
+    without: BTreeSet<IpAddr>,
+    look: Look,
+}
+
+impl Kernel {
+    /// A kernel with no table open yet.
+    pub fn new(ownership: Ownership, bridges: BridgeNetfilter) -> Self {
+        Self { ownership, bridges, ..Self::default() }
+    }
+
+    /// The table, once it is open.
+    pub fn table(&mut self) -> Option<&mut Table> {
+        self.table.as_mut()
+    }
+
+    /// What the last [`Step::Look`] saw.
+    pub fn last_look(&self) -> &Look {
+        &self.look
+    }
+
+    /// Performs a step; `wanted` is what the table is to be. [`Step::Forget`] is performed in place, though it may take a
+    /// while; [`Step::Ask`] has no result here.
+    pub fn perform(&mut self, step: Step, wanted: &Ruleset) -> Option<Done> {
+        Some(match step {
+            Step::Open => Done::Opened(self.open().map_err(|error| trouble(&error))),
+            Step::Look { local, isolated } => {
+                Done::Looked(self.look(&local, &isolated).map_err(|error| trouble(&error)))
+            }
+            Step::Read => Done::Read(self.read(wanted).map_err(|error| trouble(&error))),
+            Step::WaitForPackets => {
+                if let Some(table) = &mut self.table {
+                    table.wait_for_packets();
+                }
+                Done::Waited
+            }
+            Step::Commit(batch) => Done::Committed(self.with(|table| table.commit(&batch.operations).map(drop))),
+            Step::Replace => Done::Committed(self.with(|table| table.replace(wanted).map(drop))),
+            Step::Wake => Done::Committed(self.with(|table| table.wake().map(drop))),
+            Step::Forget(addresses) => Done::Forgot(forget(addresses).0),
+            Step::Ask(_) => return None,
+        })
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        if self.table.is_none() {
+            self.table = Some(Table::open(self.ownership)?);
+        }
+        Ok(())
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut Table) -> Result<(), Error>) -> Result<(), palisade_engine::Trouble> {
+        let Some(table) = &mut self.table else { return Err(closed()) };
+        act(table).map_err(|error| trouble(&error))
+    }
+
+    fn read(&mut self, wanted: &Ruleset) -> Result<Option<Present>, Error> {
+        self.open()?;
+        let Some(table) = &mut self.table else { return Ok(None) };
+        let read = table.read()?;
+        for (name, why) in &read.undecodable {
+            tracing::warn!(object = name, why, "not one of Palisade's objects in table inet palisade");
+        }
+        if !read.exists {
+            return Ok(None);
+        }
+        let foreign = read.unowned || differs_inexpressibly(&read, wanted);
+        Ok(Some(Present { ruleset: read.ruleset, dormant: read.dormant, foreign }))
+    }
+
+    fn look(&mut self, local: &BTreeSet<IpAddr>, isolated: &BTreeSet<IpAddr>) -> Result<NodeView, Error> {
+        let ports = host::pod_ports(local)?;
+        let addresses = host::own_addresses()?;
+        let mut look = Look::default();
+        if self.bridges == BridgeNetfilter::Set {
+            for bridge in host::bridges(&ports.names)? {
+                match host::call_netfilter_on_bridge(&bridge) {
+                    Ok(switched) if switched.ipv4 || switched.ipv6 => look.switched.push((bridge, switched)),
+                    Ok(_) => {}
+                    Err(error) => look.failures.push(chain(&error)),
+                }
+            }
+        }
+        look.findings = host::findings(&ports.names)?;
+        // A pod that is ending loses its route before anybody hears of its end: only what lasts is a finding.
+        let without: BTreeSet<_> = ports.without.intersection(isolated).copied().collect();
+        let lasting = without.intersection(&self.without).copied();
+        look.findings.extend(lasting.map(|address| Finding::NoInterface { address }));
+        look.tags_pass_on = host::passed_by_tagged_frames(&ports.names)?;
+        self.without = without;
+        self.look = look;
+        Ok(NodeView { pod_interfaces: ports.names, addresses })
+    }
+}
+
+/// Whether the table differs from `wanted` in something that no difference of rulesets shows.
+fn differs_inexpressibly(read: &ReadBack, wanted: &Ruleset) -> bool {
+    let shown = palisade_ruleset::change::diff(&read.ruleset, wanted);
+    shown.is_ok_and(|patch| patch.is_empty()) && !read.dormant && !read.matches(wanted)
+}
+
+/// Deletes the conntrack entries of addresses; also how many there were.
+pub fn forget(addresses: BTreeSet<IpAddr>) -> (Forgotten, usize) {
+    match conntrack::forget(&addresses) {
+        Ok(done) => {
+            let finished = addresses.difference(&done.unfinished).copied().collect();
+            (Forgotten { finished, unfinished: done.unfinished }, done.flows)
+        }
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "cannot delete conntrack entries; trying again");
+            (Forgotten { finished: BTreeSet::new(), unfinished: addresses }, 0)
+        }
+    }
+}
+
+fn closed() -> palisade_engine::Trouble {
+    palisade_engine::Trouble { class: Class::Stale, object: None, message: "the table is not open".to_owned() }
+}
+
+/// The error as the engine sees it.
+fn trouble(error: &Error) -> palisade_engine::Trouble {
+    let class = match error.kind() {
+        Trouble::Object => Class::Object,
+        Trouble::Stale => Class::Stale,
+        Trouble::Resources => Class::Resources,
+        Trouble::Denied => Class::Denied,
+        Trouble::Owned => Class::Owned,
+        Trouble::Unknown => Class::Unknown,
+    };
+    palisade_engine::Trouble { class, object: error.object().cloned(), message: chain(error) }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! When an API server was last heard of, for whoever asks from any thread.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use palisade_policy::input::Kind;
+
+/// What is known of the contact with an API server, kept up to date while the source runs. Clones show the same.
+#[derive(Clone, Debug)]
+pub struct Contact(Arc<Kinds>);
+
+/// The contact as far as one kind of objects is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindContact {
+    /// When the server was last heard: the head of a response, a page, a change or a bookmark.
+    pub heard: Option<Instant>,
+    /// When the last list ended that was read as a whole.
+    pub listed: Option<Instant>,
+    /// Whether a list is being read.
+    pub listing: bool,
+    /// How many attempts failed since the last success, and why the last did.
+    pub failing: Option<(u32, String)>,
+}
+
+#[derive(Debug)]
+struct Kinds {
+    /// What the times are counted from.
+    start: Instant,
+    namespaces: Cell,
+    pods: Cell,
+    policies: Cell,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    /// Microseconds since the start and one more; 0 is never.
+    heard: AtomicU64,
+    listed: AtomicU64,
+    listing: AtomicBool,
+    failures: AtomicU32,
+    /// Locked only while something fails.
+    reason: Mutex<String>,
+}
+
+impl Contact {
+    pub(super) fn new() -> Self {
+        let (namespaces, pods, policies) = (Cell::default(), Cell::default(), Cell::default());
+        Self(Arc::new(Kinds { start: Instant::now(), namespaces, pods, policies }))
+    }
+
+    /// What is known of a kind.
+    pub fn of(&self, kind: Kind) -> KindContact {
+        let cell = self.cell(kind);
+        let failures = cell.failures.load(Ordering::Acquire);
+        let reason = || cell.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        KindContact {
+            heard: self.time(&cell.heard),
+            listed: self.time(&cell.listed),
+            listing: cell.listing.load(Ordering::Relaxed),
+            failing: (failures > 0).then(|| (failures, reason())),
+        }
+    }
+
+    pub(super) fn hear(&self, kind: Kind) {
+        self.cell(kind).heard.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_list(&self, kind: Kind) {
+        self.cell(kind).listing.store(true, Ordering::Relaxed);
+    }
+
+    /// A list came to its end, or broke off.
+    pub(super) fn end_list(&self, kind: Kind, whole: bool) {
+        let cell = self.cell(kind);
+        cell.listing.store(false, Ordering::Relaxed);
+        if whole {
+            cell.listed.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn fail(&self, kind: Kind, reason: &str) {
+        let cell = self.cell(kind);
+        reason.clone_into(&mut cell.reason.lock().unwrap_or_else(PoisonError::into_inner));
+        cell.failures.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn succeed(&self, kind: Kind) {
+        self.cell(kind).failures.store(0, Ordering::Release);
+    }
+
+    fn cell(&self, kind: Kind) -> &Cell {
+        match kind {
+            Kind::Namespace => &self.0.namespaces,
+            Kind::Pod => &self.0.pods,
+            Kind::NetworkPolicy => &self.0.policies,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn time(&self, stored: &AtomicU64) -> Option<Instant> {
+        let micros = stored.load(Ordering::Relaxed).checked_sub(1)?;
+        self.0.start.checked_add(Duration::from_micros(micros))
+    }
+}

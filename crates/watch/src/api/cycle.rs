@@ -1,0 +1,307 @@
+//! One kind of objects, listed and then watched, for as long as somebody listens.
+//!
+//! Listing: pages are asked for and sent on, one by one. Watching: from the version of the list on, again and again, since
+//! servers end each watch. A new list follows when the server does not have the version any more, when something came that
+//! cannot be read, when watches are refused again and again, when somebody asks for one, and once in a while to be sure. Until
+//! its first page is there the old version stays good.
+
+use std::time::Duration;
+
+use palisade_policy::input::{Change, Kind, NamespacedName};
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::chance;
+use super::objects::{Decoded, Read};
+use super::pace::Pace;
+use super::timing::Timing;
+use super::trouble::Trouble;
+use super::warned::Warned;
+use super::wire::{self, Line, Lines, Wire};
+use crate::event::{Arrival, Event, ListPart};
+use crate::finding::ObjectName;
+
+/// How many objects are asked for at a time: at first, and at most.
+const PAGE_FIRST: u32 = 100;
+const PAGE_MOST: u32 = 500;
+
+/// Nobody listens any more.
+pub(super) struct Closed;
+
+/// Why a watch is not gone on with.
+enum End {
+    /// The server ended it.
+    Ended,
+    /// It is time for a list.
+    ListDue,
+    /// Something went wrong.
+    Trouble(Trouble),
+}
+
+/// The list-and-watch of one kind.
+pub(super) struct Cycle {
+    wire: Wire,
+    timing: Timing,
+    tx: Sender<Arrival>,
+    /// Somebody wants a list.
+    wishes: Receiver<()>,
+    pace: Pace,
+    warned: Warned,
+    /// Where a watch may begin.
+    version: Option<String>,
+    /// Objects per page.
+    limit: u32,
+    /// When a list is due though nothing is wrong.
+    relist: Instant,
+    /// Watches that could not begin, in a row, and when the first of them did not.
+    refused: Option<(u32, Instant)>,
+    /// The server sends no bookmarks.
+    mute: bool,
+}
+
+impl Cycle {
+    pub(super) fn new(wire: Wire, timing: Timing, tx: Sender<Arrival>, wishes: Receiver<()>) -> Self {
+        let pace = Pace::new(timing.clone());
+        let (warned, relist) = (Warned::default(), Instant::now());
+        Self {
+            wire,
+            timing,
+            tx,
+            wishes,
+            pace,
+            warned,
+            version: None,
+            limit: PAGE_FIRST,
+            relist,
+            refused: None,
+            mute: false,
+        }
+    }
+
+    /// Lists and watches until nobody listens.
+    pub(super) async fn run<K: Read>(mut self) {
+        while self.round::<K>().await.is_ok() {}
+    }
+
+    /// A list, or a watch.
+    async fn round<K: Read>(&mut self) -> Result<(), Closed> {
+        if let Some(version) = self.version.clone()
+            && Instant::now() < self.relist
+        {
+            return self.watch::<K>(&version).await;
+        }
+        if self.version.is_none() {
+            self.wait_for_list().await;
+        }
+        match self.list::<K>().await? {
+            Ok(()) => Ok(()),
+            Err(trouble) => {
+                let wait = self.failed(&trouble, "list").await?;
+                if self.version.is_some() {
+                    // There is no hurry: the watch goes on.
+                    self.relist = Instant::now() + self.timing.between_lists;
+                } else {
+                    sleep(wait).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until the server can be expected to bear another list.
+    async fn wait_for_list(&mut self) {
+        let mut due = self.pace.list_due();
+        while Instant::now() < due {
+            tokio::select! {
+                () = sleep_until(due) => {}
+                Some(()) = self.wishes.recv() => due = due.min(self.pace.wish()),
+            }
+        }
+    }
+
+    /// Reads a list, page by page.
+    async fn list<K: Read>(&mut self) -> Result<Result<(), Trouble>, Closed> {
+        let kind = self.wire.kind;
+        // What was asked for until here is answered by this list.
+        while self.wishes.try_recv().is_ok() {}
+        self.wire.contact.begin_list(kind);
+        let mut begun = false;
+        let result = self.pages::<K>(&mut begun).await?;
+        self.wire.contact.end_list(kind, result.is_ok());
+        if result.is_ok() {
+            self.wire.contact.succeed(kind);
+            self.relist = Instant::now() + chance::about(self.timing.relist, 0.1);
+            self.refused = None;
+            self.mute = false;
+        } else if begun {
+            self.send(Event::List(ListPart::Abandoned(kind))).await?;
+        }
+        Ok(result)
+    }
+
+    async fn pages<K: Read>(&mut self, begun: &mut bool) -> Result<Result<(), Trouble>, Closed> {
+        let kind = self.wire.kind;
+        let mut next: Option<String> = None;
+        loop {
+            let page = match self.wire.page::<K>(self.limit, next.as_deref()).await {
+                Ok(page) => page,
+                Err(trouble) => {
+                    if matches!(trouble, Trouble::Late(_)) {
+                        self.limit = (self.limit / 2).max(1);
+                    }
+                    return Ok(Err(trouble));
+                }
+            };
+            self.fit_limit(page.bytes);
+            if !std::mem::replace(begun, true) {
+                self.pace.list_begins();
+                self.warned.list_begins();
+                self.send(Event::List(ListPart::Begin(kind))).await?;
+            }
+            let mut objects = Vec::with_capacity(page.objects.len());
+            let mut warnings = Vec::new();
+            for Decoded { object, warnings: of_object } in page.objects {
+                warnings.extend(self.warned.warn_listed(&ObjectName::of(&object), &of_object));
+                objects.push(object);
+            }
+            if !objects.is_empty() {
+                let event = Event::List(ListPart::Page(objects));
+                self.send_at(page.at, event).await?;
+            }
+            for warning in warnings {
+                self.send(warning).await?;
+            }
+            if page.next.is_some() && page.next == next {
+                return Ok(Err(Trouble::Malformed("a list that does not go on".to_owned())));
+            }
+            next = page.next;
+            if next.is_none() {
+                self.warned.list_ends();
+                self.version = Some(page.version);
+                self.send_at(page.at, Event::List(ListPart::End(kind))).await?;
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    /// Asks for fewer objects at a time where they are large, and for more where they are small.
+    fn fit_limit(&mut self, bytes: usize) {
+        if bytes > self.timing.page_bytes {
+            self.limit = (self.limit / 2).max(1);
+        } else if bytes < self.timing.page_bytes / 4 {
+            self.limit = self.limit.saturating_mul(2).min(PAGE_MOST);
+        }
+    }
+
+    /// Watches once, and waits if that was not in good order.
+    async fn watch<K: Read>(&mut self, version: &str) -> Result<(), Closed> {
+        let length = if self.mute { self.timing.short_watch } else { self.timing.watch };
+        let begin = Instant::now();
+        let trouble = match self.wire.watch::<K>(version, chance::about(length, 0.2)).await {
+            Ok(lines) => {
+                self.wire.contact.succeed(self.wire.kind);
+                self.pace.watched();
+                let end = self.follow::<K>(lines).await?;
+                if begin.elapsed() >= self.timing.brief {
+                    self.refused = None;
+                }
+                match end {
+                    End::ListDue => return Ok(()),
+                    End::Ended if begin.elapsed() >= self.timing.brief => return Ok(()),
+                    End::Ended => Trouble::Brief(begin.elapsed()),
+                    End::Trouble(Trouble::Silent(_)) if !self.mute => {
+                        // Maybe it has nothing to say about this kind; the ends of short watches are heard at any rate.
+                        self.mute = true;
+                        return Ok(());
+                    }
+                    End::Trouble(trouble) => trouble,
+                }
+            }
+            Err(trouble) => trouble,
+        };
+        if trouble.is_final() || self.is_refused_for_good(&trouble) {
+            self.version = None;
+        }
+        let wait = self.failed(&trouble, "watch").await?;
+        sleep(wait).await;
+        Ok(())
+    }
+
+    /// Counts a failure of a watch. Whether there were so many that only a list can help.
+    fn is_refused_for_good(&mut self, trouble: &Trouble) -> bool {
+        let (count, since) = self.refused.unwrap_or((0, Instant::now()));
+        let count = count.saturating_add(u32::from(trouble.is_refusal()));
+        self.refused = Some((count, since));
+        count >= self.timing.refusals || since.elapsed() >= self.timing.healthy
+    }
+
+    /// Sends what a watch says, until it ends.
+    async fn follow<K: Read>(&mut self, mut lines: Lines) -> Result<End, Closed> {
+        loop {
+            let line = tokio::select! {
+                line = lines.next(self.timing.silence) => line,
+                Some(()) = self.wishes.recv() => {
+                    self.relist = self.relist.min(self.pace.wish());
+                    continue;
+                }
+                () = sleep_until(self.relist) => return Ok(End::ListDue),
+            };
+            self.pace.watched();
+            let (line, at) = match line {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(End::Ended),
+                Err(trouble) => return Ok(End::Trouble(trouble)),
+            };
+            let (line, version) = match wire::read::<K>(&line) {
+                Ok(read) => read,
+                Err(trouble) => return Ok(End::Trouble(trouble)),
+            };
+            self.refused = None;
+            match line {
+                Line::Nothing => {}
+                Line::Applied(Decoded { object, warnings }) => {
+                    let warning = self.warned.warn(&ObjectName::of(&object), &warnings);
+                    self.send_at(at, Event::Changes(vec![Change::from(object)])).await?;
+                    if let Some(warning) = warning {
+                        self.send_at(at, warning).await?;
+                    }
+                }
+                Line::Gone(Decoded { object, .. }) => {
+                    let name = ObjectName::of(&object);
+                    self.warned.forget(&name);
+                    self.send_at(at, Event::Changes(vec![gone(name)])).await?;
+                }
+            }
+            self.version = Some(version);
+        }
+    }
+
+    /// Tells of a failure. How long to wait after it.
+    async fn failed(&mut self, trouble: &Trouble, verb: &'static str) -> Result<Duration, Closed> {
+        let failure = trouble.failure(self.wire.kind, verb);
+        self.wire.contact.fail(self.wire.kind, &failure.message);
+        let wait = self.pace.failed();
+        // A server that is shut down in good order ends its watches early, too.
+        if !matches!(trouble, Trouble::Brief(_)) || self.pace.failures() >= self.timing.refusals {
+            self.send(Event::Failed(failure)).await?;
+        }
+        Ok(wait)
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Closed> {
+        self.tx.send(Arrival::now(event)).await.map_err(|_closed| Closed)
+    }
+
+    async fn send_at(&self, at: std::time::Instant, event: Event) -> Result<(), Closed> {
+        self.tx.send(Arrival { at, event }).await.map_err(|_closed| Closed)
+    }
+}
+
+fn gone(name: ObjectName) -> Change {
+    let key = |name: ObjectName| NamespacedName::new(name.namespace.unwrap_or_default(), name.name);
+    match name.kind {
+        Kind::Pod => Change::PodGone(key(name)),
+        Kind::Namespace => Change::NamespaceGone(name.name),
+        Kind::NetworkPolicy => Change::PolicyGone(key(name)),
+    }
+}

@@ -1,0 +1,156 @@
+//! When what failed is tried again, and when everything may be listed again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chance;
+use super::timing::Timing;
+
+/// The pace of one kind.
+///
+/// A kind is well once it was watched without a failure for [`Timing::healthy`]. A list that succeeds shows little: its watch
+/// may expire at once, and listing again and again is what a server in trouble bears least.
+#[derive(Debug)]
+pub(super) struct Pace {
+    timing: Timing,
+    /// Since it was last well.
+    failures: u32,
+    /// Since when it has been watched without a failure.
+    watched: Option<Instant>,
+    /// Lists that began since it was last well; what made it well counts as one.
+    lists: u32,
+    last_list: Option<Instant>,
+    /// When a list was last begun because somebody asked for it.
+    last_wish: Option<Instant>,
+}
+
+/// Lists that may follow one another quickly: one, and another when its watch fails.
+const QUICK_LISTS: u32 = 2;
+
+impl Pace {
+    pub(super) fn new(timing: Timing) -> Self {
+        Self { timing, failures: 0, watched: None, lists: 0, last_list: None, last_wish: None }
+    }
+
+    /// Something failed. How long to wait before anything is tried again.
+    pub(super) fn failed(&mut self) -> Duration {
+        self.watched = None;
+        self.failures = self.failures.saturating_add(1);
+        let Timing { retry_first, retry_most, .. } = self.timing;
+        if self.failures == 1 {
+            return chance::up_to(retry_first);
+        }
+        chance::after_failures(self.failures.saturating_sub(1), retry_first, retry_most)
+    }
+
+    /// How many failures there were since it was last well.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// A watch is under way.
+    pub(super) fn watched(&mut self) {
+        let now = Instant::now();
+        let since = *self.watched.get_or_insert(now);
+        if now.duration_since(since) >= self.timing.healthy {
+            self.failures = 0;
+            self.lists = self.lists.min(QUICK_LISTS.saturating_sub(1));
+        }
+    }
+
+    /// The first page of a list is there.
+    pub(super) fn list_begins(&mut self) {
+        self.lists = self.lists.saturating_add(1);
+        self.last_list = Some(Instant::now());
+    }
+
+    /// When the next list may begin.
+    pub(super) fn list_due(&self) -> Instant {
+        let now = Instant::now();
+        match self.last_list {
+            Some(last) if self.lists >= QUICK_LISTS => (last + self.between()).max(now),
+            _ => now,
+        }
+    }
+
+    /// Somebody wants a list. When it may begin.
+    pub(super) fn wish(&mut self) -> Instant {
+        let now = Instant::now();
+        let between = self.timing.between_lists;
+        if self.last_wish.is_none_or(|last| now.duration_since(last) >= between) {
+            self.last_wish = Some(now);
+            return now;
+        }
+        self.last_list.map_or(now, |last| (last + self.between()).max(now))
+    }
+
+    /// The pause between lists; a fifth of it is by chance, on top.
+    fn between(&self) -> Duration {
+        chance::about(self.timing.between_lists, 0.1).mul_f64(1.12)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    fn pace() -> Pace {
+        Pace::new(Timing::default())
+    }
+
+    fn wait(pace: &Pace) -> Duration {
+        pace.list_due().duration_since(Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_expiries_is_a_list_a_minute() {
+        let mut pace = pace();
+        let begin = Instant::now();
+        let mut lists = Vec::new();
+        while begin.elapsed() < Duration::from_secs(600) {
+            advance(wait(&pace)).await;
+            pace.list_begins();
+            lists.push(begin.elapsed());
+            pace.watched();
+            advance(pace.failed()).await;
+        }
+        assert!((9..=11).contains(&lists.len()), "{lists:?}");
+        assert!(lists[1] < Duration::from_secs(1), "{lists:?}");
+        assert!(lists.windows(2).skip(1).all(|pair| pair[1] - pair[0] >= Duration::from_secs(60)), "{lists:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_minute_of_watching_the_first_list_is_free_again() {
+        let mut pace = pace();
+        for _ in 0..5 {
+            pace.list_begins();
+            pace.failed();
+        }
+        assert!(pace.failed() > Duration::from_secs(10));
+        assert!(wait(&pace) > Duration::from_secs(30));
+        pace.watched();
+        advance(Duration::from_secs(59)).await;
+        pace.watched();
+        assert_eq!(pace.failures(), 6, "not well yet");
+        advance(Duration::from_secs(1)).await;
+        pace.watched();
+        assert_eq!((pace.failures(), wait(&pace)), (0, Duration::ZERO));
+        pace.list_begins();
+        assert!(wait(&pace) >= Duration::from_secs(60), "one, not more");
+        assert!(pace.failed() <= Duration::from_millis(800));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_the_lists_that_are_asked_for_one_a_minute_is_at_once() {
+        let mut pace = pace();
+        pace.list_begins();
+        pace.list_begins();
+        assert_eq!(pace.wish(), Instant::now());
+        pace.list_begins();
+        assert!(pace.wish() >= Instant::now() + Duration::from_secs(60));
+        advance(Duration::from_secs(61)).await;
+        assert_eq!(pace.wish(), Instant::now());
+    }
+}

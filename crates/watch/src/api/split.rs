@@ -1,0 +1,182 @@
+//! A list's JSON taken apart while it comes, so that no more than one object of it is in memory as text.
+
+/// The longest object that is taken; API servers take no more than 3 MiB.
+const LONGEST: usize = 32 << 20;
+
+/// Where a scan is in a JSON text.
+#[derive(Debug, Default)]
+struct Cursor {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Cursor {
+    fn step(&mut self, byte: u8) {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+}
+
+/// Takes the bytes of a list and gives its objects, one by one.
+///
+/// It only looks for where an object begins and ends; whether that is JSON is for the decoder of the object, and of the
+/// [envelope](Splitter::finish), to find out.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    /// In the envelope.
+    outer: Cursor,
+    /// In an object.
+    inner: Cursor,
+    in_items: bool,
+    /// The list without its objects.
+    envelope: Vec<u8>,
+    object: Vec<u8>,
+}
+
+impl Splitter {
+    /// Takes more of the text and calls `each` with every object that is complete with it.
+    pub(super) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        while !bytes.is_empty() {
+            let (taken, complete) =
+                if self.inner.depth > 0 { self.object(bytes) } else { (self.between(bytes)?, false) };
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if self.object.len() > LONGEST || self.envelope.len() > LONGEST {
+                return Err(format!("more than {LONGEST} bytes without an end"));
+            }
+            if complete {
+                each(&self.object)?;
+                self.object.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// The list without its objects, when it has come to its end.
+    pub(super) fn finish(self) -> Result<Vec<u8>, String> {
+        let whole = self.outer.depth == 0 && !self.in_items && !self.envelope.is_empty();
+        if whole { Ok(self.envelope) } else { Err("it ends in the middle".to_owned()) }
+    }
+
+    /// Takes bytes of an object. How many, and whether it is complete.
+    fn object(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let inner = &mut self.inner;
+        let end = bytes.iter().position(|byte| {
+            inner.step(*byte);
+            inner.depth == 0
+        });
+        let taken = end.map_or(bytes.len(), |end| end.saturating_add(1));
+        self.object.extend_from_slice(bytes.get(..taken).unwrap_or(bytes));
+        (taken, end.is_some())
+    }
+
+    /// Takes bytes of the envelope up to where an object begins. How many.
+    fn between(&mut self, bytes: &[u8]) -> Result<usize, String> {
+        for (index, byte) in bytes.iter().enumerate() {
+            if !self.in_items {
+                let begins = *byte == b'[' && self.outer.depth == 1 && !self.outer.in_string && self.is_after_key();
+                self.outer.step(*byte);
+                self.envelope.push(*byte);
+                self.in_items = begins;
+                continue;
+            }
+            match byte {
+                b'{' => {
+                    self.inner.step(*byte);
+                    self.object.push(*byte);
+                    return Ok(index.saturating_add(1));
+                }
+                b']' => {
+                    self.outer.step(*byte);
+                    self.envelope.push(*byte);
+                    self.in_items = false;
+                }
+                b',' => {}
+                space if space.is_ascii_whitespace() => {}
+                other => return Err(format!("{:?} where an object begins", char::from(*other))),
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    /// Whether the envelope so far ends with `"items":`.
+    fn is_after_key(&self) -> bool {
+        let before = self.envelope.trim_ascii_end().strip_suffix(b":");
+        before.is_some_and(|before| before.trim_ascii_end().ends_with(b"\"items\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str, chunk: usize) -> Result<(Vec<String>, String), String> {
+        let mut splitter = Splitter::default();
+        let mut objects = Vec::new();
+        for bytes in text.as_bytes().chunks(chunk) {
+            splitter.push(bytes, |object| {
+                objects.push(String::from_utf8(object.to_vec()).unwrap());
+                Ok(())
+            })?;
+        }
+        Ok((objects, String::from_utf8(splitter.finish()?).unwrap()))
+    }
+
+    #[test]
+    fn objects_are_found_however_the_bytes_come() {
+        let objects = [r#"{"a":"}]\"{[\\"}"#, r#"{"items":[{"b":{}}],"c":[1,2]}"#, "{}"];
+        let text = format!(
+            "{{\"kind\":\"x \\\"items\\\":[\", \"metadata\" : {{\"items\":[7]}},\n\"items\" : [ {} ,{},\n{}] ,\"z\":[[]]}}\n",
+            objects[0], objects[1], objects[2]
+        );
+        for chunk in 1..=text.len() {
+            let (found, envelope) = split(&text, chunk).unwrap();
+            assert_eq!(found, objects, "in chunks of {chunk}");
+            let envelope: serde_json::Value = serde_json::from_str(&envelope).unwrap();
+            assert_eq!(envelope["items"], serde_json::json!([]));
+            assert_eq!(envelope["metadata"]["items"], serde_json::json!([7]));
+        }
+    }
+
+    #[test]
+    fn a_list_without_objects_is_an_envelope() {
+        for text in [r#"{"items":[]}"#, r#"{"items":null,"metadata":{}}"#, r#"{"kind":"Status"}"#] {
+            assert_eq!(split(text, 3).unwrap(), (vec![], text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_is_no_list() {
+        let text = r#"{"items":[{"a":1},{"b":2}]}"#;
+        for end in 0..text.len() {
+            assert!(split(&text[..end], 4).is_err(), "{}", &text[..end]);
+        }
+        assert!(split(r#"{"items":[{},null]}"#, 4).is_err());
+    }
+
+    #[test]
+    fn an_object_without_end_is_given_up() {
+        let mut splitter = Splitter::default();
+        splitter.push(br#"{"items":[{"a":""#, |_| Ok(())).unwrap();
+        let megabyte = vec![b'x'; 1 << 20];
+        let taken = (0..64).take_while(|_| splitter.push(&megabyte, |_| Ok(())).is_ok()).count();
+        assert_eq!(taken, (LONGEST >> 20) - 1, "bytes of one object, in MiB");
+    }
+}

@@ -1,0 +1,186 @@
+//! Requests of lists and watches, with a deadline for each, read as they come.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures::{AsyncBufRead, AsyncBufReadExt as _};
+use kube::Client;
+use kube::core::params::{ListParams, WatchParams};
+use kube::core::{Request, Status, WatchEvent};
+use palisade_policy::input::Kind;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::contact::Contact;
+use super::objects::{Decoded, Read};
+use super::split::Splitter;
+use super::trouble::Trouble;
+
+/// The longest line of a watch that is taken.
+const LONGEST: usize = 32 << 20;
+
+/// A page of a list.
+pub(super) struct Page {
+    pub(super) objects: Vec<Decoded>,
+    /// The version of the list.
+    pub(super) version: String,
+    /// What to ask for next, unless this was the last page.
+    pub(super) next: Option<String>,
+    /// How long it was as text.
+    pub(super) bytes: usize,
+    /// When it was there.
+    pub(super) at: Instant,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    metadata: ListMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    next: String,
+}
+
+/// Who asks a server for one kind of objects.
+#[derive(Clone)]
+pub(super) struct Wire {
+    pub(super) client: Client,
+    pub(super) kind: Kind,
+    pub(super) contact: Contact,
+    /// How long an answer may take.
+    pub(super) patience: Duration,
+}
+
+impl Wire {
+    /// Reads a page of a list: the first, or the one that a page before it named.
+    pub(super) async fn page<K: Read>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
+        let page = timeout(self.patience, self.page_in_any_time::<K>(limit, next)).await;
+        page.unwrap_or(Err(Trouble::Late(self.patience)))
+    }
+
+    async fn page_in_any_time<K: Read>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
+        let parameters =
+            ListParams { limit: Some(limit), continue_token: next.map(str::to_owned), ..ListParams::default() };
+        let request = Request::new(K::url_path(&(), None)).list(&parameters).map_err(kube::Error::BuildRequest)?;
+        let mut body = Box::pin(self.client.request_stream(request).await?);
+        self.contact.hear(self.kind);
+        let mut splitter = Splitter::default();
+        let mut objects = Vec::new();
+        let mut bytes = 0_usize;
+        loop {
+            let chunk = body.fill_buf().await?;
+            if chunk.is_empty() {
+                break;
+            }
+            let take = |object: &[u8]| {
+                let object: K = serde_json::from_slice(object).map_err(|error| error.to_string())?;
+                // An object without a name means nothing; no server has one.
+                objects.extend(object.read());
+                Ok(())
+            };
+            splitter.push(chunk, take).map_err(Trouble::Malformed)?;
+            let taken = chunk.len();
+            bytes = bytes.saturating_add(taken);
+            body.as_mut().consume(taken);
+        }
+        let at = Instant::now();
+        self.contact.hear(self.kind);
+        let envelope = splitter.finish().map_err(Trouble::Malformed)?;
+        let read = serde_json::from_slice::<Envelope>(&envelope);
+        let ListMeta { resource_version: version, next } =
+            read.map_err(|error| Trouble::Malformed(error.to_string()))?.metadata;
+        if version.is_empty() {
+            return Err(Trouble::Malformed("a list without a version".to_owned()));
+        }
+        Ok(Page { objects, version, next: Some(next).filter(|next| !next.is_empty()), bytes, at })
+    }
+
+    /// Begins a watch after `version`, which the server shall end after `length`.
+    pub(super) async fn watch<K: Read>(&self, version: &str, length: Duration) -> Result<Lines, Trouble> {
+        let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX).max(1);
+        let parameters = WatchParams::default().timeout(seconds);
+        let request = Request::new(K::url_path(&(), None)).watch(&parameters, version);
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        let head = timeout(self.patience, self.client.request_stream(request)).await;
+        let body = head.map_err(|_late| Trouble::Late(self.patience))??;
+        self.contact.hear(self.kind);
+        let (kind, contact) = (self.kind, self.contact.clone());
+        Ok(Lines { body: Box::pin(body), line: Vec::new(), kind, contact })
+    }
+}
+
+/// The lines of a watch.
+pub(super) struct Lines {
+    body: Pin<Box<dyn AsyncBufRead + Send>>,
+    /// The beginning of the next line.
+    line: Vec<u8>,
+    kind: Kind,
+    contact: Contact,
+}
+
+impl Lines {
+    /// The next line, and when it was there; none at the end. Nothing is lost if this is given up in between.
+    pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<(Vec<u8>, Instant)>, Trouble> {
+        loop {
+            let chunk = timeout(silence, self.body.fill_buf()).await;
+            let chunk = chunk.map_err(|_silent| Trouble::Silent(silence))??;
+            self.contact.hear(self.kind);
+            if chunk.is_empty() {
+                // A line that is cut off is sent again when the watch is taken up.
+                return Ok(None);
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(chunk.len(), |end| end.saturating_add(1));
+            self.line.extend_from_slice(chunk.get(..taken).unwrap_or(chunk));
+            self.body.as_mut().consume(taken);
+            if self.line.len() > LONGEST {
+                return Err(Trouble::Malformed(format!("a line of more than {LONGEST} bytes")));
+            }
+            if end.is_some() && !self.line.trim_ascii().is_empty() {
+                return Ok(Some((std::mem::take(&mut self.line), Instant::now())));
+            }
+        }
+    }
+}
+
+/// What a line of a watch says.
+pub(super) enum Line {
+    /// An object was added or changed.
+    Applied(Decoded),
+    /// An object is gone.
+    Gone(Decoded),
+    /// Nothing but that the server is there, or an object without a name.
+    Nothing,
+}
+
+/// Reads a line, and the version that it leads to.
+pub(super) fn read<K: Read>(line: &[u8]) -> Result<(Line, String), Trouble> {
+    let event = match serde_json::from_slice::<WatchEvent<K>>(line) {
+        Ok(event) => event,
+        Err(error) => match serde_json::from_slice::<Status>(line) {
+            Ok(status) if status.is_failure() => return Err(Box::new(status).into()),
+            _ => return Err(Trouble::Malformed(error.to_string())),
+        },
+    };
+    let (object, gone) = match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+        WatchEvent::Deleted(object) => (object, true),
+        WatchEvent::Bookmark(bookmark) => return Ok((Line::Nothing, bookmark.metadata.resource_version)),
+        WatchEvent::Error(status) => return Err(status.into()),
+    };
+    let version = object.meta().resource_version.clone().unwrap_or_default();
+    if version.is_empty() {
+        return Err(Trouble::Malformed("an object without a version".to_owned()));
+    }
+    let line = match object.read() {
+        Some(decoded) if gone => Line::Gone(decoded),
+        Some(decoded) => Line::Applied(decoded),
+        None => Line::Nothing,
+    };
+    Ok((line, version))
+}

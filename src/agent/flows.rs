@@ -1,0 +1,60 @@
+//! Deleting conntrack entries, on a thread of its own: a dump of a large table takes a while.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::mpsc as std_mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use palisade_dataplane::perform::forget;
+use palisade_engine::Forgotten;
+use tokio::sync::mpsc;
+
+/// A dump begins no sooner than this after the one before.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) forgotten: Forgotten,
+    /// How many entries were deleted.
+    pub(crate) flows: usize,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// Where addresses go whose flows are to be deleted.
+#[derive(Debug)]
+pub(crate) struct Flows(std_mpsc::Sender<BTreeSet<IpAddr>>);
+
+impl Flows {
+    /// Starts the thread, in the network namespace of this one. Outcomes come in the order of the requests.
+    pub(crate) fn start() -> std::io::Result<(Self, mpsc::UnboundedReceiver<Outcome>)> {
+        let (requests, receiver) = std_mpsc::channel();
+        let (outcomes, forgotten) = mpsc::unbounded_channel();
+        thread::Builder::new().name("conntrack".to_owned()).spawn(move || work(&receiver, &outcomes))?;
+        Ok((Self(requests), forgotten))
+    }
+
+    /// Hands in addresses. The engine hands in no more before it has the outcome.
+    pub(crate) fn forget(&self, addresses: BTreeSet<IpAddr>) {
+        if self.0.send(addresses).is_err() {
+            tracing::error!("the thread that deletes conntrack entries has ended");
+        }
+    }
+}
+
+fn work(requests: &std_mpsc::Receiver<BTreeSet<IpAddr>>, outcomes: &mpsc::UnboundedSender<Outcome>) {
+    let mut last: Option<Instant> = None;
+    while let Ok(addresses) = requests.recv() {
+        if let Some(last) = last {
+            thread::sleep(EVERY.saturating_sub(last.elapsed()));
+        }
+        let began = Instant::now();
+        last = Some(began);
+        let (forgotten, flows) = forget(addresses);
+        if outcomes.send(Outcome { forgotten, flows, took: began.elapsed() }).is_err() {
+            return;
+        }
+    }
+}

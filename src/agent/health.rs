@@ -1,0 +1,180 @@
+//! How the loop and the source of objects are doing, for probes and scrapes: read from any thread, never waiting for either.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use palisade_watch::{Arrival, Contact, Kind, KindContact};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+use tokio::sync::mpsc;
+
+/// A resource that was last heard of so long ago is not known any more. Servers send a bookmark about once a minute.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// A resource that could not be read for so long is not known any more.
+const FAILING: Duration = Duration::from_secs(40);
+
+/// Shared by the loop, the source and the server; clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Health(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    start: Instant,
+    /// Microseconds since the start and one more, when the loop began to work; 0 while it waits.
+    busy_since: AtomicU64,
+    busy_total: AtomicU64,
+    progress: AtomicU64,
+    ranges_known: AtomicBool,
+    /// The API server's contact; nothing for a directory of manifests.
+    contact: OnceLock<Contact>,
+    /// The queue of events, to see whether any wait.
+    queue: OnceLock<mpsc::WeakSender<Arrival>>,
+    /// Since when each kind could not be read, as far as anybody looked.
+    failing: Mutex<[Option<Instant>; 3]>,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Inner {
+            start: Instant::now(),
+            busy_since: AtomicU64::new(0),
+            busy_total: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            ranges_known: AtomicBool::new(false),
+            contact: OnceLock::new(),
+            queue: OnceLock::new(),
+            failing: Mutex::default(),
+        }))
+    }
+
+    /// Watches the length of this queue.
+    pub(crate) fn watch_queue(&self, events: &mpsc::Sender<Arrival>) {
+        drop(self.0.queue.set(events.downgrade()));
+    }
+
+    /// Watches the contact with an API server.
+    pub(crate) fn watch_contact(&self, contact: Contact) {
+        drop(self.0.contact.set(contact));
+    }
+
+    /// A count that goes up while the loop gets on.
+    pub(crate) fn progress_count(&self) -> u64 {
+        self.0.progress.load(Ordering::Relaxed)
+    }
+
+    /// The loop gets on.
+    pub(crate) fn progress(&self) {
+        self.0.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The loop waits for something to do.
+    pub(crate) fn idle(&self) {
+        let since = self.0.busy_since.swap(0, Ordering::Relaxed);
+        if let Some(since) = since.checked_sub(1) {
+            self.0.busy_total.fetch_add(self.now().saturating_sub(since), Ordering::Relaxed);
+        }
+        self.progress();
+    }
+
+    /// The loop has something to do.
+    pub(crate) fn busy(&self) {
+        self.0.busy_since.store(self.now().saturating_add(1), Ordering::Relaxed);
+        self.progress();
+    }
+
+    /// The node's pod ranges are known, or not.
+    pub(crate) fn ranges_known(&self, known: bool) {
+        self.0.ranges_known.store(known, Ordering::Relaxed);
+    }
+
+    /// The resources that are not known any more, and why.
+    pub(crate) fn unheard(&self) -> Vec<String> {
+        let now = Instant::now();
+        let Some(contact) = self.0.contact.get() else { return Vec::new() };
+        let mut failing = self.0.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unheard = Vec::new();
+        for (kind, since) in Kind::ALL.into_iter().zip(failing.iter_mut()) {
+            let KindContact { heard, failing, .. } = contact.of(kind);
+            let silent = now.saturating_duration_since(heard.unwrap_or(self.0.start));
+            match &failing {
+                None => *since = None,
+                Some(_) => drop(since.get_or_insert(now)),
+            }
+            let failed = since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+            let resource = kind.resource();
+            if let Some((failures, why)) = failing.filter(|_| failed >= FAILING) {
+                let seconds = failed.as_secs();
+                unheard.push(format!("{resource} could not be read for {seconds} s ({failures} attempts): {why}"));
+            } else if silent >= SILENCE {
+                unheard.push(format!("{resource} have not been heard of for {} s", silent.as_secs()));
+            }
+        }
+        unheard
+    }
+
+    fn now(&self) -> u64 {
+        micros(self.0.start.elapsed())
+    }
+
+    /// How long the first event that waits may have waited. While the loop works it takes none.
+    fn queue_age(&self) -> Duration {
+        let waiting = self.0.queue.get().and_then(mpsc::WeakSender::upgrade);
+        let waits = waiting.is_some_and(|queue| queue.capacity() < queue.max_capacity());
+        let since = self.0.busy_since.load(Ordering::Relaxed).checked_sub(1);
+        let busy = since.map(|since| Duration::from_micros(self.now().saturating_sub(since)));
+        busy.filter(|_| waits).unwrap_or_default()
+    }
+
+    fn busy_total(&self) -> Duration {
+        let since = self.0.busy_since.load(Ordering::Relaxed).checked_sub(1);
+        let now = since.map(|since| self.now().saturating_sub(since)).unwrap_or_default();
+        Duration::from_micros(self.0.busy_total.load(Ordering::Relaxed).saturating_add(now))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Figures that are true when they are asked for.
+impl Collector for Health {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let age = ConstGauge::new(self.queue_age().as_secs_f64());
+        let help = "How long the first event that waits has waited at most";
+        age.encode(encoder.encode_descriptor("event_queue_age", help, Some(&Unit::Seconds), MetricType::Gauge)?)?;
+        let busy = ConstCounter::new(self.busy_total().as_secs_f64());
+        let help = "Time in which the loop that enforces was not waiting";
+        busy.encode(encoder.encode_descriptor("loop_busy", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
+        let known = ConstGauge::new(i64::from(self.0.ranges_known.load(Ordering::Relaxed)));
+        let help = "Whether the ranges are known that this node gives its pods addresses from";
+        known.encode(encoder.encode_descriptor("pod_ranges_known", help, None, MetricType::Gauge)?)?;
+        let Some(contact) = self.0.contact.get() else { return Ok(()) };
+        for (name, help, of) in [
+            ("watch_last_contact", "Time since the API server was heard about a resource", heard as fn(&_) -> _),
+            ("watch_last_list", "Time since a list of a resource was read to its end", listed),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            for kind in Kind::ALL {
+                let since = of(&contact.of(kind)).unwrap_or(self.0.start);
+                let age = ConstGauge::new(since.elapsed().as_secs_f64());
+                age.encode(family.encode_family(&[("resource", kind.resource())])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn heard(contact: &KindContact) -> Option<Instant> {
+    contact.heard
+}
+
+fn listed(contact: &KindContact) -> Option<Instant> {
+    contact.listed
+}

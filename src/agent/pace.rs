@@ -1,0 +1,125 @@
+//! When what failed is tried again.
+
+use std::time::{Duration, Instant};
+
+use palisade_engine::{BackOff, Class};
+
+/// How soon after a quarantine it is tried to end: at first, and at most.
+const QUARANTINE_FIRST: Duration = Duration::from_secs(5);
+const QUARANTINE_MOST: Duration = Duration::from_mins(10);
+
+/// What is to be tried again, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Retries {
+    step: Option<(Instant, BackOff)>,
+    quarantine: Option<(Instant, Duration)>,
+}
+
+impl Retries {
+    /// Follows what the engine waits for.
+    pub(crate) fn follow(&mut self, back_off: Option<BackOff>, quarantined: bool) {
+        match back_off {
+            None => self.step = None,
+            Some(new) if self.step.is_none_or(|(_, known)| known != new) => {
+                self.step = Some((Instant::now() + jittered(wait(new)), new));
+            }
+            Some(_) => {}
+        }
+        if !quarantined {
+            self.quarantine = None;
+        } else if self.quarantine.is_none() {
+            self.quarantine = Some((Instant::now() + QUARANTINE_FIRST, QUARANTINE_FIRST));
+        }
+    }
+
+    /// A commit went well.
+    pub(crate) fn succeeded(&mut self) {
+        self.step = None;
+    }
+
+    /// When the next thing is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let step = self.step.map(|(due, _)| due);
+        let quarantine = self.quarantine.map(|(due, _)| due);
+        [step, quarantine].into_iter().flatten().min()
+    }
+
+    /// Whether the failed step is due; then it is not any more.
+    pub(crate) fn step_is_due(&mut self, now: Instant) -> bool {
+        self.step.take_if(|(due, _)| *due <= now).is_some()
+    }
+
+    /// Whether a quarantined policy is due to be tried again; the next time is later.
+    pub(crate) fn quarantine_is_due(&mut self, now: Instant) -> bool {
+        let Some((due, wait)) = &mut self.quarantine else { return false };
+        if *due > now {
+            return false;
+        }
+        *wait = (*wait * 2).min(QUARANTINE_MOST);
+        *due = now + jittered(*wait);
+        true
+    }
+}
+
+/// How long a step is not tried after its n-th failure in a row.
+fn wait(BackOff { class, failures }: BackOff) -> Duration {
+    let (first, most) = match class {
+        // Without the object the next attempt is another one; the table has to be read only once.
+        Class::Object => (Duration::from_millis(10), Duration::from_secs(30)),
+        Class::Stale | Class::Unknown => (Duration::from_millis(10), Duration::from_secs(5)),
+        Class::Resources => (Duration::from_millis(50), Duration::from_secs(5)),
+        Class::Denied => (Duration::from_secs(1), Duration::from_secs(30)),
+        // To ask costs the kernel microseconds, and until then nobody follows the policies.
+        Class::Owned => (Duration::from_millis(250), Duration::from_millis(250)),
+    };
+    let doublings = failures.saturating_sub(1).min(16);
+    (first * 2_u32.pow(doublings)).min(most)
+}
+
+/// Up to a quarter less, so that what failed together is not tried together.
+fn jittered(wait: Duration) -> Duration {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = RandomState::new().hash_one(()) % 256;
+    wait - wait.mul_f64(0.25) * u32::try_from(random).unwrap_or_default() / 256
+}
+
+/// Waits until then.
+pub(crate) async fn until(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_end() {
+        let wait = |class, failures| wait(BackOff { class, failures });
+        assert_eq!(wait(Class::Stale, 1), Duration::from_millis(10));
+        assert_eq!(wait(Class::Stale, 4), Duration::from_millis(80));
+        assert_eq!(wait(Class::Stale, u32::MAX), Duration::from_secs(5));
+        assert_eq!(wait(Class::Owned, 1000), Duration::from_millis(250));
+        for _ in 0..1000 {
+            let jittered = jittered(Duration::from_secs(4));
+            assert!((Duration::from_secs(3)..=Duration::from_secs(4)).contains(&jittered), "{jittered:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_due_once_and_a_quarantine_again_and_again() {
+        let mut retries = Retries::default();
+        let failed = Some(BackOff { class: Class::Unknown, failures: 1 });
+        retries.follow(failed, true);
+        let later = Instant::now() + Duration::from_secs(6);
+        assert!(!retries.step_is_due(Instant::now() - Duration::from_secs(1)));
+        assert!(retries.step_is_due(later));
+        assert!(!retries.step_is_due(later));
+        assert!(retries.quarantine_is_due(later));
+        assert!(!retries.quarantine_is_due(later));
+        assert!(retries.quarantine_is_due(later + Duration::from_secs(11)));
+        retries.follow(None, false);
+        assert_eq!(retries.due(), None);
+    }
+}
