@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use palisade_dataplane::table::ForeignChanges;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, LegacyIsolation, Policy};
+use palisade_policy::input::{Change, LegacyIsolation};
 use palisade_ruleset::change::{Transaction, diff};
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options, Renderer};
@@ -182,12 +182,11 @@ impl<K: Kernel> Enforcer<K> {
             return;
         }
         let started = Instant::now();
-        let dirty = self.index.take_dirty();
-        let owned_again = |address: &&std::net::IpAddr| self.index.is_owned(**address);
         // Before its new owner is let in anywhere, nothing may be left of the flows of an address's old one.
-        let before: BTreeSet<_> = dirty.released.iter().filter(owned_again).copied().collect();
-        let after: BTreeSet<_> = dirty.released.difference(&before).copied().collect();
+        let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+            self.index.due_now().into_iter().partition(|address| self.index.is_owned(*address));
         self.forget(&before);
+        let dirty = self.index.take_dirty();
         if !dirty.is_empty() {
             let mut patch = self.renderer.update(self.index.compiled(), &dirty);
             if !dirty.subjects.is_empty() {
@@ -258,6 +257,7 @@ impl<K: Kernel> Enforcer<K> {
     /// Makes the kernel's table what the index says, starting from what it is.
     fn synchronize(&mut self, kind: CommitKind, cause: &Cause) {
         let started = Instant::now();
+        self.forget(&self.index.due_now().into_iter().filter(|address| self.index.is_owned(*address)).collect());
         let dirty = self.index.take_dirty();
         self.renderer.update(self.index.compiled(), &dirty);
         self.renderer.update_starting(self.index.compiled());
@@ -268,7 +268,7 @@ impl<K: Kernel> Enforcer<K> {
             return;
         }
         self.kernel.wait_for_packets();
-        self.forget(&dirty.released);
+        self.forget(&self.index.due_now());
         self.in_step = true;
         self.retry = None;
         self.status.have("commit");
@@ -418,6 +418,7 @@ impl<K: Kernel> Enforcer<K> {
                     flows,
                     "forgot the flows of addresses that left their pods"
                 );
+                self.index.forgotten(addresses);
             }
             Err(error) => tracing::warn!(%error, "cannot forget the flows of addresses that left their pods"),
         }
@@ -443,9 +444,4 @@ fn tell(mut changes: ForeignChanges, told: &mpsc::Sender<()>) {
             }
         }
     }
-}
-
-/// The number of terms in `policies` that match nothing because they cannot be enforced.
-pub(super) fn unenforceable<'a>(policies: impl Iterator<Item = &'a Policy>) -> usize {
-    policies.map(|policy| policy.unenforceable.len()).sum()
 }

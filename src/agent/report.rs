@@ -7,13 +7,12 @@ use ipnet::IpNet;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Change, Family};
 use palisade_ruleset::change::Transaction;
-use palisade_ruleset::model::{Ruleset, SetKind};
+use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{Renderer, dropped_counter};
 use palisade_watch::{Event, Kind};
 
 use super::cause::Cause;
-use super::enforcer::unenforceable;
 use super::metrics::{CommitKind, Metrics, gauge};
 use super::status::Status;
 
@@ -106,29 +105,23 @@ pub(super) fn replaced(ruleset: &Ruleset, cause: &Cause, elapsed: Duration) {
 
 /// The gauges.
 pub(super) fn state(index: &Index, renderer: &Renderer, metrics: &Metrics) {
-    let compiled = index.compiled();
-    let (mut egress, mut ingress, mut both) = (0, 0, 0);
-    for subject in compiled.subjects.values() {
-        match (&subject.egress, &subject.ingress) {
-            (Some(_), Some(_)) => both += 1,
-            (Some(_), None) => egress += 1,
-            _ => ingress += 1,
-        }
-    }
-    let none = compiled.local.len().saturating_sub(compiled.subjects.len());
-    for (isolation, count) in [("none", none), ("egress", egress), ("ingress", ingress), ("both", both)] {
+    let counts = index.counts();
+    for (isolation, count) in [
+        ("none", counts.not_isolated),
+        ("egress", counts.isolated_egress),
+        ("ingress", counts.isolated_ingress),
+        ("both", counts.isolated_both),
+    ] {
         metrics.set_pods(isolation, count);
     }
-    let policies = &index.state().policies;
-    metrics.policies.set(gauge(policies.len()));
-    metrics.unenforceable_terms.set(gauge(unenforceable(policies.values())));
-    metrics.starting_pods.set(gauge(compiled.starting.len()));
-    metrics.claimed_twice.set(gauge(index.claimed_twice().count()));
-    let ruleset = renderer.ruleset();
-    let maps = ruleset.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();
-    metrics.set_objects("chain", ruleset.chains.len());
-    metrics.set_objects("map", maps);
-    metrics.set_objects("set", ruleset.sets.len().saturating_sub(maps));
+    metrics.policies.set(gauge(counts.policies));
+    metrics.unenforceable_terms.set(gauge(counts.unenforceable_terms));
+    metrics.starting_pods.set(gauge(counts.starting));
+    metrics.claimed_twice.set(gauge(counts.claimed_twice));
+    let objects = renderer.counts();
+    metrics.set_objects("chain", objects.chains);
+    metrics.set_objects("map", objects.maps);
+    metrics.set_objects("set", objects.sets);
 }
 
 /// The kernel's counters of drops.

@@ -63,12 +63,12 @@ impl Enforcer {
 
     /// Applies events as one change and commits it. Returns what was committed.
     pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Transaction {
-        changes.into_iter().for_each(|change| self.index.apply(change));
-        let dirty = self.index.take_dirty();
+        self.index.apply_all(changes);
         // Before its new owner is let in anywhere, nothing may be left of the flows of an address's old one.
-        let (before, after): (BTreeSet<_>, _) =
-            dirty.released.iter().copied().partition(|address| self.index.is_owned(*address));
+        let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+            self.index.due_now().into_iter().partition(|address| self.index.is_owned(*address));
         self.forget(&before);
+        let dirty = self.index.take_dirty();
         let patch = self.renderer.update(self.index.compiled(), &dirty);
         let transaction = patch.plan(self.renderer.ruleset());
         if self.one_batch {
@@ -81,10 +81,11 @@ impl Enforcer {
         transaction
     }
 
-    fn forget(&self, addresses: &BTreeSet<IpAddr>) {
+    fn forget(&mut self, addresses: &BTreeSet<IpAddr>) {
         if self.forgets && !addresses.is_empty() {
             self.node.run(|| conntrack::forget(addresses)).unwrap().unwrap();
         }
+        self.index.forgotten(addresses);
     }
 }
 

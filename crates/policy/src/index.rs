@@ -1,11 +1,22 @@
 //! The incremental index: objects in, the compiled policy of one node and precise changes out.
 //!
-//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster.
+//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster: many
+//! events are applied to the objects first, and then everything that they touched is looked at once.
 
+mod apply;
 mod build;
+mod counts;
+mod due;
+mod groups;
 mod owner;
+mod refresh;
+mod selectors;
+mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use build::Index;
+pub use counts::Counts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -35,7 +46,7 @@ pub struct NodePolicy {
     /// Every address of a local pod, isolated or not, and whose it is.
     pub local: BTreeMap<IpAddr, Arc<str>>,
     /// The members of every peer selector that a group names: address and pod, cluster-wide.
-    pub peers: BTreeMap<PeerSelector, BTreeMap<IpAddr, Arc<str>>>,
+    pub peers: BTreeMap<Arc<PeerSelector>, BTreeMap<IpAddr, Arc<str>>>,
     /// The isolated pods of this node that have no address yet, or another one than they show.
     pub starting: BTreeMap<NamespacedName, Isolates>,
     /// Every named port that a group names: address and number of each pod that declares it, cluster-wide.
@@ -50,13 +61,11 @@ pub struct Dirty {
     /// Addresses whose entry in `subjects` or `local` changed.
     pub subjects: BTreeSet<IpAddr>,
     /// Addresses that came to or went from a peer selector.
-    pub peers: BTreeMap<PeerSelector, BTreeSet<IpAddr>>,
+    pub peers: BTreeMap<Arc<PeerSelector>, BTreeSet<IpAddr>>,
     /// Ports that came to or went from a named port.
     pub named_ports: BTreeMap<NamedPort, BTreeSet<(IpAddr, u16)>>,
     /// `starting` changed.
     pub starting: bool,
-    /// Addresses that left a pod: flows of theirs in conntrack belong to nobody any more.
-    pub released: BTreeSet<IpAddr>,
 }
 
 impl Dirty {
@@ -83,7 +92,6 @@ impl NodePolicy {
                 .map(|(key, ports)| (key.clone(), ports.keys().copied().collect()))
                 .collect(),
             starting: !self.starting.is_empty(),
-            released: BTreeSet::new(),
         }
     }
 }

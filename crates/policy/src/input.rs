@@ -4,12 +4,15 @@
 //! list is an empty `Vec`, and a term that cannot be enforced is [`Peer::Unmatchable`] or [`Port::Unmatchable`], which
 //! matches nothing.
 
+mod budget;
 mod legacy;
 mod object;
 mod policy;
 mod selector;
 mod state;
 
+pub use budget::{Budget, Cost};
+pub(crate) use budget::{PortSpan, split_cost, whole_cost};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};
 pub use policy::{IpBlock, Isolates, NamespaceScope, Peer, Peers, Policy, Port, Ports, Rule, Unenforceable};

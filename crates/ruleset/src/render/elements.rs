@@ -7,7 +7,7 @@ use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
 use super::base::{isolated_set, local_set, self_set, verdict_map};
-use super::names::{Names, SetIdentity};
+use super::names::{Names, SetIdentity, SetKey};
 use crate::model::{Element, Key, Set, SetKind, Verdict};
 use crate::name::Name;
 
@@ -39,7 +39,8 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
 }
 
 /// A shared set with all its members.
-pub(super) fn whole_set(identity: &SetIdentity, policy: &NodePolicy) -> Set {
+pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
+    let identity = key.identity();
     let elements = match identity {
         SetIdentity::Pods(selectors, family) => selectors
             .iter()
