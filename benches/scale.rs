@@ -67,6 +67,8 @@ fn changes(state: &State, ruleset: &Ruleset) {
                 for change in [Change::PodGone(subject.key.clone()), Change::Pod(subject)] {
                     let started = Instant::now();
                     index.apply(change);
+                    let due = index.due();
+                    index.forgotten(&due);
                     let dirty = index.take_dirty();
                     let patch = renderer.update(index.compiled(), &dirty);
                     let transaction = patch.plan(renderer.ruleset());

@@ -21,7 +21,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use palisade_dataplane::perform::{BridgeNetfilter, Kernel};
 use palisade_dataplane::table::Ownership;
 use palisade_engine::{Engine, Options};
-use palisade_policy::input::NamespacedName;
+use palisade_policy::input::{Budget, Cost, NamespacedName};
 use palisade_watch::{Arrival, Request};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -179,6 +179,7 @@ fn enforce(
         let Shared { status, metrics, health, requests } = shared;
         let kernel = Kernel::new(Ownership::Automatic, bridges);
         let engine = Engine::new(node, options);
+        health.watch_pulse(engine.index().pulse().clone());
         let enforcer = Enforcer::new(Parts { engine, kernel, flows, requests, status, metrics, health });
         runtime.block_on(enforcer.run(Inlets { events, forgotten, refreshes }));
         drop(ended);
@@ -198,6 +199,7 @@ fn engine_options(arguments: &AgentArgs) -> Options {
         },
         legacy_isolation: arguments.legacy_namespace_isolation,
         source_answers: arguments.manifests.is_none(),
+        budget: Budget { policy: Cost(arguments.policy_budget) },
         own_pod: own_pod.map(|(namespace, name)| NamespacedName::new(namespace, name)),
     }
 }

@@ -22,9 +22,9 @@
     reason = "in tests, also outside of test functions"
 )]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 #[path = "common/objects.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod objects;
@@ -34,7 +34,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use enforce::Enforcer;
+use driven::Driven;
 use objects::{Pairs, block, egress, ingress, key, namespace, namespaces, pod, pods, policy, port, rule};
 use palisade_lab::{Flood, Flow as Shot, Lab, Layout, Pod as LabPod, Sink};
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport, Verdict};
@@ -139,7 +139,7 @@ impl Bed {
         }
         assert_eq!(walked, state, "{} does not end where it began", kind.name);
 
-        let mut enforcer = Enforcer::start_with(self.lab.node(1), &state, &Options::default());
+        let mut enforcer = Driven::start_with(self.lab.node(1), &state, &Options::default());
         enforcer.one_batch = one_batch;
         let address = self.server.ipv4().unwrap();
         let sink = Sink::open(&self.server, address, PORT).unwrap();
@@ -150,7 +150,7 @@ impl Bed {
         let (mut commits, mut batches) = (0, 0);
         while started.elapsed() < TIME || commits < COMMITS {
             for changes in &kind.cycle {
-                let done = enforcer.apply(changes.iter().cloned()).batches().count();
+                let done = enforcer.apply(changes.iter().cloned());
                 batches += done;
                 // A change that the ruleset does not show is no commit.
                 commits += usize::from(done > 0);
@@ -162,7 +162,7 @@ impl Bed {
         let leaked = sink.counts(denied.id).received;
         let missing = sink.counts(allowed.id).missing(allowed.sent);
         let excused = self.lab.queue_drops().unwrap() - excused + sink.socket_drops().unwrap();
-        enforcer.table.delete().unwrap();
+        enforcer.delete_table();
         Outcome {
             commits,
             batches,

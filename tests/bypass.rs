@@ -7,9 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 #[path = "common/objects.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod objects;
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use enforce::Enforcer;
+use driven::Driven;
 use objects::{block, egress, ingress, key, namespace, pod, pods, policy, port, rule};
 use palisade_lab::packet::{Ends, Mac, Tcp, arp, ethernet, tcp_flag};
 use palisade_lab::{Flow, Lab, Layout, Listen, Pod, PodSpec, Protocol as LabProtocol, Sink, Stream, probe};
@@ -32,14 +32,14 @@ struct Bed {
     lab: Lab,
     client: Pod,
     server: Pod,
-    enforcer: Enforcer,
+    enforcer: Driven,
 }
 
 impl Bed {
     fn new() -> Self {
         let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
         let [client, server] = ["default/client", "default/server"].map(|name| lab.node(1).add_pod(name).unwrap());
-        let mut enforcer = Enforcer::start(lab.node(1));
+        let mut enforcer = Driven::start(lab.node(1));
         enforcer.apply([
             Change::Namespace(namespace("default", &[])),
             Change::Pod(pod("default/client", "node-1", &[("app", "client")], &client.addresses())),
@@ -204,7 +204,7 @@ fn pods_cannot_advertise_routes_but_find_neighbours() {
         assert!(probe(&Flow::tcp(&client, address, 80), LIMIT).unwrap().is_reachable(), "{address}");
     }
     // The control of the first half: nothing but the table stops them.
-    bed.enforcer.table.delete().unwrap();
+    bed.enforcer.delete_table();
     assert_eq!(heard(&client, &server, &routers), names(&routers));
 }
 
@@ -508,11 +508,11 @@ fn foreign_tables_stay_as_they_are() {
     bed.put(nobody());
     bed.withdraw("default/server");
     bed.enforcer.apply([Change::PodGone(key("default/server"))]);
-    let ruleset = bed.enforcer.renderer.ruleset().clone();
-    bed.enforcer.table.replace(&ruleset).unwrap();
+    let ruleset = bed.enforcer.engine.ruleset().clone();
+    bed.enforcer.table().replace(&ruleset).unwrap();
     assert_eq!(list(&bed), before);
-    let Bed { lab, enforcer, .. } = bed;
-    enforcer.table.delete().unwrap();
+    let Bed { lab, mut enforcer, .. } = bed;
+    enforcer.delete_table();
     let after = lab.node(1).namespace().output("nft", &["list", "tables"], "").unwrap();
     assert_eq!(
         after.lines().collect::<BTreeSet<_>>(),

@@ -9,15 +9,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use enforce::Enforcer;
+use driven::Driven;
 use ipnet::IpNet;
 use palisade_lab::{
     Family as LabFamily, Flow as Shot, Host, Lab, Layout, Namespace, Node, PodSpec, Protocol as LabProtocol, Service,
@@ -52,7 +52,7 @@ const SERVICE_PORT: u16 = 4000;
 /// The lab with everything that generated clusters can name.
 struct Bed {
     lab: Lab,
-    enforcers: Vec<Enforcer>,
+    enforcers: Vec<Driven>,
     /// Who has an address: the number of the node it is on or behind, and the namespace.
     places: HashMap<IpAddr, (u8, Namespace)>,
     /// The Service of each pod's address: its own address of that family, and where it leads.
@@ -109,7 +109,7 @@ impl Bed {
         }
         let world = be_the_world(&lab);
         lab.nodes().iter().for_each(say_nothing_late);
-        let enforcers = lab.nodes().iter().map(Enforcer::start).collect();
+        let enforcers = lab.nodes().iter().map(Driven::start).collect();
         Self { lab, enforcers, places, services, world, ranges: Vec::new() }
     }
 
@@ -146,7 +146,7 @@ impl Bed {
 
     /// How many packets the policies on all nodes have dropped, strays aside.
     fn dropped(&mut self) -> u64 {
-        let counters = self.enforcers.iter_mut().map(|enforcer| enforcer.table.counters().unwrap());
+        let counters = self.enforcers.iter_mut().map(|enforcer| enforcer.table().counters().unwrap());
         let judged = counters.flatten().filter(|(name, _)| !name.as_str().starts_with("dropped/stray/"));
         judged.map(|(_, count)| count.packets).sum()
     }

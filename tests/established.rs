@@ -4,16 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 #[path = "common/objects.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod objects;
 
 use std::time::{Duration, Instant};
 
-use enforce::Enforcer;
+use driven::Driven;
 use objects::{ingress, namespace, pod, policy};
 use palisade_lab::{Flow, Lab, Layout, Listen, Protocol, Stream, probe_all};
 use palisade_policy::input::{Change, State};
@@ -32,7 +32,7 @@ fn established_flows_may_be_kept() {
     state.apply(Change::Pod(pod("default/client", "node-1", &[], &client.addresses())));
     state.apply(Change::Pod(pod("default/server", "node-1", &[("app", "server")], &server.addresses())));
     let options = Options { keep_established: true, ..Options::default() };
-    let mut enforcer = Enforcer::start_with(lab.node(1), &state, &options);
+    let mut enforcer = Driven::start_with(lab.node(1), &state, &options);
 
     let flows = |port: u16| {
         let of_family =

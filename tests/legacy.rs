@@ -10,16 +10,16 @@
     reason = "in tests, also outside of test functions"
 )]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use enforce::Enforcer;
+use driven::Driven;
 use palisade_lab::{Flow, Lab, Layout, Listen, Namespace, Pod, Protocol, probe_all};
 use palisade_policy::input::{Addresses, LegacyIsolation, State};
 use palisade_ruleset::render::Options;
@@ -92,7 +92,7 @@ fn real_packets_get_the_same_verdicts_in_both_modes() {
             LegacyIsolation::honour(&mut state);
         }
         let pods = stage(&lab, &mut state);
-        let _enforcer = Enforcer::start_with(lab.node(1), &state, &Options::default());
+        let _enforcer = Driven::start_with(lab.node(1), &state, &Options::default());
         let (mut flows, mut expected) = (Vec::new(), Vec::new());
         for (from, to, port, without, with) in FLOWS {
             let from: &Namespace = pods.get(*from).map_or_else(|| lab.node(1).namespace(), Pod::namespace);

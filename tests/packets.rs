@@ -12,9 +12,9 @@
     reason = "in tests, also outside of test functions"
 )]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 #[path = "common/objects.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod objects;
@@ -22,7 +22,7 @@ mod objects;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use enforce::Enforcer;
+use driven::Driven;
 use palisade_lab::{
     Family as LabFamily, Flow as Shot, Lab, Layout, Listen, Namespace, Outcome, Pod, Protocol as LabProtocol, Service,
     probe_all,
@@ -44,7 +44,7 @@ fn the_own_node_may_be_let_be_reached() {
     state.apply(Change::Policy(objects::egress(objects::policy("desk/locked", &[("app", "locked")]), vec![])));
     for lifted in [false, true] {
         let options = Options { allow_egress_to_own_node: lifted, ..Options::default() };
-        let _enforcer = Enforcer::start_with(lab.node(1), &state, &options);
+        let _enforcer = Driven::start_with(lab.node(1), &state, &options);
         for family in [LabFamily::V4, LabFamily::V6] {
             let (own, other) = (lab.node(1).address(family), lab.node(2).address(family));
             let flows = [
@@ -101,7 +101,7 @@ fn a_small_cluster_by_hand() {
     ];
     changes.into_iter().for_each(|change| state.apply(change));
     let _enforcers: Vec<_> =
-        lab.nodes().iter().map(|node| Enforcer::start_with(node, &state, &Options::default())).collect();
+        lab.nodes().iter().map(|node| Driven::start_with(node, &state, &Options::default())).collect();
 
     use LabProtocol::{Icmp, Sctp, Tcp, Udp};
     let mut probes = Vec::new();

@@ -41,6 +41,8 @@ impl Node {
 
     fn apply(&mut self, change: Change) -> Transaction {
         self.index.apply(change);
+        let due = self.index.due();
+        self.index.forgotten(&due);
         let dirty = self.index.take_dirty();
         self.renderer.update(self.index.compiled(), &dirty).plan(self.renderer.ruleset())
     }

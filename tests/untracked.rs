@@ -6,9 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
 
-#[path = "common/enforce.rs"]
+#[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
-mod enforce;
+mod driven;
 #[path = "common/objects.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod objects;
@@ -16,7 +16,7 @@ mod objects;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use enforce::Enforcer;
+use driven::Driven;
 use objects::{block, egress, namespace, pod, pods, policy, port, rule};
 use palisade_lab::{Flow, Lab, Layout, Listen, Pod, Protocol as LabProtocol, probe_all};
 use palisade_policy::input::{Change, Port, Protocol, Rule, State};
@@ -59,7 +59,7 @@ fn answers(judge_untracked: bool, allowed: &[Vec<Rule>]) -> Vec<[String; 2]> {
     state.apply(Change::Namespace(namespace("default", &[])));
     state.apply(Change::Pod(pod("default/client", "node-1", &[("app", "client")], &client.addresses())));
     let options = Options { judge_untracked, ..Options::default() };
-    let mut enforcer = Enforcer::start_with(lab.node(1), &state, &options);
+    let mut enforcer = Driven::start_with(lab.node(1), &state, &options);
     let (four, six) = lab.node(1).gateway();
     let cache = Cache { addresses: [four.into(), six.into()] };
     assert_eq!(cache.answers(&client), ["+++ +++", "+++ +++"], "not isolated");

@@ -35,6 +35,8 @@ pub fn compile(data: &[u8]) {
     let mut table = Ruleset::default();
     for change in data.split(|byte| *byte == b'\n').take(EVENTS).flat_map(changes) {
         index.apply(change);
+        let due = index.due();
+        index.forgotten(&due);
         let dirty = index.take_dirty();
         let patch = renderer.update(index.compiled(), &dirty);
         let plan = patch.plan(renderer.ruleset());

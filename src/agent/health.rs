@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use palisade_policy::Pulse;
 use palisade_watch::{Arrival, Contact, Kind, KindContact};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -31,6 +32,8 @@ struct Inner {
     busy_since: AtomicU64,
     busy_total: AtomicU64,
     progress: AtomicU64,
+    /// What the engine counts during work that is long.
+    pulse: OnceLock<Pulse>,
     ranges_known: AtomicBool,
     /// The API server's contact; nothing for a directory of manifests.
     contact: OnceLock<Contact>,
@@ -47,6 +50,7 @@ impl Health {
             busy_since: AtomicU64::new(0),
             busy_total: AtomicU64::new(0),
             progress: AtomicU64::new(0),
+            pulse: OnceLock::new(),
             ranges_known: AtomicBool::new(false),
             contact: OnceLock::new(),
             queue: OnceLock::new(),
@@ -64,9 +68,15 @@ impl Health {
         drop(self.0.contact.set(contact));
     }
 
+    /// Watches long work of the engine.
+    pub(crate) fn watch_pulse(&self, pulse: Pulse) {
+        drop(self.0.pulse.set(pulse));
+    }
+
     /// A count that goes up while the loop gets on.
     pub(crate) fn progress_count(&self) -> u64 {
-        self.0.progress.load(Ordering::Relaxed)
+        let of_engine = self.0.pulse.get().map(Pulse::count).unwrap_or_default();
+        self.0.progress.load(Ordering::Relaxed).wrapping_add(of_engine)
     }
 
     /// The loop gets on.

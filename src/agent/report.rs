@@ -8,7 +8,6 @@ use palisade_dataplane::perform::Look;
 use palisade_dataplane::table::Count;
 use palisade_engine::{CommitKind, Engine, ListPart, Report};
 use palisade_policy::input::{Change, Family};
-use palisade_ruleset::model::SetKind;
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::dropped_counter;
 use palisade_watch::{Event, Kind};
@@ -200,30 +199,27 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
         status.miss("lists", format!("waiting for a second list of what is doubted: {}", doubts.join("; ")));
     }
     let (index, renderer) = (engine.index(), engine.renderer());
-    let compiled = index.compiled();
-    let (mut egress, mut ingress, mut both) = (0, 0, 0);
-    for subject in compiled.subjects.values() {
-        match (&subject.egress, &subject.ingress) {
-            (Some(_), Some(_)) => both += 1,
-            (Some(_), None) => egress += 1,
-            _ => ingress += 1,
-        }
-    }
-    let none = compiled.local.len().saturating_sub(compiled.subjects.len());
-    for (isolation, count) in [("none", none), ("egress", egress), ("ingress", ingress), ("both", both)] {
+    let counts = index.counts();
+    for (isolation, count) in [
+        ("none", counts.not_isolated),
+        ("egress", counts.isolated_egress),
+        ("ingress", counts.isolated_ingress),
+        ("both", counts.isolated_both),
+    ] {
         metrics.set_pods(isolation, count);
     }
-    let policies = &index.state().policies;
-    metrics.policies.set(gauge(policies.len()));
-    metrics.unenforceable_terms.set(gauge(policies.values().map(|policy| policy.unenforceable.len()).sum()));
-    metrics.starting_pods.set(gauge(compiled.starting.len()));
-    metrics.claimed_twice.set(gauge(index.claimed_twice().count()));
+    metrics.policies.set(gauge(counts.policies));
+    metrics.unenforceable_terms.set(gauge(counts.unenforceable_terms));
+    metrics.starting_pods.set(gauge(counts.starting));
+    metrics.claimed_twice.set(gauge(counts.claimed_twice));
+    metrics.addresses_due.set(gauge(counts.due));
     metrics.held_deletions.set(gauge(engine.held_deletions()));
-    let ruleset = renderer.ruleset();
-    let maps = ruleset.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();
-    metrics.set_objects("chain", ruleset.chains.len());
-    metrics.set_objects("map", maps);
-    metrics.set_objects("set", ruleset.sets.len().saturating_sub(maps));
+    let objects = renderer.counts();
+    metrics.set_quarantined("budget", counts.over_budget);
+    metrics.set_quarantined("kernel", objects.quarantined);
+    metrics.set_objects("chain", objects.chains);
+    metrics.set_objects("map", objects.maps);
+    metrics.set_objects("set", objects.sets);
 }
 
 /// The kernel's counters of drops.

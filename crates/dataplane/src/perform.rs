@@ -55,6 +55,11 @@ impl Kernel {
         self.table.as_mut()
     }
 
+    /// Gives the table away; the next [`Step::Open`] opens it again.
+    pub fn close(&mut self) -> Option<Table> {
+        self.table.take()
+    }
+
     /// What the last [`Step::Look`] saw.
     pub fn last_look(&self) -> &Look {
         &self.look

@@ -3,26 +3,41 @@
 //! An address that passed from one pod to another while no agent was running may still have flows of its former owner, which
 //! would let that one's peers into the new pod. The elements of the table name their owners.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use palisade_policy::index::Index;
+use palisade_policy::index::{Former, Index};
+use palisade_policy::input::Isolates;
 use palisade_ruleset::model::{Key, Ruleset};
-use palisade_ruleset::name::comment;
+use palisade_ruleset::name::{Name, comment};
+use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
 
-/// The addresses that `table` says were somebody else's than `index` says they are.
-pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> BTreeSet<IpAddr> {
-    let mut owners: BTreeMap<IpAddr, &str> = BTreeMap::new();
+/// The addresses that `table` says were somebody else's than `index` says they are, and the pods of this node that had them.
+pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> Vec<(IpAddr, Option<Former>)> {
+    let mut owners: BTreeMap<IpAddr, (&str, bool)> = BTreeMap::new();
     for (key, element) in table.sets.values().flat_map(|set| &set.elements) {
-        let (Key::Address(address) | Key::AddressPair(address, _) | Key::AddressPort(address, _)) = key else {
-            continue;
+        let (address, is_local) = match key {
+            Key::Address(address) | Key::AddressPort(address, _) => (address, false),
+            // A pod may reach itself: only a local one is named so.
+            Key::AddressPair(address, _) => (address, true),
+            Key::AddressRange(..) | Key::PortRange(..) | Key::InterfaceName(_) => continue,
         };
         if let Some(owner) = &element.comment {
-            owners.insert(*address, owner);
+            let known = owners.entry(*address).or_insert((owner, is_local));
+            known.1 |= is_local;
         }
     }
-    let is_another = |(address, before): &(IpAddr, &str)| {
-        index.owner(*address).is_none_or(|owner| comment(&owner.to_string()) != **before)
+    let is_another = |(address, (before, _)): &(IpAddr, (&str, bool))| {
+        index.owner_name(*address).is_none_or(|owner| comment(owner) != **before)
     };
-    owners.into_iter().filter(is_another).map(|(address, _)| address).collect()
+    let isolated = |maps: [&str; 2], address| {
+        let maps = maps.into_iter().filter_map(|map| table.sets.get(&Name::new(map)));
+        maps.flat_map(|map| map.elements.keys()).any(|key| *key == Key::Address(address))
+    };
+    let former = |(address, (name, is_local)): (IpAddr, (&str, bool))| {
+        let isolates =
+            || Isolates { egress: isolated(EGRESS_MAPS, address), ingress: isolated(INGRESS_MAPS, address) };
+        (address, is_local.then(|| Former::gone(name, isolates())))
+    };
+    owners.into_iter().filter(is_another).map(former).collect()
 }

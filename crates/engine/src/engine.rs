@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, Kind, LegacyIsolation, NamespacedName};
+use palisade_policy::input::{Budget, Change, Kind, LegacyIsolation, NamespacedName};
 use palisade_ruleset::change::diff;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options as RenderOptions, Renderer};
@@ -27,6 +27,8 @@ pub struct Options {
     pub legacy_isolation: bool,
     /// The source of objects answers [`Ask`]s. A directory of manifests does not.
     pub source_answers: bool,
+    /// What one policy may cost.
+    pub budget: Budget,
     /// The pod that the agent runs in, which every list of pods must have.
     pub own_pod: Option<NamespacedName>,
 }
@@ -94,10 +96,12 @@ pub struct Engine {
 impl Engine {
     /// An engine for the pods of `node` that knows nothing yet.
     pub fn new(node: impl Into<Arc<str>>, options: Options) -> Self {
+        let mut index = Index::new(node);
+        index.set_budget(options.budget);
         Self {
-            index: Index::new(node),
+            renderer: Renderer::new(options.render).with_pulse(index.pulse().clone()),
+            index,
             legacy: options.legacy_isolation.then(LegacyIsolation::default),
-            renderer: Renderer::new(options.render),
             source: Source::new(options.source_answers, options.own_pod),
             table: Table::Closed,
             work: Work::none(),
@@ -330,11 +334,9 @@ impl Engine {
         let dirty = self.index.take_dirty();
         self.rendered += 1;
         let mut work = Work::new(CommitKind::Incremental, []);
-        let patch = self.renderer.update(self.index.compiled(), &dirty);
-        work.then(&patch.plan(self.renderer.ruleset()));
-        // A pod that has its address now is isolated by it before others may pass.
-        let patch = self.renderer.update_starting(self.index.compiled());
-        work.then(&patch.plan(self.renderer.ruleset()));
+        for transaction in self.renderer.follow(self.index.compiled(), &dirty) {
+            work.then(&transaction);
+        }
         if !dirty.subjects.is_empty() {
             work.jobs.push_back(Job::Look);
         }
@@ -458,8 +460,7 @@ impl Engine {
         self.adopted = true;
         let dirty = self.index.take_dirty();
         self.rendered += 1;
-        self.renderer.update(self.index.compiled(), &dirty);
-        self.renderer.update_starting(self.index.compiled());
+        self.renderer.follow(self.index.compiled(), &dirty);
         let kind = self.work.kind;
         let mut work = Work::new(kind, []);
         match present {
@@ -529,7 +530,7 @@ impl Engine {
         let changed = adopt::changed_hands(present, &self.index);
         if !changed.is_empty() {
             self.reports.push(Report::ChangedHands { addresses: changed.len() });
-            self.index.mark_due(&changed);
+            self.index.mark_due(changed);
         }
     }
 }

@@ -207,6 +207,11 @@ impl Source {
     /// An object of a list. One that is known as it is leaves nothing but a mark.
     fn listed(&mut self, object: Object, state: &State) {
         let Some(listing) = self.listing.get_mut(&object.kind()) else { return };
+        let object = match object {
+            // As the index would take it, so that it can be compared.
+            Object::Policy(policy) => Object::Policy(policy.within(&state.budget)),
+            other => other,
+        };
         let known = match &object {
             Object::Pod(pod) => state.pods.get(&pod.key).map(|known| (known.key.clone(), known == pod)),
             Object::Namespace(namespace) => state

@@ -1,10 +1,13 @@
 //! What the union of a group's policies allows, in the shape the ruleset wants: ports first, peers second.
 
+mod build;
 mod interval;
 mod union;
 
+pub use build::compile;
+pub(crate) use build::{Resolved, compile_resolved};
 pub use interval::{AddressRange, ranges_of_block};
-pub use union::{Allowed, AllowedPorts, PeerUnion, PortRange, RuleRef, Sources, compile};
+pub use union::{Allowed, AllowedPorts, PeerUnion, PortRange, RuleRef, Sources};
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,24 +24,26 @@ pub enum Group {
         /// The namespace of pods and policies.
         namespace: Arc<str>,
         /// The names of the policies, in order.
-        policies: Vec<Arc<str>>,
+        policies: Arc<[Arc<str>]>,
     },
     /// Addresses that two live pods claim, one of them isolated: nothing is allowed until one of them goes.
     ClaimedTwice(Direction),
+    /// Addresses that changed hands, of isolated pods: nothing is allowed until the flows of the former pods are deleted.
+    Held(Direction),
 }
 
 impl Group {
     /// The direction in which its pods are isolated.
     pub fn direction(&self) -> Direction {
         match self {
-            Self::Policies { direction, .. } | Self::ClaimedTwice(direction) => *direction,
+            Self::Policies { direction, .. } | Self::ClaimedTwice(direction) | Self::Held(direction) => *direction,
         }
     }
 
     /// The policies whose union it is under.
     pub fn policies(&self) -> Vec<NamespacedName> {
         match self {
-            Self::ClaimedTwice(_) => Vec::new(),
+            Self::ClaimedTwice(_) | Self::Held(_) => Vec::new(),
             Self::Policies { namespace, policies, .. } => {
                 policies.iter().map(|name| NamespacedName::new(namespace.clone(), name.clone())).collect()
             }

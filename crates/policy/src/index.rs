@@ -1,12 +1,23 @@
 //! The incremental index: objects in, the compiled policy of one node and precise changes out.
 //!
-//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster.
+//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster: many
+//! events are applied to the objects first, and then everything that they touched is looked at once.
 
+mod apply;
 mod build;
+mod counts;
+mod due;
+mod groups;
 mod owner;
-mod shim;
+mod refresh;
+mod selectors;
+mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use build::Index;
+pub use counts::Counts;
+pub use due::Former;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,10 +44,12 @@ pub struct NodePolicy {
     pub groups: BTreeMap<Group, Allowed>,
     /// Every isolated local address.
     pub subjects: BTreeMap<IpAddr, Subject>,
+    /// Addresses that local pods had, that nobody has since, and whose flows are still to be forgotten.
+    pub former: BTreeMap<IpAddr, Arc<str>>,
     /// Every address of a local pod, isolated or not, and whose it is.
     pub local: BTreeMap<IpAddr, Arc<str>>,
     /// The members of every peer selector that a group names: address and pod, cluster-wide.
-    pub peers: BTreeMap<PeerSelector, BTreeMap<IpAddr, Arc<str>>>,
+    pub peers: BTreeMap<Arc<PeerSelector>, BTreeMap<IpAddr, Arc<str>>>,
     /// The isolated pods of this node that have no address yet, or another one than they show.
     pub starting: BTreeMap<NamespacedName, Isolates>,
     /// Every named port that a group names: address and number of each pod that declares it, cluster-wide.
@@ -51,13 +64,11 @@ pub struct Dirty {
     /// Addresses whose entry in `subjects` or `local` changed.
     pub subjects: BTreeSet<IpAddr>,
     /// Addresses that came to or went from a peer selector.
-    pub peers: BTreeMap<PeerSelector, BTreeSet<IpAddr>>,
+    pub peers: BTreeMap<Arc<PeerSelector>, BTreeSet<IpAddr>>,
     /// Ports that came to or went from a named port.
     pub named_ports: BTreeMap<NamedPort, BTreeSet<(IpAddr, u16)>>,
     /// `starting` changed.
     pub starting: bool,
-    /// Addresses that left a pod: flows of theirs in conntrack belong to nobody any more.
-    pub released: BTreeSet<IpAddr>,
 }
 
 impl Dirty {
@@ -76,7 +87,7 @@ impl NodePolicy {
     pub fn everything(&self) -> Dirty {
         Dirty {
             groups: self.groups.keys().cloned().collect(),
-            subjects: self.local.keys().copied().collect(),
+            subjects: self.local.keys().chain(self.former.keys()).copied().collect(),
             peers: self.peers.iter().map(|(key, members)| (key.clone(), members.keys().copied().collect())).collect(),
             named_ports: self
                 .named_ports
@@ -84,7 +95,6 @@ impl NodePolicy {
                 .map(|(key, ports)| (key.clone(), ports.keys().copied().collect()))
                 .collect(),
             starting: !self.starting.is_empty(),
-            released: BTreeSet::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! list is an empty `Vec`, and a term that cannot be enforced is [`Peer::Unmatchable`] or [`Port::Unmatchable`], which
 //! matches nothing.
 
+mod budget;
 mod kind;
 mod legacy;
 mod object;
@@ -11,6 +12,8 @@ mod policy;
 mod selector;
 mod state;
 
+pub use budget::{Budget, Cost};
+pub(crate) use budget::{PortSpan, split_cost, whole_cost};
 pub use kind::{Kind, ListPart, NamespaceAnswer, Object};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};

@@ -7,9 +7,13 @@
 //! - [`mod@reference`]: `evaluate`, the obvious and slow answer to "may this flow pass?".
 //! - [`compile`]: what the union of a group's policies allows, in the shape the ruleset wants.
 //! - [`index`]: objects in, the compiled policy of one node and precise changes out.
+//! - [`Pulse`]: how far long work has come.
 
 pub mod compile;
 pub mod flow;
 pub mod index;
 pub mod input;
+mod pulse;
 pub mod reference;
+
+pub use pulse::Pulse;

@@ -8,6 +8,8 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use palisade_policy::Pulse;
+
 use crate::model::{Chain, Element, Key, Rule, Ruleset, Set};
 use crate::name::Name;
 
@@ -228,7 +230,12 @@ impl Patch {
 
     /// The batches that bring the patch to the kernel. `after` is the ruleset that it leads to.
     pub fn plan(&self, after: &Ruleset) -> Transaction {
-        plan::plan(self, after)
+        self.plan_with(after, &Pulse::default())
+    }
+
+    /// The same, raising a count meanwhile.
+    pub fn plan_with(&self, after: &Ruleset, pulse: &Pulse) -> Transaction {
+        plan::plan(self, after, pulse)
     }
 }
 

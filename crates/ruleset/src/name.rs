@@ -63,9 +63,36 @@ impl fmt::Debug for Name {
 
 /// The first 12 hex digits of the SHA-256 of `text`.
 pub fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let half_bytes = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    half_bytes.take(HASH_DIGITS).filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
+    Digested::of(format_args!("{text}")).digits()
+}
+
+/// The SHA-256 of a text, which is hashed as it is written: texts of what a large policy is made of are long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Digested([u8; 32]);
+
+impl Digested {
+    /// Of what these arguments write.
+    pub(crate) fn of(text: fmt::Arguments<'_>) -> Self {
+        let mut hasher = Hasher(Sha256::new());
+        // It never fails to take more.
+        fmt::Write::write_fmt(&mut hasher, text).ok();
+        Self(hasher.0.finalize().into())
+    }
+
+    /// The first 12 hex digits.
+    pub(crate) fn digits(&self) -> String {
+        let half_bytes = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        half_bytes.take(HASH_DIGITS).filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
+    }
+}
+
+struct Hasher(Sha256);
+
+impl fmt::Write for Hasher {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// `text` as a comment: nft escapes neither quotes nor line ends, so these and other control characters become `'` and

@@ -3,12 +3,14 @@
 mod base;
 mod elements;
 mod group;
+mod members;
 mod names;
+mod objects;
 mod renderer;
 mod starting;
 
 pub use base::{EGRESS_MAPS, INGRESS_MAPS, dropped_counter};
-pub use renderer::Renderer;
+pub use renderer::{ObjectCounts, Renderer};
 
 use std::collections::BTreeSet;
 

@@ -10,11 +10,11 @@
 
 use std::collections::BTreeSet;
 
-use palisade_policy::index::Index;
+use palisade_policy::index::{Counts, Index};
 use palisade_policy::input::State;
 use palisade_policy::reference::Reference;
 use palisade_ruleset::change::diff;
-use palisade_ruleset::model::Ruleset;
+use palisade_ruleset::model::{Ruleset, SetKind};
 use palisade_ruleset::render::{Options, Renderer, render};
 use palisade_testkit::generate::{Case, History, arb_case, arb_history, arb_state, flow_line};
 use palisade_testkit::table::perform;
@@ -38,6 +38,22 @@ proptest! {
     #[test]
     fn following_events_equals_building_from_scratch(history in arb_history()) {
         follow(&history)?;
+    }
+
+    /// Events that are applied together lead where they lead one by one, and leave the same addresses due.
+    #[test]
+    fn events_together_equal_events_one_by_one(history in arb_history(), together in 1_usize..8) {
+        for node in NODES {
+            let (mut single, mut joint) = (Index::build(node, &history.start), Index::build(node, &history.start));
+            for changes in history.changes.chunks(together) {
+                changes.iter().for_each(|change| single.apply(change.clone()));
+                joint.apply_all(changes.iter().cloned());
+                prop_assert_eq!(joint.state(), single.state());
+                prop_assert_eq!(joint.due(), single.due());
+                prop_assert_eq!(joint.compiled(), single.compiled(), "compiled policy of {} after {:?}", node, changes);
+                prop_assert_eq!(joint.counts(), single.counts());
+            }
+        }
     }
 
     /// Invariant 5 on unrelated rulesets.
@@ -67,13 +83,21 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
         let mut renderer = Renderer::new(options.clone());
         renderer.update(index.compiled(), &index.compiled().everything());
         renderer.update_starting(index.compiled());
-        for change in &history.changes {
+        for (number, change) in history.changes.iter().enumerate() {
             let before = renderer.ruleset().clone();
             state.apply(change.clone());
             index.apply(change.clone());
             prop_assert_eq!(index.state(), &state);
-            let scratch = Index::build(node, &state);
+            // Every second time, before conntrack has forgotten what is due.
+            if number % 2 == 0 {
+                let due = index.due();
+                index.forgotten(&due);
+            }
+            let mut scratch = Index::build(node, &state);
+            scratch.mark_due(index.due());
             prop_assert_eq!(index.compiled(), scratch.compiled(), "compiled policy of {} after {:?}", node, change);
+            let counts = Counts { due: index.counts().due, ..scratch.counts() };
+            prop_assert_eq!(index.counts(), counts, "counts of {} after {:?}", node, change);
             let dirty = index.take_dirty();
             let patch = renderer.update(index.compiled(), &dirty);
             let between = renderer.ruleset().clone();
@@ -81,6 +105,10 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
             prop_assert!(starting.is_empty() || dirty.starting, "starting on {} after {:?}", node, change);
             let whole = render(scratch.compiled(), &options);
             prop_assert_eq!(renderer.ruleset(), &whole, "ruleset of {} after {:?}", node, change);
+            let counts = renderer.counts();
+            prop_assert_eq!(counts.chains, whole.chains.len());
+            let maps = whole.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();
+            prop_assert_eq!((counts.maps, counts.sets), (maps, whole.sets.len() - maps));
             let mut table = before;
             for (patch, after) in [(patch, &between), (starting, &whole)] {
                 prop_assert_eq!(&patch, &diff(&table, after).unwrap(), "patch of {} after {:?}", node, change);

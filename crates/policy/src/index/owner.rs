@@ -2,9 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::compile::Owner;
 use crate::input::{NamespacedName, Pod, State};
+
+/// Who has an address, and how that is written.
+#[derive(Clone, Debug)]
+pub(super) struct Owned {
+    pub(super) owner: Owner,
+    /// As `default/web-0`; shared by all that names the address.
+    pub(super) name: Arc<str>,
+}
+
+impl Owned {
+    pub(super) fn new(owner: Owner) -> Self {
+        Self { name: owner.to_string().into(), owner }
+    }
+}
 
 /// Which pods claim which address.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Namespace, NamespacedName, Pod, Policy};
+use super::{Budget, Namespace, NamespacedName, Pod, Policy};
 
 /// One event of an object source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,17 @@ pub struct State {
     pub tombstones: BTreeSet<NamespacedName>,
     /// Namespaces that are gone while pods of theirs are still known.
     pub departing: BTreeSet<Arc<str>>,
+    /// What one policy may cost. One that costs more is replaced by its isolation alone ([`Policy::within`]).
+    pub budget: Budget,
+}
+
+/// What an event took out of the state, or put something else in the place of.
+#[derive(Debug, Default)]
+pub(crate) struct Replaced {
+    pub(crate) pod: Option<Pod>,
+    pub(crate) namespace: Option<Namespace>,
+    /// The policy of the event, and tombstones that ended.
+    pub(crate) policies: Vec<Policy>,
 }
 
 impl State {
@@ -79,46 +90,44 @@ impl State {
         }
     }
 
-    /// Applies an event that is not a list; lists are ignored here. Returns the names of the policies that ceased to be
-    /// in force, tombstones that ended included.
-    pub(crate) fn apply_single(&mut self, change: Change) -> Vec<NamespacedName> {
+    /// Applies an event that is not a list; lists are ignored here.
+    pub(crate) fn apply_single(&mut self, change: Change) -> Replaced {
+        let mut replaced = Replaced::default();
         match change {
-            Change::Pod(pod) => {
-                self.pods.insert(pod.key.clone(), pod);
-                Vec::new()
-            }
+            Change::Pod(pod) => replaced.pod = self.pods.insert(pod.key.clone(), pod),
             Change::PodGone(key) => {
-                self.pods.remove(&key);
-                self.end_tombstones(&key.namespace)
+                replaced.pod = self.pods.remove(&key);
+                replaced.policies = self.end_tombstones(&key.namespace);
             }
             Change::Namespace(namespace) => {
                 let name = namespace.name.clone();
                 self.departing.remove(&name);
-                self.namespaces.insert(name.clone(), namespace);
-                self.end_tombstones(&name)
+                replaced.namespace = self.namespaces.insert(name.clone(), namespace);
+                replaced.policies = self.end_tombstones(&name);
             }
             Change::NamespaceGone(name) => {
-                self.namespaces.remove(&name);
+                replaced.namespace = self.namespaces.remove(&name);
                 if self.has_pods(&name) {
                     self.departing.insert(name.clone());
                 }
-                self.end_tombstones(&name)
+                replaced.policies = self.end_tombstones(&name);
             }
             Change::Policy(policy) => {
                 self.tombstones.remove(&policy.key);
-                self.policies.insert(policy.key.clone(), policy);
-                Vec::new()
+                let policy = policy.within(&self.budget);
+                replaced.policies.extend(self.policies.insert(policy.key.clone(), policy));
             }
             Change::PolicyGone(key) => {
                 if self.is_leaving(&key.namespace) && self.policies.contains_key(&key) {
                     self.tombstones.insert(key);
-                    return Vec::new();
+                    return replaced;
                 }
                 self.tombstones.remove(&key);
-                self.policies.remove(&key).map(|policy| policy.key).into_iter().collect()
+                replaced.policies.extend(self.policies.remove(&key));
             }
-            Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_) => Vec::new(),
+            Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_) => {}
         }
+        replaced
     }
 
     /// The pods of a namespace.
@@ -140,19 +149,23 @@ impl State {
     }
 
     /// Forgets the tombstones of a namespace that stays after all, or that is gone with all its pods.
-    fn end_tombstones(&mut self, namespace: &Arc<str>) -> Vec<NamespacedName> {
+    fn end_tombstones(&mut self, namespace: &Arc<str>) -> Vec<Policy> {
         if self.departing.contains(namespace) && !self.has_pods(namespace) {
             self.departing.remove(namespace);
         }
         if self.is_leaving(namespace) {
             return Vec::new();
         }
-        let ended: Vec<_> = self.tombstones.iter().filter(|key| key.namespace == *namespace).cloned().collect();
-        for key in &ended {
-            self.tombstones.remove(key);
-            self.policies.remove(key);
-        }
+        let first = NamespacedName::new(namespace.clone(), "");
+        let there = self.tombstones.range(first..).take_while(|key| key.namespace == *namespace);
+        let ended: Vec<_> = there.cloned().collect();
         ended
+            .iter()
+            .filter_map(|key| {
+                self.tombstones.remove(key);
+                self.policies.remove(key)
+            })
+            .collect()
     }
 }
 

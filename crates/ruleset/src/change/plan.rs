@@ -28,6 +28,8 @@ mod transit;
 
 use std::collections::BTreeMap;
 
+use palisade_policy::Pulse;
+
 use super::{ChainChange, Operation, Patch, SetChange, Transaction};
 use crate::model::{Chain, Element, Expression, Key, Rule, Ruleset, Test, Verdict};
 use crate::name::Name;
@@ -35,13 +37,13 @@ use members::Members;
 use transit::Transits;
 
 /// The batches of `patch`, which leads to `after`.
-pub(super) fn plan(patch: &Patch, after: &Ruleset) -> Transaction {
+pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction {
     let (members, pairs) = (Members::of(patch), Members::pairs(patch));
     let maps = map_changes(patch);
     let in_place = !changes_rules(patch) && members.may_change_in_place(patch);
     let mut transits = Transits::default();
     if !in_place {
-        transits.copy_sets(patch, after, &members);
+        transits.copy_sets(patch, after, &members, pulse);
     }
     // The elements of one map may change at once if nothing else does: each packet finds the old or the new one.
     let at_once = !all_jump(patch) || (in_place && members.is_empty() && maps.len() <= 1);

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use crate::name::Name;
 
 /// One expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expression {
     /// Goes on if the loaded value passes the test. A value that cannot be loaded (no conntrack entry, other family)
     /// never passes.
@@ -83,7 +83,7 @@ pub enum Load {
 }
 
 /// A test of a loaded value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
     /// An address equals this one, or is in this prefix (`/32` and `/128` are written as the address).
     Prefix(IpNet),

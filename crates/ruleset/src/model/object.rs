@@ -130,7 +130,7 @@ pub struct Chain {
 }
 
 /// A rule: expressions that must all hold, from left to right, and what then happens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The expressions.
     pub expressions: Vec<Expression>,

@@ -7,7 +7,7 @@ use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
 use super::base::{isolated_set, local_set, self_set, verdict_map};
-use super::names::{Names, SetIdentity};
+use super::names::{Names, SetIdentity, SetKey};
 use crate::model::{Element, Key, Set, SetKind, Verdict};
 use crate::name::Name;
 
@@ -34,12 +34,15 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
         }
         let own = policy.local.get(address).map(named);
         touched.entry(local_set(family)).or_default().insert(Key::Address(*address), own.clone());
+        // Where an address is kept by which nobody is let in, so that whoever adopts the table knows whose it was.
+        let own = own.or_else(|| policy.former.get(address).map(named));
         touched.entry(self_set(family)).or_default().insert(Key::AddressPair(*address, *address), own);
     }
 }
 
 /// A shared set with all its members.
-pub(super) fn whole_set(identity: &SetIdentity, policy: &NodePolicy) -> Set {
+pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
+    let identity = key.identity();
     let elements = match identity {
         SetIdentity::Pods(selectors, family) => selectors
             .iter()

@@ -3,13 +3,17 @@
 //! Rules test the port first and the peers second: a rule missed at the port costs a quarter of one missed at a set.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use palisade_policy::compile::{AddressRange, Allowed, AllowedPorts, Group, PeerUnion, PortRange, Sources};
+use palisade_policy::Pulse;
+use palisade_policy::compile::{
+    AddressRange, Allowed, AllowedPorts, Group, PeerSelector, PeerUnion, PortRange, Sources,
+};
 use palisade_policy::input::{Direction, Family, Protocol};
 
 use super::Options;
 use super::base::{drop_chain, is_family};
-use super::names::{Names, SetIdentity, group_comment};
+use super::names::{Names, SetIdentity, SetKey, group_comment};
 use crate::model::{Chain, CtStates, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
 use crate::name::{Name, comment};
 
@@ -26,17 +30,17 @@ const PORTS_INLINE: usize = 8;
 const SOURCES_NAMED: usize = 3;
 
 /// The objects that a group brings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct GroupObjects {
     /// The name of its chain.
-    pub(super) chain_name: Option<Name>,
+    pub(super) chain_name: Name,
     /// Its chain.
     pub(super) chain: Chain,
     /// Chains and maps for its ports, named by their content: never changed, shared with groups that need the same.
     pub(super) port_chains: BTreeMap<Name, Chain>,
     pub(super) port_maps: BTreeMap<Name, Set>,
     /// The shared sets it looks up.
-    pub(super) sets: BTreeSet<SetIdentity>,
+    pub(super) sets: BTreeSet<SetKey>,
 }
 
 /// Renders one group.
@@ -44,11 +48,19 @@ pub(super) fn render_group(
     names: &mut Names,
     options: &Options,
     families: &[Family],
+    pulse: &Pulse,
     group: &Group,
     allowed: &Allowed,
 ) -> GroupObjects {
-    let objects = GroupObjects { chain_name: Some(names.of_group(group)), ..GroupObjects::default() };
-    let mut writer = Writer { names, families, direction: group.direction(), terms: Terms::Flow, objects };
+    let objects = GroupObjects {
+        chain_name: names.of_group(group),
+        chain: Chain::default(),
+        port_chains: BTreeMap::new(),
+        port_maps: BTreeMap::new(),
+        sets: BTreeSet::new(),
+    };
+    let (direction, terms) = (group.direction(), Terms::Flow);
+    let mut writer = Writer { names, families, pulse, direction, terms, objects, known: BTreeMap::new() };
     let mut rules = Vec::new();
     writer.allow_all(&mut rules, &[], allowed);
     if allowed.anything.anyone.is_empty() {
@@ -70,7 +82,7 @@ fn end(direction: Direction) -> Rule {
 }
 
 /// What rules compare peers and ports with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Terms {
     /// The packet's flow.
     Flow,
@@ -79,18 +91,28 @@ enum Terms {
     Packet,
 }
 
+/// What a rule tests of the peer, and its comment.
+type PeerRule = (Vec<Expression>, String);
+
+/// The union of peers that rules were written for, by where it is: it lives as long as what is rendered.
+type Known = BTreeMap<(*const PeerUnion, Terms, Family), Arc<[PeerRule]>>;
+
 struct Writer<'a> {
     names: &'a mut Names,
     families: &'a [Family],
+    pulse: &'a Pulse,
     direction: Direction,
     terms: Terms,
     objects: GroupObjects,
+    /// What was written already of peers that several ports share.
+    known: Known,
 }
 
 impl Writer<'_> {
     fn set(&mut self, identity: SetIdentity) -> Name {
-        let name = self.names.of_set(&identity);
-        self.objects.sets.insert(identity);
+        let key = SetKey::new(identity);
+        let name = self.names.of_set(&key);
+        self.objects.sets.insert(key);
         name
     }
 
@@ -110,13 +132,14 @@ impl Writer<'_> {
         self.allow(rules, tests, &ports.all);
         let with = |expression| tests.iter().cloned().chain([expression]).collect::<Vec<_>>();
         if self.terms == Terms::Packet {
-            for range in &ports.ranges {
+            for range in ports.ranges.iter().chain(&ports.overlapping) {
                 let port = Test::Range(range.first, range.last);
                 self.allow(rules, &with(Expression::Match(Load::DestinationPort(protocol), port)), &range.peers);
             }
             return;
         }
         for (name, peers) in &ports.named {
+            self.pulse.beat();
             let named_port = palisade_policy::compile::NamedPort { name: name.clone(), protocol };
             for family in self.families {
                 let set = self.set(SetIdentity::NamedPort(named_port.clone(), *family));
@@ -124,42 +147,52 @@ impl Writer<'_> {
                 self.allow_family(rules, &with(lookup), peers, *family);
             }
         }
-        if ports.ranges.len() <= PORTS_INLINE {
-            for range in &ports.ranges {
-                let is_port = Expression::Match(Load::ServerPort, Test::Range(range.first, range.last));
-                self.allow(rules, &with(is_port), &range.peers);
-            }
-        } else {
+        let inline = if ports.ranges.len() <= PORTS_INLINE { ports.ranges.as_slice() } else { &[] };
+        for range in ports.overlapping.iter().chain(inline) {
+            self.pulse.beat();
+            let is_port = Expression::Match(Load::ServerPort, Test::Range(range.first, range.last));
+            self.allow(rules, &with(is_port), &range.peers);
+        }
+        if ports.ranges.len() > PORTS_INLINE {
             let map = self.port_map(&ports.ranges);
             rules.push(Rule { expressions: with(Expression::Vmap(Load::ServerPort, map)), comment: None });
         }
     }
 
-    /// A map from ports to chains that judge the peers and end in their own drop.
+    /// A map from ports to chains that judge the peers and end in their own drop. Ports with the same peers share one.
     fn port_map(&mut self, ranges: &[PortRange]) -> Name {
+        let mut chains: BTreeMap<*const PeerUnion, Name> = BTreeMap::new();
         let mut elements = BTreeMap::new();
         for range in ranges {
-            let mut rules = Vec::new();
-            self.allow(&mut rules, &[], &range.peers);
-            if range.peers.anyone.is_empty() {
-                rules.push(end(self.direction));
-            }
-            let content = format!("port chain {:?} {rules:?}", self.direction);
-            let chain = self.names.of_content(&format!("ports/{}", self.direction), content);
-            self.objects.port_chains.insert(chain.clone(), Chain { rules, ..Chain::default() });
+            let known = chains.get(&Arc::as_ptr(&range.peers)).cloned();
+            let chain = known.unwrap_or_else(|| self.port_chain(&range.peers));
+            chains.insert(Arc::as_ptr(&range.peers), chain.clone());
             let element = Element { verdict: Some(Verdict::Goto(chain)), comment: None };
             elements.insert(Key::PortRange(range.first, range.last), element);
         }
-        let name = self.names.of_content("ports", format!("port map {elements:?}"));
+        let name = self.names.of_content("ports", format_args!("port map {elements:?}"));
         let map = Set { kind: SetKind::VerdictMap, key: KeyType::Port, interval: true, comment: None, elements };
         self.objects.port_maps.insert(name.clone(), map);
         name
     }
 
+    fn port_chain(&mut self, peers: &Arc<PeerUnion>) -> Name {
+        self.pulse.beat();
+        let mut rules = Vec::new();
+        self.allow(&mut rules, &[], peers);
+        if peers.anyone.is_empty() {
+            rules.push(end(self.direction));
+        }
+        let content = format_args!("port chain {:?} {rules:?}", self.direction);
+        let name = self.names.of_content(&format!("ports/{}", self.direction), content);
+        self.objects.port_chains.insert(name.clone(), Chain { rules, ..Chain::default() });
+        name
+    }
+
     /// Rules that allow `peers` what `tests` say.
-    fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &PeerUnion) {
+    fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &Arc<PeerUnion>) {
         if !peers.anyone.is_empty() {
-            rules.push(rule(tests, Vec::new(), &peers.anyone));
+            rules.push(rule(tests, &[], describe(&peers.anyone)));
             return;
         }
         for family in self.families {
@@ -167,35 +200,47 @@ impl Writer<'_> {
         }
     }
 
-    fn allow_family(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &PeerUnion, family: Family) {
+    fn allow_family(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &Arc<PeerUnion>, family: Family) {
         if !peers.anyone.is_empty() {
-            rules.push(rule(tests, Vec::new(), &peers.anyone));
+            rules.push(rule(tests, &[], describe(&peers.anyone)));
             return;
         }
+        let key = (Arc::as_ptr(peers), self.terms, family);
+        let known = self.known.get(&key).cloned();
+        let peer_rules = known.unwrap_or_else(|| {
+            let written: Arc<[PeerRule]> = self.peer_rules(peers, family).into();
+            self.known.insert(key, written.clone());
+            written
+        });
+        rules.extend(peer_rules.iter().map(|(test, comment)| rule(tests, test, comment.clone())));
+    }
+
+    /// What rules test of peers of a family, without what they test of ports.
+    fn peer_rules(&mut self, peers: &PeerUnion, family: Family) -> Vec<PeerRule> {
+        let mut rules = Vec::new();
         if self.terms == Terms::Flow {
             for (selectors, sources) in peer_sets(peers) {
                 let set = self.set(SetIdentity::Pods(selectors, family));
-                rules.push(rule(tests, self.is_peer(family, Test::In(set)), &sources));
+                rules.push((self.is_peer(family, Test::In(set)), describe(&sources)));
             }
         }
         let blocks = || peers.blocks.iter().map(|(ranges, sources)| (of_family(ranges, family), sources));
-        if blocks().map(|(ranges, _)| ranges.len()).sum::<usize>() <= BLOCKS_INLINE {
+        if blocks().map(|(ranges, _)| ranges.count()).sum::<usize>() <= BLOCKS_INLINE {
             for (ranges, sources) in blocks() {
-                for range in ranges {
-                    rules.push(rule(tests, self.is_in(range), sources));
-                }
+                rules.extend(ranges.map(|range| (self.is_in(range), describe(sources))));
             }
         } else {
             let merged = AddressRange::merge(blocks().flat_map(|(ranges, _)| ranges));
-            let sources: Sources = blocks().flat_map(|(_, sources)| sources.iter().cloned()).collect();
+            let sources = united(peers.blocks.values());
             let test = if let [range] = merged.as_slice() {
                 self.is_in(*range)
             } else {
                 let set = self.set(SetIdentity::Blocks(merged, family));
                 self.is_peer(family, Test::In(set))
             };
-            rules.push(rule(tests, test, &sources));
+            rules.push((test, describe(&sources)));
         }
+        rules
     }
 
     fn is_peer(&self, family: Family, test: Test) -> Vec<Expression> {
@@ -218,24 +263,31 @@ impl Writer<'_> {
 
 /// An allowed flow returns: after egress the ingress map still judges it, and while an element is on its way from one
 /// chain to another both judge it.
-fn rule(tests: &[Expression], more: Vec<Expression>, sources: &Sources) -> Rule {
-    let mut expressions = tests.to_vec();
-    expressions.extend(more);
-    expressions.push(Expression::Verdict(Verdict::Return));
-    Rule { expressions, comment: Some(describe(sources)) }
+fn rule(tests: &[Expression], more: &[Expression], comment: String) -> Rule {
+    let expressions = tests.iter().chain(more).cloned().chain([Expression::Verdict(Verdict::Return)]);
+    Rule { expressions: expressions.collect(), comment: Some(comment) }
 }
 
 /// The selectors of `peers` by the set that stands for them: one each while they are few, all in one when they are many.
-fn peer_sets(peers: &PeerUnion) -> Vec<(Vec<palisade_policy::compile::PeerSelector>, Sources)> {
+fn peer_sets(peers: &PeerUnion) -> Vec<(Vec<Arc<PeerSelector>>, Sources)> {
     if peers.pods.len() <= SELECTORS_INLINE {
         return peers.pods.iter().map(|(selector, sources)| (vec![selector.clone()], sources.clone())).collect();
     }
-    let sources = peers.pods.values().flatten().cloned().collect();
-    vec![(peers.pods.keys().cloned().collect(), sources)]
+    vec![(peers.pods.keys().cloned().collect(), united(peers.pods.values()))]
 }
 
-fn of_family(ranges: &[AddressRange], family: Family) -> Vec<AddressRange> {
-    ranges.iter().copied().filter(|range| range.family() == family).collect()
+/// All these sources; what shares them counts once.
+fn united<'a>(sources: impl Iterator<Item = &'a Sources>) -> Sources {
+    let mut all = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for sources in sources.filter(|sources| seen.insert(Arc::as_ptr(sources))) {
+        all.extend(sources.iter().cloned());
+    }
+    Arc::new(all)
+}
+
+fn of_family(ranges: &[AddressRange], family: Family) -> impl Iterator<Item = AddressRange> {
+    ranges.iter().copied().filter(move |range| range.family() == family)
 }
 
 /// The rules that something comes from, the first few by name.

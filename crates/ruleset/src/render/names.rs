@@ -1,19 +1,21 @@
 //! Names are functions of what an object is, never of its members; two objects never share one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use palisade_policy::compile::{AddressRange, Group, NamedPort, PeerSelector};
 use palisade_policy::input::Family;
 
 use crate::model::KeyType;
-use crate::name::{Name, comment, hash};
+use crate::name::{Digested, Name, comment, hash};
 
 /// What a set is: the key that it is shared by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SetIdentity {
     /// The addresses of the pods that any of these selectors selects.
-    Pods(Vec<PeerSelector>, Family),
+    Pods(Vec<Arc<PeerSelector>>, Family),
     /// Where a named port leads, on every pod that declares it.
     NamedPort(NamedPort, Family),
     /// Ranges of addresses, disjoint and in order.
@@ -31,11 +33,15 @@ impl SetIdentity {
     /// The name it has while no other object has it.
     fn name(&self) -> String {
         match self {
-            Self::Pods(selectors, family) => format!("pods/{}/{}", hash(&format!("{selectors:?}")), family.digit()),
+            Self::Pods(selectors, family) => {
+                format!("pods/{}/{}", Digested::of(format_args!("{selectors:?}")).digits(), family.digit())
+            }
             Self::NamedPort(NamedPort { name, protocol }, family) => {
                 format!("named-ports/{name}-{}/{}", protocol.name(), family.digit())
             }
-            Self::Blocks(ranges, family) => format!("cidrs/{}/{}", hash(&format!("{ranges:?}")), family.digit()),
+            Self::Blocks(ranges, family) => {
+                format!("cidrs/{}/{}", Digested::of(format_args!("{ranges:?}")).digits(), family.digit())
+            }
         }
     }
 
@@ -50,6 +56,40 @@ impl SetIdentity {
         }
     }
 }
+
+/// A set identity with the name that it has while no other object has it. Large ones are compared by it first, and are shared.
+#[derive(Clone, Debug)]
+pub(super) struct SetKey(Arc<(String, SetIdentity)>);
+
+impl SetKey {
+    pub(super) fn new(identity: SetIdentity) -> Self {
+        Self(Arc::new((identity.name(), identity)))
+    }
+
+    pub(super) fn identity(&self) -> &SetIdentity {
+        &self.0.1
+    }
+}
+
+impl Ord for SetKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for SetKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for SetKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for SetKey {}
 
 fn describe(range: &AddressRange) -> String {
     range.as_net().map_or_else(|| format!("{}-{}", range.first, range.last), |net| net.to_string())
@@ -66,6 +106,7 @@ fn group_name(group: &Group) -> String {
             format!("{direction}/{namespace}/{}", join(policies, "_"))
         }
         Group::ClaimedTwice(direction) => format!("{direction}/claimed-twice"),
+        Group::Held(direction) => format!("{direction}/address-reused"),
     }
 }
 
@@ -74,6 +115,27 @@ pub(super) fn group_comment(group: &Group) -> String {
     match group {
         Group::Policies { namespace, policies, .. } => comment(&format!("{namespace}: {}", join(policies, ", "))),
         Group::ClaimedTwice(_) => "addresses that two live pods claim".to_owned(),
+        Group::Held(_) => "IPs that changed hands: flows of the former pod are still being deleted".to_owned(),
+    }
+}
+
+/// What has a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    Set(SetKey),
+    Group(Group),
+    /// A chain or map that is nothing but its content.
+    Content(Digested),
+}
+
+impl Identity {
+    /// What tells it from all others.
+    fn text(&self) -> String {
+        match self {
+            Self::Set(key) => format!("{:?}", key.identity()),
+            Self::Group(group) => format!("{group:?}"),
+            Self::Content(digest) => format!("{digest:?}"),
+        }
     }
 }
 
@@ -81,51 +143,75 @@ pub(super) fn group_comment(group: &Group) -> String {
 /// later object gets a name with a longer one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    by_identity: BTreeMap<String, Name>,
-    taken: BTreeMap<Name, String>,
+    sets: BTreeMap<SetKey, Name>,
+    groups: BTreeMap<Group, Name>,
+    contents: BTreeMap<Digested, Name>,
+    taken: BTreeMap<Name, Identity>,
 }
 
 impl Names {
-    pub(super) fn of_set(&mut self, identity: &SetIdentity) -> Name {
-        self.assign(format!("{identity:?}"), || identity.name())
+    pub(super) fn of_set(&mut self, key: &SetKey) -> Name {
+        if let Some(name) = self.sets.get(key) {
+            return name.clone();
+        }
+        let name = self.assign(Identity::Set(key.clone()), &key.0.0);
+        self.sets.insert(key.clone(), name.clone());
+        name
     }
 
     pub(super) fn of_group(&mut self, group: &Group) -> Name {
-        self.assign(format!("{group:?}"), || group_name(group))
+        if let Some(name) = self.groups.get(group) {
+            return name.clone();
+        }
+        let name = self.assign(Identity::Group(group.clone()), &group_name(group));
+        self.groups.insert(group.clone(), name.clone());
+        name
     }
 
     /// The name of a chain or map that is nothing but its content.
-    pub(super) fn of_content(&mut self, head: &str, content: String) -> Name {
-        let digits = hash(&content);
-        self.assign(content, || format!("{head}/{digits}"))
-    }
-
-    fn assign(&mut self, identity: String, make: impl FnOnce() -> String) -> Name {
-        if let Some(name) = self.by_identity.get(&identity) {
+    pub(super) fn of_content(&mut self, head: &str, content: fmt::Arguments<'_>) -> Name {
+        let digest = Digested::of(content);
+        if let Some(name) = self.contents.get(&digest) {
             return name.clone();
         }
-        let readable = make();
-        let mut name = Name::new(&readable);
+        let name = self.assign(Identity::Content(digest), &format!("{head}/{}", digest.digits()));
+        self.contents.insert(digest, name.clone());
+        name
+    }
+
+    fn assign(&mut self, identity: Identity, readable: &str) -> Name {
+        let mut name = Name::new(readable);
         let mut round = 0;
         while self.taken.contains_key(&name) {
             round += 1;
-            name = Name::new(&format!("{readable}/{}{}", hash(&format!("{round}{identity}")), hash(&identity)));
+            let text = identity.text();
+            name = Name::new(&format!("{readable}/{}{}", hash(&format!("{round}{text}")), hash(&text)));
         }
-        self.taken.insert(name.clone(), identity.clone());
-        self.by_identity.insert(identity, name.clone());
+        self.taken.insert(name.clone(), identity);
         name
+    }
+
+    /// What has this name.
+    pub(super) fn identity(&self, name: &Name) -> Option<&Identity> {
+        self.taken.get(name)
     }
 
     /// The object of this name is gone.
     pub(super) fn release(&mut self, name: &Name) {
-        if let Some(identity) = self.taken.remove(name) {
-            self.by_identity.remove(&identity);
+        match self.taken.remove(name) {
+            Some(Identity::Set(key)) => drop(self.sets.remove(&key)),
+            Some(Identity::Group(group)) => drop(self.groups.remove(&group)),
+            Some(Identity::Content(digest)) => drop(self.contents.remove(&digest)),
+            None => {}
         }
     }
 
     /// Forgets the names that are not wanted any more.
     pub(super) fn retain(&mut self, wanted: impl Fn(&Name) -> bool) {
-        self.taken.retain(|name, _| wanted(name));
-        self.by_identity.retain(|_, name| wanted(name));
+        let gone: Vec<_> = self.taken.keys().filter(|name| !wanted(name)).cloned().collect();
+        gone.iter().for_each(|name| self.release(name));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,8 @@ fn follow(node: u8, start: &State, changes: &[Change], is_looked_at: impl Fn(usi
             renderer.update(index.compiled(), &dirty);
         }
     }
+    let due = index.due();
+    index.forgotten(&due);
     let dirty = index.take_dirty();
     renderer.update(index.compiled(), &dirty);
     (index.state().clone(), renderer.into_ruleset())

@@ -26,6 +26,7 @@ impl Renaming {
             policies: policies.map(|policy| (policy.key.clone(), policy)).collect(),
             tombstones: state.tombstones.iter().map(|key| self.key(key)).collect(),
             departing: state.departing.iter().map(|name| self.name(name)).collect(),
+            budget: state.budget,
         }
     }
 

@@ -110,6 +110,8 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
             state.apply(change.clone());
             index.apply(change.clone());
         }
+        let due = index.due();
+        index.forgotten(&due);
         let dirty = index.take_dirty();
         let packets = packets(course, &state, known, &dirty);
         let patch = renderer.update(index.compiled(), &dirty);

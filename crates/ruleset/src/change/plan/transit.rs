@@ -1,7 +1,9 @@
 //! What exists only during a transaction: copies of sets with their new elements, copies of chains with their old and new
 //! rules, and chains that demand both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use palisade_policy::Pulse;
 
 use super::super::{ChainChange, Operation, Patch};
 use super::{Members, append, element_changes, exchange, flush_and_append, is_map};
@@ -19,40 +21,46 @@ pub(super) struct Transits {
     staged: BTreeSet<Name>,
     /// Chains that exist only during the transaction.
     chains: Vec<(Name, Vec<Rule>)>,
+    /// Their names by their rules.
+    by_rules: HashMap<Vec<Rule>, Name>,
+    /// The numbers that the next copy of a set and the next chain are tried under.
+    next_set: u64,
+    next_chain: u64,
     narrow: Vec<Operation>,
     settle: Vec<Operation>,
 }
 
 impl Transits {
     /// Has every set whose elements change read through a copy with its new elements.
-    pub(super) fn copy_sets(&mut self, patch: &Patch, after: &Ruleset, members: &Members<'_>) {
+    pub(super) fn copy_sets(&mut self, patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: &Pulse) {
         for name in members.sets() {
+            pulse.beat();
             if let Some(set) = after.sets.get(name) {
                 self.copy(patch, name, set.clone());
             }
         }
         let behind_maps = self.copy_port_maps(patch, after);
         for (name, chain) in &after.chains {
-            let new = self.reading_copies(&chain.rules);
+            let new = || self.reading_copies(&chain.rules);
             match patch.chains.get(name) {
                 Some(ChainChange::Rules { before, .. }) => {
-                    self.switched.insert(name.clone(), (before.clone(), new));
+                    self.switched.insert(name.clone(), (before.clone(), new()));
                 }
-                _ if behind_maps.contains(name) => {}
-                None if new != chain.rules => {
-                    self.switched.insert(name.clone(), (chain.rules.clone(), new));
+                _ if behind_maps.contains(name) || !self.reads_copies(&chain.rules) => {}
+                None => {
+                    self.switched.insert(name.clone(), (chain.rules.clone(), new()));
                 }
-                Some(_) if new != chain.rules => {
+                Some(_) => {
                     self.staged.insert(name.clone());
                 }
-                _ => {}
             }
+            pulse.beat();
         }
     }
 
     fn copy(&mut self, patch: &Patch, name: &Name, set: Set) {
-        let taken = |copy: &Name| patch.sets.contains_key(copy) || self.copies.values().any(|(taken, _)| taken == copy);
-        self.copies.insert(name.clone(), (free("transit/set", taken), set));
+        let copy = free("transit/set", &mut self.next_set, |copy| patch.sets.contains_key(copy));
+        self.copies.insert(name.clone(), (copy, set));
     }
 
     /// Copies the maps from ports to chains that read such sets, with these chains. Whoever reads such a map is then switched
@@ -61,18 +69,19 @@ impl Transits {
         let mut behind = BTreeSet::new();
         let mut copies = Vec::new();
         for (name, map) in after.sets.iter().filter(|(_, set)| set.key == KeyType::Port) {
-            let mut copy = map.clone();
+            let (mut copy, mut leads_to_copies) = (map.clone(), false);
             for (element, original) in copy.elements.values_mut().zip(map.elements.values()) {
                 let Some((target, chain)) = target(original).and_then(|name| after.chains.get_key_value(name)) else {
                     continue;
                 };
                 behind.insert(target);
-                let rules = self.reading_copies(&chain.rules);
-                if rules != chain.rules {
+                if self.reads_copies(&chain.rules) {
+                    let rules = self.reading_copies(&chain.rules);
                     element.verdict = Some(Verdict::Goto(self.chain(patch, rules)));
+                    leads_to_copies = true;
                 }
             }
-            if copy != *map {
+            if leads_to_copies {
                 copies.push((name, copy));
             }
         }
@@ -85,6 +94,12 @@ impl Transits {
     /// The rules that a new chain has at first.
     pub(super) fn rules_of_new(&self, name: &Name, chain: &Chain) -> Vec<Rule> {
         if self.staged.contains(name) { self.reading_copies(&chain.rules) } else { chain.rules.clone() }
+    }
+
+    /// Whether any of the rules looks something up in a set that is copied.
+    fn reads_copies(&self, rules: &[Rule]) -> bool {
+        let mut sets = rules.iter().flat_map(|rule| &rule.expressions).filter_map(Expression::set);
+        sets.any(|name| self.copies.contains_key(name))
     }
 
     /// Rules that read copies where there are any.
@@ -154,11 +169,11 @@ impl Transits {
     }
 
     fn chain(&mut self, patch: &Patch, rules: Vec<Rule>) -> Name {
-        if let Some((name, _)) = self.chains.iter().find(|(_, present)| *present == rules) {
+        if let Some(name) = self.by_rules.get(&rules) {
             return name.clone();
         }
-        let taken = |name: &Name| patch.chains.contains_key(name) || self.chains.iter().any(|(taken, _)| taken == name);
-        let name = free("transit", taken);
+        let name = free("transit", &mut self.next_chain, |name| patch.chains.contains_key(name));
+        self.by_rules.insert(rules.clone(), name.clone());
         self.chains.push((name.clone(), rules));
         name
     }
@@ -213,9 +228,14 @@ fn target(element: &Element) -> Option<&Name> {
     element.verdict.as_ref().and_then(Verdict::chain)
 }
 
-/// The first numbered name that is not taken. What an interrupted transaction left behind is deleted by this one, and its
+/// The next numbered name that is not taken. What an interrupted transaction left behind is deleted by this one, and its
 /// name is not free before the end.
-fn free(prefix: &str, taken: impl Fn(&Name) -> bool) -> Name {
-    let mut names = (0_u64..).map(|number| Name::new(&format!("{prefix}/{number}")));
-    names.find(|name| !taken(name)).unwrap_or_else(|| Name::new(prefix))
+fn free(prefix: &str, next: &mut u64, taken: impl Fn(&Name) -> bool) -> Name {
+    loop {
+        let name = Name::new(&format!("{prefix}/{next}"));
+        *next += 1;
+        if !taken(&name) {
+            return name;
+        }
+    }
 }

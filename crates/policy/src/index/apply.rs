@@ -1,0 +1,157 @@
+//! One event after the other goes into the objects, and what it touches is noted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Index;
+use crate::compile::Owner;
+use crate::input::{Change, Labels, NamespacedName, Pod};
+
+/// What has to be looked at after some events, and what of it was before them.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Addresses, and the pod that alone had each as it was before.
+    pub(super) addresses: BTreeMap<IpAddr, Option<Arc<Pod>>>,
+    /// Pods that may be starting now, or not any more.
+    pub(super) starting: BTreeSet<NamespacedName>,
+    /// Policies that came, went or changed.
+    pub(super) policies: BTreeSet<NamespacedName>,
+    /// Namespaces that came, went or changed, and the labels of each as they were before.
+    pub(super) namespaces: BTreeMap<Arc<str>, Option<Labels>>,
+}
+
+/// Who has an address at a moment between two events.
+pub(super) struct Moment {
+    owner: Owner,
+    is_local: bool,
+}
+
+impl Index {
+    /// Applies an event that is not a list to the objects.
+    pub(super) fn take(&mut self, change: Change, touched: &mut Touched) {
+        match change {
+            Change::Pod(ref pod) => {
+                let key = pod.key.clone();
+                if self.state.pods.get(&key) != Some(pod) {
+                    self.take_pod(key, change, touched);
+                }
+            }
+            Change::PodGone(ref key) => {
+                let key = key.clone();
+                if self.state.pods.contains_key(&key) {
+                    self.take_pod(key, change, touched);
+                }
+            }
+            Change::Namespace(ref namespace) => {
+                let name = namespace.name.clone();
+                if self.state.namespaces.get(&name) != Some(namespace) {
+                    self.take_namespace(name, change, touched);
+                }
+            }
+            Change::NamespaceGone(ref name) => self.take_namespace(name.clone(), change, touched),
+            Change::Policy(policy) => {
+                let policy = policy.within(&self.state.budget);
+                let is_tombstone = self.state.tombstones.contains(&policy.key);
+                if is_tombstone || self.state.policies.get(&policy.key) != Some(&policy) {
+                    self.take_policy(policy.key.clone(), Change::Policy(policy), touched);
+                }
+            }
+            Change::PolicyGone(ref key) => {
+                let key = key.clone();
+                self.take_policy(key, change, touched);
+            }
+            Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_) => {}
+        }
+    }
+
+    fn take_pod(&mut self, key: NamespacedName, change: Change, touched: &mut Touched) {
+        let new = if let Change::Pod(new) = &change { Some(new) } else { None };
+        let old = self.state.pods.get(&key);
+        if let (Some(old), Some(new)) = (old, new)
+            && self.means_the_same(old, new)
+        {
+            self.state.apply_single(change);
+            return;
+        }
+        let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
+        let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
+        addresses.iter().for_each(|address| self.touch(*address, touched));
+        if let Some(old) = self.state.pods.get(&key) {
+            self.claims.remove(old);
+        }
+        let replaced = self.state.apply_single(change);
+        if let Some(new) = self.state.pods.get(&key) {
+            self.claims.add(new);
+        }
+        for (address, before) in addresses.into_iter().zip(before) {
+            self.release_if_left(address, before);
+        }
+        touched.starting.insert(key);
+        self.note_policies(&replaced.policies, touched);
+    }
+
+    /// Whether what changed of a pod concerns no policy.
+    fn means_the_same(&self, old: &Pod, new: &Pod) -> bool {
+        old.labels == new.labels
+            && old.node == new.node
+            && old.terminating == new.terminating
+            && old.ports == new.ports
+            && old.claims().eq(new.claims())
+            && old.is_starting_on(&self.node) == new.is_starting_on(&self.node)
+    }
+
+    fn take_namespace(&mut self, name: Arc<str>, change: Change, touched: &mut Touched) {
+        let replaced = self.state.apply_single(change);
+        let before = replaced.namespace.map(|namespace| namespace.labels);
+        let after = self.state.namespaces.get(&name).map(|namespace| &namespace.labels);
+        if before.as_ref() != after {
+            touched.namespaces.entry(name).or_insert(before);
+        }
+        self.note_policies(&replaced.policies, touched);
+    }
+
+    fn take_policy(&mut self, key: NamespacedName, change: Change, touched: &mut Touched) {
+        let replaced = self.state.apply_single(change);
+        if let Some(policy) = self.state.policies.get(&key) {
+            // A tombstone that is left by this event was counted before it.
+            if !self.state.tombstones.contains(&key) {
+                self.tally.policy(policy, true);
+                touched.policies.insert(key);
+            }
+        }
+        self.note_policies(&replaced.policies, touched);
+    }
+
+    /// Policies that are not in force any more, or not as they were.
+    fn note_policies(&mut self, replaced: &[crate::input::Policy], touched: &mut Touched) {
+        for policy in replaced {
+            self.tally.policy(policy, false);
+            touched.policies.insert(policy.key.clone());
+        }
+    }
+
+    /// Notes that an address has to be looked at, and who had it before the first event that is about it.
+    pub(super) fn touch(&self, address: IpAddr, touched: &mut Touched) {
+        let before = || self.owner_pod(address).map(|(pod, _)| Arc::new(pod.clone()));
+        touched.addresses.entry(address).or_insert_with(before);
+    }
+
+    /// Who has an address after the events so far.
+    pub(super) fn owner_now(&self, address: IpAddr) -> Option<Moment> {
+        let owner = self.claims.owner(address, &self.state)?;
+        let is_local = self.claimants(&owner).any(|pod| pod.node.as_ref() == Some(&self.node));
+        Some(Moment { owner, is_local })
+    }
+
+    /// Notes that flows of an address are to be forgotten, if somebody had it before an event and does not have it after.
+    pub(super) fn release_if_left(&mut self, address: IpAddr, before: Option<Moment>) {
+        let Some(before) = before else { return };
+        if self.claims.owner(address, &self.state).as_ref() != Some(&before.owner) {
+            self.due.add(address, before.is_local);
+            if before.is_local {
+                self.remember_former(address);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How much there is of what, kept as it changes.
+
+use super::{Index, Subject};
+use crate::input::Policy;
+
+/// How much there is of what, for gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Local addresses that are not isolated.
+    pub not_isolated: usize,
+    /// Local addresses that are isolated for egress alone.
+    pub isolated_egress: usize,
+    /// Local addresses that are isolated for ingress alone.
+    pub isolated_ingress: usize,
+    /// Local addresses that are isolated in both directions.
+    pub isolated_both: usize,
+    /// Policies in force, tombstones included.
+    pub policies: usize,
+    /// Terms of policies that match nothing because they cannot be enforced.
+    pub unenforceable_terms: usize,
+    /// Policies that cost more than their budget.
+    pub over_budget: usize,
+    /// Isolated pods of this node whose address is not known.
+    pub starting: usize,
+    /// Addresses that several live pods claim with equal right.
+    pub claimed_twice: usize,
+    /// Addresses whose flows are to be forgotten.
+    pub due: usize,
+    /// Of these, addresses that a pod has again.
+    pub held: usize,
+}
+
+/// What is counted as it changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    egress: usize,
+    ingress: usize,
+    both: usize,
+    unenforceable: usize,
+    over_budget: usize,
+    pub(super) claimed_twice: usize,
+}
+
+impl Tally {
+    /// A policy is in force from now on, or not any more.
+    pub(super) fn policy(&mut self, policy: &Policy, comes: bool) {
+        step(&mut self.unenforceable, policy.unenforceable.len(), comes);
+        step(&mut self.over_budget, usize::from(policy.is_over_budget()), comes);
+    }
+
+    /// A subject came or went.
+    pub(super) fn subject(&mut self, subject: &Subject, comes: bool) {
+        match (&subject.egress, &subject.ingress) {
+            (Some(_), Some(_)) => step(&mut self.both, 1, comes),
+            (Some(_), None) => step(&mut self.egress, 1, comes),
+            (None, Some(_)) => step(&mut self.ingress, 1, comes),
+            (None, None) => {}
+        }
+    }
+}
+
+/// So many more, or less.
+pub(super) fn step(count: &mut usize, by: usize, more: bool) {
+    *count = if more { count.saturating_add(by) } else { count.saturating_sub(by) };
+}
+
+impl Index {
+    /// How much there is of what. Nothing is counted for it.
+    pub fn counts(&self) -> Counts {
+        let former = self.compiled.former.keys();
+        let isolated_former = former.filter(|address| self.compiled.subjects.contains_key(*address)).count();
+        Counts {
+            not_isolated: (self.compiled.local.len() + isolated_former).saturating_sub(self.compiled.subjects.len()),
+            isolated_egress: self.tally.egress,
+            isolated_ingress: self.tally.ingress,
+            isolated_both: self.tally.both,
+            policies: self.state.policies.len(),
+            unenforceable_terms: self.tally.unenforceable,
+            over_budget: self.tally.over_budget,
+            starting: self.compiled.starting.len(),
+            claimed_twice: self.tally.claimed_twice,
+            due: self.due.len(),
+            held: self.due.held(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The groups that local addresses are in, and which of them are under which policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::compile::Group;
+use crate::input::NamespacedName;
+
+/// Groups by number, since a group may be under thousands of policies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Groups {
+    next: u64,
+    numbers: BTreeMap<Group, u64>,
+    /// Each group, and how many (address, direction) pairs are in it.
+    members: BTreeMap<u64, (Group, usize)>,
+    of_policy: BTreeMap<NamespacedName, BTreeSet<u64>>,
+}
+
+impl Groups {
+    /// One member more. Returns the group as the others know it, and whether it is new.
+    pub(super) fn enter(&mut self, group: &Group) -> (Group, bool) {
+        if let Some((known, count)) = self.numbers.get(group).and_then(|number| self.members.get_mut(number)) {
+            *count += 1;
+            return (known.clone(), false);
+        }
+        let number = self.next;
+        self.next += 1;
+        self.numbers.insert(group.clone(), number);
+        self.members.insert(number, (group.clone(), 1));
+        for key in group.policies() {
+            self.of_policy.entry(key).or_default().insert(number);
+        }
+        (group.clone(), true)
+    }
+
+    /// One member less. If that was the last, the policies that no group is under any more.
+    pub(super) fn leave(&mut self, group: &Group) -> Option<Vec<NamespacedName>> {
+        let number = *self.numbers.get(group)?;
+        let (_, count) = self.members.get_mut(&number)?;
+        *count = count.saturating_sub(1);
+        if *count > 0 {
+            return None;
+        }
+        self.numbers.remove(group);
+        self.members.remove(&number);
+        let mut unused = Vec::new();
+        for key in group.policies() {
+            if let Some(numbers) = self.of_policy.get_mut(&key) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.of_policy.remove(&key);
+                    unused.push(key);
+                }
+            }
+        }
+        Some(unused)
+    }
+
+    /// The groups under any of these policies, each once; only those that were there before `first_new`.
+    pub(super) fn under(&self, policies: &BTreeSet<NamespacedName>, first_new: u64) -> Vec<Group> {
+        let numbers = policies.iter().filter_map(|key| self.of_policy.get(key)).flatten();
+        let numbers: BTreeSet<u64> = numbers.copied().filter(|number| *number < first_new).collect();
+        numbers.iter().filter_map(|number| self.members.get(number)).map(|(group, _)| group.clone()).collect()
+    }
+
+    /// The number that the next new group gets.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Whether a group is under the policy of this name.
+pub(super) fn is_under(group: Option<&Group>, policy: &Arc<str>) -> bool {
+    match group {
+        Some(Group::Policies { policies, .. }) => policies.binary_search(policy).is_ok(),
+        _ => false,
+    }
+}

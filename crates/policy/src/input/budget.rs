@@ -1,0 +1,228 @@
+//! What a policy costs to enforce, counted before anything is built of it.
+//!
+//! The size of an object does not bound that by itself: each of a rule's ports goes with each of its peers, and ranges of
+//! ports that overlap are split at their edges. The compiler shares what is equal; what is left after that is counted here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::{Direction, NamespaceScope, Peer, Peers, Policy, Port, Ports, Protocol, Rule, Unenforceable};
+
+/// A selector: it may become a set of each family, and is compared with every pod that comes or changes.
+const SELECTOR: u64 = 16;
+/// A named port: a set of each family, and rules of its own.
+const NAMED_PORT: u64 = 32;
+/// A chain that a port map leads to.
+const PORT_CHAIN: u64 = 16;
+/// A rule that compares ports by itself, because a map is not possible: packets meet them one after the other.
+const INLINE_RULE: u64 = 16;
+/// So many selectors become sets of their own; more of them become one.
+const SETS_APART: u64 = 8;
+
+/// What a policy, or a part of it, costs. One unit is what one block of addresses costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cost(pub u64);
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What one policy may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The highest cost of a policy that is enforced as it is written.
+    pub policy: Cost,
+}
+
+impl Budget {
+    /// No object of any size that an API server takes then stops an agent for long, and no policy that people write comes
+    /// near: 50,000 blocks of addresses are within it, or 3,000 selectors.
+    pub const DEFAULT: Self = Self { policy: Cost(65_536) };
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// How the reason begins that a policy above the budget is listed with.
+const TOO_COSTLY: &str = "is too large to be enforced";
+
+impl Policy {
+    /// The policy, or, if it costs more than the budget allows, one that isolates the same pods in the same directions and
+    /// allows nothing.
+    #[must_use]
+    pub fn within(self, budget: &Budget) -> Self {
+        let cost = self.cost();
+        if cost <= budget.policy {
+            return self;
+        }
+        let reason = format!(
+            "{TOO_COSTLY}: it costs {cost} units and the budget of a policy is {}; its pods are isolated and nothing is \
+             allowed. Write fewer peers and ports, or several policies",
+            budget.policy
+        );
+        Self {
+            ingress: Vec::new(),
+            egress: Vec::new(),
+            unenforceable: vec![Unenforceable { field: "spec".to_owned(), reason }],
+            ..self
+        }
+    }
+
+    /// Whether it is what [`Policy::within`] made of a policy above the budget.
+    pub fn is_over_budget(&self) -> bool {
+        self.unenforceable.iter().any(|term| term.field == "spec" && term.reason.starts_with(TOO_COSTLY))
+    }
+
+    /// What it costs to enforce, in the directions in which it isolates.
+    pub fn cost(&self) -> Cost {
+        let directions = Direction::ALL.into_iter().filter(|direction| self.isolates.in_direction(*direction));
+        let rules = directions.map(|direction| direction_cost(self.rules(direction)));
+        Cost(rules.fold(selector_cost(&self.pod_selector), u64::saturating_add))
+    }
+}
+
+/// A range of ports, and the number of the rule that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortSpan {
+    pub(crate) rule: usize,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
+/// One direction: the peers of each rule once, and what its ports make of them.
+fn direction_cost(rules: &[Rule]) -> u64 {
+    let weights: Vec<u64> = rules.iter().map(rule_cost).collect();
+    let weight = |rule: usize| weights.get(rule).copied().unwrap_or_default();
+    let mut total: u64 = weights.iter().copied().fold(0, u64::saturating_add);
+    let mut spans: BTreeMap<Protocol, Vec<PortSpan>> = BTreeMap::new();
+    let mut named: BTreeMap<(Protocol, &str), BTreeSet<usize>> = BTreeMap::new();
+    for (number, rule) in rules.iter().enumerate().filter(|(number, _)| weight(*number) > 0) {
+        let Ports::Of(ports) = &rule.ports else { continue };
+        for port in ports {
+            total = total.saturating_add(1);
+            match port {
+                Port::Range { protocol, first, last } if first <= last => {
+                    spans.entry(*protocol).or_default().push(PortSpan { rule: number, first: *first, last: *last });
+                }
+                Port::Named { protocol, name } => drop(named.entry((*protocol, name)).or_default().insert(number)),
+                Port::All(_) | Port::Range { .. } | Port::Unmatchable => {}
+            }
+        }
+    }
+    for users in named.values() {
+        let peers = users.iter().map(|rule| inline_cost(weight(*rule)));
+        total = peers.fold(total.saturating_add(NAMED_PORT), u64::saturating_add);
+    }
+    for spans in spans.values() {
+        total = total.saturating_add(split_cost(spans, weight).min(whole_cost(spans, weight)));
+    }
+    total
+}
+
+/// What the peers of a rule cost by themselves; nothing if nobody is meant.
+fn rule_cost(rule: &Rule) -> u64 {
+    match &rule.peers {
+        Peers::Any => 1,
+        Peers::Of(peers) => peers.iter().map(peer_cost).fold(0, u64::saturating_add),
+    }
+}
+
+fn peer_cost(peer: &Peer) -> u64 {
+    match peer {
+        Peer::Pods { namespaces, pods } => {
+            let namespaces = match namespaces {
+                NamespaceScope::Own => 0,
+                NamespaceScope::Matching(selector) => selector_cost(selector),
+            };
+            SELECTOR + namespaces + selector_cost(pods)
+        }
+        Peer::IpBlock(block) => 1 + count(block.except.len()),
+        Peer::Unmatchable => 0,
+    }
+}
+
+/// What the requirements of a selector cost: their values are kept, and compared.
+fn selector_cost(selector: &super::LabelSelector) -> u64 {
+    use super::Operator;
+    let values = selector.requirements.iter().map(|requirement| match &requirement.operator {
+        Operator::In(values) | Operator::NotIn(values) => 1 + count(values.len()) / 8,
+        Operator::Exists | Operator::DoesNotExist => 1,
+    });
+    values.sum()
+}
+
+/// What it costs to compare peers of this weight in rules of their own: beyond a few, they are one set.
+fn inline_cost(weight: u64) -> u64 {
+    weight.min(SETS_APART * SELECTOR)
+}
+
+/// What it costs to split ranges at their edges and to unite the peers of each piece, unions of the same rules once.
+pub(crate) fn split_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u64 {
+    let mut edges: Vec<(u32, bool, usize)> = Vec::with_capacity(spans.len() * 2);
+    for span in spans {
+        edges.push((u32::from(span.first), true, span.rule));
+        edges.push((u32::from(span.last) + 1, false, span.rule));
+    }
+    edges.sort_unstable();
+    let mut open: BTreeMap<usize, usize> = BTreeMap::new();
+    let (mut weights, mut rules) = (0_u64, 0_u128);
+    let mut seen: BTreeSet<u128> = BTreeSet::new();
+    let mut total = 0_u64;
+    let mut edges = edges.into_iter().peekable();
+    while let Some((edge, begins, rule)) = edges.next() {
+        let others = open.entry(rule).or_default();
+        let (was_open, is_open) = if begins { (*others > 0, true) } else { (true, *others > 1) };
+        *others = if begins { *others + 1 } else { others.saturating_sub(1) };
+        match (was_open, is_open) {
+            (false, true) => {
+                weights = weights.saturating_add(weight(rule));
+                rules = rules.wrapping_add(tag(rule));
+            }
+            (true, false) => {
+                open.remove(&rule);
+                weights = weights.saturating_sub(weight(rule));
+                rules = rules.wrapping_sub(tag(rule));
+            }
+            _ => {}
+        }
+        if edges.peek().is_some_and(|(next, ..)| *next == edge) || open.is_empty() {
+            continue;
+        }
+        // To find out which union it is, the rules of each piece are gone through.
+        total = total.saturating_add(1 + count(open.len()) / 8);
+        if seen.insert(rules) {
+            let united = if open.len() > 1 { weights } else { 0 };
+            total = total.saturating_add(PORT_CHAIN).saturating_add(united);
+        }
+    }
+    total
+}
+
+/// What it costs to leave ranges as they are, each in rules of its own.
+pub(crate) fn whole_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u64 {
+    spans.iter().map(|span| INLINE_RULE + inline_cost(weight(span.rule))).fold(0, u64::saturating_add)
+}
+
+/// A number for a rule, such that sums of different rules differ for all practical purposes (splitmix64, twice).
+fn tag(rule: usize) -> u128 {
+    let mixed = |seed: u64| {
+        let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u128::from(mixed ^ (mixed >> 31))
+    };
+    let number = count(rule).wrapping_mul(2).wrapping_add(1);
+    mixed(number) << 64 | mixed(number.wrapping_add(1))
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

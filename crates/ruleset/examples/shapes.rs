@@ -1,0 +1,188 @@
+//! What policies of many shapes cost: seconds and MiB from the object to the plan, each in a process of its own.
+//!
+//! `cargo run --release -p palisade-ruleset --example shapes` runs all of them; with the name of a shape, that one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a program of measurements: it ends where it fails"
+)]
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use palisade_policy::index::Index;
+use palisade_policy::input::{
+    Addresses, Change, IpBlock, Isolates, LabelSelector, Namespace, NamespaceScope, NamespacedName, Operator, Peer,
+    Peers, Phase, Pod, Policy, Port, Ports, Protocol, Requirement, Rule,
+};
+use palisade_ruleset::render::{Options, Renderer};
+
+fn app(number: usize) -> Peer {
+    let pods = LabelSelector::labels([("app", format!("a{number}"))]);
+    Peer::Pods { namespaces: NamespaceScope::Own, pods }
+}
+
+fn block(number: usize) -> Peer {
+    let address = std::net::Ipv4Addr::from_bits(0x0b00_0000 + 2 * number as u32);
+    Peer::IpBlock(IpBlock { cidr: ipnet::Ipv4Net::new_assert(address, 32).into(), except: Vec::new() })
+}
+
+fn tcp(first: usize, last: usize) -> Port {
+    Port::Range { protocol: Protocol::Tcp, first: first as u16, last: last as u16 }
+}
+
+fn rule(peers: impl IntoIterator<Item = Peer>, ports: impl IntoIterator<Item = Port>) -> Rule {
+    let ports: Vec<_> = ports.into_iter().collect();
+    let ports = if ports.is_empty() { Ports::Any } else { Ports::Of(ports) };
+    Rule { peers: Peers::Of(peers.into_iter().collect()), ports }
+}
+
+fn named(number: usize) -> Port {
+    Port::Named { protocol: Protocol::Tcp, name: format!("p{number}").into() }
+}
+
+fn policy(name: &str, ingress: Vec<Rule>) -> Policy {
+    Policy {
+        key: NamespacedName::new("shop", name),
+        pod_selector: LabelSelector::everything(),
+        isolates: Isolates { ingress: true, egress: false },
+        ingress,
+        egress: Vec::new(),
+        unenforceable: Vec::new(),
+    }
+}
+
+fn one(rules: Vec<Rule>) -> Vec<Policy> {
+    vec![policy("p", rules)]
+}
+
+/// A selector with long lists of values.
+fn expressions(number: usize, values: usize) -> Peer {
+    let values = (0..values).map(|value| format!("{number}-{value}-{}", "x".repeat(40))).collect();
+    let requirement = Requirement { key: "app".to_owned(), operator: Operator::NotIn(values) };
+    Peer::Pods { namespaces: NamespaceScope::Own, pods: LabelSelector { requirements: [requirement].into() } }
+}
+
+type Shape = (&'static str, fn() -> Vec<Policy>);
+
+const SHAPES: &[Shape] = &[
+    ("nothing", Vec::new),
+    ("ports 2000 x peers 2000", || one(vec![rule((0..2000).map(app), (0..2000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
+    ("ports 30000 x peers 2500", || one(vec![rule((0..2500).map(app), (0..30000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
+    ("ports 2000 x cidrs 2000", || one(vec![rule((0..2000).map(block), (0..2000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
+    ("selectors 3000", || one(vec![rule((0..3000).map(app), [])])),
+    ("selectors 20000", || one(vec![rule((0..20000).map(app), [])])),
+    ("rules 3000, a selector each", || one((0..3000).map(|n| rule([app(n)], [])).collect())),
+    ("rules 1500, a selector and a port each", || {
+        one((0..1500).map(|n| rule([app(n)], [tcp(n + 1, n + 1)])).collect())
+    }),
+    ("rules 20000, a selector and a port each", || {
+        one((0..20000).map(|n| rule([app(n)], [tcp(n + 1, n + 1)])).collect())
+    }),
+    ("staircase 250", || one((0..250).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
+    ("staircase 3500", || one((0..3500).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
+    ("staircase 20000", || one((0..20000).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
+    ("cidrs 40000", || one(vec![rule((0..40000).map(block), [])])),
+    ("cidrs 60000", || one(vec![rule((0..60000).map(block), [])])),
+    ("excepts 60000", || {
+        let except = (0..60000_u32).map(|n| ipnet::Ipv4Net::new_assert((0x0b00_0000 + 2 * n).into(), 32).into());
+        one(vec![rule([Peer::IpBlock(IpBlock { cidr: "0.0.0.0/0".parse().unwrap(), except: except.collect() })], [])])
+    }),
+    ("excepts 100, 500 ports apart", || {
+        let block = |n: u32| {
+            let except =
+                (0..100_u32).map(|e| ipnet::Ipv4Net::new_assert((0x0b00_0000 + 2 * (n + e)).into(), 32).into());
+            Peer::IpBlock(IpBlock { cidr: "0.0.0.0/0".parse().unwrap(), except: except.collect() })
+        };
+        one((0..500).map(|n| rule([block(n as u32)], [tcp(n + 1, n + 1)])).collect())
+    }),
+    ("named ports 1500", || one(vec![rule([app(1)], (0..1500).map(named))])),
+    ("named ports 20000", || one(vec![rule([app(1)], (0..20000).map(named))])),
+    ("named ports 800 x peers 2000", || one(vec![rule((0..2000).map(app), (0..800).map(named))])),
+    ("expressions 100 x 200 values", || one(vec![rule((0..100).map(|n| expressions(n, 200)), [])])),
+    ("expressions 3000 x 8 values", || one(vec![rule((0..3000).map(|n| expressions(n, 8)), [])])),
+    ("both directions", || {
+        let rules =
+            vec![rule((0..1000).map(app).chain((0..5000).map(block)), (0..2000).map(|n| tcp(2 * n + 1, 2 * n + 1)))];
+        vec![Policy { egress: rules.clone(), isolates: Isolates { ingress: true, egress: true }, ..policy("p", rules) }]
+    }),
+    ("policies 10000, a selector each", || {
+        (0..10000).map(|n| policy(&format!("p{n}"), vec![rule([app(n)], [])])).collect()
+    }),
+    ("policies 4000, a range each", || {
+        (0..4000).map(|n| policy(&format!("p{n}"), vec![rule([block(n)], [tcp(n + 1, 30000 + n)])])).collect()
+    }),
+];
+
+fn pod(name: &str, last: u8, app: &str) -> Change {
+    let v6 = std::net::Ipv6Addr::from_bits((0xfd42_u128 << 112) + u128::from(last));
+    Change::Pod(Pod {
+        node: Some("node-1".into()),
+        phase: Phase::Running,
+        addresses: Addresses::accept([std::net::IpAddr::from([10, 42, 1, last]), v6.into()]).0,
+        labels: [("app".to_owned(), app.to_owned())].into(),
+        ..Pod::new(NamespacedName::new("shop", name))
+    })
+}
+
+fn run(name: &str, policies: Vec<Policy>) {
+    let idle = memory();
+    let count = policies.len();
+    let costs: u64 = policies.iter().map(|policy| policy.cost().0).sum();
+    let mut index = Index::new("node-1");
+    let mut renderer = Renderer::new(Options::default()).with_pulse(index.pulse().clone());
+    let start = [Change::Namespace(Namespace::new("shop", [].into())), pod("one", 2, "a1"), pod("two", 3, "a2")];
+    index.apply_all(start);
+    let beats = Instant::now();
+    let (started, before) = (Instant::now(), index.pulse().count());
+    index.apply(Change::Policies(policies));
+    let indexed = started.elapsed();
+    let dirty = index.take_dirty();
+    let patch = renderer.update(index.compiled(), &dirty);
+    let rendered = started.elapsed() - indexed;
+    let transaction = patch.plan_with(renderer.ruleset(), index.pulse());
+    let planned = started.elapsed() - rendered - indexed;
+    let beats = (index.pulse().count() - before) as f64 / beats.elapsed().as_secs_f64();
+    // And two pods in the place of one, which changes every set that they are in at once.
+    let swap = Instant::now();
+    index.apply_all([pod("one", 2, "a2"), pod("two", 3, "a1")]);
+    index.forgotten(&index.due());
+    let dirty = index.take_dirty();
+    let swapped: usize = renderer.follow(index.compiled(), &dirty).iter().map(|plan| plan.operations()).sum();
+    let swap = swap.elapsed();
+    let rules: usize = renderer.ruleset().chains.values().map(|chain| chain.rules.len()).sum();
+    println!(
+        "{name:<42} {count:>6} {costs:>8} {:>7} | {:>6.3} {:>6.3} {:>6.3} s {:>5} MiB | {:>7} operations {rules:>6} rules {:>6} \
+         sets | swap {:>6.3} s {swapped:>6} | {beats:>9.0} beats/s",
+        index.counts().over_budget,
+        indexed.as_secs_f64(),
+        rendered.as_secs_f64(),
+        planned.as_secs_f64(),
+        memory().saturating_sub(idle) / 1024,
+        transaction.operations(),
+        renderer.ruleset().sets.len(),
+        swap.as_secs_f64(),
+    );
+}
+
+/// The most memory so far, in KiB.
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn main() {
+    if let Some(name) = std::env::args().nth(1) {
+        let (name, make) = SHAPES.iter().find(|(shape, _)| *shape == name).expect("the name of a shape");
+        run(name, make());
+        return;
+    }
+    for (name, _) in SHAPES {
+        Command::new(std::env::current_exe().unwrap()).arg(name).status().unwrap();
+    }
+}

@@ -1,0 +1,184 @@
+//! The objects that groups bring, and that they share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use palisade_policy::compile::{Allowed, Group};
+use palisade_policy::index::NodePolicy;
+
+use super::Renderer;
+use super::elements::whole_set;
+use super::group::{GroupObjects, render_group};
+use super::names::{Identity, SetIdentity, SetKey};
+use crate::change::{ChainChange, Patch, SetChange};
+use crate::model::Chain;
+use crate::name::Name;
+
+/// The names of what a group brings; the objects themselves are in the ruleset.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    chain: Name,
+    port_chains: BTreeSet<Name>,
+    port_maps: BTreeSet<Name>,
+    sets: BTreeSet<SetKey>,
+}
+
+/// Whether a group brought the object of this name.
+pub(super) fn brought_by(group: &Group, held: &Held, identity: &Identity, object: &Name) -> bool {
+    match identity {
+        Identity::Group(named) => named == group,
+        Identity::Set(key) => held.sets.contains(key),
+        Identity::Content(_) => held.port_chains.contains(object) || held.port_maps.contains(object),
+    }
+}
+
+impl Renderer {
+    /// Renders the groups that changed. Returns the sets that came with them.
+    pub(super) fn update_groups(
+        &mut self,
+        policy: &NodePolicy,
+        changed: &BTreeSet<Group>,
+        patch: &mut Patch,
+    ) -> BTreeSet<SetKey> {
+        let nothing = Allowed::default();
+        let (mut used, mut unused) = (Vec::new(), Vec::new());
+        for group in changed {
+            self.pulse.beat();
+            let old = self.groups.remove(group);
+            let stays = policy.groups.get(group);
+            unused.extend(old.map(|old| (old, stays.is_some())));
+            if let Some(allowed) = stays {
+                let allowed = if self.quarantined.contains(group) { &nothing } else { allowed };
+                let new = render_group(&mut self.names, &self.options, &self.families, &self.pulse, group, allowed);
+                used.push((group, new));
+            }
+        }
+        let mut created = BTreeSet::new();
+        for (group, objects) in used {
+            self.pulse.beat();
+            let held = self.use_objects(objects, patch, policy, &mut created);
+            self.groups.insert(group.clone(), held);
+        }
+        for (old, stays) in &unused {
+            self.pulse.beat();
+            self.release_objects(old, *stays, patch, &mut created);
+        }
+        created
+    }
+
+    fn put_group_chain(&self, name: &Name, chain: Chain, patch: &mut Patch) {
+        match self.ruleset.chains.get(name) {
+            None => patch.put_chain(name, ChainChange::Create(chain)),
+            Some(before) if before.rules != chain.rules => {
+                patch.put_chain(name, ChainChange::Rules { before: before.rules.clone(), after: chain.rules });
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn use_objects(
+        &mut self,
+        objects: GroupObjects,
+        patch: &mut Patch,
+        policy: &NodePolicy,
+        created: &mut BTreeSet<SetKey>,
+    ) -> Held {
+        self.put_group_chain(&objects.chain_name, objects.chain, patch);
+        let port_chains: BTreeSet<_> = objects.port_chains.keys().cloned().collect();
+        for (name, chain) in objects.port_chains {
+            if gain(&mut self.content_users, &name) {
+                patch.put_chain(&name, ChainChange::Create(chain));
+            }
+        }
+        let port_maps: BTreeSet<_> = objects.port_maps.keys().cloned().collect();
+        for (name, map) in objects.port_maps {
+            if gain(&mut self.content_users, &name) {
+                patch.put_set(&name, SetChange::Create(map));
+            }
+        }
+        for key in &objects.sets {
+            if gain(&mut self.set_users, key) {
+                self.pulse.beat();
+                if let SetIdentity::Pods(selectors, _) = key.identity() {
+                    for selector in selectors {
+                        self.sets_of.entry(Arc::clone(selector)).or_default().insert(key.clone());
+                    }
+                }
+                let name = self.names.of_set(key);
+                patch.put_set(&name, SetChange::Create(whole_set(key, policy)));
+                created.insert(key.clone());
+            }
+        }
+        Held { chain: objects.chain_name, port_chains, port_maps, sets: objects.sets }
+    }
+
+    fn release_objects(&mut self, held: &Held, stays: bool, patch: &mut Patch, created: &mut BTreeSet<SetKey>) {
+        if !stays {
+            patch.put_chain(&held.chain, ChainChange::Delete);
+            self.names.release(&held.chain);
+        }
+        for name in &held.port_chains {
+            if lose(&mut self.content_users, name) {
+                self.names.release(name);
+                if self.ruleset.chains.contains_key(name) {
+                    patch.put_chain(name, ChainChange::Delete);
+                } else {
+                    patch.chains.remove(name);
+                }
+            }
+        }
+        for name in &held.port_maps {
+            if lose(&mut self.content_users, name) {
+                self.names.release(name);
+                self.delete_set(name, patch);
+            }
+        }
+        for key in &held.sets {
+            if lose(&mut self.set_users, key) {
+                if let SetIdentity::Pods(selectors, _) = key.identity() {
+                    for selector in selectors {
+                        if let Some(sets) = self.sets_of.get_mut(selector) {
+                            sets.remove(key);
+                            if sets.is_empty() {
+                                self.sets_of.remove(selector);
+                            }
+                        }
+                    }
+                }
+                let name = self.names.of_set(key);
+                self.names.release(&name);
+                created.remove(key);
+                self.delete_set(&name, patch);
+            }
+        }
+    }
+
+    fn delete_set(&self, name: &Name, patch: &mut Patch) {
+        if self.ruleset.sets.contains_key(name) {
+            patch.put_set(name, SetChange::Delete);
+        } else {
+            patch.sets.remove(name);
+        }
+    }
+}
+
+/// Counts one user more; true if it is the first.
+fn gain<K: Ord + Clone>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
+    if let Some(count) = users.get_mut(key) {
+        *count += 1;
+        return false;
+    }
+    users.insert(key.clone(), 1);
+    true
+}
+
+/// Counts one user less; true if it was the last.
+fn lose<K: Ord>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
+    let Some(count) = users.get_mut(key) else { return false };
+    *count -= 1;
+    if *count == 0 {
+        users.remove(key);
+        return true;
+    }
+    false
+}

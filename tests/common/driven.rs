@@ -1,0 +1,125 @@
+//! A node of the lab on which the agent's own engine enforces, driven without the agent around it.
+
+use palisade_dataplane::perform::{BridgeNetfilter, Kernel};
+use palisade_dataplane::table::{Ownership, Table};
+use palisade_engine::{Done, Engine, Forgotten, Input, ListPart, Report, Step};
+use palisade_lab::Node;
+use palisade_policy::input::{Change, Kind, Object, State};
+use palisade_ruleset::change::Batch;
+use palisade_ruleset::render::Options;
+
+/// A node that enforces.
+pub(crate) struct Driven {
+    /// The node.
+    pub(crate) node: Node,
+    /// The engine.
+    pub(crate) engine: Engine,
+    /// The kernel's table. Its socket was opened in the node's namespace and stays there.
+    kernel: Kernel,
+    /// Commit what belongs in several batches in one: a fault, to see tests fail.
+    pub(crate) one_batch: bool,
+    /// Delete the flows of addresses that leave their pods; not to do so is a fault, too.
+    pub(crate) forgets: bool,
+}
+
+impl Driven {
+    /// Enforces nothing yet, but the table is there with its base chains.
+    pub(crate) fn start(node: &Node) -> Self {
+        Self::start_with(node, &State::default(), &Options::default())
+    }
+
+    /// Enforces this state.
+    pub(crate) fn start_with(node: &Node, state: &State, options: &Options) -> Self {
+        let kernel = Kernel::new(Ownership::Plain, BridgeNetfilter::Check);
+        let engine = engine(node, options);
+        let mut driven = Self { node: node.clone(), engine, kernel, one_batch: false, forgets: true };
+        driven.list(state);
+        driven
+    }
+
+    /// Turns to an unrelated state, as an agent does that adopts the table of another.
+    pub(crate) fn turn_to(&mut self, state: &State, options: &Options) {
+        self.engine = engine(&self.node, options);
+        self.list(state);
+    }
+
+    /// The kernel's table.
+    pub(crate) fn table(&mut self) -> &mut Table {
+        self.kernel.table().expect("the engine has opened it")
+    }
+
+    /// Deletes the table.
+    pub(crate) fn delete_table(&mut self) {
+        self.kernel.close().expect("the engine has opened it").delete().unwrap();
+    }
+
+    fn list(&mut self, state: &State) {
+        let namespaces = state.namespaces.values().cloned().map(Object::Namespace).collect();
+        let pods = state.pods.values().cloned().map(Object::Pod).collect();
+        let policies = state.policies.values().cloned().map(Object::Policy).collect();
+        for (kind, objects) in
+            [(Kind::Namespace, namespaces), (Kind::Pod, pods), (Kind::NetworkPolicy, policies)]
+        {
+            for part in [ListPart::Begin(kind), ListPart::Page(objects), ListPart::End(kind)] {
+                self.engine.take(Input::List(part));
+            }
+        }
+        self.run();
+    }
+
+    /// Applies events as one change and enforces it. Returns how many batches that took.
+    pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> usize {
+        self.engine.take(Input::Changes(changes.into_iter().collect()));
+        self.run()
+    }
+
+    /// Performs steps until there is nothing to do. Returns how many batches were committed.
+    fn run(&mut self) -> usize {
+        let (mut batches, mut gathered) = (0, Vec::new());
+        while let Some(step) = self.engine.next() {
+            if let (true, Step::Commit(batch)) = (self.one_batch, &step) {
+                gathered.extend(batch.operations.iter().cloned());
+                self.engine.done(Done::Committed(Ok(())));
+                continue;
+            }
+            if !matches!(step, Step::WaitForPackets) || gathered.is_empty() {
+                batches += self.commit_at_once(&mut gathered);
+            }
+            batches += usize::from(matches!(step, Step::Commit(_)));
+            let done = self.perform(step);
+            self.engine.done(done);
+        }
+        batches += self.commit_at_once(&mut gathered);
+        for report in self.engine.take_reports() {
+            assert!(!matches!(report, Report::Failed { .. }), "{report:?}");
+        }
+        batches
+    }
+
+    fn commit_at_once(&mut self, gathered: &mut Vec<palisade_ruleset::change::Operation>) -> usize {
+        if gathered.is_empty() {
+            return 0;
+        }
+        let batch = Batch { name: "everything", waits: false, operations: std::mem::take(gathered) };
+        assert_eq!(self.perform(Step::Commit(batch)), Done::Committed(Ok(())));
+        1
+    }
+
+    fn perform(&mut self, step: Step) -> Done {
+        match step {
+            Step::Forget(addresses) if !self.forgets => {
+                Done::Forgot(Forgotten { finished: addresses, ..Forgotten::default() })
+            }
+            step => {
+                let (kernel, engine) = (&mut self.kernel, &self.engine);
+                let done = self.node.run(|| kernel.perform(step, engine.ruleset())).unwrap();
+                done.expect("manifests answer no questions")
+            }
+        }
+    }
+}
+
+fn engine(node: &Node, options: &Options) -> Engine {
+    let options = palisade_engine::Options { render: options.clone(), ..palisade_engine::Options::default() };
+    Engine::new(node.name(), options)
+}
