@@ -14,9 +14,12 @@ pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
 
 fn unenforceable(policy: &Policy) -> impl Iterator<Item = Remark> {
     policy.unenforceable.iter().map(|term| {
-        let matter = format!("{}: it matches nothing", term.reason);
-        let object = ObjectName::policy(&policy.key);
-        Remark::new(Code::UnenforceableTerm, object, &term.field, matter, "write the policy anew with what was meant")
+        let (matter, advice) = if policy.is_over_budget() {
+            (term.reason.clone(), "write fewer peers and ports, or split the policy")
+        } else {
+            (format!("{}: it matches nothing", term.reason), "write the policy anew with what was meant")
+        };
+        Remark::new(Code::UnenforceableTerm, ObjectName::policy(&policy.key), &term.field, matter, advice)
     })
 }
 

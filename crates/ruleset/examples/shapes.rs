@@ -1,6 +1,7 @@
 //! What policies of many shapes cost: seconds and MiB from the object to the plan, each in a process of its own.
 //!
-//! `cargo run --release -p palisade-ruleset --example shapes` runs all of them; with the name of a shape, that one.
+//! `cargo run --release -p palisade-ruleset --example shapes` runs all of them; with the name of a shape, that one;
+//! with `scale`, a large cluster.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +13,19 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use palisade_policy::Pulse;
 use palisade_policy::index::Index;
 use palisade_policy::input::{
     Addresses, Change, IpBlock, Isolates, LabelSelector, Namespace, NamespaceScope, NamespacedName, Operator, Peer,
     Peers, Phase, Pod, Policy, Port, Ports, Protocol, Requirement, Rule,
 };
 use palisade_ruleset::render::{Options, Renderer};
+use palisade_testkit::cluster::{Size, cluster, pod as pod_of};
 
 fn app(number: usize) -> Peer {
     let pods = LabelSelector::labels([("app", format!("a{number}"))]);
@@ -72,21 +78,29 @@ type Shape = (&'static str, fn() -> Vec<Policy>);
 const SHAPES: &[Shape] = &[
     ("nothing", Vec::new),
     ("ports 2000 x peers 2000", || one(vec![rule((0..2000).map(app), (0..2000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
-    ("ports 30000 x peers 2500", || one(vec![rule((0..2500).map(app), (0..30000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
+    ("ports 30000 x peers 4000", || one(vec![rule((0..4000).map(app), (0..30000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
     ("ports 2000 x cidrs 2000", || one(vec![rule((0..2000).map(block), (0..2000).map(|n| tcp(2 * n + 1, 2 * n + 1)))])),
-    ("selectors 3000", || one(vec![rule((0..3000).map(app), [])])),
+    ("selectors 7000", || one(vec![rule((0..7000).map(app), [])])),
     ("selectors 20000", || one(vec![rule((0..20000).map(app), [])])),
     ("rules 3000, a selector each", || one((0..3000).map(|n| rule([app(n)], [])).collect())),
     ("rules 1500, a selector and a port each", || {
         one((0..1500).map(|n| rule([app(n)], [tcp(n + 1, n + 1)])).collect())
     }),
+    ("rules 3200, a wide selector and a port each", || {
+        let wide = |n: usize| {
+            let operator = Operator::NotIn([format!("x{n}")].into());
+            let requirement = Requirement { key: "app".to_owned(), operator };
+            Peer::Pods { namespaces: NamespaceScope::Own, pods: LabelSelector { requirements: [requirement].into() } }
+        };
+        one((0..3200).map(|n| rule([wide(n)], [tcp(n + 1, n + 1)])).collect())
+    }),
     ("rules 20000, a selector and a port each", || {
         one((0..20000).map(|n| rule([app(n)], [tcp(n + 1, n + 1)])).collect())
     }),
     ("staircase 250", || one((0..250).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
-    ("staircase 3500", || one((0..3500).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
+    ("staircase 6800", || one((0..6800).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
     ("staircase 20000", || one((0..20000).map(|n| rule([block(n)], [tcp(n + 1, 30000 + n)])).collect())),
-    ("cidrs 40000", || one(vec![rule((0..40000).map(block), [])])),
+    ("cidrs 110000", || one(vec![rule((0..110000).map(block), [])])),
     ("cidrs 60000", || one(vec![rule((0..60000).map(block), [])])),
     ("excepts 60000", || {
         let except = (0..60000_u32).map(|n| ipnet::Ipv4Net::new_assert((0x0b00_0000 + 2 * n).into(), 32).into());
@@ -100,11 +114,11 @@ const SHAPES: &[Shape] = &[
         };
         one((0..500).map(|n| rule([block(n as u32)], [tcp(n + 1, n + 1)])).collect())
     }),
-    ("named ports 1500", || one(vec![rule([app(1)], (0..1500).map(named))])),
+    ("named ports 2500", || one(vec![rule([app(1)], (0..2500).map(named))])),
     ("named ports 20000", || one(vec![rule([app(1)], (0..20000).map(named))])),
-    ("named ports 800 x peers 2000", || one(vec![rule((0..2000).map(app), (0..800).map(named))])),
+    ("named ports 600 x peers 2000", || one(vec![rule((0..2000).map(app), (0..600).map(named))])),
     ("expressions 100 x 200 values", || one(vec![rule((0..100).map(|n| expressions(n, 200)), [])])),
-    ("expressions 3000 x 8 values", || one(vec![rule((0..3000).map(|n| expressions(n, 8)), [])])),
+    ("expressions 7000 x 4 values", || one(vec![rule((0..7000).map(|n| expressions(n, 4)), [])])),
     ("both directions", || {
         let rules =
             vec![rule((0..1000).map(app).chain((0..5000).map(block)), (0..2000).map(|n| tcp(2 * n + 1, 2 * n + 1)))];
@@ -137,7 +151,7 @@ fn run(name: &str, policies: Vec<Policy>) {
     let mut renderer = Renderer::new(Options::default()).with_pulse(index.pulse().clone());
     let start = [Change::Namespace(Namespace::new("shop", [].into())), pod("one", 2, "a1"), pod("two", 3, "a2")];
     index.apply_all(start);
-    let beats = Instant::now();
+    let watch = Watch::start(index.pulse().clone());
     let (started, before) = (Instant::now(), index.pulse().count());
     index.apply(Change::Policies(policies));
     let indexed = started.elapsed();
@@ -146,7 +160,8 @@ fn run(name: &str, policies: Vec<Policy>) {
     let rendered = started.elapsed() - indexed;
     let transaction = patch.plan_with(renderer.ruleset(), index.pulse());
     let planned = started.elapsed() - rendered - indexed;
-    let beats = (index.pulse().count() - before) as f64 / beats.elapsed().as_secs_f64();
+    let beats = index.pulse().count() - before;
+    let silence = watch.end();
     // And two pods in the place of one, which changes every set that they are in at once.
     let swap = Instant::now();
     index.apply_all([pod("one", 2, "a2"), pod("two", 3, "a1")]);
@@ -157,7 +172,7 @@ fn run(name: &str, policies: Vec<Policy>) {
     let rules: usize = renderer.ruleset().chains.values().map(|chain| chain.rules.len()).sum();
     println!(
         "{name:<42} {count:>6} {costs:>8} {:>7} | {:>6.3} {:>6.3} {:>6.3} s {:>5} MiB | {:>7} operations {rules:>6} rules {:>6} \
-         sets | swap {:>6.3} s {swapped:>6} | {beats:>9.0} beats/s",
+         sets | swap {:>6.3} s {swapped:>6} | {beats:>6} beats, {:>6.3} s apart",
         index.counts().over_budget,
         indexed.as_secs_f64(),
         rendered.as_secs_f64(),
@@ -166,7 +181,86 @@ fn run(name: &str, policies: Vec<Policy>) {
         transaction.operations(),
         renderer.ruleset().sets.len(),
         swap.as_secs_f64(),
+        silence.as_secs_f64(),
     );
+}
+
+/// Finds out the longest time between two beats.
+struct Watch {
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Watch {
+    fn start(pulse: Pulse) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = ended.clone();
+        let thread = thread::spawn(move || {
+            let (mut last, mut since, mut longest) = (pulse.count(), Instant::now(), Duration::ZERO);
+            while !end.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_micros(200));
+                longest = longest.max(since.elapsed());
+                if pulse.count() != last {
+                    (last, since) = (pulse.count(), Instant::now());
+                }
+            }
+            longest
+        });
+        Self { ended, thread }
+    }
+
+    fn end(self) -> Duration {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A large cluster: from lists, the same lists again, and one pod that changes nothing.
+fn scale() {
+    let size = Size { local_pods: 250, pods: 100_000, policies: 10_000, namespaces: 500 };
+    let state = cluster(size);
+    let lists = || {
+        let pods = Change::Pods(state.pods.values().cloned().collect());
+        let namespaces = Change::Namespaces(state.namespaces.values().cloned().collect());
+        [namespaces, pods, Change::Policies(state.policies.values().cloned().collect())]
+    };
+    let mut index = Index::new("node-0");
+    let mut renderer = Renderer::new(Options::default()).with_pulse(index.pulse().clone());
+    let idle = memory();
+    for round in ["first lists", "the same lists"] {
+        let changes = lists();
+        let watch = Watch::start(index.pulse().clone());
+        let started = Instant::now();
+        index.apply_all(changes);
+        let indexed = started.elapsed();
+        let dirty = index.take_dirty();
+        let plans = renderer.follow(index.compiled(), &dirty);
+        let followed = started.elapsed() - indexed;
+        let operations: usize = plans.iter().map(|plan| plan.operations()).sum();
+        println!(
+            "{round}: {size:?}: index {:.3} s, render and plan {:.3} s, {operations} operations, beats {:.3} s apart, {} MiB",
+            indexed.as_secs_f64(),
+            followed.as_secs_f64(),
+            watch.end().as_secs_f64(),
+            memory().saturating_sub(idle) / 1024,
+        );
+    }
+    let started = Instant::now();
+    for number in 0..1000 {
+        let mut pod = pod_of(size, 5000 + number);
+        pod.phase = if number % 2 == 0 { Phase::Unknown } else { Phase::Running };
+        index.apply(Change::Pod(pod));
+    }
+    println!("a pod that changes nothing: {:.1} us", started.elapsed().as_secs_f64() * 1000.0);
+    let started = Instant::now();
+    for number in 0..1000 {
+        let mut pod = pod_of(size, 5000 + number);
+        pod.labels.insert("app".to_owned(), "app-7".to_owned());
+        index.apply(Change::Pod(pod));
+        let dirty = index.take_dirty();
+        renderer.follow(index.compiled(), &dirty);
+    }
+    println!("a pod of another node that is relabelled, planned: {:.1} us", started.elapsed().as_secs_f64() * 1000.0);
 }
 
 /// The most memory so far, in KiB.
@@ -177,6 +271,10 @@ fn memory() -> u64 {
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("scale") {
+        scale();
+        return;
+    }
     if let Some(name) = std::env::args().nth(1) {
         let (name, make) = SHAPES.iter().find(|(shape, _)| *shape == name).expect("the name of a shape");
         run(name, make());

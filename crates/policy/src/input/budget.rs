@@ -37,9 +37,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// No object of any size that an API server takes then stops an agent for long, and no policy that people write comes
-    /// near: 50,000 blocks of addresses are within it, or 3,000 selectors.
-    pub const DEFAULT: Self = Self { policy: Cost(65_536) };
+    /// With it, no object that an API server takes occupies an agent for more than a second, and no policy that people write
+    /// comes near: 120,000 blocks of addresses are within it, 7,000 selectors, or 2,500 named ports.
+    pub const DEFAULT: Self = Self { policy: Cost(131_072) };
 }
 
 impl Default for Budget {
@@ -62,7 +62,7 @@ impl Policy {
         }
         let reason = format!(
             "{TOO_COSTLY}: it costs {cost} units and the budget of a policy is {}; its pods are isolated and nothing is \
-             allowed. Write fewer peers and ports, or several policies",
+             allowed",
             budget.policy
         );
         Self {
