@@ -4,7 +4,7 @@
 //! listed; a line that cannot be read is skipped; lists follow one another without a pause; a list that broke off is not
 //! said to be abandoned; pages stay as large as they are; questions are asked one by one, all at once, or once for each time.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "in tests, also outside of test functions")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "in tests, also outside of test functions")]
 
 #[path = "common/gather.rs"]
 mod gather;

@@ -293,7 +293,7 @@ pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> Reply {
 }
 
 pub(crate) fn line(event: &str, object: Value) -> Value {
-    json!({"type": event, "object": object})
+    [("type", event.into()), ("object", object)].into_iter().collect()
 }
 
 pub(crate) fn bookmark(version: &str) -> Value {
