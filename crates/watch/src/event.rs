@@ -67,7 +67,7 @@ pub enum Event {
     /// known, and again when they differ.
     PodRanges(BTreeSet<IpNet>),
     /// Something about an object that its type cannot say: an address that was refused, a field that has no effect, a
-    /// term that matches nothing. One for each object, sent once, and again when it changes.
+    /// term that matches nothing. Sent once, and again when it changes; from an API server one for each object.
     Warning {
         /// The object, if it has a name.
         object: Option<ObjectName>,

@@ -4,7 +4,7 @@
 //! was; labels are dropped while decoding; the message about missing rights does not say which; `policyTypes` defaults
 //! otherwise than on the server; warnings are dropped; deletions of policies are not held back.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "in tests, also outside of test functions")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "in tests, also outside of test functions")]
 
 use std::collections::BTreeMap;
 use std::fs;

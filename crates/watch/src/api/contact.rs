@@ -13,7 +13,8 @@ pub struct Contact(Arc<Kinds>);
 /// The contact as far as one kind of objects is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindContact {
-    /// When the server was last heard: the head of a response, a page, a change or a bookmark.
+    /// When the server last had something to say of the kind: the head of a list or a watch, a page, a change or a bookmark. A
+    /// refusal does not count.
     pub heard: Option<Instant>,
     /// When the last list ended that was read as a whole.
     pub listed: Option<Instant>,

@@ -209,8 +209,12 @@ impl Store {
 }
 
 /// A list of everything of a kind.
-fn whole(kind: Kind, objects: Vec<Object>) -> impl Iterator<Item = Event> {
-    let pages = objects.chunks(PAGE).map(|page| ListPart::Page(page.to_vec())).collect::<Vec<_>>();
+fn whole(kind: Kind, mut objects: Vec<Object>) -> impl Iterator<Item = Event> {
+    let pages = std::iter::from_fn(move || {
+        let rest = objects.split_off(objects.len().min(PAGE));
+        let page = std::mem::replace(&mut objects, rest);
+        (!page.is_empty()).then_some(ListPart::Page(page))
+    });
     std::iter::once(ListPart::Begin(kind)).chain(pages).chain([ListPart::End(kind)]).map(Event::List)
 }
 
