@@ -3,6 +3,8 @@
 //!
 //! The faults that these tests were seen to find are listed in `tests/kernel.rs`.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -10,7 +12,11 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use palisade_policy::input::Family;
 use palisade_ruleset::change::Operation;
+use palisade_ruleset::model::{
+    Chain, Element, Expression, Hook, Key, KeyType, Load, Rule, Ruleset, Set, SetKind, Test, Verdict,
+};
 use palisade_ruleset::name::Name;
 
 use super::batch::{Batch, nfgenmsg};
@@ -18,7 +24,8 @@ use super::commit::{Outcome, judge};
 use super::{Ownership, Table, commit, read};
 use crate::Error;
 use crate::codec::{attribute, kind, table_flag};
-use crate::netlink::{Answer, Attributes, Header, Writer, faults};
+use crate::netlink::faults as injected;
+use crate::netlink::{Answer, Attributes, Header, Writer};
 
 const EVERY: &str = include_str!("../../tests/kernel/every.nft");
 
@@ -213,16 +220,16 @@ fn a_write_of_others_around_a_commit_is_noticed_until_the_table_is_read() {
         assert!(table.changed_by_others().unwrap(), "nothing is known before it is read");
         let wanted = table.read().unwrap().ruleset;
         let add = |n: u64| [Operation::AddCounter(Name::new(&format!("counter/{n}")))];
-        faults::arm(&[]);
+        injected::arm(&[]);
         table.commit(&add(1000)).unwrap();
-        let (calls, _) = faults::disarm();
+        let (calls, _) = injected::disarm();
         assert!(!table.changed_by_others().unwrap(), "that was ours");
         table.replace(&wanted).unwrap();
         assert!(!table.changed_by_others().unwrap(), "and that");
         for call in 0..=calls {
-            faults::act_before(call, || nft("add chain inet palisade theirs"));
+            injected::act_before(call, || nft("add chain inet palisade theirs"));
             table.commit(&add(call)).unwrap();
-            faults::disarm();
+            injected::disarm();
             if call == calls {
                 nft("add chain inet palisade theirs");
             }
@@ -244,14 +251,14 @@ fn a_replacement_is_known_to_be_whole_only_if_nobody_wrote_around_it() {
         load(EVERY);
         let mut table = Table::open(Ownership::Plain).unwrap();
         let wanted = table.read().unwrap().ruleset;
-        faults::arm(&[]);
+        injected::arm(&[]);
         table.replace(&wanted).unwrap();
-        let (calls, _) = faults::disarm();
+        let (calls, _) = injected::disarm();
         let mut left = 0;
         for call in 0..=calls {
-            faults::act_before(call, || nft("add chain inet palisade theirs"));
+            injected::act_before(call, || nft("add chain inet palisade theirs"));
             table.replace(&wanted).unwrap();
-            faults::disarm();
+            injected::disarm();
             let noticed = table.changed_by_others().unwrap();
             let there = !table.read().unwrap().matches(&wanted);
             left += usize::from(there);
@@ -280,4 +287,38 @@ fn watching_for_changes_survives_a_full_buffer() {
             assert!(std::time::Instant::now() < deadline, "it does not listen any more");
         }
     });
+}
+
+/// A few small rulesets with a base chain, maps and sets, each made of the one before by what policies do every day.
+fn small_steps() -> Vec<Ruleset> {
+    let rule = |expressions| Rule { expressions, comment: Some("web".to_owned()) };
+    let address = |last: u8| Key::Address([10, 0, 0, last].into());
+    let set =
+        |kind, elements| Set { kind, key: KeyType::Address(Family::V4), interval: false, comment: None, elements };
+    let (map, peers, group) = (Name::new("verdicts"), Name::new("peers"), Name::new("group"));
+    let look = Expression::Vmap(Load::Opener(Family::V4), map.clone());
+    let jump = |last| {
+        let verdict = Some(Verdict::Jump(group.clone()));
+        (address(last), Element { verdict, comment: Some(format!("default/{last}")) })
+    };
+    let allow = |server: Family| {
+        let from = Expression::Match(Load::Server(server), Test::In(peers.clone()));
+        rule(vec![from, Expression::Counter, Expression::Verdict(Verdict::Accept)])
+    };
+    let deny = rule(vec![Expression::CountIn(Name::new("dropped")), Expression::Verdict(Verdict::Drop)]);
+    let forward = Chain { hook: Some(Hook::Forward), comment: None, rules: vec![rule(vec![look])] };
+    let base = Ruleset {
+        counters: [Name::new("dropped")].into(),
+        sets: [(map.clone(), set(SetKind::VerdictMap, BTreeMap::new()))].into(),
+        chains: [(Name::new("forward"), forward)].into(),
+    };
+    let mut isolated = base.clone();
+    isolated.sets.insert(peers.clone(), set(SetKind::Set, [(address(7), Element::default())].into()));
+    isolated.chains.insert(group.clone(), Chain { rules: vec![allow(Family::V4), deny.clone()], ..Chain::default() });
+    isolated.sets.get_mut(&map).unwrap().elements.extend([jump(1), jump(2)]);
+    let mut moved = isolated.clone();
+    moved.sets.get_mut(&peers).unwrap().elements = [(address(8), Element::default())].into();
+    moved.sets.get_mut(&map).unwrap().elements = [jump(2), jump(3)].into();
+    moved.chains.get_mut(&group).unwrap().rules = vec![deny];
+    vec![base, isolated, moved]
 }
