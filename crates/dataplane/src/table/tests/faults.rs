@@ -6,7 +6,9 @@
 //! Seen to fail when: what is left of a dump is taken for the next one's; a message that is cut short ends the reading of
 //! its datagram; a failure to read the answer to a batch is not [`Error::Unknown`]; a lost answer is taken for a success.
 
-use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use nix::errno::Errno;
 use palisade_policy::index::Index;
@@ -27,9 +29,11 @@ use crate::netlink::faults::{Fault, arm, disarm, without};
 use crate::{Error, Trouble};
 
 /// Injections in a test run: for each of many histories, and for each system call of one.
-const INJECTIONS: usize = 600;
+const INJECTIONS: usize = 200;
 /// Passes through the same history, each with other faults.
 const PASSES: usize = 12;
+/// Passes at a time.
+const WORKERS: usize = 12;
 /// Trying again is given up after so many times, for one fault or two.
 const PATIENCE: usize = 8;
 
@@ -221,39 +225,47 @@ fn a_table_gets_where_it_should_whatever_goes_wrong() {
         arb_course,
         |(history, together, passes)| {
             let course = Course::of(history, *together);
-            let injected = isolated(|| {
-                let (calls, _) = course.run(&[]);
-                let plan = |(call, kind, place): &(Pick, Pick, usize)| {
-                    let kinds = kinds(*place);
-                    (u64::try_from(call.index(usize::try_from(calls).unwrap())).unwrap(), *kind.get(&kinds))
-                };
-                let passes = passes.iter().map(|faults| {
-                    let plan: Vec<_> = faults.iter().map(plan).collect();
-                    course.run(&plan).1
-                });
-                passes.sum::<u64>()
-            });
-            Ok(usize::try_from(injected).unwrap())
+            let (calls, _) = isolated(|| course.run(&[]));
+            let plan = |(call, kind, place): &(Pick, Pick, usize)| {
+                let kinds = kinds(*place);
+                (u64::try_from(call.index(usize::try_from(calls).unwrap())).unwrap(), *kind.get(&kinds))
+            };
+            let passes: Vec<Vec<_>> = passes.iter().map(|faults| faults.iter().map(plan).collect()).collect();
+            Ok(run_all(&course, &passes))
         },
     );
 }
 
-/// Every kind of fault at every system call of one history.
+/// Runs a course with each of these faults, many at a time: they wait for the kernel most of the time. Returns how many
+/// faults there were.
+fn run_all(course: &Course, passes: &[Vec<(u64, Fault)>]) -> usize {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let work = || {
+            isolated(|| {
+                let mut injected = 0;
+                while let Some(faults) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    injected += course.run(faults).1;
+                }
+                usize::try_from(injected).unwrap()
+            })
+        };
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).sum()
+    })
+}
+
+/// Every kind of fault at every system call of one history, or as many of these as are wanted.
 #[test]
 fn every_fault_at_every_system_call() {
-    let small = super::small_steps();
-    let course = Course { rulesets: small };
-    isolated(|| {
-        let (calls, _) = course.run(&[]);
-        assert!(calls > 80, "{calls}");
-        let mut seen = BTreeSet::new();
-        for call in 0..calls {
-            for fault in kinds(usize::try_from(call).unwrap() % 3) {
-                let (_, injected) = course.run(&[(call, fault)]);
-                assert_eq!(injected, 1, "{fault:?} at {call}");
-                seen.insert(call);
-            }
-        }
-        println!("{} system calls, {} faults", seen.len(), seen.len() * kinds(0).len());
-    });
+    let course = Course { rulesets: super::small_steps() };
+    let (calls, _) = isolated(|| course.run(&[]));
+    assert!(calls > 80, "{calls}");
+    let all: Vec<_> =
+        (0..calls).flat_map(|call| kinds(call as usize % 3).into_iter().map(move |fault| (call, fault))).collect();
+    let wanted = std::env::var("PALISADE_FAULTS").map_or(INJECTIONS, |text| text.parse().unwrap()).min(all.len());
+    let passes: Vec<_> = (0..wanted).map(|pass| vec![all[pass * all.len() / wanted]]).collect();
+    let injected = run_all(&course, &passes);
+    assert_eq!(injected, wanted);
+    println!("total {injected} of {} faults at {calls} system calls", all.len());
 }
