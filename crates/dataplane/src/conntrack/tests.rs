@@ -3,7 +3,6 @@
 //! Seen to fail when: the first entry that cannot be deleted ends the search; a dump of which something is lost counts as
 //! whole, or is tried for ever.
 
-use std::process::Command;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
@@ -19,24 +18,56 @@ fn isolated(test: impl FnOnce() + Send + 'static) {
     space.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
-/// Flows of three servers, two of each, and one that is none of theirs.
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`.
+const NEW: u16 = 1 << 8;
+/// `CTA_TIMEOUT`.
+const TIMEOUT: u16 = 7;
+/// `CTA_TUPLE_PROTO`, and `CTA_PROTO_NUM`, `_SRC_PORT` and `_DST_PORT` in it.
+const TUPLE_PROTOCOL: u16 = 2;
+const PROTOCOL: [u16; 3] = [1, 2, 3];
+const UDP: u8 = 17;
+
+/// Flows of three servers, two of each, and one that is none of theirs. Those that are left from before stay.
 fn fill() {
+    let mut socket = Socket::open(NETFILTER).unwrap();
     for (from, server, port) in [
-        ("10.0.0.11", "10.0.0.1", "1"),
-        ("10.0.0.12", "10.0.0.1", "2"),
-        ("10.0.0.11", "10.0.0.2", "3"),
-        ("10.0.0.12", "10.0.0.2", "4"),
-        ("fd00::11", "fd00::3", "5"),
-        ("fd00::12", "fd00::3", "6"),
-        ("10.0.0.12", "10.0.0.9", "7"),
+        ("10.0.0.11", "10.0.0.1", 1),
+        ("10.0.0.12", "10.0.0.1", 2),
+        ("10.0.0.11", "10.0.0.2", 3),
+        ("10.0.0.12", "10.0.0.2", 4),
+        ("fd00::11", "fd00::3", 5),
+        ("fd00::12", "fd00::3", 6),
+        ("10.0.0.12", "10.0.0.9", 7),
     ] {
-        let reply = ["--reply-src", server, "--reply-dst", from, "--reply-port-src", "80", "--reply-port-dst", port];
-        let original = ["-I", "-p", "udp", "-s", from, "-d", server, "--sport", port, "--dport", "80"];
-        let done = Command::new("conntrack").args(original).args(reply).args(["--timeout", "1000"]).output();
-        let done = done.expect("conntrack is installed");
-        // Those that a test has left are there still.
-        assert!(done.status.success() || String::from_utf8_lossy(&done.stderr).contains("exists"), "{done:?}");
+        let [from, server]: [IpAddr; 2] = [from, server].map(|text| text.parse().unwrap());
+        let [original, reply] = TUPLES;
+        let done = socket.request(NEW, crate::netlink::CREATE, |writer| {
+            header(writer, Some(Family::of(from)));
+            tuple(writer, original, [(from, port), (server, 80)]);
+            tuple(writer, reply, [(server, 80), (from, port)]);
+            writer.be32(TIMEOUT, 1000);
+        });
+        done.unwrap();
     }
+}
+
+fn tuple(writer: &mut Writer, kind: u16, ends: [(IpAddr, u16); 2]) {
+    writer.nest(kind, |writer| {
+        writer.nest(TUPLE_IP, |writer| {
+            for (place, (address, _)) in ends.iter().enumerate() {
+                match address {
+                    IpAddr::V4(ip) => writer.attribute(V4[place], &ip.octets()),
+                    IpAddr::V6(ip) => writer.attribute(V6[place], &ip.octets()),
+                }
+            }
+        });
+        let [number, source, destination] = PROTOCOL;
+        writer.nest(TUPLE_PROTOCOL, |writer| {
+            writer.attribute(number, &[UDP]);
+            writer.attribute(source, &ends[0].1.to_be_bytes());
+            writer.attribute(destination, &ends[1].1.to_be_bytes());
+        });
+    });
 }
 
 fn servers() -> BTreeSet<IpAddr> {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -21,11 +22,11 @@ use palisade_ruleset::name::Name;
 
 use super::batch::{Batch, nfgenmsg};
 use super::commit::{Outcome, judge};
-use super::{Ownership, Table, commit, read};
+use super::{Ownership, Table, claim, commit, read};
 use crate::Error;
 use crate::codec::{attribute, kind, table_flag};
 use crate::netlink::faults as injected;
-use crate::netlink::{Answer, Attributes, Header, Writer};
+use crate::netlink::{Answer, Attributes, Header, Socket, Writer};
 
 const EVERY: &str = include_str!("../../tests/kernel/every.nft");
 
@@ -169,6 +170,15 @@ fn outcomes_follow_from_answers_and_generations() {
     assert_eq!(judge(&[], Some(u32::MAX), u32::MAX, 1), Outcome::Done);
 }
 
+/// A socket that was closed is open still while a process that another test starts has not left this one's files behind.
+fn wait_until_closed() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while injected::without(super::owner).unwrap().is_some() {
+        assert!(Instant::now() < deadline, "somebody owns the table");
+        thread::yield_now();
+    }
+}
+
 /// What nft does in this thread's namespace.
 fn nft(command: &str) {
     let done = Command::new("nft").arg(command).output().expect("nft is installed");
@@ -207,6 +217,66 @@ fn a_dormant_table_is_seen_and_woken() {
         let mut adopted = Table::open(Ownership::Automatic).unwrap();
         assert!(adopted.is_owned());
         assert!(adopted.read().unwrap().matches(&wanted));
+    });
+}
+
+/// An owner that the kernel takes for gone, here by adopting the table with another socket, gets the table back.
+#[test]
+fn an_owner_that_was_lost_is_claimed_again() {
+    isolated(|| {
+        let wanted = small_steps().remove(1);
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        table.replace(&wanted).unwrap();
+        assert!(!table.changed_by_others().unwrap());
+        // The same value with another socket: the first is closed, and with it the owner gone.
+        table.socket = Socket::open(claim::NETFILTER).unwrap();
+        wait_until_closed();
+        assert!(table.changed_by_others().unwrap());
+        let found = table.read().unwrap();
+        assert!(found.unowned && !found.matches(&wanted));
+        assert_eq!(found.ruleset, wanted);
+        assert!(table.wake().unwrap());
+        assert!(table.read().unwrap().matches(&wanted));
+        assert!(!table.changed_by_others().unwrap());
+        assert!(!table.wake().unwrap());
+    });
+}
+
+/// An element can have an expression of its own (nft takes one only where the set is declared with it): a limit, say, by
+/// which it matches now and then. It counts as foreign.
+#[test]
+fn an_element_with_an_expression_is_not_ours() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        let wanted = small_steps().remove(1);
+        table.replace(&wanted).unwrap();
+        let mut writer = Writer::default();
+        let mut message = |kind, flags, fill: &dyn Fn(&mut Writer)| {
+            let header = Header { kind, flags: flags | crate::netlink::REQUEST, sequence: 1 << 31 };
+            writer.message(header, fill);
+        };
+        message(kind::BATCH_BEGIN, 0, &|writer| nfgenmsg(writer, 0, 10));
+        message(kind::NEW_ELEMENTS, crate::netlink::CREATE | crate::netlink::ACK, &|writer| {
+            nfgenmsg(writer, 1, 0);
+            writer.string(attribute::set::TABLE, "palisade");
+            writer.string(attribute::elements::SET, "peers");
+            writer.nest(attribute::elements::LIST, |writer| {
+                writer.nest(1, |writer| {
+                    writer.nest(1, |writer| writer.attribute(1, &[10, 0, 0, 9]));
+                    // NFTA_SET_ELEM_EXPR, and a counter.
+                    writer.nest(7, |writer| {
+                        writer.string(1, "counter");
+                        writer.nest(2, |_| {});
+                    });
+                });
+            });
+        });
+        message(kind::BATCH_END, 0, &|writer| nfgenmsg(writer, 0, 10));
+        table.socket.send(writer.bytes()).unwrap();
+        assert!(matches!(table.socket.answers().unwrap()[..], [Answer::Done(_)]));
+        let found = table.read().unwrap();
+        assert!(!found.matches(&wanted));
+        assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["peers"]);
     });
 }
 
@@ -281,10 +351,10 @@ fn watching_for_changes_survives_a_full_buffer() {
         assert!(changes.wait().unwrap(), "something was lost");
         table.commit(&[Operation::AddCounter(Name::new("ours"))]).unwrap();
         // What is left in the buffer may come first.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         nft("add chain inet palisade theirs");
         while !changes.wait().unwrap() {
-            assert!(std::time::Instant::now() < deadline, "it does not listen any more");
+            assert!(Instant::now() < deadline, "it does not listen any more");
         }
     });
 }

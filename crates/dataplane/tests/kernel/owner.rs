@@ -249,7 +249,6 @@ fn every_drift_but_a_foreign_counter_is_a_difference() {
         "flush map inet palisade verdicts; add element inet palisade verdicts { 10.0.0.1 comment \"other\" : jump group }",
         "add element inet palisade peers { 10.0.0.8 }",
         "delete element inet palisade peers { 10.0.0.7 }",
-        "flush set inet palisade peers; add element inet palisade peers { 10.0.0.7 limit rate 1/second }",
         "delete set inet palisade peers",
         "delete set inet palisade peers; add set inet palisade peers { type ipv6_addr; }",
         "delete set inet palisade peers; add set inet palisade peers { type ipv4_addr; flags interval; elements = { 10.0.0.7 } }",
@@ -301,14 +300,13 @@ fn put_right(table: &mut Table, found: &ReadBack, wanted: &Ruleset) {
 fn waiting_for_the_owner_to_go_is_cheap() {
     isolated(|| {
         let first = Table::open(Ownership::Automatic).unwrap();
-        let descriptors = || std::fs::read_dir("/proc/thread-self/fd").unwrap().count();
         let ports = || std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap().lines().count();
         let (open, before) = (ports(), list_all());
-        let (start, fds) = (std::time::Instant::now(), descriptors());
+        let start = std::time::Instant::now();
         for _ in 0..100 {
             assert!(matches!(Table::open(Ownership::Automatic), Err(Error::Owned { .. })));
         }
-        println!("100 times: {:?}, descriptors {fds} and {}", start.elapsed(), descriptors());
+        println!("100 times: {:?}", start.elapsed());
         assert!(table::owner().unwrap().is_some());
         assert_eq!(ports(), open, "no socket is left");
         assert_eq!(list_all(), before, "nothing was written");
