@@ -208,3 +208,6 @@ fn delete(socket: &mut Socket, entry: &[u8]) -> io::Result<()> {
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

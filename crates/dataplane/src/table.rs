@@ -65,7 +65,11 @@ pub struct ReadBack {
     pub exists: bool,
     /// Somebody has switched the table off: it is as it should be, and packets do not meet it. [`Table::wake`] helps.
     pub dormant: bool,
-    /// The table has no owner though it had one: somebody deleted it, and made another. [`Table::replace`] helps.
+    /// The table has no owner though it had one. [`Table::wake`] helps, or if somebody made another table in its place,
+    /// [`Table::replace`].
+    ///
+    /// The kernel may take a socket that another thread is closing for the one that owns the table, if it got the same
+    /// number: it gives up the number before it looks for the tables of the socket (`netlink_release`).
     pub unowned: bool,
 }
 
@@ -130,21 +134,31 @@ impl Table {
 
     /// Whether somebody else may have written to nftables (not necessarily to this table) since the table was last read,
     /// just before, while or after it was changed. It stays so until [`Table::read`] succeeds. Nobody else can change a
-    /// table that has an owner.
+    /// table that has an owner, so of such a one it is only asked whether it still has.
     ///
     /// # Errors
     /// [`Error::Read`].
     pub fn changed_by_others(&mut self) -> Result<bool, Error> {
-        Ok(!self.owned && self.others.wrote(read::generation(&mut self.socket)?))
+        if self.owned {
+            return Ok(!claim::state(&mut self.socket)?.is_some_and(|state| state.is_owned_by(&self.socket)));
+        }
+        Ok(self.others.wrote(read::generation(&mut self.socket)?))
     }
 
-    /// Switches the table on again if somebody has switched it off (`flags dormant`); tells whether somebody had.
+    /// Makes of the table what it was if somebody has switched it off (`flags dormant`), or if it has lost its owner; tells
+    /// whether there was anything to do. What the table holds stays.
     ///
     /// # Errors
-    /// As [`Table::commit`].
+    /// As [`Table::commit`]. If another table was made in the place of ours, it cannot get an owner (EOPNOTSUPP):
+    /// [`Table::replace`] helps.
     pub fn wake(&mut self) -> Result<bool, Error> {
-        let Some(state) = claim::state(&mut self.socket)?.filter(|state| state.dormant) else { return Ok(false) };
-        commit::claim(self, state.awake)?;
+        let Some(state) = claim::state(&mut self.socket)? else { return Ok(false) };
+        let unowned = self.owned && !state.is_owned_by(&self.socket);
+        if !state.dormant && !unowned {
+            return Ok(false);
+        }
+        let flags = state.awake | self.flags();
+        commit::claim(self, flags)?;
         Ok(true)
     }
 

@@ -76,6 +76,12 @@ pub(crate) mod attribute {
         pub(crate) const DATA_LENGTH: u16 = 7;
         pub(crate) const ID: u16 = 10;
         pub(crate) const USERDATA: u16 = 13;
+        /// `NFTA_SET_DESC`, and `NFTA_SET_DESC_SIZE` in it.
+        pub(crate) const DESCRIPTION: u16 = 9;
+        pub(crate) const SIZE: u16 = 1;
+        /// `NFTA_SET_TIMEOUT`, `_GC_INTERVAL`, `_OBJ_TYPE`, `_EXPR`, `_EXPRESSIONS`: what none of ours has, and what makes
+        /// elements end or match otherwise.
+        pub(crate) const FOREIGN: [u16; 5] = [11, 12, 15, 17, 18];
     }
 
     pub(crate) mod elements {
@@ -88,6 +94,9 @@ pub(crate) mod attribute {
         pub(crate) const DATA: u16 = 2;
         pub(crate) const FLAGS: u16 = 3;
         pub(crate) const USERDATA: u16 = 6;
+        /// `NFTA_SET_ELEM_TIMEOUT`, `_EXPR`, `_OBJREF`, `_KEY_END`, `_EXPRESSIONS`: an element with one of these may end by
+        /// itself, or match only now and then.
+        pub(crate) const FOREIGN: [u16; 5] = [4, 7, 9, 10, 11];
     }
 
     pub(crate) mod object {

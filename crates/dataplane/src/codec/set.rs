@@ -92,7 +92,9 @@ pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set
     let length = attributes.be32(set::KEY_LENGTH).and_then(|length| usize::try_from(length).ok());
     let key = key_types().find(|key| key_type(*key) == number && Some(key_length(*key)) == length);
     let ours = flags & !(set_flag::INTERVAL | set_flag::MAP) == 0
-        && (flags & set_flag::MAP == 0 || attributes.be32(set::DATA_TYPE) == Some(DATA_TYPE_VERDICT));
+        && (flags & set_flag::MAP == 0 || attributes.be32(set::DATA_TYPE) == Some(DATA_TYPE_VERDICT))
+        && attributes.iter().all(|(kind, _)| !set::FOREIGN.contains(&kind))
+        && attributes.nest(set::DESCRIPTION).get(set::SIZE).is_none();
     let decoded = match key {
         Some(key) if ours && fits(key, flags & set_flag::INTERVAL != 0) => Ok(Set {
             kind: if flags & set_flag::MAP == 0 { SetKind::Set } else { SetKind::VerdictMap },
@@ -101,7 +103,7 @@ pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set
             comment: userdata::decode_set_comment(attributes.get(set::USERDATA)),
             elements: BTreeMap::new(),
         }),
-        _ => Err(format!("a set of key type {number} with flags {flags:#x}, which is not ours")),
+        _ => Err(format!("a set of key type {number} with flags {flags:#x} and properties that are not ours")),
     };
     Some((name, decoded))
 }
@@ -220,6 +222,9 @@ pub(crate) fn decode_elements(shape: SetShape, entries: &[&[u8]]) -> Result<BTre
     for entry in entries {
         let attributes = Attributes::new(entry);
         let key = attributes.nest(element::KEY).get(DATA_VALUE).ok_or("an element without a key")?;
+        if attributes.iter().any(|(kind, _)| element::FOREIGN.contains(&kind)) {
+            return Err("an element with a timeout or expression, which is not ours".to_owned());
+        }
         let flags = attributes.be32(element::FLAGS).unwrap_or_default();
         let verdict = match attributes.get(element::DATA) {
             Some(data) => Some(decode_verdict(Attributes::new(data)).ok_or("an element with a verdict not ours")?),

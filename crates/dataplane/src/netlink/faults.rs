@@ -64,6 +64,14 @@ pub fn disarm() -> (u64, u64) {
     })
 }
 
+/// Does something without faults and without counting, in the midst of them.
+pub fn without<T>(act: impl FnOnce() -> T) -> T {
+    let layer = LAYER.take();
+    let result = act();
+    LAYER.set(layer);
+    result
+}
+
 /// The fault of the next system call.
 fn next() -> Option<Fault> {
     let (fault, act) = LAYER.with_borrow_mut(|layer| {
@@ -101,10 +109,10 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: MsgFlags) ->
     }
     let lose = LAYER.with_borrow_mut(|layer| std::mem::take(&mut layer.lose));
     match fault {
-        Some(Fault::Fails(errno) | Fault::Refused(_, errno)) if errno != Errno::ENOBUFS as i32 => {
-            Err(io::Error::from_raw_os_error(errno))
-        }
-        Some(Fault::Fails(_) | Fault::Refused(..) | Fault::AnswerLost) => {
+        Some(Fault::Fails(errno)) if errno != Errno::ENOBUFS as i32 => Err(io::Error::from_raw_os_error(errno)),
+        // What is sent is refused, not what is received.
+        Some(Fault::Refused(..)) => Err(Errno::ENOMEM.into()),
+        Some(Fault::Fails(_) | Fault::AnswerLost) => {
             let lost = socket.recv_from(buffer, MsgFlags::MSG_DONTWAIT.bits());
             buffer.clear();
             Err(if lost.is_ok() { Errno::ENOBUFS } else { Errno::EINTR }.into())
@@ -118,20 +126,23 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: MsgFlags) ->
         Some(Fault::Short) => {
             let (length, from) = socket.recv_from(buffer, flags.bits())?;
             buffer.truncate(length / 2);
-            Ok((length / 2, from))
+            Ok((length, from))
         }
         None => socket.recv_from(buffer, flags.bits()),
     }
 }
 
-/// What the kernel would say if it refused a message.
+/// What the kernel would say if it refused a message. That something is not there it says in a batch only: about what is
+/// read that would be no failure but an answer, and a wrong one.
 fn refusal(bytes: &[u8], place: usize, errno: i32) -> Option<Vec<u8>> {
     /// `NLMSG_ERROR`.
     const ERROR: u16 = 2;
     // The first and the last message of a batch only hold it together.
     let messages: Vec<_> = Message::all(bytes).collect();
-    let inner = if messages.len() > 2 { messages.get(1..messages.len() - 1)? } else { &messages };
+    let batch = messages.len() > 2;
+    let inner = if batch { messages.get(1..messages.len() - 1)? } else { &messages };
     let refused = inner.get(place).or(inner.last())?;
+    let errno = if !batch && errno == Errno::ENOENT as i32 { Errno::ENOMEM as i32 } else { errno };
     let length = u32::try_from(HEADER + 4 + HEADER).ok()?;
     let mut answer = Vec::new();
     answer.extend_from_slice(&length.to_ne_bytes());

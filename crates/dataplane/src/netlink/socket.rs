@@ -244,14 +244,14 @@ impl Socket {
     fn receive(&mut self, flags: MsgFlags) -> io::Result<()> {
         loop {
             self.buffer.clear();
-            let (length, from) = self.receive_any(flags)?;
-            if length > self.buffer.len() {
-                return Err(Errno::EMSGSIZE.into());
+            // With this flag the length is that of the datagram, even if the buffer is shorter.
+            let (length, from) = self.receive_any(flags | MsgFlags::MSG_TRUNC)?;
+            if from.port_number() != 0 {
+                continue;
             }
-            if from.port_number() == 0 {
-                // A message that is cut short would end the reading of the datagram as if it were the last.
-                return if Message::are_whole(&self.buffer) { Ok(()) } else { Err(Errno::EBADMSG.into()) };
-            }
+            // What is cut short would be read as if there were no more of it.
+            let whole = length == self.buffer.len() && Message::are_whole(&self.buffer);
+            return if whole { Ok(()) } else { Err(Errno::EBADMSG.into()) };
         }
     }
 

@@ -35,6 +35,13 @@ pub(super) struct State {
     pub(super) awake: u32,
 }
 
+impl State {
+    /// Whether nobody but this socket can change the table.
+    pub(super) fn is_owned_by(self, socket: &Socket) -> bool {
+        self.found == Found::Owned(socket.port())
+    }
+}
+
 fn socket() -> Result<Socket, Error> {
     Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })
 }

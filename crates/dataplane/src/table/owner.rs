@@ -1,8 +1,7 @@
 //! Who holds a netlink socket.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// `NETLINK_NETFILTER`.
 const NETFILTER: &str = "12";
@@ -27,18 +26,25 @@ fn inode(port: u32) -> Option<String> {
     })
 }
 
+/// The process that was found last: who waits for it to end asks again and again.
+static LAST: AtomicU32 = AtomicU32::new(0);
+
 /// The process that has a file open, and its name.
-fn holder(file: &str) -> Option<(String, String)> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let numbered = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-    let mut processes = processes.filter(|entry| numbered(&entry.file_name())).map(|entry| entry.path());
-    processes.find(|process| holds(process, file)).and_then(|process| {
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        Some((process.file_name()?.to_str()?.to_owned(), name.trim().to_owned()))
-    })
+fn holder(file: &str) -> Option<(u32, String)> {
+    let last = LAST.load(Ordering::Relaxed);
+    let pid = if holds(last, file) { last } else { search(file)? };
+    LAST.store(pid, Ordering::Relaxed);
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some((pid, name.trim().to_owned()))
 }
 
-fn holds(process: &Path, file: &str) -> bool {
-    let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
+fn search(file: &str) -> Option<u32> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.find(|pid| holds(*pid, file))
+}
+
+fn holds(pid: u32, file: &str) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     files.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == file))
 }

@@ -3,22 +3,30 @@
 //!
 //! The faults that these tests were seen to find are listed in `tests/kernel.rs`.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use palisade_policy::input::Family;
 use palisade_ruleset::change::Operation;
+use palisade_ruleset::model::{
+    Chain, Element, Expression, Hook, Key, KeyType, Load, Rule, Ruleset, Set, SetKind, Test, Verdict,
+};
 use palisade_ruleset::name::Name;
 
 use super::batch::{Batch, nfgenmsg};
 use super::commit::{Outcome, judge};
-use super::{Ownership, Table, commit, read};
+use super::{Ownership, Table, claim, commit, read};
 use crate::Error;
 use crate::codec::{attribute, kind, table_flag};
-use crate::netlink::{Answer, Attributes, Header, Writer, faults};
+use crate::netlink::faults as injected;
+use crate::netlink::{Answer, Attributes, Header, Socket, Writer};
 
 const EVERY: &str = include_str!("../../tests/kernel/every.nft");
 
@@ -162,6 +170,15 @@ fn outcomes_follow_from_answers_and_generations() {
     assert_eq!(judge(&[], Some(u32::MAX), u32::MAX, 1), Outcome::Done);
 }
 
+/// A socket that was closed is open still while a process that another test starts has not left this one's files behind.
+fn wait_until_closed() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while injected::without(super::owner).unwrap().is_some() {
+        assert!(Instant::now() < deadline, "somebody owns the table");
+        thread::yield_now();
+    }
+}
+
 /// What nft does in this thread's namespace.
 fn nft(command: &str) {
     let done = Command::new("nft").arg(command).output().expect("nft is installed");
@@ -203,6 +220,66 @@ fn a_dormant_table_is_seen_and_woken() {
     });
 }
 
+/// An owner that the kernel takes for gone, here by adopting the table with another socket, gets the table back.
+#[test]
+fn an_owner_that_was_lost_is_claimed_again() {
+    isolated(|| {
+        let wanted = small_steps().remove(1);
+        let mut table = Table::open(Ownership::Automatic).unwrap();
+        table.replace(&wanted).unwrap();
+        assert!(!table.changed_by_others().unwrap());
+        // The same value with another socket: the first is closed, and with it the owner gone.
+        table.socket = Socket::open(claim::NETFILTER).unwrap();
+        wait_until_closed();
+        assert!(table.changed_by_others().unwrap());
+        let found = table.read().unwrap();
+        assert!(found.unowned && !found.matches(&wanted));
+        assert_eq!(found.ruleset, wanted);
+        assert!(table.wake().unwrap());
+        assert!(table.read().unwrap().matches(&wanted));
+        assert!(!table.changed_by_others().unwrap());
+        assert!(!table.wake().unwrap());
+    });
+}
+
+/// An element can have an expression of its own (nft takes one only where the set is declared with it): a limit, say, by
+/// which it matches now and then. It counts as foreign.
+#[test]
+fn an_element_with_an_expression_is_not_ours() {
+    isolated(|| {
+        let mut table = Table::open(Ownership::Plain).unwrap();
+        let wanted = small_steps().remove(1);
+        table.replace(&wanted).unwrap();
+        let mut writer = Writer::default();
+        let mut message = |kind, flags, fill: &dyn Fn(&mut Writer)| {
+            let header = Header { kind, flags: flags | crate::netlink::REQUEST, sequence: 1 << 31 };
+            writer.message(header, fill);
+        };
+        message(kind::BATCH_BEGIN, 0, &|writer| nfgenmsg(writer, 0, 10));
+        message(kind::NEW_ELEMENTS, crate::netlink::CREATE | crate::netlink::ACK, &|writer| {
+            nfgenmsg(writer, 1, 0);
+            writer.string(attribute::set::TABLE, "palisade");
+            writer.string(attribute::elements::SET, "peers");
+            writer.nest(attribute::elements::LIST, |writer| {
+                writer.nest(1, |writer| {
+                    writer.nest(1, |writer| writer.attribute(1, &[10, 0, 0, 9]));
+                    // NFTA_SET_ELEM_EXPR, and a counter.
+                    writer.nest(7, |writer| {
+                        writer.string(1, "counter");
+                        writer.nest(2, |_| {});
+                    });
+                });
+            });
+        });
+        message(kind::BATCH_END, 0, &|writer| nfgenmsg(writer, 0, 10));
+        table.socket.send(writer.bytes()).unwrap();
+        assert!(matches!(table.socket.answers().unwrap()[..], [Answer::Done(_)]));
+        let found = table.read().unwrap();
+        assert!(!found.matches(&wanted));
+        assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["peers"]);
+    });
+}
+
 /// A foreign write at each system call of a commit, and of a replacement: before and after the batch it does not pass
 /// unnoticed, and where there is none nothing is noticed.
 #[test]
@@ -213,16 +290,16 @@ fn a_write_of_others_around_a_commit_is_noticed_until_the_table_is_read() {
         assert!(table.changed_by_others().unwrap(), "nothing is known before it is read");
         let wanted = table.read().unwrap().ruleset;
         let add = |n: u64| [Operation::AddCounter(Name::new(&format!("counter/{n}")))];
-        faults::arm(&[]);
+        injected::arm(&[]);
         table.commit(&add(1000)).unwrap();
-        let (calls, _) = faults::disarm();
+        let (calls, _) = injected::disarm();
         assert!(!table.changed_by_others().unwrap(), "that was ours");
         table.replace(&wanted).unwrap();
         assert!(!table.changed_by_others().unwrap(), "and that");
         for call in 0..=calls {
-            faults::act_before(call, || nft("add chain inet palisade theirs"));
+            injected::act_before(call, || nft("add chain inet palisade theirs"));
             table.commit(&add(call)).unwrap();
-            faults::disarm();
+            injected::disarm();
             if call == calls {
                 nft("add chain inet palisade theirs");
             }
@@ -244,14 +321,14 @@ fn a_replacement_is_known_to_be_whole_only_if_nobody_wrote_around_it() {
         load(EVERY);
         let mut table = Table::open(Ownership::Plain).unwrap();
         let wanted = table.read().unwrap().ruleset;
-        faults::arm(&[]);
+        injected::arm(&[]);
         table.replace(&wanted).unwrap();
-        let (calls, _) = faults::disarm();
+        let (calls, _) = injected::disarm();
         let mut left = 0;
         for call in 0..=calls {
-            faults::act_before(call, || nft("add chain inet palisade theirs"));
+            injected::act_before(call, || nft("add chain inet palisade theirs"));
             table.replace(&wanted).unwrap();
-            faults::disarm();
+            injected::disarm();
             let noticed = table.changed_by_others().unwrap();
             let there = !table.read().unwrap().matches(&wanted);
             left += usize::from(there);
@@ -274,10 +351,44 @@ fn watching_for_changes_survives_a_full_buffer() {
         assert!(changes.wait().unwrap(), "something was lost");
         table.commit(&[Operation::AddCounter(Name::new("ours"))]).unwrap();
         // What is left in the buffer may come first.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         nft("add chain inet palisade theirs");
         while !changes.wait().unwrap() {
-            assert!(std::time::Instant::now() < deadline, "it does not listen any more");
+            assert!(Instant::now() < deadline, "it does not listen any more");
         }
     });
+}
+
+/// A few small rulesets with a base chain, maps and sets, each made of the one before by what policies do every day.
+fn small_steps() -> Vec<Ruleset> {
+    let rule = |expressions| Rule { expressions, comment: Some("web".to_owned()) };
+    let address = |last: u8| Key::Address([10, 0, 0, last].into());
+    let set =
+        |kind, elements| Set { kind, key: KeyType::Address(Family::V4), interval: false, comment: None, elements };
+    let (map, peers, group) = (Name::new("verdicts"), Name::new("peers"), Name::new("group"));
+    let look = Expression::Vmap(Load::Opener(Family::V4), map.clone());
+    let jump = |last| {
+        let verdict = Some(Verdict::Jump(group.clone()));
+        (address(last), Element { verdict, comment: Some(format!("default/{last}")) })
+    };
+    let allow = |server: Family| {
+        let from = Expression::Match(Load::Server(server), Test::In(peers.clone()));
+        rule(vec![from, Expression::Counter, Expression::Verdict(Verdict::Accept)])
+    };
+    let deny = rule(vec![Expression::CountIn(Name::new("dropped")), Expression::Verdict(Verdict::Drop)]);
+    let forward = Chain { hook: Some(Hook::Forward), comment: None, rules: vec![rule(vec![look])] };
+    let base = Ruleset {
+        counters: [Name::new("dropped")].into(),
+        sets: [(map.clone(), set(SetKind::VerdictMap, BTreeMap::new()))].into(),
+        chains: [(Name::new("forward"), forward)].into(),
+    };
+    let mut isolated = base.clone();
+    isolated.sets.insert(peers.clone(), set(SetKind::Set, [(address(7), Element::default())].into()));
+    isolated.chains.insert(group.clone(), Chain { rules: vec![allow(Family::V4), deny.clone()], ..Chain::default() });
+    isolated.sets.get_mut(&map).unwrap().elements.extend([jump(1), jump(2)]);
+    let mut moved = isolated.clone();
+    moved.sets.get_mut(&peers).unwrap().elements = [(address(8), Element::default())].into();
+    moved.sets.get_mut(&map).unwrap().elements = [jump(2), jump(3)].into();
+    moved.chains.get_mut(&group).unwrap().rules = vec![deny];
+    vec![base, isolated, moved]
 }
