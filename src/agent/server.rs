@@ -23,7 +23,7 @@ use connections::Connections;
 const BIND_FIRST: Duration = Duration::from_secs(1);
 const BIND_MOST: Duration = Duration::from_secs(30);
 
-/// How long nothing is accepted after the kernel could not give a connection: there are no descriptors, or no memory.
+/// How long nothing is accepted when the kernel cannot give a connection and there is none to close for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Starts the thread that serves, for as long as the program runs. An address that cannot be bound is tried again and again.
@@ -88,13 +88,16 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
                 // of connections must not push it out unread.
                 tokio::task::yield_now().await;
             }
+            Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                if !failing && !is_of_the_peer(&error) {
+                if !failing {
                     tracing::warn!(%error, "cannot accept connections to the probes and metrics; going on");
                     failing = true;
                 }
-                if !is_of_the_peer(&error) {
-                    connections.close_oldest();
+                // There are no descriptors, or no memory. Connections that say nothing have to make room.
+                if connections.close_oldest() {
+                    tokio::task::yield_now().await;
+                } else {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
