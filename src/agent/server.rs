@@ -26,6 +26,9 @@ const BIND_MOST: Duration = Duration::from_secs(30);
 /// How long nothing is accepted when the kernel cannot give a connection and there is none to close for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many connections are accepted before those there are get their turn: a part of [`connections::MOST`].
+const ACCEPT_TOGETHER: usize = connections::MOST / 8;
+
 /// Starts the thread that serves, for as long as the program runs. An address that cannot be bound is tried again and again.
 pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,15 +81,18 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until the task is dropped.
 async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connections) {
-    let mut failing = false;
+    let (mut failing, mut accepted) = (false, 0);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 failing = false;
                 connections.take(stream, answers.clone());
-                // So that a request which has come with its connection is read before more of them are accepted: a flood
-                // of connections must not push it out unread.
-                tokio::task::yield_now().await;
+                // So that a request which has come with its connection is read before many more of them are accepted: a
+                // flood of connections must not push it out unread.
+                accepted = (accepted + 1) % ACCEPT_TOGETHER;
+                if accepted == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {

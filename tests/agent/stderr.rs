@@ -39,7 +39,9 @@ fn a_log_that_nobody_reads_or_can_read_holds_nothing_up() {
     // Nobody reads: the pipe and then the queue fill up, and the rest is dropped.
     for round in 0.. {
         bed.write("noise.yaml", &noise(round));
-        let policies = || agent.metric("palisade_watch_events_total{resource=\"networkpolicy\",event=\"applied\"}");
+        let policies = || {
+            agent.find_metric("palisade_watch_events_total{resource=\"networkpolicy\",event=\"applied\"}").unwrap_or(0)
+        };
         agent.wait("policies", || agent.metric(DROPPED) > 0 || policies() >= 3_000 * (round as u64 + 1));
         if agent.metric(DROPPED) > 0 {
             break;
