@@ -14,7 +14,9 @@
 //! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; a refused list, or
 //!   a refused question for a namespace, is not told with the right that is missing (`rights.rs`);
 //! - ranges are taken from podCIDRs alone, or not asked for again; what is held is never let go; the answers to
-//!   what the node asks a new pod are held too (`starting.rs`).
+//!   what the node asks a new pod are held too (`starting.rs`);
+//! - the loop writes to stderr itself; a closed stderr ends the agent; its end waits for stderr (`stderr.rs`);
+//! - the agent ends when its port is taken, or runs out of descriptors when somebody opens connections (`port.rs`).
 
 #![allow(
     clippy::unwrap_used,
@@ -35,6 +37,8 @@ mod directory;
 mod neighbours;
 #[path = "agent/outage.rs"]
 mod outage;
+#[path = "agent/port.rs"]
+mod port;
 #[path = "agent/restart.rs"]
 mod restart;
 #[path = "agent/rights.rs"]
@@ -43,5 +47,7 @@ mod rights;
 mod running;
 #[path = "agent/starting.rs"]
 mod starting;
+#[path = "agent/stderr.rs"]
+mod stderr;
 #[path = "agent/story.rs"]
 mod story;

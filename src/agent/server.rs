@@ -23,8 +23,11 @@ use connections::Connections;
 const BIND_FIRST: Duration = Duration::from_secs(1);
 const BIND_MOST: Duration = Duration::from_secs(30);
 
-/// How long nothing is accepted after the kernel could not give a connection: there are no descriptors, or no memory.
+/// How long nothing is accepted when the kernel cannot give a connection and there is none to close for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections are accepted before those there are get their turn: a part of [`connections::MOST`].
+const ACCEPT_TOGETHER: usize = connections::MOST / 8;
 
 /// Starts the thread that serves, for as long as the program runs. An address that cannot be bound is tried again and again.
 pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
@@ -78,23 +81,29 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until the task is dropped.
 async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connections) {
-    let mut failing = false;
+    let (mut failing, mut accepted) = (false, 0);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 failing = false;
                 connections.take(stream, answers.clone());
-                // So that a request which has come with its connection is read before more of them are accepted: a flood
-                // of connections must not push it out unread.
-                tokio::task::yield_now().await;
+                // So that a request which has come with its connection is read before many more of them are accepted: a
+                // flood of connections must not push it out unread.
+                accepted = (accepted + 1) % ACCEPT_TOGETHER;
+                if accepted == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
+            Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                if !failing && !is_of_the_peer(&error) {
+                if !failing {
                     tracing::warn!(%error, "cannot accept connections to the probes and metrics; going on");
                     failing = true;
                 }
-                if !is_of_the_peer(&error) {
-                    connections.close_oldest();
+                // There are no descriptors, or no memory. Connections that say nothing have to make room.
+                if connections.close_oldest() {
+                    tokio::task::yield_now().await;
+                } else {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

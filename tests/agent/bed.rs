@@ -28,7 +28,7 @@ spec:
 ";
 
 /// Where agents listen, each in its node's namespace.
-const LISTEN: &str = "127.0.0.1:9440";
+pub(crate) const LISTEN: &str = "127.0.0.1:9440";
 
 /// A node with a bridge, the pods shop/web and ops/client on it, and a directory of manifests that says so.
 pub(crate) struct Bed {
@@ -54,7 +54,7 @@ impl Bed {
         self.lab.node(1)
     }
 
-    fn manifests(&self) -> PathBuf {
+    pub(crate) fn manifests(&self) -> PathBuf {
         self.scratch.join("manifests")
     }
 

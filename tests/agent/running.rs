@@ -34,10 +34,21 @@ pub(crate) struct Answer {
 impl Agent {
     /// Starts an agent that listens there, with arguments such as `["--manifests", DIR]`. It adds to the log.
     pub(crate) fn start(node: &Node, listen: &'static str, arguments: &[&str], log: &Path) -> Self {
+        let file = fs::File::options().create(true).append(true).open(log).unwrap();
+        Self::start_with_stderr(node, listen, arguments, log, file)
+    }
+
+    /// The same with something else than the log's file as its stderr.
+    pub(crate) fn start_with_stderr(
+        node: &Node,
+        listen: &'static str,
+        arguments: &[&str],
+        log: &Path,
+        stderr: impl Into<Stdio>,
+    ) -> Self {
         let mut command = node.command(env!("CARGO_BIN_EXE_palisade"));
         command.args(["agent", "--node", node.name(), "--listen", listen, "--log-format", "json"]).args(arguments);
-        let file = fs::File::options().create(true).append(true).open(log).unwrap();
-        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         Self { child: Child::spawn(command).unwrap(), node: node.clone(), listen, log: log.to_owned() }
     }
 
@@ -129,7 +140,7 @@ impl Agent {
 
     /// The log of all agents that wrote to this file.
     pub(crate) fn read_log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
     }
 
     /// The log's lines, as [`events`].

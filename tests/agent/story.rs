@@ -98,8 +98,10 @@ fn assert_same_story(bed: &Bed, agent: &Agent, policies: &[&str], isolated: [u64
     assert_eq!(dropped.len(), 6, "{table}");
     for ((direction, family), [packets, bytes]) in dropped {
         let labels = format!("_total{{direction=\"{direction}\",family=\"ipv{family}\"}}");
-        let counted = [metric("dropped_packets", &labels), metric("dropped_bytes", &labels)];
-        assert_eq!(counted, [packets, bytes], "{labels}");
+        // They are read from the kernel once a second at most.
+        agent.wait(&format!("{packets} packets and {bytes} bytes of {labels}"), || {
+            [metric("dropped_packets", &labels), metric("dropped_bytes", &labels)] == [packets, bytes]
+        });
         // Three of each family are shot at a time.
         let by_policy = direction == "ingress" && !policies.is_empty();
         assert!(!by_policy || packets >= 3, "{labels}: {packets}");

@@ -10,21 +10,32 @@ mod store;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::error::SourceError;
 use crate::event::{Arrival, Event, Failure};
 use dirty::{Dirty, Work};
-use inotify::Watch;
+use inotify::{Place, Watch};
 use store::Store;
+
+/// How often the path is looked at: a link in it may lead elsewhere, which the kernel does not notify.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// At every so manieth look each file is looked at, too: a file system may not notify at all, as those of a network do not.
+const FILES_EVERY: u32 = 30;
 
 /// A directory of manifests that is watched for changes.
 ///
 /// - A file that cannot be taken, because it is not YAML, an API server would refuse an object in it, or it holds an
 ///   object that another file holds, is rejected: [`Event::FileRejected`], and what it held before stays.
 /// - At the start nothing is sent while any file is rejected.
-/// - If the directory itself goes away, all content stays until it is back with at least one manifest in it.
+/// - If the directory itself goes away, or the path leads to another one, all content stays until there is one with at
+///   least one manifest in it.
+/// - Files that are not regular, or too large, are rejected, and never waited for: 16 MiB each and 256 MiB together are
+///   taken. While there are more than 10,000 files nothing changes: [`Event::Failed`].
 #[derive(Debug)]
 pub struct ManifestDirectory {
     path: PathBuf,
@@ -54,6 +65,7 @@ impl ManifestDirectory {
         let mut store = Store::new(path.clone());
         let mut dirty = Dirty::new(path.clone());
         dirty.everything();
+        let mut looks = Looks::new();
         loop {
             let (returned, events) = scan(store, dirty.take()).await.map_err(failed)?;
             store = returned;
@@ -62,15 +74,18 @@ impl ManifestDirectory {
                     return Ok(());
                 }
             }
-            tokio::select! {
-                noted = watch.note_next(&mut dirty) => noted.map_err(failed)?,
+            let place = tokio::select! {
+                place = looks.wait(&path, &watch, &mut dirty) => place.map_err(failed)?,
                 () = tx.closed() => return Ok(()),
-            }
-            if !dirty.directory_is_gone() {
-                continue;
-            }
-            if tx.send(Arrival::now(gone(&path))).await.is_err() {
-                return Ok(());
+            };
+            match place {
+                Place::Same => continue,
+                Place::Other => {}
+                Place::Nothing => {
+                    if tx.send(Arrival::now(gone(&path))).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
             watch = tokio::select! {
                 returned = Watch::of_returned(&path) => returned,
@@ -79,6 +94,43 @@ impl ManifestDirectory {
             store.directory_returned();
             dirty = Dirty::new(path.clone());
             dirty.everything();
+        }
+    }
+}
+
+/// When to look whether anything has changed that was not notified.
+#[derive(Debug)]
+struct Looks {
+    clock: Interval,
+    number: u32,
+}
+
+impl Looks {
+    fn new() -> Self {
+        let mut clock = interval(LOOK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { clock, number: 0 }
+    }
+
+    /// Waits until something is worth reading, or the directory is not the one that is watched.
+    async fn wait(&mut self, path: &Path, watch: &Watch, dirty: &mut Dirty) -> io::Result<Place> {
+        loop {
+            tokio::select! {
+                noted = watch.note_next(dirty) => {
+                    noted?;
+                    return Ok(if dirty.directory_is_gone() { Place::Nothing } else { Place::Same });
+                }
+                _ = self.clock.tick() => {
+                    let place = watch.place(path).await;
+                    self.number = self.number.wrapping_add(1);
+                    if self.number.is_multiple_of(FILES_EVERY) {
+                        dirty.altered();
+                    }
+                    if place != Place::Same {
+                        return Ok(place);
+                    }
+                }
+            }
         }
     }
 }

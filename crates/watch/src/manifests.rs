@@ -1,6 +1,7 @@
 //! Manifests: files of Pods, Namespaces and NetworkPolicies, read as an API server would take them.
 
 mod document;
+mod file;
 mod objects;
 mod read;
 mod survey;
@@ -13,6 +14,7 @@ pub use survey::{Survey, survey_manifests};
 pub use written::Written;
 
 pub(crate) use document::{Content, Reading};
+pub(crate) use file::{Identity, Limits, read_found};
 pub(crate) use objects::{Assembled, Duplicate, assemble, duplicates};
-pub(crate) use read::{is_manifest, manifest_files, parse_file, parse_text};
+pub(crate) use read::{is_manifest, manifests_in, parse_text};
 pub(crate) use written::Lines;

@@ -1,6 +1,6 @@
 //! The manifest directory as a source: a real directory, the kernel's own notifications.
 //!
-//! Seen to fail when: a rejected file loses what it held; a file is read while it is written; the swap of `..data` goes
+//! Seen to fail when: another directory at the same path goes unnoticed; a named pipe is opened as a file is; a rejected file loses what it held; a file is read while it is written; the swap of `..data` goes
 //! unnoticed; lists are sent although a file is bad; an object may be in two files; a file that lost an object to another
 //! is not tried again when the other gives way; files that are gone stay; an edit of several steps is not waited for;
 //! warnings are repeated.
@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 #[path = "common/gather.rs"]
@@ -383,6 +385,59 @@ async fn a_directory_that_goes_away_keeps_its_content() {
     fs::remove_dir_all(&elsewhere).unwrap();
     bed.write("d.yaml", &policy("d"));
     bed.until_policies(&["c", "d"]).await;
+}
+
+#[tokio::test]
+async fn another_directory_at_the_same_path_is_noticed() {
+    let root = Bed::prepare("elsewhere", &[]);
+    for (name, file) in [("one", "a"), ("two", "b"), ("three", "c")] {
+        fs::create_dir_all(root.join(name).join("manifests")).unwrap();
+        fs::write(root.join(name).join("manifests/p.yaml"), policy(file)).unwrap();
+    }
+    // The link is pointed elsewhere, then what it points to is moved away and another comes in its place.
+    symlink("one", root.join("link")).unwrap();
+    let mut bed = Bed::watch(root.join("link/manifests"));
+    bed.until("synced", |bed| bed.synced).await;
+    assert_eq!(bed.policies(), ["a"]);
+    symlink("two", root.join("next")).unwrap();
+    fs::rename(root.join("next"), root.join("link")).unwrap();
+    bed.until_policies(&["b"]).await;
+    assert_eq!(bed.failures, 0);
+    fs::rename(root.join("two"), root.join("away")).unwrap();
+    bed.until("reported", |bed| bed.failures == 1).await;
+    assert_eq!(bed.policies(), ["b"]);
+    fs::rename(root.join("three"), root.join("two")).unwrap();
+    bed.until_policies(&["c"]).await;
+    // From here on the new one is followed.
+    bed.write("q.yaml", &policy("d"));
+    bed.until_policies(&["c", "d"]).await;
+    fs::remove_dir_all(&root).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_rejected_and_holds_nothing_up() {
+    let mut bed = Bed::start("odd", &[("m.yaml", policy("m"))]).await;
+    let pipe = bed.file("a.yaml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let socket = UnixListener::bind(bed.file("b.yaml")).unwrap();
+    symlink("/dev/zero", bed.file("c.yaml")).unwrap();
+    bed.write("z.yaml", &policy("z"));
+    bed.until_policies(&["m", "z"]).await;
+    bed.until("rejected", |bed| bed.rejected.len() == 3).await;
+    for (file, what) in [("a.yaml", "a named pipe"), ("b.yaml", "a socket"), ("c.yaml", "a device")] {
+        let errors = bed.rejected[&bed.file(file)].to_string();
+        assert!(errors.contains(&format!("{file}: cannot be read: it is {what}, not a regular file")), "{errors}");
+    }
+    // Nor at a start, where they keep everything from being sent, with the reason.
+    let mut again = Bed::watch(bed.path.clone());
+    again.until("rejected", |bed| bed.rejected.len() == 3).await;
+    drop(socket);
+    for file in ["a.yaml", "b.yaml", "c.yaml"] {
+        fs::remove_file(bed.file(file)).unwrap();
+    }
+    again.until("synced", |bed| bed.synced).await;
+    bed.until("mended", |bed| bed.rejected.is_empty()).await;
+    drop(bed);
 }
 
 #[tokio::test]

@@ -60,9 +60,9 @@ impl Connections {
         open.by_age.insert(number, Connection { task: task.abort_handle(), asked: false });
     }
 
-    /// Closes the oldest connection that has not asked anything yet, or else the oldest.
-    pub(super) fn close_oldest(&self) {
-        self.open().close_oldest();
+    /// Closes the oldest connection that has not asked anything yet, or else the oldest. Whether there was one.
+    pub(super) fn close_oldest(&self) -> bool {
+        self.open().close_oldest()
     }
 
     /// How many there are.
@@ -94,11 +94,13 @@ impl Connections {
 }
 
 impl Open {
-    fn close_oldest(&mut self) {
+    fn close_oldest(&mut self) -> bool {
         let silent = self.by_age.iter().find(|(_, connection)| !connection.asked);
         let oldest = silent.or_else(|| self.by_age.first_key_value()).map(|(number, _)| *number);
-        if let Some(connection) = oldest.and_then(|number| self.by_age.remove(&number)) {
+        let closed = oldest.and_then(|number| self.by_age.remove(&number));
+        if let Some(connection) = &closed {
             connection.task.abort();
         }
+        closed.is_some()
     }
 }

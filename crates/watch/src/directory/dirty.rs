@@ -21,6 +21,8 @@ pub(super) struct Work {
     pub(super) recheck: BTreeSet<OsString>,
     /// Every file.
     pub(super) all: bool,
+    /// Every file that is not as it was when it was read, notified or not.
+    pub(super) altered: bool,
     /// Files that somebody is in the middle of writing, not to be read now.
     pub(super) in_writing: BTreeSet<OsString>,
 }
@@ -43,6 +45,11 @@ impl Dirty {
         self.work.all = true;
     }
 
+    /// Whatever has changed must be read, also what the kernel did not notify.
+    pub(super) fn altered(&mut self) {
+        self.work.altered = true;
+    }
+
     /// The work so far; from here on there is none, but what is in writing still is.
     pub(super) fn take(&mut self) -> Work {
         let next = Work { in_writing: self.work.in_writing.clone(), ..Work::default() };
@@ -50,8 +57,8 @@ impl Dirty {
     }
 
     pub(super) fn is_anything(&self) -> bool {
-        let Work { files, recheck, all, .. } = &self.work;
-        self.directory_gone || *all || !files.is_empty() || !recheck.is_empty()
+        let Work { files, recheck, all, altered, .. } = &self.work;
+        self.directory_gone || *all || *altered || !files.is_empty() || !recheck.is_empty()
     }
 
     pub(super) fn directory_is_gone(&self) -> bool {
@@ -104,7 +111,7 @@ impl Dirty {
     }
 }
 
-/// Whether a name that was just made is complete: a link of either kind rather than a new file.
+/// Whether a name that was just made is complete: a link of either kind rather than a new file, or no file at all.
 fn is_whole(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink() || metadata.nlink() > 1)
+    path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file() || metadata.nlink() > 1)
 }

@@ -1,7 +1,9 @@
 //! The kernel's notifications about a directory.
 
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +25,19 @@ const RETURN_CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Watch {
     inotify: AsyncFd<Notifications>,
+    /// Device and inode of what was at the path just before it was watched.
+    place: (u64, u64),
+}
+
+/// What is at a path, compared with what is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The directory that is watched, or nobody can tell now.
+    Same,
+    /// Something else.
+    Other,
+    /// Nothing.
+    Nothing,
 }
 
 /// An inotify descriptor that tokio can wait for.
@@ -48,12 +63,27 @@ impl Watch {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
+        // Before: if another directory takes its place in between, that is noticed with the next look.
+        let place = fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))?;
         inotify.add_watch(path, events)?;
         // SAFETY: the descriptor is open, belongs to the value that is registered, which never gives it away or changes
         // it, and is closed with that value, which `AsyncFd` drops after it has deregistered the descriptor.
         #[expect(unsafe_code, reason = "tokio cannot see that the descriptor lives as long as the registration")]
         let inotify = unsafe { AsyncFd::register_with_interest(Notifications(inotify), Interest::READABLE) }?;
-        Ok(Self { inotify })
+        Ok(Self { inotify, place })
+    }
+
+    /// What is at the path now. The kernel notifies nothing when a link in the path is pointed elsewhere, or a directory
+    /// above is renamed.
+    pub(super) async fn place(&self, path: &Path) -> Place {
+        let (path, watched) = (path.to_owned(), self.place);
+        let look = move || match fs::metadata(path) {
+            Ok(metadata) if (metadata.dev(), metadata.ino()) == watched => Place::Same,
+            Ok(_) => Place::Other,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Place::Nothing,
+            Err(_) => Place::Same,
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or(Place::Same)
     }
 
     /// Waits until there is a directory again, and watches that one.

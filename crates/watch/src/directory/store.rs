@@ -9,7 +9,10 @@ use palisade_policy::input::{Change, Kind, Object};
 use super::dirty::Work;
 use crate::event::{Event, Failure, ListPart};
 use crate::finding::{Finding, ManifestErrors};
-use crate::manifests::{Assembled, Content, Duplicate, Reading, assemble, duplicates, manifest_files, parse_file};
+use crate::manifests::{
+    Assembled, Content, Duplicate, Identity, Limits, Reading, assemble, duplicates, manifests_in, parse_text,
+    read_found,
+};
 
 /// Objects per page of a list.
 const PAGE: usize = 500;
@@ -23,6 +26,11 @@ pub(super) struct Store {
     started: bool,
     /// The directory was away and has not shown a manifest since.
     was_away: bool,
+    /// It could not be listed, so what was to be read then still is.
+    unlisted: bool,
+    limits: Limits,
+    /// Bytes of all files.
+    total: u64,
 }
 
 /// One file.
@@ -36,6 +44,9 @@ struct FileState {
     rejected: Vec<Finding>,
     /// The same as last told to the receiver.
     told: Vec<Finding>,
+    /// How many bytes it had, and which content that was, when it was last read.
+    size: u64,
+    identity: Option<Identity>,
 }
 
 impl FileState {
@@ -46,7 +57,20 @@ impl FileState {
 
 impl Store {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, files: BTreeMap::new(), in_force: Assembled::default(), started: false, was_away: false }
+        Self::with_limits(directory, Limits::WATCHED)
+    }
+
+    pub(super) fn with_limits(directory: PathBuf, limits: Limits) -> Self {
+        Self {
+            directory,
+            files: BTreeMap::new(),
+            in_force: Assembled::default(),
+            started: false,
+            was_away: false,
+            unlisted: false,
+            limits,
+            total: 0,
+        }
     }
 
     /// The directory was away; what it holds now may not be all of it yet.
@@ -96,30 +120,52 @@ impl Store {
         let mut paths: BTreeSet<_> = work.files.iter().map(|name| self.directory.join(name)).collect();
         let recheck = work.recheck.iter().map(|name| self.directory.join(name));
         paths.extend(recheck.filter(|path| self.files.get(path).is_some_and(|file| !file.rejected.is_empty())));
-        if work.all || self.was_away {
-            let listed = manifest_files(&self.directory)?;
+        // A new file may be one too many: list, to know.
+        let grows = paths.iter().any(|path| !self.files.contains_key(path)) && self.files.len() >= self.limits.files;
+        let all = work.all || self.was_away || self.unlisted;
+        if all || work.altered || grows {
+            self.unlisted = true;
+            let listed = manifests_in(&self.directory, self.limits.files)?;
+            self.unlisted = false;
             if self.was_away && listed.is_empty() {
                 return Ok(BTreeSet::new());
             }
             self.was_away = false;
-            paths.extend(listed);
-            paths.extend(self.files.keys().cloned());
+            let known = self.files.keys().cloned();
+            let candidates = listed.into_iter().chain(known).filter(|path| all || self.is_altered(path));
+            paths.extend(candidates.collect::<Vec<_>>());
         }
         paths.retain(|path| path.file_name().is_none_or(|name| !work.in_writing.contains(name)));
         Ok(paths)
     }
 
+    /// Whether reading a file again may give anything else than the last time.
+    fn is_altered(&self, path: &Path) -> bool {
+        let now = Identity::at(path).ok();
+        self.files.get(path).is_none_or(|file| now.is_none() || now != file.identity || !file.rejected.is_empty())
+    }
+
     fn reread(&mut self, path: PathBuf, gone: &mut Vec<PathBuf>) {
         if is_gone(&path) {
-            if self.files.remove(&path).is_some_and(|file| !file.told.is_empty()) {
+            let Some(file) = self.files.remove(&path) else { return };
+            self.total = self.total.saturating_sub(file.size);
+            if !file.told.is_empty() {
                 gone.push(path);
             }
             return;
         }
-        let mut content = parse_file(&path, Reading::Objects);
+        let file = self.files.entry(path.clone()).or_default();
+        let others = self.total.saturating_sub(file.size);
+        let read = read_found(&path, self.limits.after(others));
+        // What cannot be read leaves what it held before in force, and in memory.
+        if let Ok((bytes, identity)) = &read {
+            file.size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            file.identity = Some(*identity);
+            self.total = others.saturating_add(file.size);
+        }
+        let mut content = parse_text(&path, read.map(|(bytes, _)| bytes), Reading::Objects);
         let mut rejected = std::mem::take(&mut content.errors);
         rejected.extend(duplicates([&content]).iter().map(Duplicate::finding));
-        let file = self.files.entry(path).or_default();
         file.pending = rejected.is_empty().then_some(content);
         file.rejected = rejected;
     }

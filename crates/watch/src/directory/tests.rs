@@ -1,4 +1,4 @@
-//! Seen to fail when: a new file is read before it is closed; a directory that is back but empty counts as emptied.
+//! Seen to fail when: limits are not kept, or outlast their cause; a change that was not notified stays unread; a new file is read before it is closed; a directory that is back but empty counts as emptied.
 
 use std::fs;
 
@@ -82,5 +82,73 @@ fn what_must_be_read_follows_from_the_notifications() {
     assert_eq!(dirty.take(), Work { all: true, ..Work::default() }, "its closing may have been lost");
     dirty.note_one(Flags::IN_DELETE_SELF, None);
     assert!(dirty.directory_is_gone());
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn what_is_too_much_is_refused_and_taken_once_it_is_less() {
+    let path = directory("limits");
+    let length = u64::try_from(policy("a").len()).unwrap();
+    let limits = Limits { file: 2 * length, total: 3 * length, files: 3 };
+    let mut store = Store::with_limits(path.clone(), limits);
+    let policies = |store: &Store| store.in_force.policies.keys().map(|key| key.name.to_string()).collect::<Vec<_>>();
+    let write = |name: &str, text: &str| {
+        fs::write(path.join(name), text).unwrap();
+        Work { files: [name.into()].into(), ..Work::default() }
+    };
+    let rejected = |events: &[Event]| match events {
+        [Event::FileRejected { errors, .. }] => errors.to_string(),
+        other => panic!("{other:?}"),
+    };
+    write("a.yaml", &policy("a"));
+    assert_eq!(store.refresh(&everything(&path)).last(), Some(&Event::Synced));
+
+    // One file.
+    let spaces = " ".repeat(usize::try_from(2 * length).unwrap());
+    assert!(
+        rejected(&store.refresh(&write("a.yaml", &(policy("b") + &spaces)))).contains("a.yaml: cannot be read: it is")
+    );
+    assert_eq!(policies(&store), ["a"]);
+    store.refresh(&write("a.yaml", &policy("a")));
+
+    // All of them: the third is too much until another shrinks, and is then found without being touched.
+    store.refresh(&write("b.yaml", &(policy("b") + &policy("c"))));
+    assert!(rejected(&store.refresh(&write("d.yaml", &policy("d")))).contains("all manifests together"));
+    store.refresh(&write("b.yaml", &policy("b")));
+    store.refresh(&Work { altered: true, ..Work::default() });
+    assert_eq!(policies(&store), ["a", "b", "d"]);
+
+    // Their number: nothing changes until it is right again.
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    fs::write(path.join("e.yaml"), "").unwrap();
+    let work = write("f.yaml", "");
+    let events = store.refresh(&work);
+    assert!(
+        matches!(&events[..], [Event::Failed(failure)] if failure.message.contains("more than 3 manifests")),
+        "{events:?}"
+    );
+    assert_eq!(policies(&store), ["a", "b", "d"]);
+    fs::remove_file(path.join("f.yaml")).unwrap();
+    store.refresh(&Work { files: ["f.yaml".into()].into(), ..Work::default() });
+    assert_eq!(policies(&store), ["b", "d"]);
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn what_was_not_notified_is_found_and_nothing_is_read_twice() {
+    let path = directory("altered");
+    fs::write(path.join("a.yaml"), policy("a")).unwrap();
+    fs::write(path.join("b.yaml"), policy("b")).unwrap();
+    let mut store = Store::new(path.clone());
+    store.refresh(&everything(&path));
+    let look = Work { altered: true, ..Work::default() };
+    assert!(store.paths(&look).unwrap().is_empty());
+    fs::write(path.join("b.yaml"), policy("other")).unwrap();
+    fs::write(path.join("c.yaml"), policy("c")).unwrap();
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    let events = store.refresh(&look);
+    let Some(Event::Changes(changes)) = events.first() else { panic!("{events:?}") };
+    assert_eq!((changes.len(), store.in_force.policies.len()), (4, 2), "{changes:?}");
+    assert!(store.paths(&look).unwrap().is_empty());
     fs::remove_dir_all(&path).unwrap();
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::document::{Content, Reading};
+use super::file::{Limits, read_bounded, read_found, read_named};
 use super::objects::{Duplicate, Objects, duplicates};
 use super::workloads::become_pods;
 use crate::finding::{Finding, Flaw, ManifestErrors};
@@ -14,6 +15,8 @@ use crate::finding::{Finding, Flaw, ManifestErrors};
 ///
 /// Of a directory, the files in it whose names end in `.yaml`, `.yml` or `.json` are read; hidden ones and
 /// subdirectories are not, as with `kubectl -f` without `-R`. A file named twice is read once.
+///
+/// A directory may hold 10,000 regular files; together, 256 MiB are read at most.
 ///
 /// # Errors
 /// Every mistake in every file, in order: text that is not YAML, objects that an API server would refuse or read
@@ -45,50 +48,64 @@ fn read(paths: &[PathBuf], reading: Reading) -> Result<Objects, ManifestErrors> 
 
 /// What each file holds.
 pub(super) fn contents(paths: &[PathBuf], reading: Reading) -> Vec<Content> {
-    let mut contents = Vec::new();
+    let mut reader = Reader { reading, limits: Limits::NAMED, contents: Vec::new() };
     let mut seen = BTreeSet::new();
+    let mut is_new = |file: &Path| seen.insert(fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()));
     for path in paths {
         if path.as_os_str() == "-" {
-            if seen.insert(path.clone()) {
-                contents.push(parse_text(path, read_stdin(), reading));
+            if is_new(path) {
+                reader.take(path, |limits| read_bounded(io::stdin().lock(), limits));
             }
-            continue;
-        }
-        match manifest_files(path) {
-            Ok(files) => {
-                if files.is_empty() {
-                    let mut content = Content::default();
-                    content.warnings.push(Finding::of_file(
-                        path,
-                        Flaw::NothingThere,
-                        "holds no .yaml, .yml or .json files",
-                    ));
-                    contents.push(content);
-                }
-                for file in files {
-                    let real = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
-                    if seen.insert(real) {
-                        contents.push(parse_file(&file, reading));
-                    }
-                }
+        } else if path.is_dir() {
+            match manifests_in(path, Limits::NAMED.files) {
+                Ok(files) if files.is_empty() => reader.warn(path, "holds no .yaml, .yml or .json files"),
+                Ok(files) => files.iter().filter(|file| is_new(file)).for_each(|file| {
+                    reader.take(file, |limits| read_found(file, limits).map(|(bytes, _)| bytes));
+                }),
+                Err(error) => reader.contents.push(unreadable(path, &error)),
             }
-            Err(error) => contents.push(unreadable(path, &error)),
+        } else if is_new(path) {
+            reader.take(path, |limits| read_named(path, limits));
         }
     }
-    contents
+    reader.contents
 }
 
-/// The files that `path` stands for: itself, or the manifests directly in it, by name.
-pub(crate) fn manifest_files(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+/// Reads one file after the other.
+struct Reader {
+    reading: Reading,
+    /// What may still be read.
+    limits: Limits,
+    contents: Vec<Content>,
+}
+
+impl Reader {
+    fn take(&mut self, file: &Path, read: impl FnOnce(Limits) -> io::Result<Vec<u8>>) {
+        let bytes = read(self.limits);
+        let length = bytes.as_ref().map_or(0, Vec::len);
+        self.limits = self.limits.after(u64::try_from(length).unwrap_or(u64::MAX));
+        self.contents.push(parse_text(file, bytes, self.reading));
     }
+
+    fn warn(&mut self, path: &Path, reason: &str) {
+        let mut content = Content::default();
+        content.warnings.push(Finding::of_file(path, Flaw::NothingThere, reason));
+        self.contents.push(content);
+    }
+}
+
+/// The manifests directly in a directory, by name. More than `most` are an error.
+pub(crate) fn manifests_in(directory: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(path)? {
+    for entry in fs::read_dir(directory)? {
         let file = entry?.path();
-        if is_manifest(&file) && !file.is_dir() {
-            files.push(file);
+        if !is_manifest(&file) || file.is_dir() {
+            continue;
         }
+        if files.len() >= most {
+            return Err(io::Error::other(format!("it holds more than {most} manifests")));
+        }
+        files.push(file);
     }
     files.sort();
     Ok(files)
@@ -99,11 +116,6 @@ pub(crate) fn is_manifest(file: &Path) -> bool {
     let hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     let extension = file.extension().and_then(|extension| extension.to_str());
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
-}
-
-/// Reads and parses a file. One that cannot be read has an error.
-pub(crate) fn parse_file(file: &Path, reading: Reading) -> Content {
-    parse_text(file, fs::read(file), reading)
 }
 
 /// Parses the bytes of a file.
@@ -127,10 +139,4 @@ fn unreadable(path: &Path, error: &io::Error) -> Content {
     let mut content = Content::default();
     content.errors.push(Finding::of_file(path, Flaw::Unreadable, format!("cannot be read: {error}")));
     content
-}
-
-fn read_stdin() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
