@@ -32,7 +32,7 @@ pub(crate) const BRIEF: Case = Case {
     fault: "",
     prepare: |_| {},
     inject: |_| {},
-    lasts: Duration::from_secs(6),
+    lasts: Duration::from_secs(4),
     told: None,
     lift: Scene::put_late,
     in_step: Duration::from_secs(60),
@@ -116,10 +116,11 @@ pub(crate) fn doubted(scene: &Scene, resource: Resource) -> bool {
     scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0)
 }
 
-/// Errors with a kind were counted.
+/// Errors with a kind were counted, or it is said to be unheard of.
 pub(crate) fn failing(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\"", resource.name());
-    scene.agent.metric("palisade_watch_errors_total", &labels).is_some_and(|count| count > 0.0)
+    let errors = scene.agent.metric("palisade_watch_errors_total", &labels);
+    errors.is_some_and(|count| count > 0.0) || unheard(scene, resource)
 }
 
 /// It is said that a kind has not been heard of for long: by readiness, or by the metric's age.

@@ -30,7 +30,7 @@ fn deletions_of_many_policies_are_one_question() {
         scene.agent.wait("policies", LIMIT, || policies() >= before + 300.0);
         scene.api.answer(Verb::Get, Namespaces, answer);
         let start = Instant::now();
-        (0..300).for_each(|number| drop(scene.api.delete(NetworkPolicies, "shop", &format!("more-{number}"))));
+        scene.delete_policies("shop", "more", 300);
         observe(start + WINDOW);
         asked.push(scene.api.count_since(start, Verb::Get, Namespaces));
         scene.api.answer(Verb::Get, Namespaces, Answer::Right);

@@ -87,7 +87,7 @@ fn many_policies_of_an_ending_namespace() {
     let scene = Scene::with(NAME, |api| api.load((0..200).map(|number| deny("shop", &format!("more-{number}")))));
     let traffic = scene.traffic();
     let start = Instant::now();
-    (0..200).for_each(|number| drop(scene.api.delete(NetworkPolicies, "shop", &format!("more-{number}"))));
+    scene.delete_policies("shop", "more", 200);
     shop_ends(&scene);
     observe(start + LINGER);
     let asked = scene.api.count_since(start, Verb::Get, Namespaces);
@@ -106,7 +106,7 @@ fn what_is_gone_for_good_is_believed() {
     let scene = Scene::new(NAME);
     scene.api.silence(NetworkPolicies, true);
     scene.api.delete(NetworkPolicies, "shop", "allow-friends");
-    (0..CROWD).for_each(|number| drop(scene.api.delete(NetworkPolicies, "crowd", &format!("deny-{number}"))));
+    scene.delete_policies("crowd", "deny", CROWD);
     assert!(scene.api.is_empty(NetworkPolicies));
     let start = Instant::now();
     scene.api.expire(NetworkPolicies);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, Setup, within};
 use crate::case::{Row, observe};
-use crate::scene::{LIMIT, Scene, first, full, paper};
+use crate::scene::{LIMIT, Scene, first, full, paper, real};
 use crate::shapes::{SHAPES, grown};
 
 use Resource::{NetworkPolicies, Pods};
@@ -156,7 +156,6 @@ fn wait_calm(scene: &Scene) {
 
 #[test]
 fn large_policies_of_every_shape() {
-    const NAME: &str = "large_policies_of_every_shape";
     let bytes = if full() { 1_500_000 } else { 24 << 10 };
     let mut failures = Vec::new();
     for (seed, (name, shape)) in (1..).zip(SHAPES) {
@@ -199,14 +198,17 @@ fn two_pods_are_swapped_beside_a_large_policy() {
         })
         .collect();
     let other = |name: &str, low: u8| pod("shop", name, "node-2", &[[10, 43, 0, low].into()], &json!({}));
+    // The last event of the moment is one that shows: it isolates ops/client.
+    let marked = json!({ "podSelector": { "matchLabels": { "app": "marked" } } });
     let scene = Scene::with(NAME, |api| {
-        api.load([other("one", 1), policy("shop", "large", &json!({ "podSelector": {}, "ingress": rules }))]);
+        let large = policy("shop", "large", &json!({ "podSelector": {}, "ingress": rules }));
+        api.load([other("one", 1), large, policy("ops", "marked", &marked)]);
     });
     wait_calm(&scene);
+    let mut client = real(&scene.client);
+    client["metadata"]["labels"]["app"] = json!("marked");
     let start = Instant::now();
-    scene.api.put(other("two", 2));
-    scene.api.delete(Pods, "shop", "one");
-    scene.put_late();
+    scene.api.put_at_once([other("one", 3), other("two", 2), client], &[]);
     let took = scene.time_to_step(LIMIT).map(|_| start.elapsed());
     row(NAME, "a pod is swapped for another beside a policy of many rules", took, format!("{count} rules"));
     assert!(took.is_some_and(|took| took < Duration::from_secs(1) * slack()), "{took:?}; {}", scene.agent.words());

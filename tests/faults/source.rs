@@ -151,13 +151,6 @@ cases! {
         lists: 10,
         ..BRIEF
     };
-    internal_errors: Case {
-        fault: "500 for every request",
-        inject: |scene| everything(scene, &Answer::Status(500)),
-        lift: nothing_wrong,
-        lists: 10,
-        ..BRIEF
-    };
     connections_closed: Case {
         fault: "every request's connection is closed",
         inject: |scene| everything(scene, &Answer::Close),

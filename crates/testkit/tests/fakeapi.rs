@@ -187,6 +187,8 @@ fn a_watch_brings_every_change_once() {
     assert_eq!(watch.event().0, "DELETED");
     assert_eq!(watch.next(), None, "it ends at its time");
     wait("end", || api.watches(Resource::Pods) == 0);
+    api.put_at_once(["one", "two"].map(some_pod), &[(Resource::Pods, "shop", "one")]);
+    assert_eq!((api.len(Resource::Pods), api.is_empty(Resource::Nodes)), (2, true));
     // From the same version again: the same.
     let mut again = Watch::open(&api, PODS, &query);
     assert_eq!([again.event().0, again.event().0, again.event().0], ["ADDED", "MODIFIED", "DELETED"]);
