@@ -7,6 +7,9 @@ use palisade_testkit::fakeapi::{FakeApi, Resource, Verb};
 use crate::agent::within;
 use crate::scene::{Scene, Toll};
 
+/// Whether somebody says so.
+type Told = fn(&Scene) -> bool;
+
 /// A fault and what must hold while it lasts and afterwards.
 pub(crate) struct Case {
     /// In words, for the table.
@@ -18,7 +21,7 @@ pub(crate) struct Case {
     /// How long it lasts at least. Packets are counted over this time; nothing is waited for.
     pub(crate) lasts: Duration,
     /// Who says so, and by when, counted from its beginning.
-    pub(crate) told: Option<(fn(&Scene) -> bool, Duration)>,
+    pub(crate) told: Option<(Told, Duration)>,
     /// Ends it. The scene's late policy must come into force after it.
     pub(crate) lift: fn(&Scene),
     /// By when changes are followed again.
