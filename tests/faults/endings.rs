@@ -122,6 +122,26 @@ fn what_is_gone_for_good_is_believed() {
 }
 
 #[test]
+fn pods_that_are_gone_for_good_are_believed() {
+    const NAME: &str = "pods_that_are_gone_for_good_are_believed";
+    let scene = Scene::new(NAME);
+    scene.api.silence(Pods, true);
+    scene.api.delete(Pods, "shop", "web");
+    for number in 0..CROWD {
+        scene.api.delete(Pods, "crowd", &format!("paper-{number:06}"));
+    }
+    let start = Instant::now();
+    scene.api.expire(Pods);
+    scene.api.silence(Pods, false);
+    wait_listed(&scene, start, Pods);
+    let believed = within(BELIEVED, || !scene.is_isolated(&scene.web));
+    let note = format!("{} lists", scene.api.count_since(start, Verb::List, Pods));
+    let fault = "most pods were deleted for good while the watch was away";
+    Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
+    assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
+}
+
+#[test]
 fn unanswered_question_holds_a_deletion_and_no_longer() {
     const NAME: &str = "unanswered_question_holds_a_deletion_and_no_longer";
     let scene = Scene::new(NAME);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use palisade_testkit::fakeapi::{Answer, FakeApi, Resource, Shown, Verb, deny, namespace};
 use serde_json::json;
 
-use crate::case::{BRIEF, Case, cases, doubted, failing};
+use crate::case::{BRIEF, Case, Row, cases, doubted, failing};
 use crate::scene::{LIMIT, Scene, paper};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
@@ -236,4 +236,24 @@ cases! {
         lists: 3,
         ..BRIEF
     };
+}
+
+#[test]
+fn agent_starts_again_among_false_lists() {
+    const NAME: &str = "agent_starts_again_among_false_lists";
+    let mut scene = Scene::new(NAME);
+    let traffic = scene.traffic();
+    for kind in Resource::WATCHED {
+        scene.api.show_next(kind, [Shown::Nothing]);
+    }
+    scene.start_again();
+    scene.agent.wait_ready();
+    let told = Resource::WATCHED.into_iter().any(|kind| doubted(&scene, kind));
+    scene.put_late();
+    let in_step = scene.time_to_step(LIMIT);
+    let toll = traffic.stop(&scene);
+    let fault = "the agent starts again, and the first list of every kind is empty";
+    Row { name: NAME, fault, toll: Some(toll), told: None, in_step, note: format!("doubted: {told}") }.print();
+    assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());
+    assert!(in_step.is_some(), "changes are not followed; {}", scene.agent.words());
 }
