@@ -35,7 +35,7 @@ pub(crate) const BRIEF: Case = Case {
     fault: "",
     prepare: |_| {},
     inject: |_| {},
-    lasts: Duration::from_secs(4),
+    lasts: Duration::from_secs(3),
     told: None,
     lift: Scene::put_late,
     in_step: Duration::from_secs(60),
@@ -43,7 +43,7 @@ pub(crate) const BRIEF: Case = Case {
 };
 
 /// How long packets are counted after the last that a case waits for: what is believed too late opens only then.
-const AFTERMATH: Duration = Duration::from_secs(2);
+const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// What came of a fault.
 pub(crate) struct Row<'a> {

@@ -15,7 +15,7 @@ use Resource::{Namespaces, NetworkPolicies, Pods};
 const BELIEVED: Duration = Duration::from_secs(10);
 
 /// How long the pods of an ending namespace live on in these tests.
-const LINGER: Duration = Duration::from_secs(6);
+const LINGER: Duration = Duration::from_secs(4);
 
 fn shop_ends(scene: &Scene) {
     scene.api.put(ending(namespace("shop", &json!({}))));

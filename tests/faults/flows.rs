@@ -58,7 +58,11 @@ fn pods_end_elsewhere_beside_many_flows() {
     let share = (scene.agent.used().saturating_sub(used)).as_secs_f64() / start.elapsed().as_secs_f64();
     delays.sort();
     let p99 = delays[(turns * 99 / 100).min(turns - 1)];
-    let note = format!("{entries} entries, {ended} pods, {turns} events, {:.0} % of a core", share * 100.0);
+    let note = format!(
+        "{entries} entries, {ended} pods, {turns} events, median {:.2?}, {:.0} % of a core",
+        delays[turns / 2],
+        share * 100.0
+    );
     let fault = "pods end on other nodes, ten a second";
     Row { name: NAME, fault, toll: None, told: None, in_step: Some(p99), note }.print();
     let bound = Duration::from_millis(if full() { 50 } else { 400 });

@@ -161,7 +161,10 @@ fn large_policies_of_every_shape() {
     let bytes = if full() { 1_500_000 } else { 24 << 10 };
     let mut failures = Vec::new();
     for (seed, (name, shape)) in (1..).zip(SHAPES) {
-        for (direction, peers, types) in [("ingress", "from", "Ingress"), ("egress", "to", "Egress")] {
+        let directions = [("ingress", "from", "Ingress"), ("egress", "to", "Egress")];
+        // Either direction will do where time is short.
+        let chosen = directions.into_iter().zip(0..).filter(|(_, number)| full() || number % 2 == seed % 2);
+        for ((direction, peers, types), _) in chosen {
             let rules = grown(shape, peers, bytes, seed);
             let spec = json!({ "podSelector": {}, "policyTypes": [types], direction: rules });
             let failure = large(&format!("{name}, {direction}"), &policy("ops", "large", &spec));

@@ -76,6 +76,7 @@ cases! {
         told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     empty_list_of_pods_once: Case {
         fault: "an empty list of pods, then true ones",
         inject: |scene| once(scene, Pods, Shown::Nothing),
@@ -151,6 +152,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     connections_closed: Case {
         fault: "every request's connection is closed",
         inject: |scene| everything(scene, &Answer::Close),
@@ -158,6 +160,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     connections_refused: Case {
         fault: "connections are refused",
         inject: |scene| {
@@ -170,6 +173,7 @@ cases! {
         },
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     garbage_instead_of_lists: Case {
         fault: "lists and watches of policies are answered by a proxy's welcome page",
         inject: |scene| {
@@ -191,6 +195,7 @@ cases! {
         lift: |_| {},
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     list_expires_while_it_is_read: Case {
         fault: "410 on every second page of pods",
         prepare: many_pods,
@@ -202,6 +207,7 @@ cases! {
         lists: 6,
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     server_that_ignores_limits: Case {
         fault: "lists come in one page whatever limit is asked for",
         prepare: many_pods,
@@ -211,6 +217,7 @@ cases! {
         },
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     lists_come_a_byte_at_a_time: Case {
         fault: "a list of policies that takes five seconds, byte by byte",
         inject: |scene| lists_of_policies(scene, Answer::Dribble(Duration::from_micros(500))),
