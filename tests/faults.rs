@@ -24,6 +24,8 @@ mod case;
 mod demand;
 #[path = "faults/endings.rs"]
 mod endings;
+#[path = "faults/flows.rs"]
+mod flows;
 #[path = "faults/minutes.rs"]
 mod minutes;
 #[path = "faults/reuse.rs"]

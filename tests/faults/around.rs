@@ -36,7 +36,7 @@ fn log_is_not_read() {
     let (mut reader, writer) = pipe().unwrap();
     // The pipe is full before the agent writes its first line.
     let mut filler = writer.try_clone().unwrap();
-    let full_up = std::thread::spawn(move || filler.write_all(&[b'x'; 65536]));
+    let full_up = std::thread::spawn(move || filler.write_all(&vec![b'x'; 65536]));
     full_up.join().unwrap().unwrap();
     let setup = Setup { stderr: Some(OwnedFd::from(writer)), ..Setup::default() };
     let scene = Scene::set_up(NAME, |_| {}, setup);

@@ -7,6 +7,9 @@ use palisade_testkit::fakeapi::{FakeApi, Resource, Verb};
 use crate::agent::within;
 use crate::scene::{Scene, Toll};
 
+/// Whether somebody says so.
+type Told = fn(&Scene) -> bool;
+
 /// A fault and what must hold while it lasts and afterwards.
 pub(crate) struct Case {
     /// In words, for the table.
@@ -18,7 +21,7 @@ pub(crate) struct Case {
     /// How long it lasts at least. Packets are counted over this time; nothing is waited for.
     pub(crate) lasts: Duration,
     /// Who says so, and by when, counted from its beginning.
-    pub(crate) told: Option<(fn(&Scene) -> bool, Duration)>,
+    pub(crate) told: Option<(Told, Duration)>,
     /// Ends it. The scene's late policy must come into force after it.
     pub(crate) lift: fn(&Scene),
     /// By when changes are followed again.
@@ -32,7 +35,7 @@ pub(crate) const BRIEF: Case = Case {
     fault: "",
     prepare: |_| {},
     inject: |_| {},
-    lasts: Duration::from_secs(6),
+    lasts: Duration::from_secs(3),
     told: None,
     lift: Scene::put_late,
     in_step: Duration::from_secs(60),
@@ -40,7 +43,7 @@ pub(crate) const BRIEF: Case = Case {
 };
 
 /// How long packets are counted after the last that a case waits for: what is believed too late opens only then.
-const AFTERMATH: Duration = Duration::from_secs(2);
+const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// What came of a fault.
 pub(crate) struct Row<'a> {
@@ -116,10 +119,11 @@ pub(crate) fn doubted(scene: &Scene, resource: Resource) -> bool {
     scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0)
 }
 
-/// Errors with a kind were counted.
+/// Errors with a kind were counted, or it is said to be unheard of.
 pub(crate) fn failing(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\"", resource.name());
-    scene.agent.metric("palisade_watch_errors_total", &labels).is_some_and(|count| count > 0.0)
+    let errors = scene.agent.metric("palisade_watch_errors_total", &labels);
+    errors.is_some_and(|count| count > 0.0) || unheard(scene, resource)
 }
 
 /// It is said that a kind has not been heard of for long: by readiness, or by the metric's age.

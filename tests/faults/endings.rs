@@ -15,7 +15,7 @@ use Resource::{Namespaces, NetworkPolicies, Pods};
 const BELIEVED: Duration = Duration::from_secs(10);
 
 /// How long the pods of an ending namespace live on in these tests.
-const LINGER: Duration = Duration::from_secs(6);
+const LINGER: Duration = Duration::from_secs(4);
 
 fn shop_ends(scene: &Scene) {
     scene.api.put(ending(namespace("shop", &json!({}))));
@@ -87,7 +87,7 @@ fn many_policies_of_an_ending_namespace() {
     let scene = Scene::with(NAME, |api| api.load((0..200).map(|number| deny("shop", &format!("more-{number}")))));
     let traffic = scene.traffic();
     let start = Instant::now();
-    (0..200).for_each(|number| drop(scene.api.delete(NetworkPolicies, "shop", &format!("more-{number}"))));
+    scene.delete_policies("shop", "more", 200);
     shop_ends(&scene);
     observe(start + LINGER);
     let asked = scene.api.count_since(start, Verb::Get, Namespaces);
@@ -106,7 +106,7 @@ fn what_is_gone_for_good_is_believed() {
     let scene = Scene::new(NAME);
     scene.api.silence(NetworkPolicies, true);
     scene.api.delete(NetworkPolicies, "shop", "allow-friends");
-    (0..CROWD).for_each(|number| drop(scene.api.delete(NetworkPolicies, "crowd", &format!("deny-{number}"))));
+    scene.delete_policies("crowd", "deny", CROWD);
     assert!(scene.api.is_empty(NetworkPolicies));
     let start = Instant::now();
     scene.api.expire(NetworkPolicies);
@@ -119,6 +119,26 @@ fn what_is_gone_for_good_is_believed() {
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
     scene.put_late();
     scene.agent.wait("late policy", BELIEVED, || scene.is_in_step());
+}
+
+#[test]
+fn pods_that_are_gone_for_good_are_believed() {
+    const NAME: &str = "pods_that_are_gone_for_good_are_believed";
+    let scene = Scene::new(NAME);
+    scene.api.silence(Pods, true);
+    scene.api.delete(Pods, "shop", "web");
+    for number in 0..CROWD {
+        scene.api.delete(Pods, "crowd", &format!("paper-{number:06}"));
+    }
+    let start = Instant::now();
+    scene.api.expire(Pods);
+    scene.api.silence(Pods, false);
+    wait_listed(&scene, start, Pods);
+    let believed = within(BELIEVED, || !scene.is_isolated(&scene.web));
+    let note = format!("{} lists", scene.api.count_since(start, Verb::List, Pods));
+    let fault = "most pods were deleted for good while the watch was away";
+    Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
+    assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn stays(number: usize) -> IpAddr {
 #[test]
 fn addresses_pass_from_pod_to_pod() {
     const NAME: &str = "addresses_pass_from_pod_to_pod";
-    let pairs = if full() { 5_000 } else { 60 };
+    let pairs = if full() { 5_000 } else { 40 };
     let mut scene = Scene::with(NAME, classes);
     let known = scene.isolated("ingress4");
     let chain = |class: &str| match class {

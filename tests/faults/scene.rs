@@ -123,6 +123,14 @@ impl Scene {
         self.api.put(deny("ops", "late"));
     }
 
+    /// Deletes so many policies of a namespace, numbered behind a prefix.
+    pub(crate) fn delete_policies(&self, space: &str, prefix: &str, count: usize) {
+        for number in 0..count {
+            let there = self.api.delete(Resource::NetworkPolicies, space, &format!("{prefix}-{number}"));
+            assert!(there, "{space}/{prefix}-{number} is not there");
+        }
+    }
+
     /// Whether that policy is in force.
     pub(crate) fn is_in_step(&self) -> bool {
         self.is_isolated(&self.client)

@@ -37,7 +37,7 @@ pub(crate) const SHAPES: [(&str, Shape); 11] = [
     ("blocks", |count, peers, _| rules([rule(peers, many(count, block), Vec::new())])),
     ("exceptions", |count, peers, _| {
         let except: Vec<_> =
-            (0..count).map(|n| format!("10.{}.{}.{}/32", n >> 15 & 255, n >> 7 & 255, 2 * n & 255)).collect();
+            (0..count).map(|n| format!("10.{}.{}.{}/32", n >> 15 & 255, n >> 7 & 255, (2 * n) & 255)).collect();
         rules([rule(peers, vec![json!({ "ipBlock": { "cidr": "10.0.0.0/8", "except": except } })], Vec::new())])
     }),
     ("named ports", |count, peers, _| {
@@ -60,7 +60,7 @@ pub(crate) const SHAPES: [(&str, Shape); 11] = [
                 2 => unlike(random.below(1000)),
                 _ => block(random.below(10_000)),
             };
-            let terms = (0..1 + random.below(10)).map(|_| term(random)).collect();
+            let terms = (0..=random.below(9)).map(|_| term(random)).collect();
             rule(peers, terms, (0..random.below(6)).map(|m| port(n + m * random.below(500))).collect())
         }))
     }),
@@ -91,7 +91,11 @@ fn rules(rules: impl IntoIterator<Item = Value>) -> Value {
 }
 
 fn rule(peers: &str, terms: Vec<Value>, ports: Vec<Value>) -> Value {
-    if ports.is_empty() { json!({ peers: terms }) } else { json!({ peers: terms, "ports": ports }) }
+    let mut rule = serde_json::Map::from_iter([(peers.to_owned(), Value::Array(terms))]);
+    if !ports.is_empty() {
+        rule.insert("ports".to_owned(), Value::Array(ports));
+    }
+    Value::Object(rule)
 }
 
 fn many(count: usize, term: fn(usize) -> Value) -> Vec<Value> {
@@ -121,5 +125,5 @@ fn unlike(n: usize) -> Value {
 }
 
 fn block(n: usize) -> Value {
-    json!({ "ipBlock": { "cidr": format!("{}.{}.{}.0/24", 11 + (n >> 15) % 200, n >> 7 & 255, 2 * n & 255) } })
+    json!({ "ipBlock": { "cidr": format!("{}.{}.{}.0/24", 11 + (n >> 15) % 200, n >> 7 & 255, (2 * n) & 255) } })
 }

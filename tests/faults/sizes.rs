@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, Setup, within};
 use crate::case::{Row, observe};
-use crate::scene::{LIMIT, Scene, first, full, paper};
+use crate::scene::{LIMIT, Scene, first, full, paper, real};
 use crate::shapes::{SHAPES, grown};
 
 use Resource::{NetworkPolicies, Pods};
@@ -24,15 +24,17 @@ fn row(name: &str, fault: &str, in_step: Option<Duration>, note: String) {
     Row { name, fault, toll: None, told: None, in_step, note }.print();
 }
 
-/// Waits until something is so; gives up on an agent that takes too much memory.
-fn unless_too_large(agent: &Agent, limit: Duration, condition: impl Fn() -> bool) -> Option<Duration> {
+/// Waits until something is so, and returns how long that took and the most memory meanwhile. Gives up on an agent that takes
+/// too much of it.
+fn unless_too_large(agent: &Agent, limit: Duration, condition: impl Fn() -> bool) -> (Option<Duration>, u64) {
     let too_large = || agent.memory("VmHWM") > MOST_MEMORY;
     let took = within(limit, || condition() || too_large());
-    if too_large() {
+    let peak = agent.memory("VmHWM");
+    if peak > MOST_MEMORY {
         agent.kill();
-        return None;
+        return (None, peak);
     }
-    took
+    (took, peak)
 }
 
 /// Small policies of one namespace, each with a peer and a port of its own. One of them selects all of its pods.
@@ -156,11 +158,13 @@ fn wait_calm(scene: &Scene) {
 
 #[test]
 fn large_policies_of_every_shape() {
-    const NAME: &str = "large_policies_of_every_shape";
     let bytes = if full() { 1_500_000 } else { 24 << 10 };
     let mut failures = Vec::new();
     for (seed, (name, shape)) in (1..).zip(SHAPES) {
-        for (direction, peers, types) in [("ingress", "from", "Ingress"), ("egress", "to", "Egress")] {
+        let directions = [("ingress", "from", "Ingress"), ("egress", "to", "Egress")];
+        // Either direction will do where time is short.
+        let chosen = directions.into_iter().zip(0..).filter(|(_, number)| full() || number % 2 == seed % 2);
+        for ((direction, peers, types), _) in chosen {
             let rules = grown(shape, peers, bytes, seed);
             let spec = json!({ "podSelector": {}, "policyTypes": [types], direction: rules });
             let failure = large(&format!("{name}, {direction}"), &policy("ops", "large", &spec));
@@ -179,12 +183,11 @@ fn large(name: &str, policy: &Value) -> Option<String> {
     scene.api.put(policy.clone());
     let client = first(&scene.client);
     let limit = Duration::from_secs(20);
-    let took = unless_too_large(&scene.agent, limit, || scene.isolated(direction).contains_key(&client));
-    let peak = scene.agent.memory("VmHWM");
+    let (took, peak) = unless_too_large(&scene.agent, limit, || scene.isolated(direction).contains_key(&client));
     let note = format!("{size} KiB, {idle} -> {peak} MiB");
     row(&format!("large_policies_of_every_shape ({name})"), "one policy as large as an API server takes", took, note);
     let prompt = took.is_some_and(|took| took < Duration::from_secs(2) * slack());
-    let small = peak > 0 && peak <= idle + 256;
+    let small = peak <= idle + 256;
     (!(prompt && small)).then(|| format!("{name}: {size} KiB in force after {took:?}, {idle} -> {peak} MiB"))
 }
 
@@ -199,14 +202,17 @@ fn two_pods_are_swapped_beside_a_large_policy() {
         })
         .collect();
     let other = |name: &str, low: u8| pod("shop", name, "node-2", &[[10, 43, 0, low].into()], &json!({}));
+    // The last event of the moment is one that shows: it isolates ops/client.
+    let marked = json!({ "podSelector": { "matchLabels": { "app": "marked" } } });
     let scene = Scene::with(NAME, |api| {
-        api.load([other("one", 1), policy("shop", "large", &json!({ "podSelector": {}, "ingress": rules }))]);
+        let large = policy("shop", "large", &json!({ "podSelector": {}, "ingress": rules }));
+        api.load([other("one", 1), large, policy("ops", "marked", &marked)]);
     });
     wait_calm(&scene);
+    let mut client = real(&scene.client);
+    client["metadata"]["labels"]["app"] = json!("marked");
     let start = Instant::now();
-    scene.api.put(other("two", 2));
-    scene.api.delete(Pods, "shop", "one");
-    scene.put_late();
+    scene.api.put_at_once([other("one", 3), other("two", 2), client], &[]);
     let took = scene.time_to_step(LIMIT).map(|_| start.elapsed());
     row(NAME, "a pod is swapped for another beside a policy of many rules", took, format!("{count} rules"));
     assert!(took.is_some_and(|took| took < Duration::from_secs(1) * slack()), "{took:?}; {}", scene.agent.words());

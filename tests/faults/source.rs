@@ -5,7 +5,7 @@ use std::time::Duration;
 use palisade_testkit::fakeapi::{Answer, FakeApi, Resource, Shown, Verb, deny, namespace};
 use serde_json::json;
 
-use crate::case::{BRIEF, Case, cases, doubted, failing};
+use crate::case::{BRIEF, Case, Row, cases, doubted, failing};
 use crate::scene::{LIMIT, Scene, paper};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
@@ -76,6 +76,7 @@ cases! {
         told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     empty_list_of_pods_once: Case {
         fault: "an empty list of pods, then true ones",
         inject: |scene| once(scene, Pods, Shown::Nothing),
@@ -151,13 +152,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
-    internal_errors: Case {
-        fault: "500 for every request",
-        inject: |scene| everything(scene, &Answer::Status(500)),
-        lift: nothing_wrong,
-        lists: 10,
-        ..BRIEF
-    };
+    #[ignore = "like others; hack/faults runs it"]
     connections_closed: Case {
         fault: "every request's connection is closed",
         inject: |scene| everything(scene, &Answer::Close),
@@ -165,6 +160,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     connections_refused: Case {
         fault: "connections are refused",
         inject: |scene| {
@@ -177,6 +173,7 @@ cases! {
         },
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     garbage_instead_of_lists: Case {
         fault: "lists and watches of policies are answered by a proxy's welcome page",
         inject: |scene| {
@@ -198,6 +195,7 @@ cases! {
         lift: |_| {},
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     list_expires_while_it_is_read: Case {
         fault: "410 on every second page of pods",
         prepare: many_pods,
@@ -209,6 +207,7 @@ cases! {
         lists: 6,
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     server_that_ignores_limits: Case {
         fault: "lists come in one page whatever limit is asked for",
         prepare: many_pods,
@@ -218,6 +217,7 @@ cases! {
         },
         ..BRIEF
     };
+    #[ignore = "like others; hack/faults runs it"]
     lists_come_a_byte_at_a_time: Case {
         fault: "a list of policies that takes five seconds, byte by byte",
         inject: |scene| lists_of_policies(scene, Answer::Dribble(Duration::from_micros(500))),
@@ -243,4 +243,24 @@ cases! {
         lists: 3,
         ..BRIEF
     };
+}
+
+#[test]
+fn agent_starts_again_among_false_lists() {
+    const NAME: &str = "agent_starts_again_among_false_lists";
+    let mut scene = Scene::new(NAME);
+    let traffic = scene.traffic();
+    for kind in Resource::WATCHED {
+        scene.api.show_next(kind, [Shown::Nothing]);
+    }
+    scene.start_again();
+    scene.agent.wait_ready();
+    let told = Resource::WATCHED.into_iter().any(|kind| doubted(&scene, kind));
+    scene.put_late();
+    let in_step = scene.time_to_step(LIMIT);
+    let toll = traffic.stop(&scene);
+    let fault = "the agent starts again, and the first list of every kind is empty";
+    Row { name: NAME, fault, toll: Some(toll), told: None, in_step, note: format!("doubted: {told}") }.print();
+    assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());
+    assert!(in_step.is_some(), "changes are not followed; {}", scene.agent.words());
 }

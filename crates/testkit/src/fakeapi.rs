@@ -130,6 +130,16 @@ impl FakeApi {
         self.shared.change(|state| state.put(object, true));
     }
 
+    /// Adds or changes objects and deletes others in one moment: watches hear of all of it in one piece, in this order.
+    pub fn put_at_once(&self, objects: impl IntoIterator<Item = Value>, gone: &[(Resource, &str, &str)]) {
+        self.shared.change(|state| {
+            objects.into_iter().for_each(|object| state.put(object, true));
+            for &(resource, namespace, name) in gone {
+                state.delete(resource, namespace, name);
+            }
+        });
+    }
+
     /// Adds or changes objects that watches never hear of: only lists have them. Watches that begin from an older version are
     /// refused as expired. This is the way to fill a server before anybody watches it.
     pub fn load(&self, objects: impl IntoIterator<Item = Value>) {

@@ -49,7 +49,7 @@ fn talk(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
 fn respond(shared: &Shared, stream: &TcpStream, message: &Message, target: &Target, answer: &Answer) -> io::Result<()> {
     match *answer {
         Answer::Right | Answer::HangInside | Answer::Dribble(_) | Answer::Expired if target.verb == Verb::Watch => {
-            return watch::serve(shared, stream, message, target.resource, answer);
+            watch::serve(shared, stream, message, target.resource, answer)
         }
         Answer::Right => {
             let (code, body) = body(shared, message, target);
@@ -122,17 +122,14 @@ fn body(shared: &Shared, message: &Message, target: &Target) -> (u16, Vec<u8>) {
 /// A page of a list; none if its token has expired.
 fn page(shared: &Shared, message: &Message, target: &Target) -> Option<(u16, Vec<u8>)> {
     let mut state = shared.state();
-    let (number, start, snapshot) = match message.query.get("continue") {
+    let (number, start, snapshot) = if let Some(token) = message.query.get("continue") {
         // A token is the number of a list and how far it has been read.
-        Some(token) => {
-            let (number, start) = token.split_once('-')?;
-            let number = number.parse().ok()?;
-            (number, start.parse::<usize>().ok()?, state.snapshot(number)?)
-        }
-        None => {
-            let (number, snapshot) = state.list(target.resource, &target.namespace);
-            (number, 0, snapshot)
-        }
+        let (number, start) = token.split_once('-')?;
+        let number = number.parse().ok()?;
+        (number, start.parse::<usize>().ok()?, state.snapshot(number)?)
+    } else {
+        let (number, snapshot) = state.list(target.resource, &target.namespace);
+        (number, 0, snapshot)
     };
     let limit = message.query.get("limit").and_then(|limit| limit.parse().ok()).filter(|&limit| limit > 0);
     let limit = limit.filter(|_| !state.faults.unlimited).unwrap_or(usize::MAX);
