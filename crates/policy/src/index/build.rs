@@ -13,7 +13,7 @@ use super::terms::Terms;
 use super::{Dirty, NodePolicy};
 use crate::Pulse;
 use crate::compile::{Owner, Resolved};
-use crate::input::{Change, NamespacedName, Pod, State};
+use crate::input::{Budget, Change, NamespacedName, Pod, State};
 
 /// The objects, and the compiled policy of one node that follows them.
 #[derive(Clone, Debug)]
@@ -59,6 +59,13 @@ impl Index {
             dirty: Dirty::default(),
             pulse: Pulse::default(),
         }
+    }
+
+    /// The same with another budget of policies; to be given before the first event.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.state.budget = budget;
+        self
     }
 
     /// An index of everything in `state`, built from scratch.
