@@ -61,6 +61,13 @@ impl Index {
         }
     }
 
+    /// The same with another budget of policies; to be given before the first event.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.state.budget = budget;
+        self
+    }
+
     /// An index of everything in `state`, built from scratch.
     pub fn build(node: impl Into<Arc<str>>, state: &State) -> Self {
         let mut index = Self::new(node);

@@ -36,6 +36,7 @@ impl Index {
         }
         let first_new = self.groups.next();
         for address in touched.addresses.keys() {
+            self.pulse.beat();
             self.refresh_owner(*address);
         }
         for (address, before) in &touched.addresses {

@@ -27,6 +27,7 @@ type Ports = BTreeMap<(IpAddr, u16), Arc<str>>;
 impl Index {
     pub(super) fn use_terms(&mut self, allowed: &Allowed) {
         for selector in allowed.selectors() {
+            self.pulse.beat();
             if self.terms.selectors.gain(selector) {
                 self.terms.new_selectors.insert(selector.clone());
             }
@@ -42,6 +43,7 @@ impl Index {
 
     pub(super) fn release_terms(&mut self, allowed: &Allowed) {
         for selector in allowed.selectors() {
+            self.pulse.beat();
             if self.terms.selectors.lose(selector) {
                 self.terms.new_selectors.remove(selector);
                 // The selector may be needed again before anybody asks what changed, without those that go meanwhile.
@@ -65,7 +67,8 @@ impl Index {
     pub(super) fn fill(&mut self) {
         let selectors = std::mem::take(&mut self.terms.new_selectors);
         if !selectors.is_empty() {
-            for (selector, members) in self.select_all(selectors) {
+            for (selector, members) in self.select_all(&selectors) {
+                self.pulse.beat();
                 self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
                 self.compiled.peers.insert(selector, members);
             }
@@ -80,17 +83,18 @@ impl Index {
     }
 
     /// The members of selectors: each pod is only compared with those that its labels lead to.
-    fn select_all(&self, selectors: BTreeSet<Arc<PeerSelector>>) -> BTreeMap<Arc<PeerSelector>, Members> {
+    fn select_all(&self, selectors: &BTreeSet<Arc<PeerSelector>>) -> BTreeMap<Arc<PeerSelector>, Members> {
         let mut named: BTreeMap<&Arc<str>, ByLabel> = BTreeMap::new();
         let mut matching: BTreeMap<&LabelSelector, ByLabel> = BTreeMap::new();
-        for selector in &selectors {
+        for selector in selectors {
             match &selector.namespaces {
                 Namespaces::Named(name) => named.entry(name).or_default().insert(selector),
                 Namespaces::Matching(namespaces) => matching.entry(namespaces).or_default().insert(selector),
             }
         }
-        let mut members: BTreeMap<Arc<PeerSelector>, Members> =
-            selectors.iter().map(|selector| (selector.clone(), Members::new())).collect();
+        // By where they are: to compare selectors with each other would take longer than to compare them with pods.
+        let mut members: BTreeMap<*const PeerSelector, Members> =
+            selectors.iter().map(|selector| (Arc::as_ptr(selector), Members::new())).collect();
         let objects = if matching.is_empty() { None } else { Some(self.state.namespaces.keys()) };
         let namespaces: BTreeSet<&Arc<str>> = objects.into_iter().flatten().chain(named.keys().copied()).collect();
         for name in namespaces {
@@ -105,13 +109,17 @@ impl Index {
                 self.pulse.beat();
                 let candidates = lists.iter().flat_map(|list| list.candidates(&pod.labels));
                 for selector in candidates.filter(|selector| selector.pods.selects(&pod.labels)) {
-                    if let Some(members) = members.get_mut(selector) {
+                    if let Some(members) = members.get_mut(&Arc::as_ptr(selector)) {
                         members.insert(address, owner.clone());
                     }
                 }
             }
         }
-        members
+        let of = |selector: Arc<PeerSelector>| {
+            let members = members.remove(&Arc::as_ptr(&selector)).unwrap_or_default();
+            (selector, members)
+        };
+        selectors.iter().cloned().map(of).collect()
     }
 
     /// The pods of a namespace at the addresses that they alone have.

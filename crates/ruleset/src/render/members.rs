@@ -66,6 +66,7 @@ impl Renderer {
     /// Turns wanted elements into changes against what is there.
     pub(super) fn put_elements(&self, touched: Touched, patch: &mut Patch) {
         for (name, wanted) in touched {
+            self.pulse.beat();
             let Some(set) = self.ruleset.sets.get(&name) else { continue };
             if let Some(SetChange::Create(new)) = patch.sets.get_mut(&name) {
                 new.elements.extend(wanted.into_iter().filter_map(|(key, element)| Some((key, element?))));

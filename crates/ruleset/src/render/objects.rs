@@ -16,7 +16,7 @@ use crate::name::Name;
 
 /// The names of what a group brings; the objects themselves are in the ruleset.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct Brought {
     chain: Name,
     port_chains: BTreeSet<Name>,
     port_maps: BTreeSet<Name>,
@@ -24,11 +24,11 @@ pub(super) struct Held {
 }
 
 /// Whether a group brought the object of this name.
-pub(super) fn brought_by(group: &Group, held: &Held, identity: &Identity, object: &Name) -> bool {
+pub(super) fn brought_by(group: &Group, brought: &Brought, identity: &Identity, object: &Name) -> bool {
     match identity {
         Identity::Group(named) => named == group,
-        Identity::Set(key) => held.sets.contains(key),
-        Identity::Content(_) => held.port_chains.contains(object) || held.port_maps.contains(object),
+        Identity::Set(key) => brought.sets.contains(key),
+        Identity::Content(_) => brought.port_chains.contains(object) || brought.port_maps.contains(object),
     }
 }
 
@@ -56,8 +56,8 @@ impl Renderer {
         let mut created = BTreeSet::new();
         for (group, objects) in used {
             self.pulse.beat();
-            let held = self.use_objects(objects, patch, policy, &mut created);
-            self.groups.insert(group.clone(), held);
+            let brought = self.use_objects(objects, patch, policy, &mut created);
+            self.groups.insert(group.clone(), brought);
         }
         for (old, stays) in &unused {
             self.pulse.beat();
@@ -82,7 +82,7 @@ impl Renderer {
         patch: &mut Patch,
         policy: &NodePolicy,
         created: &mut BTreeSet<SetKey>,
-    ) -> Held {
+    ) -> Brought {
         self.put_group_chain(&objects.chain_name, objects.chain, patch);
         let port_chains: BTreeSet<_> = objects.port_chains.keys().cloned().collect();
         for (name, chain) in objects.port_chains {
@@ -109,15 +109,15 @@ impl Renderer {
                 created.insert(key.clone());
             }
         }
-        Held { chain: objects.chain_name, port_chains, port_maps, sets: objects.sets }
+        Brought { chain: objects.chain_name, port_chains, port_maps, sets: objects.sets }
     }
 
-    fn release_objects(&mut self, held: &Held, stays: bool, patch: &mut Patch, created: &mut BTreeSet<SetKey>) {
+    fn release_objects(&mut self, brought: &Brought, stays: bool, patch: &mut Patch, created: &mut BTreeSet<SetKey>) {
         if !stays {
-            patch.put_chain(&held.chain, ChainChange::Delete);
-            self.names.release(&held.chain);
+            patch.put_chain(&brought.chain, ChainChange::Delete);
+            self.names.release(&brought.chain);
         }
-        for name in &held.port_chains {
+        for name in &brought.port_chains {
             if lose(&mut self.content_users, name) {
                 self.names.release(name);
                 if self.ruleset.chains.contains_key(name) {
@@ -127,13 +127,13 @@ impl Renderer {
                 }
             }
         }
-        for name in &held.port_maps {
+        for name in &brought.port_maps {
             if lose(&mut self.content_users, name) {
                 self.names.release(name);
                 self.delete_set(name, patch);
             }
         }
-        for key in &held.sets {
+        for key in &brought.sets {
             if lose(&mut self.set_users, key) {
                 if let SetIdentity::Pods(selectors, _) = key.identity() {
                     for selector in selectors {

@@ -14,7 +14,7 @@ use super::Options;
 use super::base::{pod_ports, port_elements, skeleton, stray_chains};
 use super::elements::{Touched, touch_subjects};
 use super::names::{Names, SetKey};
-use super::objects::{Held, brought_by};
+use super::objects::{Brought, brought_by};
 use super::starting::{starting, starting_chain};
 use crate::change::{ChainChange, Patch, SetChange, Transaction, element_changes};
 use crate::model::{Ruleset, SetKind};
@@ -31,7 +31,7 @@ pub struct Renderer {
     pub(super) families: Vec<Family>,
     pub(super) names: Names,
     /// The names of what each group brings.
-    pub(super) groups: BTreeMap<Group, Held>,
+    pub(super) groups: BTreeMap<Group, Brought>,
     /// Groups whose objects the kernel refused.
     pub(super) quarantined: BTreeSet<Group>,
     /// How many groups use each shared set, and each chain or map that is named by its content.
@@ -112,10 +112,9 @@ impl Renderer {
     /// [`Renderer::end_quarantine`]. Returns the groups.
     pub fn quarantine(&mut self, policy: &NodePolicy, object: &Name) -> Vec<Group> {
         let Some(identity) = self.names.identity(object) else { return Vec::new() };
-        let brought = self
-            .groups
-            .iter()
-            .filter(|(group, held)| !self.quarantined.contains(*group) && brought_by(group, held, identity, object));
+        let brought = self.groups.iter().filter(|(group, brought)| {
+            !self.quarantined.contains(*group) && brought_by(group, brought, identity, object)
+        });
         let groups: Vec<Group> = brought.map(|(group, _)| group.clone()).collect();
         self.quarantined.extend(groups.iter().cloned());
         let mut patch = Patch::default();
