@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Times that a test can wait for, in about the proportions of the agent's.
 fn quick() -> Timing {
     Timing {
-        answer: Duration::from_millis(300),
+        answer: Duration::from_secs(5),
         watch: Duration::from_secs(3),
         short_watch: Duration::from_secs(1),
         silence: Duration::from_secs(5),
@@ -48,6 +48,11 @@ fn quick() -> Timing {
         notice_pause: Duration::from_millis(100),
         ranges: Duration::from_millis(200),
     }
+}
+
+/// The same with little patience, for servers that do not answer.
+fn hasty() -> Timing {
+    Timing { answer: Duration::from_millis(300), ..quick() }
 }
 
 /// A source on an unruly server, and what a receiver keeps of it.

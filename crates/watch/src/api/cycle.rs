@@ -99,7 +99,7 @@ impl Cycle {
                 let wait = self.failed(&trouble, "list").await?;
                 if self.version.is_some() {
                     // There is no hurry: the watch goes on.
-                    self.relist = Instant::now() + self.timing.between_lists;
+                    self.relist = Instant::now() + chance::about(self.timing.between_lists, 0.1);
                 } else {
                     sleep(wait).await;
                 }
@@ -154,7 +154,7 @@ impl Cycle {
             };
             self.fit_limit(page.bytes);
             if !std::mem::replace(begun, true) {
-                self.pace.list_begins();
+                self.pace.list_begins(self.version.is_none());
                 self.warned.list_begins();
                 self.send(Event::List(ListPart::Begin(kind))).await?;
             }

@@ -18,7 +18,7 @@ pub(super) struct Pace {
     failures: u32,
     /// Since when it has been watched without a failure.
     watched: Option<Instant>,
-    /// Lists that began since it was last well; what made it well counts as one.
+    /// Lists that had to be since it was last well; what made it well counts as one.
     lists: u32,
     last_list: Option<Instant>,
     /// When a list was last begun because somebody asked for it.
@@ -59,9 +59,9 @@ impl Pace {
         }
     }
 
-    /// The first page of a list is there.
-    pub(super) fn list_begins(&mut self) {
-        self.lists = self.lists.saturating_add(1);
+    /// The first page of a list is there. `had_to_be`: without it nothing can be watched.
+    pub(super) fn list_begins(&mut self, had_to_be: bool) {
+        self.lists = self.lists.saturating_add(u32::from(had_to_be));
         self.last_list = Some(Instant::now());
     }
 
@@ -111,7 +111,7 @@ mod tests {
         let mut lists = Vec::new();
         while begin.elapsed() < Duration::from_secs(600) {
             advance(wait(&pace)).await;
-            pace.list_begins();
+            pace.list_begins(true);
             lists.push(begin.elapsed());
             pace.watched();
             advance(pace.failed()).await;
@@ -126,7 +126,7 @@ mod tests {
     async fn after_a_minute_of_watching_the_first_list_is_free_again() {
         let mut pace = pace();
         for _ in 0..5 {
-            pace.list_begins();
+            pace.list_begins(true);
             pace.failed();
         }
         assert!(pace.failed() > Duration::from_secs(10));
@@ -138,7 +138,7 @@ mod tests {
         advance(Duration::from_secs(1)).await;
         pace.watched();
         assert_eq!((pace.failures(), wait(&pace)), (0, Duration::ZERO));
-        pace.list_begins();
+        pace.list_begins(true);
         assert!(wait(&pace) >= Duration::from_secs(60), "one, not more");
         assert!(pace.failed() <= Duration::from_millis(800));
     }
@@ -146,10 +146,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_the_lists_that_are_asked_for_one_a_minute_is_at_once() {
         let mut pace = pace();
-        pace.list_begins();
-        pace.list_begins();
+        pace.list_begins(true);
         assert_eq!(pace.wish(), Instant::now());
-        pace.list_begins();
+        pace.list_begins(false);
+        assert_eq!(wait(&pace), Duration::ZERO, "what somebody wished for is no sign of trouble");
         assert!(pace.wish() >= Instant::now() + Duration::from_secs(60));
         advance(Duration::from_secs(61)).await;
         assert_eq!(pace.wish(), Instant::now());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use palisade_watch::{Kind, Request, Timing};
 
 use crate::server::{Asked, Reply, Server, Verb, calm, line, list, pod, refusal};
-use crate::{Watching, quick};
+use crate::{Watching, hasty, quick};
 
 fn pods_listed(server: &Server) -> Vec<Asked> {
     server.seen(|asked| asked.is(Verb::List, Kind::Pod))
@@ -19,7 +19,7 @@ async fn a_list_that_is_never_answered_is_asked_for_again() {
         _ => calm(asked),
     })
     .await;
-    let mut watching = Watching::start(&server, quick()).await;
+    let mut watching = Watching::start(&server, hasty()).await;
     watching.until_listed().await;
     assert!(watching.has_pod("p"));
     assert_eq!(watching.parts_of(Kind::Pod), "bpe", "what never began is not abandoned");
@@ -36,7 +36,7 @@ async fn a_list_that_stops_in_the_middle_of_a_page_is_asked_for_again() {
         _ => calm(asked),
     })
     .await;
-    let mut watching = Watching::start(&server, quick()).await;
+    let mut watching = Watching::start(&server, hasty()).await;
     watching.until_listed().await;
     let messages: Vec<_> = watching.failures.iter().map(|failure| &*failure.message).collect();
     assert_eq!(messages[0], "no answer within 300ms");
@@ -88,14 +88,14 @@ async fn a_page_that_takes_too_long_is_asked_for_in_smaller_pieces() {
         if !asked.is(Verb::List, Kind::Pod) {
             return calm(asked);
         }
-        let slow = Duration::from_millis(asked.number("limit").unwrap() as u64 * 10);
+        let slow = Duration::from_millis(asked.number("limit").unwrap() as u64 * 8);
         Reply::After(slow, Box::new(list(&[], "1", "")))
     })
     .await;
-    let mut watching = Watching::start(&server, quick()).await;
+    let mut watching = Watching::start(&server, hasty()).await;
     watching.until_listed().await;
     let limits: Vec<_> = pods_listed(&server).iter().map(|asked| asked.number("limit").unwrap()).collect();
-    assert_eq!(limits, [100, 50, 25]);
+    assert_eq!(limits[..3], [100, 50, 25]);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_list_that_is_asked_for_comes_at_once_and_then_not_more_than_one_in_a_
         watching.requests.send(Request::List(Kind::Pod)).await.unwrap();
     }
     watching.until("a list", |now| now.lists_of(Kind::Pod) >= 2).await;
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
     for _ in 0..20 {
         watching.requests.send(Request::List(Kind::Pod)).await.unwrap();
     }

@@ -8,7 +8,7 @@ use palisade_watch::{ApiServer, Event, Kind, NamespaceAnswer, Notice, Request};
 use serde_json::json;
 
 use crate::server::{Reply, Server, Verb, calm, namespace, refusal};
-use crate::{Watching, quick};
+use crate::{Watching, hasty, quick};
 
 impl Watching {
     fn answers(&self) -> BTreeMap<&str, Vec<&NamespaceAnswer>> {
@@ -84,7 +84,7 @@ async fn an_answer_is_waited_for_but_not_a_right() {
         _ => calm(asked),
     })
     .await;
-    let mut watching = Watching::start(&server, quick()).await;
+    let mut watching = Watching::start(&server, hasty()).await;
     for name in ["secret", "busy", "hung"] {
         watching.requests.send(Request::Namespace(name.into())).await.unwrap();
     }

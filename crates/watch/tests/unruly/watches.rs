@@ -6,7 +6,7 @@ use palisade_watch::{Kind, Timing};
 use serde_json::json;
 
 use crate::server::{Asked, Reply, Server, Verb, bookmark, calm, line, list, policy, refusal, status};
-use crate::{Watching, quick};
+use crate::{Watching, hasty, quick};
 
 const POLICIES: Kind = Kind::NetworkPolicy;
 
@@ -27,7 +27,7 @@ async fn a_watch_that_is_never_answered_is_begun_again_and_then_everything_liste
     })
     .await;
     let begin = Instant::now();
-    let mut watching = Watching::start(&server, quick()).await;
+    let mut watching = Watching::start(&server, hasty()).await;
     watching.until("the policy", |now| now.has_policy("new")).await;
     assert!(begin.elapsed() >= quick().healthy, "an outage alone is no reason to list");
     assert!((2..=6).contains(&policies_watched(&server).len()), "{:?}", policies_watched(&server));
@@ -91,10 +91,14 @@ async fn a_line_that_cannot_be_read_is_a_reason_to_list() {
             _ => calm(asked),
         })
         .await;
-        let begin = Instant::now();
         let mut watching = Watching::start(&server, quick()).await;
         watching.until("the policy", |now| now.has_policy("p")).await;
-        assert!(begin.elapsed() < quick().healthy, "{:?}", begin.elapsed());
+        let listed = policies_listed(&server)[1].at;
+        assert_eq!(
+            policies_watched(&server).iter().filter(|asked| asked.at < listed).count(),
+            1,
+            "at the first such line"
+        );
         assert!(watching.failures[0].message.starts_with("the answer cannot be read: "), "{:?}", watching.failures);
     }
 }
@@ -158,7 +162,7 @@ async fn in_a_storm_of_expiries_lists_keep_their_distance() {
     for kind in Kind::ALL {
         let listed = server.seen(|asked| asked.is(Verb::List, kind));
         let apart: Vec<_> = listed.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-        assert!(apart[0] < Duration::from_millis(500), "the first time at once: {apart:?}");
+        assert!(apart[0] < Duration::from_millis(900), "the first time at once: {apart:?}");
         assert!(apart.iter().skip(1).all(|pause| *pause >= Duration::from_millis(950)), "{kind}: {apart:?}");
     }
     assert!(watching.failures.iter().all(|failure| failure.reason == "expired"), "{:?}", watching.failures);
@@ -172,7 +176,7 @@ async fn contact_tells_when_a_kind_was_last_heard_of_and_what_fails() {
         _ => calm(asked),
     })
     .await;
-    let mut watching = Watching::start(&server, quick()).await;
+    let mut watching = Watching::start(&server, hasty()).await;
     watching.until("trouble", |now| now.failures.len() >= 6).await;
     let (namespaces, pods) = (watching.contact.of(Kind::Namespace), watching.contact.of(Kind::Pod));
     assert!(
