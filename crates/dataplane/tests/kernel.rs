@@ -15,7 +15,8 @@
 //! - chains of other tables are read as ours; a foreign rule is left out of its chain; what was lifted is not lowered again
 //!   to compare;
 //! - entries are looked for by their sources or by the original tuple only, or are not compared before they are deleted;
-//! - the uplink, or the way to a broadcast address, counts as a pod port; a bridge's own setting is ignored.
+//! - the uplink, or the way to a broadcast address, counts as a pod port; a bridge's own setting is ignored; only one of a
+//!   bridge's two settings is set; routes are looked up without rules of routing.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,6 +30,8 @@
 mod commit;
 #[path = "kernel/conntrack.rs"]
 mod conntrack;
+#[path = "kernel/drift.rs"]
+mod drift;
 #[path = "kernel/generate.rs"]
 mod generate;
 #[path = "kernel/host.rs"]

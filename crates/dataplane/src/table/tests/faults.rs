@@ -219,7 +219,10 @@ fn expected(error: Error) -> Error {
     error
 }
 
-fn arb_course() -> impl Strategy<Value = (History, usize, Vec<Vec<(Pick, Pick, usize)>>)> {
+/// At which system call, of which kind, at which message.
+type Planned = (Pick, Pick, usize);
+
+fn arb_course() -> impl Strategy<Value = (History, usize, Vec<Vec<Planned>>)> {
     let faults = prop::collection::vec(any::<(Pick, Pick)>(), 1..3);
     let faults = faults.prop_flat_map(|picks| {
         let places = prop::collection::vec(0_usize..40, picks.len());
@@ -235,7 +238,7 @@ fn a_table_gets_where_it_should_whatever_goes_wrong() {
         |(history, together, passes)| {
             let course = Course::of(history, *together);
             let (calls, _) = isolated(|| course.run(&[]));
-            let plan = |(call, kind, place): &(Pick, Pick, usize)| {
+            let plan = |(call, kind, place): &Planned| {
                 let kinds = kinds(*place);
                 (u64::try_from(call.index(usize::try_from(calls).unwrap())).unwrap(), *kind.get(&kinds))
             };
@@ -270,8 +273,9 @@ fn every_fault_at_every_system_call() {
     let course = Course { rulesets: super::small_steps() };
     let (calls, _) = isolated(|| course.run(&[]));
     assert!(calls > 80, "{calls}");
-    let all: Vec<_> =
-        (0..calls).flat_map(|call| kinds(call as usize % 3).into_iter().map(move |fault| (call, fault))).collect();
+    let all: Vec<_> = (0..calls)
+        .flat_map(|call| kinds(usize::try_from(call % 3).unwrap()).into_iter().map(move |fault| (call, fault)))
+        .collect();
     let wanted = std::env::var("PALISADE_FAULTS").map_or(INJECTIONS, |text| text.parse().unwrap()).min(all.len());
     let passes: Vec<_> = (0..wanted).map(|pass| vec![all[pass * all.len() / wanted]]).collect();
     let injected = run_all(&course, &passes);
