@@ -15,8 +15,7 @@
 //! - chains of other tables are read as ours; a foreign rule is left out of its chain; what was lifted is not lowered again
 //!   to compare;
 //! - entries are looked for by their sources or by the original tuple only, or are not compared before they are deleted;
-//! - the uplink, or the way to a broadcast address, counts as a pod port; a bridge's own setting is ignored; only one of a
-//!   bridge's two settings is set; routes are looked up without rules of routing.
+//! - the uplink, or the way to a broadcast address, counts as a pod port; a bridge's own setting is ignored.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,7 +1,4 @@
 //! Forgetting when the kernel does not do all that it is asked.
-//!
-//! Seen to fail when: the first entry that cannot be deleted ends the search; a dump of which something is lost counts as
-//! whole, or is tried for ever.
 
 use std::thread;
 

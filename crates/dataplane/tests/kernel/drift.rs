@@ -1,7 +1,4 @@
 //! What others do to a plain table is a difference, whatever it is.
-//!
-//! Seen to fail when: table flags, properties of sets or expressions of elements were not read; a foreign counter was a
-//! difference.
 
 use palisade_dataplane::table::{Ownership, ReadBack, Table};
 use palisade_policy::input::Family;

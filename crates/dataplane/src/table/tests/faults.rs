@@ -3,8 +3,8 @@
 //!
 //! `PALISADE_FAULTS` says how many faults there are, `PALISADE_SEED` where to begin.
 //!
-//! Seen to fail when: what is left of a dump is taken for the next one's; a message that is cut short ends the reading of
-//! its datagram; a failure to read the answer to a batch is not [`Error::Unknown`]; a lost answer is taken for a success.
+//! Seen to fail when: a failure to read the answer to a batch was not [`Error::Unknown`]; a message that is cut short ended
+//! the reading of its datagram.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ use crate::netlink::Socket;
 use crate::netlink::faults::{Fault, arm, disarm, without};
 use crate::{Error, Trouble};
 
-/// Injections in a test run: for each of many histories, and for each system call of one.
+/// Injections in a test run: into many histories, and at the system calls of one.
 const INJECTIONS: usize = 200;
 /// Passes through the same history, each with other faults.
 const PASSES: usize = 12;
