@@ -25,10 +25,11 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("palisade-policy", &[]),
     ("palisade-ruleset", &["palisade-policy"]),
     ("palisade-watch", &["palisade-policy"]),
-    ("palisade-dataplane", &["palisade-policy", "palisade-ruleset"]),
+    ("palisade-engine", &["palisade-policy", "palisade-ruleset"]),
+    ("palisade-dataplane", &["palisade-policy", "palisade-ruleset", "palisade-engine"]),
     ("palisade-lab", &[]),
-    ("palisade-testkit", &["palisade-policy", "palisade-ruleset"]),
-    ("palisade", &["palisade-policy", "palisade-ruleset", "palisade-watch", "palisade-dataplane", "palisade-lab"]),
+    ("palisade-testkit", &["palisade-policy", "palisade-ruleset", "palisade-engine"]),
+    ("palisade", &["palisade-policy", "palisade-ruleset", "palisade-engine", "palisade-watch", "palisade-dataplane", "palisade-lab"]),
 ];
 
 /// What tests may use besides: of every crate, and of one.
@@ -60,7 +61,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The crates that [`IMPURE`] is about.
-const PURE_CRATES: &[&str] = &["policy", "ruleset"];
+const PURE_CRATES: &[&str] = &["policy", "ruleset", "engine"];
 
 /// What the reference evaluator may use of its crate.
 const REFERENCE_USES: &[&str] = &["input", "flow", "reference"];

@@ -29,6 +29,8 @@
 mod commit;
 #[path = "kernel/conntrack.rs"]
 mod conntrack;
+#[path = "kernel/drift.rs"]
+mod drift;
 #[path = "kernel/generate.rs"]
 mod generate;
 #[path = "kernel/host.rs"]

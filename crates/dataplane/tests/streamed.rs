@@ -3,7 +3,7 @@
 //!
 //! Seen to fail when the dump was gathered before it was searched.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests end at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests end at the first surprise")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

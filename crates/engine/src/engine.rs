@@ -148,7 +148,7 @@ impl Engine {
 
     /// In step, nothing new is known, and no flow is left to be deleted.
     pub fn is_settled(&self) -> bool {
-        self.is_in_step() && !self.index.is_dirty() && self.forgetting.is_empty() && self.due().is_empty()
+        self.is_in_step() && !self.index.is_dirty() && self.forgetting.is_empty() && self.index.due_now().is_empty()
     }
 
     /// How many times the objects have been rendered; what is taken now is in the next one.
@@ -276,10 +276,6 @@ impl Engine {
                 return None;
             }
             Job::Forget(addresses) => {
-                // What is being deleted already is due again when that is done.
-                if !self.forgetting.is_empty() {
-                    return None;
-                }
                 self.forgetting.clone_from(&addresses);
                 return Some(Step::Forget(addresses));
             }
@@ -314,19 +310,23 @@ impl Engine {
             }
             Table::Known if std::mem::take(&mut self.try_quarantined) => self.end_quarantine(),
             Table::Known => {
-                let due = self.due();
-                if due.is_empty() || !self.forgetting.is_empty() {
+                self.work = Work::new(CommitKind::Incremental, self.forget_jobs());
+                if self.work.jobs.is_empty() {
                     return false;
                 }
-                self.work = Work::new(CommitKind::Incremental, [Job::Wait, Job::Forget(due)]);
             }
         }
         !self.work.jobs.is_empty()
     }
 
-    /// The addresses whose flows are to be deleted now.
-    fn due(&self) -> BTreeSet<IpAddr> {
-        self.index.due_now()
+    /// What deletes the flows that are due, once what is planned before it is done. Before they are deleted, packets of
+    /// theirs must have left that could bring them back. What is being deleted already is due again when that is done.
+    fn forget_jobs(&mut self) -> Vec<Job> {
+        if !self.forgetting.is_empty() {
+            return Vec::new();
+        }
+        let due = self.index.begin_forgetting();
+        if due.is_empty() { Vec::new() } else { vec![Job::Wait, Job::Forget(due)] }
     }
 
     /// Renders what changed, and plans how it gets to the kernel.
@@ -341,11 +341,7 @@ impl Engine {
             work.jobs.push_back(Job::Look);
         }
         work.jobs.push_back(Job::Finish);
-        // Before flows are deleted, packets of theirs must not bring them back.
-        let due = self.due();
-        if !due.is_empty() {
-            work.jobs.extend([Job::Wait, Job::Forget(due)]);
-        }
+        work.jobs.extend(self.forget_jobs());
         self.work = work;
     }
 
@@ -409,7 +405,7 @@ impl Engine {
         for address in forgotten.finished.union(&forgotten.unfinished) {
             self.forgetting.remove(address);
         }
-        self.index.forgotten(&finished);
+        self.index.end_forgetting(&finished);
     }
 
     fn looked(&mut self, view: NodeView) {
@@ -482,14 +478,11 @@ impl Engine {
         }
         self.table = Table::Known;
         work.jobs.push_back(Job::Finish);
-        let due = self.due();
-        if !due.is_empty() {
-            work.jobs.extend([Job::Wait, Job::Forget(due)]);
-        }
         // A look at a table that is as it should be is no commit.
         if kind == CommitKind::Repair && work.batches == 0 && !work.jobs.iter().any(is_change) {
             work.jobs.retain(|job| !matches!(job, Job::Finish));
         }
+        work.jobs.extend(self.forget_jobs());
         self.work = work;
     }
 

@@ -287,7 +287,7 @@ impl Operation {
     }
 
     /// How many things it touches.
-    fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         match self {
             Self::AddElements(_, elements) | Self::DeleteElements(_, elements) => elements.len(),
             Self::AppendRules(_, rules) => rules.len(),

@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod fakeapi;
 pub mod generate;
+pub mod kernel;
 pub mod table;
 pub mod trials;
 pub mod walking;

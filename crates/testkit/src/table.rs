@@ -1,42 +1,56 @@
 //! What the kernel does with operations, on the model.
 
-#![expect(clippy::expect_used, reason = "it stands for the kernel, and panics where that refuses")]
+#![expect(clippy::panic, reason = "it stands for the kernel, and panics where that refuses")]
 
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Ruleset, Verdict};
+
+const EXISTS: &str = "EEXIST";
+const MISSING: &str = "ENOENT";
+const BUSY: &str = "EBUSY";
 
 /// Does one operation to a table, as the kernel would. What it names must be there, or must not be, as the kernel demands.
 ///
 /// # Panics
 /// Where the kernel would refuse.
 pub fn perform(table: &mut Ruleset, operation: &Operation) {
+    if let Err(errno) = try_perform(table, operation) {
+        panic!("{errno}: {operation:?}");
+    }
+}
+
+/// The same.
+///
+/// # Errors
+/// Where the kernel would refuse; the table is then not what it was.
+pub fn try_perform(table: &mut Ruleset, operation: &Operation) -> Result<(), &'static str> {
+    let must = |holds: bool, errno| if holds { Ok(()) } else { Err(errno) };
     match operation.clone() {
         Operation::AddCounter(name) => drop(table.counters.insert(name)),
-        Operation::AddSet(name, set) => assert!(table.sets.insert(name, set).is_none(), "EEXIST"),
-        Operation::DeleteSet(name) => assert!(table.sets.remove(&name).is_some(), "ENOENT"),
+        Operation::AddSet(name, set) => must(table.sets.insert(name, set).is_none(), EXISTS)?,
+        Operation::DeleteSet(name) => must(table.sets.remove(&name).is_some(), MISSING)?,
         Operation::AddElements(name, new) => {
-            let set = table.sets.get_mut(&name).expect("ENOENT");
+            let set = table.sets.get_mut(&name).ok_or(MISSING)?;
             for (key, element) in new {
-                assert!(set.elements.insert(key, element).is_none(), "EEXIST");
+                must(set.elements.insert(key, element).is_none(), EXISTS)?;
             }
         }
         Operation::DeleteElements(name, gone) => {
-            let set = table.sets.get_mut(&name).expect("ENOENT");
+            let set = table.sets.get_mut(&name).ok_or(MISSING)?;
             for key in gone.keys() {
-                assert!(set.elements.remove(key).is_some(), "ENOENT");
+                must(set.elements.remove(key).is_some(), MISSING)?;
             }
         }
-        Operation::AddChain(name, chain) => assert!(table.chains.insert(name, chain).is_none(), "EEXIST"),
-        Operation::FlushChain(name) => table.chains.get_mut(&name).expect("ENOENT").rules.clear(),
+        Operation::AddChain(name, chain) => must(table.chains.insert(name, chain).is_none(), EXISTS)?,
+        Operation::FlushChain(name) => table.chains.get_mut(&name).ok_or(MISSING)?.rules.clear(),
         Operation::DeleteChain(name) => {
-            let gone = table.chains.remove(&name).expect("ENOENT");
-            assert!(gone.rules.is_empty(), "{name} still has rules");
-            let elements = || table.sets.values().flat_map(|set| set.elements.values());
-            assert!(
-                elements().all(|element| element.verdict.as_ref().and_then(Verdict::chain) != Some(&name)),
-                "EBUSY"
-            );
+            let gone = table.chains.remove(&name).ok_or(MISSING)?;
+            must(gone.rules.is_empty(), BUSY)?;
+            let mut elements = table.sets.values().flat_map(|set| set.elements.values());
+            let leads_there = |verdict: &Verdict| verdict.chain() == Some(&name);
+            must(!elements.any(|element| element.verdict.as_ref().is_some_and(leads_there)), BUSY)?;
         }
-        Operation::AppendRules(name, rules) => table.chains.get_mut(&name).expect("ENOENT").rules.extend(rules),
+        Operation::AppendRules(name, rules) => table.chains.get_mut(&name).ok_or(MISSING)?.rules.extend(rules),
     }
+    Ok(())
 }

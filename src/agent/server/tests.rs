@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::connections::{HEAD_TIME, MOST};
 use super::*;
 use crate::agent::metrics::Metrics;
+use crate::agent::health::Health;
 use crate::agent::status::Status;
 
 /// How long anything may take on a busy machine.
@@ -30,7 +31,7 @@ struct Bed {
 impl Bed {
     fn start() -> Self {
         let (to_loop, mut asked) = mpsc::channel::<Refresh>(1);
-        let answers = Answers::new(Status::new(), Metrics::new().1, to_loop);
+        let answers = Answers::new(Status::new(Health::new()), Metrics::new().1, to_loop);
         let (connections, refreshes) = (Connections::default(), Arc::new(AtomicUsize::new(0)));
         let (served, counted) = (connections.clone(), Arc::clone(&refreshes));
         let (tell, told) = std::sync::mpsc::channel();

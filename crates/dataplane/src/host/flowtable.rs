@@ -11,7 +11,7 @@ use crate::netlink::{Attributes, Socket, Writer};
 /// `NETLINK_NETFILTER`.
 const NETFILTER: isize = 12;
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETFLOWTABLE`.
-const GET_FLOWTABLE: u16 = 10 << 8 | 23;
+const GET_FLOWTABLE: u16 = 10 << 8 | 0x17;
 /// `NFTA_FLOWTABLE_TABLE`, `_NAME` and `_HOOK`.
 const TABLE: u16 = 1;
 const NAME: u16 = 2;

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use palisade_dataplane::Error;
-use palisade_dataplane::table::{self, Ownership, ReadBack, Table};
+use palisade_dataplane::table::{self, Ownership, Table};
 use palisade_policy::input::Family;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Chain, Element, Expression, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind, Verdict};
@@ -224,77 +224,6 @@ fn what_others_insert_or_move_in_a_plain_table_shows() {
     });
 }
 
-/// Each kind of drift, by somebody who can write to a plain table: a difference is found, and what finds it goes when the
-/// table is put right by what [`ReadBack::matches`] demands.
-#[test]
-fn every_drift_but_a_foreign_counter_is_a_difference() {
-    let wanted = with_a_set();
-    let drifts = [
-        "add rule inet palisade group accept",
-        "insert rule inet palisade group counter drop comment \"why\"",
-        "flush chain inet palisade group",
-        "flush chain inet palisade forward",
-        "flush chain inet palisade forward; delete chain inet palisade forward",
-        "flush chain inet palisade forward; delete chain inet palisade forward; add chain inet palisade forward",
-        "flush chain inet palisade forward; delete chain inet palisade forward; add chain inet palisade forward \
-         { type filter hook forward priority 1; }; add rule inet palisade forward ct original ip saddr vmap @verdicts comment \"why\"",
-        "add chain inet palisade forward { policy drop; }",
-        "add chain inet palisade theirs",
-        "add chain inet palisade theirs { type filter hook forward priority 0; policy drop; }",
-        "add set inet palisade theirs { type ipv4_addr; }",
-        "add map inet palisade theirs { type ipv4_addr : verdict; }",
-        "flush map inet palisade verdicts",
-        "add element inet palisade verdicts { 10.0.0.9 : accept }",
-        "flush map inet palisade verdicts; add element inet palisade verdicts { 10.0.0.1 comment \"default/a\" : accept }",
-        "flush map inet palisade verdicts; add element inet palisade verdicts { 10.0.0.1 comment \"other\" : jump group }",
-        "add element inet palisade peers { 10.0.0.8 }",
-        "delete element inet palisade peers { 10.0.0.7 }",
-        "delete set inet palisade peers",
-        "delete set inet palisade peers; add set inet palisade peers { type ipv6_addr; }",
-        "delete set inet palisade peers; add set inet palisade peers { type ipv4_addr; flags interval; elements = { 10.0.0.7 } }",
-        "delete set inet palisade peers; add set inet palisade peers { type ipv4_addr; flags timeout; elements = { 10.0.0.7 } }",
-        "delete set inet palisade peers; add set inet palisade peers { type ipv4_addr; size 1; elements = { 10.0.0.7 } }",
-        "delete set inet palisade peers; add set inet palisade peers { type ipv4_addr; counter; elements = { 10.0.0.7 } }",
-        "delete counter inet palisade dropped",
-        "add table inet palisade { flags dormant; }",
-        "delete table inet palisade",
-    ];
-    isolated(|| {
-        let mut table = Table::open(Ownership::Plain).unwrap();
-        table.replace(&wanted).unwrap();
-        assert!(table.read().unwrap().matches(&wanted));
-        for drift in drifts {
-            load(drift);
-            let found = table.read().unwrap();
-            assert!(!found.matches(&wanted), "{drift}");
-            put_right(&mut table, &found, &wanted);
-            assert!(table.read().unwrap().matches(&wanted), "{drift}");
-        }
-        load("add counter inet palisade theirs");
-        let found = table.read().unwrap();
-        assert!(found.matches(&wanted), "what only counts");
-        assert!(found.ruleset.counters.len() > wanted.counters.len());
-    });
-}
-
-fn with_a_set() -> Ruleset {
-    let mut wanted = small();
-    let elements = [(Key::Address([10, 0, 0, 7].into()), Element::default())].into();
-    let key = KeyType::Address(Family::V4);
-    let peers = Set { kind: SetKind::Set, key, interval: false, comment: None, elements };
-    wanted.sets.insert(Name::new("peers"), peers);
-    wanted
-}
-
-/// What an agent does about a table that does not match.
-fn put_right(table: &mut Table, found: &ReadBack, wanted: &Ruleset) {
-    table.wake().unwrap();
-    match palisade_ruleset::change::diff(&found.ruleset, wanted) {
-        Ok(patch) if found.exists => drop(table.commit_transaction(&patch.plan(wanted)).unwrap()),
-        _ => drop(table.replace(wanted).unwrap()),
-    }
-}
-
 /// To ask again and again whether another agent is still there costs nothing and leaves nothing behind.
 #[test]
 fn waiting_for_the_owner_to_go_is_cheap() {
@@ -308,7 +237,12 @@ fn waiting_for_the_owner_to_go_is_cheap() {
         }
         println!("100 times: {:?}", start.elapsed());
         assert!(table::owner().unwrap().is_some());
-        assert_eq!(ports(), open, "no socket is left");
+        // A process that another test starts has the files of this one for a moment.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while ports() > open {
+            assert!(std::time::Instant::now() < deadline, "sockets are left");
+            thread::yield_now();
+        }
         assert_eq!(list_all(), before, "nothing was written");
         drop(first);
         assert_eq!(table::owner().unwrap(), None);

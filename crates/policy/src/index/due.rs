@@ -42,6 +42,8 @@ pub(super) struct Due {
     held: BTreeSet<IpAddr>,
     /// The local pods that had them as the table last showed.
     former: BTreeMap<IpAddr, Former>,
+    /// Those that left a pod since their flows were last begun to be forgotten.
+    again: BTreeSet<IpAddr>,
 }
 
 impl Former {
@@ -62,6 +64,7 @@ impl Due {
     }
 
     pub(super) fn add(&mut self, address: IpAddr, was_local: bool) {
+        self.again.insert(address);
         if was_local || self.local.contains(&address) {
             self.remote.remove(&address);
             self.local.insert(address);
@@ -72,6 +75,7 @@ impl Due {
 
     fn remove(&mut self, address: IpAddr) -> bool {
         self.former.remove(&address);
+        self.again.remove(&address);
         self.local.remove(&address) || self.remote.remove(&address)
     }
 
@@ -123,6 +127,21 @@ impl Index {
         self.due.contains(address) && self.is_owned(address)
     }
 
+    /// Those whose flows are to be forgotten now, as [`Index::due_now`]: it begins. An address that leaves a pod from here on
+    /// is due again when it is done.
+    pub fn begin_forgetting(&mut self) -> BTreeSet<IpAddr> {
+        let now = self.due_now();
+        self.due.again.retain(|address| !now.contains(address));
+        now
+    }
+
+    /// The flows of these addresses, as they were when it began, are forgotten.
+    pub fn end_forgetting(&mut self, addresses: &BTreeSet<IpAddr>) {
+        let done = addresses.iter().filter(|address| !self.due.again.contains(address));
+        let done = done.copied().collect();
+        self.forgotten(&done);
+    }
+
     /// The flows of these addresses are forgotten.
     pub fn forgotten(&mut self, addresses: &BTreeSet<IpAddr>) {
         let mut touched = Touched::default();
@@ -164,7 +183,7 @@ impl Index {
         while self.due.remote.len() > KEPT {
             let spare = self.due.remote.iter().find(|address| !self.owners.contains_key(address)).copied();
             let Some(spare) = spare else { return };
-            self.due.remote.remove(&spare);
+            self.due.remove(spare);
         }
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! `PALISADE_FAULTS` says how many faults there are, `PALISADE_SEED` where to begin.
 //!
-//! Seen to fail when: what is left of a dump is taken for the next one's; a message that is cut short ends the reading of
-//! its datagram; a failure to read the answer to a batch is not [`Error::Unknown`]; a lost answer is taken for a success.
+//! Seen to fail when: a failure to read the answer to a batch was not [`Error::Unknown`]; a message that is cut short ended
+//! the reading of its datagram.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ use crate::netlink::Socket;
 use crate::netlink::faults::{Fault, arm, disarm, without};
 use crate::{Error, Trouble};
 
-/// Injections in a test run: for each of many histories, and for each system call of one.
+/// Injections in a test run: into many histories, and at the system calls of one.
 const INJECTIONS: usize = 200;
 /// Passes through the same history, each with other faults.
 const PASSES: usize = 12;
@@ -219,7 +219,10 @@ fn expected(error: Error) -> Error {
     error
 }
 
-fn arb_course() -> impl Strategy<Value = (History, usize, Vec<Vec<(Pick, Pick, usize)>>)> {
+/// At which system call, of which kind, at which message.
+type Planned = (Pick, Pick, usize);
+
+fn arb_course() -> impl Strategy<Value = (History, usize, Vec<Vec<Planned>>)> {
     let faults = prop::collection::vec(any::<(Pick, Pick)>(), 1..3);
     let faults = faults.prop_flat_map(|picks| {
         let places = prop::collection::vec(0_usize..40, picks.len());
@@ -235,7 +238,7 @@ fn a_table_gets_where_it_should_whatever_goes_wrong() {
         |(history, together, passes)| {
             let course = Course::of(history, *together);
             let (calls, _) = isolated(|| course.run(&[]));
-            let plan = |(call, kind, place): &(Pick, Pick, usize)| {
+            let plan = |(call, kind, place): &Planned| {
                 let kinds = kinds(*place);
                 (u64::try_from(call.index(usize::try_from(calls).unwrap())).unwrap(), *kind.get(&kinds))
             };
@@ -270,8 +273,9 @@ fn every_fault_at_every_system_call() {
     let course = Course { rulesets: super::small_steps() };
     let (calls, _) = isolated(|| course.run(&[]));
     assert!(calls > 80, "{calls}");
-    let all: Vec<_> =
-        (0..calls).flat_map(|call| kinds(call as usize % 3).into_iter().map(move |fault| (call, fault))).collect();
+    let all: Vec<_> = (0..calls)
+        .flat_map(|call| kinds(usize::try_from(call % 3).unwrap()).into_iter().map(move |fault| (call, fault)))
+        .collect();
     let wanted = std::env::var("PALISADE_FAULTS").map_or(INJECTIONS, |text| text.parse().unwrap()).min(all.len());
     let passes: Vec<_> = (0..wanted).map(|pass| vec![all[pass * all.len() / wanted]]).collect();
     let injected = run_all(&course, &passes);

@@ -1,0 +1,169 @@
+//! A kernel on the model: performs the steps of an engine, and fails when it is asked to.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use palisade_engine::{Class, Done, Engine, Forgotten, Input, ListPart, NodeView, Present, Step, Trouble};
+use palisade_policy::input::{Change, Kind, Object, State};
+use palisade_ruleset::change::diff;
+use palisade_ruleset::model::Ruleset;
+
+use crate::table::try_perform;
+
+/// The table, as the model has it.
+#[derive(Clone, Debug, Default)]
+pub struct ModelKernel {
+    /// The table, if there is one.
+    pub table: Option<Ruleset>,
+    /// Its chains are switched off.
+    pub dormant: bool,
+    /// Somebody has changed it since it was last read: what builds on it may be refused.
+    pub meddled: bool,
+    /// Batches that have changed it so far.
+    pub batches: usize,
+    /// Operations in them, elements and rules counted one by one.
+    pub operations: usize,
+}
+
+/// How a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is done.
+    Refused(Class),
+    /// It is done, and the answer is lost.
+    AnswerLost,
+}
+
+impl ModelKernel {
+    /// Performs a step. Questions to a source have no result here.
+    ///
+    /// # Panics
+    /// Where the kernel would refuse.
+    pub fn perform(&mut self, step: Step, wanted: &Ruleset) -> Option<Done> {
+        Some(match step {
+            Step::Open => {
+                self.table.get_or_insert_default();
+                Done::Opened(Ok(()))
+            }
+            Step::Look { .. } => Done::Looked(Ok(NodeView::default())),
+            Step::Read => {
+                self.meddled = false;
+                Done::Read(Ok(self.present()))
+            }
+            Step::WaitForPackets => Done::Waited,
+            Step::Commit(batch) => {
+                let mut table = self.table.clone().unwrap_or_default();
+                for operation in &batch.operations {
+                    if let Err(errno) = try_perform(&mut table, operation) {
+                        assert!(self.meddled, "{errno}: {operation:?}");
+                        return Some(Done::Committed(Err(refused(errno))));
+                    }
+                }
+                self.table = Some(table);
+                self.batches += 1;
+                self.operations += batch.operations.iter().map(palisade_ruleset::change::Operation::weight).sum::<usize>();
+                Done::Committed(Ok(()))
+            }
+            Step::Replace => {
+                self.meddled = false;
+                (self.table, self.dormant) = (Some(wanted.clone()), false);
+                Done::Committed(Ok(()))
+            }
+            Step::Wake => {
+                self.dormant = false;
+                Done::Committed(Ok(()))
+            }
+            Step::Forget(addresses) => Done::Forgot(Forgotten { finished: addresses, unfinished: BTreeSet::new() }),
+            Step::Ask(_) => return None,
+        })
+    }
+
+    /// Performs a step badly.
+    ///
+    /// # Panics
+    /// Where the kernel would refuse.
+    pub fn fail(&mut self, step: Step, wanted: &Ruleset, fault: Fault) -> Option<Done> {
+        let object = match &step {
+            Step::Commit(batch) => batch.operations.last().map(|operation| operation.object().clone()),
+            _ => None,
+        };
+        let class = match fault {
+            Fault::Refused(class) => class,
+            Fault::AnswerLost => {
+                self.perform(step.clone(), wanted);
+                Class::Unknown
+            }
+        };
+        let trouble = Trouble { class, object, message: "it was to fail".to_owned() };
+        Some(match step {
+            Step::Open => Done::Opened(Err(trouble)),
+            Step::Look { .. } => Done::Looked(Err(trouble)),
+            Step::Read => Done::Read(Err(trouble)),
+            Step::WaitForPackets => Done::Waited,
+            Step::Commit(_) | Step::Replace | Step::Wake => Done::Committed(Err(trouble)),
+            Step::Forget(addresses) => {
+                Done::Forgot(Forgotten { finished: BTreeSet::new(), unfinished: addresses })
+            }
+            Step::Ask(_) => return None,
+        })
+    }
+
+    fn present(&self) -> Option<Present> {
+        let ruleset = self.table.clone()?;
+        Some(Present { ruleset, dormant: self.dormant, foreign: false })
+    }
+
+    /// Performs steps until there is nothing to do. Returns the addresses whose flows were deleted.
+    ///
+    /// # Panics
+    /// If the engine asks its source something.
+    pub fn settle(&mut self, engine: &mut Engine) -> BTreeSet<IpAddr> {
+        let mut forgotten = BTreeSet::new();
+        while let Some(step) = engine.next() {
+            if let Step::Forget(addresses) = &step {
+                forgotten.extend(addresses);
+            }
+            let done = self.perform(step, engine.ruleset());
+            assert!(done.is_some(), "nobody answers questions here");
+            done.into_iter().for_each(|done| engine.done(done));
+        }
+        forgotten
+    }
+
+    /// Whether the table is the one that the engine wants.
+    pub fn is_as_wanted(&self, engine: &Engine) -> bool {
+        let same = |table: &Ruleset| diff(table, engine.ruleset()).is_ok_and(|patch| patch.is_empty());
+        !self.dormant && self.table.as_ref().is_some_and(same)
+    }
+}
+
+fn refused(errno: &str) -> Trouble {
+    Trouble { class: Class::Stale, object: None, message: errno.to_owned() }
+}
+
+/// Hands an engine the lists of a state, as a source does at its start.
+pub fn list(engine: &mut Engine, state: &State) {
+    let namespaces = state.namespaces.values().cloned().map(Object::Namespace).collect();
+    let pods = state.pods.values().cloned().map(Object::Pod).collect();
+    let policies = state.policies.values().cloned().map(Object::Policy).collect();
+    for (kind, objects) in [(Kind::Namespace, namespaces), (Kind::Pod, pods), (Kind::NetworkPolicy, policies)] {
+        list_kind(engine, kind, objects);
+    }
+}
+
+/// Hands an engine a list of one kind.
+pub fn list_kind(engine: &mut Engine, kind: Kind, objects: Vec<Object>) {
+    for part in [ListPart::Begin(kind), ListPart::Page(objects), ListPart::End(kind)] {
+        engine.take(Input::List(part));
+    }
+}
+
+/// Hands an engine a change, a list in parts.
+pub fn hand_in(engine: &mut Engine, change: Change) {
+    match change {
+        Change::Pods(pods) => list_kind(engine, Kind::Pod, pods.into_iter().map(Object::Pod).collect()),
+        Change::Namespaces(all) => list_kind(engine, Kind::Namespace, all.into_iter().map(Object::Namespace).collect()),
+        Change::Policies(all) => list_kind(engine, Kind::NetworkPolicy, all.into_iter().map(Object::Policy).collect()),
+        single => engine.take(Input::Changes(vec![single])),
+    }
+}
