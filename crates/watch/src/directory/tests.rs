@@ -6,6 +6,7 @@ use nix::sys::inotify::AddWatchFlags as Flags;
 use palisade_policy::input::Change;
 
 use super::*;
+use crate::manifests::Limits;
 
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("palisade-store-{}-{name}", std::process::id()));
