@@ -1,5 +1,5 @@
-//! Seen to fail when: the newest connection is closed instead of the oldest; accepting does not yield; a failed bind is
-//! not tried again; every scrape asks the loop; the head of a request has all the time in the world.
+//! Seen to fail when: the newest connection is closed instead of the oldest; every scrape asks the loop; the head of a
+//! request has all the time in the world.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
