@@ -1,4 +1,5 @@
-//! Seen to fail when: what could not be listed is taken for listed; a change that was not notified stays unread; a new file is read before it is closed; a directory that is back but empty counts as emptied.
+//! Seen to fail when: what could not be listed is taken for listed; a change that was not notified stays unread; a new
+//! file is read before it is closed; a directory that is back but empty counts as emptied.
 
 use std::fs;
 
