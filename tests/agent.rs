@@ -14,9 +14,7 @@
 //! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; a refused list, or
 //!   a refused question for a namespace, is not told with the right that is missing (`rights.rs`);
 //! - ranges are taken from podCIDRs alone, or not asked for again; what is held is never let go; the answers to
-//!   what the node asks a new pod are held too (`starting.rs`);
-//! - the loop writes to stderr itself; a closed stderr ends the agent; its end waits for stderr (`stderr.rs`);
-//! - the agent ends when its port is taken, or runs out of descriptors when somebody opens connections (`port.rs`).
+//!   what the node asks a new pod are held too (`starting.rs`).
 
 #![allow(
     clippy::unwrap_used,

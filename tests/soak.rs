@@ -7,7 +7,7 @@
 //! built from scratch, and what the agent holds of memory and descriptors with what it held at first. The first fault
 //! ends it, with the last changes.
 //!
-//! Seen to fail when: the agent ignores every hundredth event; a rule is deleted by somebody else and not put back.
+//! Seen to fail when the agent ignores every hundredth event.
 
 #![allow(
     clippy::unwrap_used,

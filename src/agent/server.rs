@@ -41,15 +41,16 @@ pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
     thread::Builder::new().name("http".to_owned()).spawn(body).map(drop)
 }
 
-/// Binds the address, however long that takes. Says so when it fails first, and when it works.
+/// Binds the address, however long that takes. Says so when it fails first, and when it works after that.
 async fn bind_at_last(address: SocketAddr) -> TcpListener {
     let mut wait = BIND_FIRST;
     let mut failed = false;
     loop {
         match bind(address).await {
             Ok(listener) => {
-                let listen = listener.local_addr().unwrap_or(address);
-                tracing::info!(%listen, "probes and metrics are served");
+                if failed {
+                    tracing::info!(listen = %address, "probes and metrics are served now");
+                }
                 return listener;
             }
             Err(error) => {

@@ -79,7 +79,8 @@ fn the_end_does_not_wait_for_a_reader() {
     let (reader, stderr) = io::pipe().unwrap();
     // Full before the agent writes its first line.
     let mut filler = stderr.try_clone().unwrap();
-    let filling = std::thread::spawn(move || std::io::Write::write_all(&mut filler, &[b'\n'; 1 << 20]).unwrap_err());
+    let filling =
+        std::thread::spawn(move || std::io::Write::write_all(&mut filler, &vec![b'\n'; 1 << 20]).unwrap_err());
     let manifests = bed.manifests();
     let agent =
         Agent::start_with_stderr(bed.node(), LISTEN, &["--manifests", manifests.to_str().unwrap()], &bed.log(), stderr);

@@ -12,6 +12,28 @@ use palisade_ruleset::model::{Key, Ruleset};
 use palisade_ruleset::name::{Name, comment};
 use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
 
+/// Whether the first lists would open a pod that the table of a predecessor isolates, or lack more than half of its pods.
+pub(crate) fn contradicts(table: &Ruleset, index: &Index) -> bool {
+    let compiled = index.compiled();
+    let opens = |maps: [&str; 2], is_isolated: &dyn Fn(IpAddr) -> bool| {
+        let maps = maps.into_iter().filter_map(|map| table.sets.get(&Name::new(map)));
+        maps.flat_map(|map| &map.elements).any(|(key, element)| {
+            let Key::Address(address) = key else { return false };
+            let owner = compiled.local.get(address).map(|owner| comment(owner));
+            owner.is_some() && owner == element.comment && !is_isolated(*address)
+        })
+    };
+    let subject = |address| compiled.subjects.get(&address);
+    let egress = |address| subject(address).is_some_and(|subject| subject.egress.is_some());
+    let ingress = |address| subject(address).is_some_and(|subject| subject.ingress.is_some());
+    let local = table.sets.values().flat_map(|set| set.elements.keys()).filter_map(|key| match key {
+        Key::AddressPair(address, _) => Some(*address),
+        _ => None,
+    });
+    let (left, gone): (Vec<_>, Vec<_>) = local.partition(|address| compiled.local.contains_key(address));
+    opens(EGRESS_MAPS, &egress) || opens(INGRESS_MAPS, &ingress) || gone.len() > left.len()
+}
+
 /// The addresses that `table` says were somebody else's than `index` says they are, and the pods of this node that had them.
 pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> Vec<(IpAddr, Option<Former>)> {
     let mut owners: BTreeMap<IpAddr, (&str, bool)> = BTreeMap::new();

@@ -18,6 +18,8 @@ pub enum Reason {
     Isolation,
     /// It lacks what every list of the cluster has: namespace `kube-system`, or the agent's own pod.
     Canary,
+    /// At a start: pods that the table of the agent before has isolated would be open, or most of its pods are gone.
+    Table,
 }
 
 impl Reason {
@@ -27,6 +29,7 @@ impl Reason {
             Self::Half => "half",
             Self::Isolation => "isolation",
             Self::Canary => "canary",
+            Self::Table => "table",
         }
     }
 }
@@ -37,6 +40,7 @@ impl std::fmt::Display for Reason {
             Self::Half => "it lacks more than half of what is known",
             Self::Isolation => "it lacks the last policy that isolates a pod of this node",
             Self::Canary => "it lacks namespace kube-system or the agent's own pod",
+            Self::Table => "it would open what the table of the agent before isolates",
         })
     }
 }

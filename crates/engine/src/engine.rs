@@ -70,12 +70,15 @@ pub struct Engine {
     legacy: Option<LegacyIsolation>,
     renderer: Renderer,
     source: Source,
+    source_answers: bool,
     table: Table,
     work: Work,
     awaited: Option<Awaited>,
     /// Packets may be under way that have met the table before its last change.
     under_way: bool,
-    /// The table of a predecessor has been looked at.
+    /// Whether the first lists have been held against the table of a predecessor.
+    compared: bool,
+    /// The table of a predecessor has been adopted.
     adopted: bool,
     /// The node is to be looked at.
     look: bool,
@@ -103,10 +106,12 @@ impl Engine {
             index,
             legacy: options.legacy_isolation.then(LegacyIsolation::default),
             source: Source::new(options.source_answers, options.own_pod),
+            source_answers: options.source_answers,
             table: Table::Closed,
             work: Work::none(),
             awaited: None,
             under_way: false,
+            compared: false,
             adopted: false,
             look: false,
             suspect: false,
@@ -233,7 +238,8 @@ impl Engine {
         if let Some(ask) = self.asks.pop_front() {
             return Some(Step::Ask(ask));
         }
-        if self.awaited.is_some() || self.back_off.is_some() || !self.source.is_synced() {
+        let waits_for_source = !self.source.is_synced() || self.source.is_confirming();
+        if self.awaited.is_some() || self.back_off.is_some() || waits_for_source {
             return None;
         }
         loop {
@@ -446,8 +452,32 @@ impl Engine {
         }
     }
 
+    /// Whether the first lists would open what the table of a predecessor has closed. Then second ones are asked for, and the
+    /// table stays as it is until they have come.
+    fn doubts_first_lists(&mut self, present: &Ruleset) -> bool {
+        if !self.source_answers || std::mem::replace(&mut self.compared, true) {
+            return false;
+        }
+        if !adopt::contradicts(present, &self.index) {
+            return false;
+        }
+        let mut out = Outbox { asks: &mut self.asks, reports: &mut self.reports };
+        self.source.confirm(&[Kind::Pod, Kind::NetworkPolicy], &mut out);
+        for kind in [Kind::Pod, Kind::NetworkPolicy] {
+            self.reports.push(Report::Doubted { kind, reason: Reason::Table, missing: 0 });
+        }
+        self.table = Table::Unknown;
+        true
+    }
+
     /// The table is this: plans what it lacks.
     fn synchronize(&mut self, present: Option<Present>) {
+        if let Some(present) = &present
+            && self.doubts_first_lists(&present.ruleset)
+        {
+            return;
+        }
+        self.compared = true;
         if let Some(present) = &present
             && !std::mem::replace(&mut self.adopted, true)
         {

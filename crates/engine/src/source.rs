@@ -60,6 +60,8 @@ pub(crate) struct Source {
     /// The kinds that have been listed once.
     listed: BTreeSet<Kind>,
     doubts: BTreeMap<Kind, Doubt>,
+    /// The kinds of which a second list is to come before the table is first changed.
+    unconfirmed: BTreeSet<Kind>,
     held: BTreeMap<Arc<str>, Held>,
 }
 
@@ -77,6 +79,7 @@ impl Source {
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
             doubts: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
             held: BTreeMap::new(),
         }
     }
@@ -86,9 +89,23 @@ impl Source {
         self.listed.len() == Kind::ALL.len()
     }
 
+    /// Asks for a second list of these kinds, before the table is first changed.
+    pub(crate) fn confirm(&mut self, kinds: &[Kind], out: &mut Outbox<'_>) {
+        for kind in kinds {
+            self.unconfirmed.insert(*kind);
+            out.asks.push_back(Ask::ListAgain(*kind));
+        }
+    }
+
+    /// Whether a second list is to come before the table is first changed.
+    pub(crate) fn is_confirming(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
     /// The kinds whose last list is doubted.
     pub(crate) fn doubts(&self) -> impl Iterator<Item = (Kind, Reason)> {
-        self.doubts.iter().map(|(kind, doubt)| (*kind, doubt.reason))
+        let unconfirmed = self.unconfirmed.iter().map(|kind| (*kind, Reason::Table));
+        self.doubts.iter().map(|(kind, doubt)| (*kind, doubt.reason)).chain(unconfirmed)
     }
 
     /// How many deletions of policies wait for an answer about their namespace.
@@ -243,6 +260,7 @@ impl Source {
             return Vec::new();
         }
         self.listed.insert(kind);
+        self.unconfirmed.remove(&kind);
         let mut believed = Vec::new();
         let arrivals = listing.changed.into_iter().map(Change::from);
         // What leaves its address leaves it before somebody else gets it; what isolates comes before what it isolates.

@@ -1,5 +1,4 @@
-//! Seen to fail when: lines that do not fit are kept; the count of missing lines leaves some out; a closed pipe ends the
-//! writer; the end waits for a reader that has stopped.
+//! Seen to fail when: lines that do not fit are kept; missing lines are counted twice; a closed pipe ends the writer.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 

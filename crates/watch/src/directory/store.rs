@@ -22,7 +22,7 @@ const PAGE: usize = 500;
 pub(super) struct Store {
     directory: PathBuf,
     files: BTreeMap<PathBuf, FileState>,
-    in_force: Assembled,
+    pub(super) in_force: Assembled,
     started: bool,
     /// The directory was away and has not shown a manifest since.
     was_away: bool,
@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// The files to read: those on disk and, if all are to be read, those that were there before.
-    fn paths(&mut self, work: &Work) -> io::Result<BTreeSet<PathBuf>> {
+    pub(super) fn paths(&mut self, work: &Work) -> io::Result<BTreeSet<PathBuf>> {
         let mut paths: BTreeSet<_> = work.files.iter().map(|name| self.directory.join(name)).collect();
         let recheck = work.recheck.iter().map(|name| self.directory.join(name));
         paths.extend(recheck.filter(|path| self.files.get(path).is_some_and(|file| !file.rejected.is_empty())));

@@ -1,4 +1,5 @@
-//! Seen to fail when: limits are not kept, or outlast their cause; a change that was not notified stays unread; a new file is read before it is closed; a directory that is back but empty counts as emptied.
+//! Seen to fail when: what could not be listed is taken for listed; a change that was not notified stays unread; a new
+//! file is read before it is closed; a directory that is back but empty counts as emptied.
 
 use std::fs;
 
@@ -7,6 +8,7 @@ use palisade_policy::input::{Change, Kind};
 
 use super::*;
 use crate::event::ListPart;
+use crate::manifests::Limits;
 
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("palisade-store-{}-{name}", std::process::id()));
@@ -150,5 +152,20 @@ fn what_was_not_notified_is_found_and_nothing_is_read_twice() {
     let Some(Event::Changes(changes)) = events.first() else { panic!("{events:?}") };
     assert_eq!((changes.len(), store.in_force.policies.len()), (4, 2), "{changes:?}");
     assert!(store.paths(&look).unwrap().is_empty());
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn a_directory_that_held_too_much_at_the_start_is_read_once_it_holds_less() {
+    let path = directory("crowd");
+    fs::write(path.join("a.yaml"), policy("a")).unwrap();
+    fs::write(path.join("b.yaml"), policy("b")).unwrap();
+    let mut store = Store::with_limits(path.clone(), Limits { files: 1, ..Limits::WATCHED });
+    let events = store.refresh(&everything(&path));
+    assert!(matches!(&events[..], [Event::Failed(_)]), "{events:?}");
+    fs::remove_file(path.join("b.yaml")).unwrap();
+    let events = store.refresh(&Work { files: ["b.yaml".into()].into(), ..Work::default() });
+    assert_eq!(events.last(), Some(&Event::Synced));
+    assert_eq!(store.in_force.policies.len(), 1, "synced without having been listed");
     fs::remove_dir_all(&path).unwrap();
 }
