@@ -94,7 +94,7 @@ fn follow(history: &History) -> Result<(), TestCaseError> {
                 index.forgotten(&due);
             }
             let mut scratch = Index::build(node, &state);
-            scratch.mark_due(index.due());
+            scratch.mark_due(index.due().into_iter().map(|address| (address, index.former(address))));
             prop_assert_eq!(index.compiled(), scratch.compiled(), "compiled policy of {} after {:?}", node, change);
             let counts = Counts { due: index.counts().due, ..scratch.counts() };
             prop_assert_eq!(index.counts(), counts, "counts of {} after {:?}", node, change);

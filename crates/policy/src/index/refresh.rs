@@ -205,7 +205,7 @@ impl Index {
     }
 
     /// The local pod that had an address which nobody has since.
-    fn former(&self, address: IpAddr) -> Option<Former> {
+    pub fn former(&self, address: IpAddr) -> Option<Former> {
         let nobody_has_it = !self.owners.contains_key(&address);
         self.due.former(address).filter(|_| nobody_has_it).cloned()
     }

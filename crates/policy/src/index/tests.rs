@@ -117,7 +117,7 @@ fn what_a_local_pod_had_is_due_at_once_and_stays_due_until_it_is_forgotten() {
 #[test]
 fn addresses_of_a_former_agent_are_held_from_the_start() {
     let mut index = shop();
-    index.mark_due([address(1), address(9)]);
+    index.mark_due([(address(1), None), (address(9), None)]);
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
     assert_eq!(index.due_now(), BTreeSet::from([address(1), address(9)]));
 }

@@ -103,7 +103,7 @@ fn what_is_too_much_is_refused_and_taken_once_it_is_less() {
         other => panic!("{other:?}"),
     };
     write("a.yaml", &policy("a"));
-    assert_eq!(store.refresh(&everything(&path)).last(), Some(&Event::Synced));
+    assert_eq!(store.refresh(&everything(&path)).last(), Some(&Event::List(ListPart::End(Kind::NetworkPolicy))));
 
     // One file.
     let spaces = " ".repeat(usize::try_from(2 * length).unwrap());
@@ -165,7 +165,7 @@ fn a_directory_that_held_too_much_at_the_start_is_read_once_it_holds_less() {
     assert!(matches!(&events[..], [Event::Failed(_)]), "{events:?}");
     fs::remove_file(path.join("b.yaml")).unwrap();
     let events = store.refresh(&Work { files: ["b.yaml".into()].into(), ..Work::default() });
-    assert_eq!(events.last(), Some(&Event::Synced));
+    assert_eq!(events.last(), Some(&Event::List(ListPart::End(Kind::NetworkPolicy))));
     assert_eq!(store.in_force.policies.len(), 1, "synced without having been listed");
     fs::remove_dir_all(&path).unwrap();
 }
