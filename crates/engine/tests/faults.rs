@@ -364,7 +364,7 @@ impl<'a> Scene<'a> {
         }
         for packet in self.packets() {
             let end = |ruleset| walk(ruleset, &packet).map(|walked| walked.end);
-            let passes = end(table).map_err(|invalid| TestCaseError::fail(format!("{invalid}")))? == End::Accept;
+            let passes = end(table).map_err(|invalid| TestCaseError::fail(format!("{invalid}: sets {:?}, chains {:?}", table.sets.keys().collect::<Vec<_>>(), table.chains.keys().collect::<Vec<_>>())))? == End::Accept;
             let may = self.allowed.iter().any(|ruleset| end(ruleset).is_ok_and(|end| end == End::Accept));
             prop_assert!(!passes || may, "{packet:?} passes, and nobody has ever allowed it");
         }

@@ -52,7 +52,10 @@ impl ModelKernel {
             }
             Step::WaitForPackets => Done::Waited,
             Step::Commit(batch) => {
-                let mut table = self.table.clone().unwrap_or_default();
+                let Some(mut table) = self.table.clone() else {
+                    assert!(self.meddled, "the table is not open");
+                    return Some(Done::Committed(Err(refused("ENOENT"))));
+                };
                 for operation in &batch.operations {
                     if let Err(errno) = try_perform(&mut table, operation) {
                         assert!(self.meddled, "{errno}: {operation:?}");

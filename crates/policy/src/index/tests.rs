@@ -109,9 +109,14 @@ fn what_a_local_pod_had_is_due_at_once_and_stays_due_until_it_is_forgotten() {
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
     index.take_dirty();
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]), "asking for what changed loses nothing");
-    // Nobody is closed by what is forgotten of addresses that nobody has.
+    // Until then it stays closed, in the directions in which the pod was isolated.
+    assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
+    assert_eq!(index.compiled().former.get(&address(1)).map(|name| &**name), Some("gone: shop/web-0"));
+    assert!(!index.compiled().local.contains_key(&address(1)));
     index.forgotten(&BTreeSet::from([address(1)]));
-    assert!(!index.is_dirty());
+    assert!(index.is_dirty());
+    assert_eq!(ingress(&index, 1), None);
+    assert!(index.compiled().former.is_empty());
 }
 
 #[test]
