@@ -148,6 +148,8 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
         "established=keep",
         "untracked=judge",
         "newPods=pass",
+        "bridgeNetfilter=check",
+        "policyBudget=1000",
         "allowEgressToOwnNode=true",
         "legacyNamespaceIsolation=true",
     ]);
@@ -170,7 +172,7 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
     // What has no value in the chart is what a pod of a DaemonSet has no use for.
     let name = |text: &str| text.trim_start().strip_prefix("--")?.split([' ', '=']).next().map(str::to_owned);
     let mut known: BTreeSet<_> = agent_arguments(&all).iter().filter_map(|argument| name(argument)).collect();
-    known.extend(["node", "kubeconfig", "manifests"].map(str::to_owned));
+    known.extend(["node", "pod", "kubeconfig", "manifests"].map(str::to_owned));
     assert_eq!(help.lines().filter_map(name).collect::<BTreeSet<_>>(), known);
     for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
         assert_eq!(agent[probe]["httpGet"], json!({ "path": path, "port": agent["ports"][0]["name"] }));

@@ -35,7 +35,7 @@ impl Node {
         let mut index = Index::build("node-0", &cluster(FULL_NODE));
         index.take_dirty();
         let mut renderer = Renderer::new(Options::default());
-        renderer.update(index.compiled(), &index.compiled().everything());
+        renderer.follow(index.compiled(), &index.compiled().everything());
         Self { index, renderer }
     }
 
@@ -44,7 +44,9 @@ impl Node {
         let due = self.index.due();
         self.index.forgotten(&due);
         let dirty = self.index.take_dirty();
-        self.renderer.update(self.index.compiled(), &dirty).plan(self.renderer.ruleset())
+        let mut transactions = self.renderer.follow(self.index.compiled(), &dirty);
+        assert!(transactions.len() <= 1, "{transactions:#?}");
+        transactions.pop().unwrap_or_default()
     }
 }
 

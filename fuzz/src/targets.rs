@@ -1,13 +1,13 @@
 //! What is done with made-up bytes. Also part of a test that replays the corpus (`crates/testkit/tests/corpus.rs`).
 
+use palisade_engine::{Engine, Options};
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
 use palisade_policy::index::Index;
 use palisade_policy::input::{Change, NamespacedName, Protocol, State};
 use palisade_policy::reference::Reference;
-use palisade_ruleset::model::Ruleset;
-use palisade_ruleset::render::{Options, Renderer, render};
+use palisade_ruleset::render::{Options as RenderOptions, render};
 use palisade_testkit::generate::{Case, flow_line, ports_in_use};
-use palisade_testkit::table::perform;
+use palisade_testkit::kernel::{ModelKernel, hand_in, list};
 use palisade_testkit::walking::Nodes;
 
 /// Of so many events at most, so that an input is done in time.
@@ -27,25 +27,21 @@ pub fn decode(data: &[u8]) {
     judge(&Case { flows: flows(&state, &transports), state, facts: NodeFacts::default() });
 }
 
-/// Lines of JSON as events: an object of the API server as it is, or behind a minus as it goes. After each, the ruleset by
-/// difference is the one from scratch, and the plan is one that the kernel would take; in the end, flows get one verdict.
+/// Lines of JSON as events: an object of the API server as it is, or behind a minus as it goes. After each, the engine has
+/// brought the kernel to the ruleset from scratch, by plans that the kernel would take; in the end, flows get one verdict.
 pub fn compile(data: &[u8]) {
-    let mut index = Index::new("node-1");
-    let mut renderer = Renderer::new(Options::default());
-    let mut table = Ruleset::default();
+    let mut engine = Engine::new("node-1", Options::default());
+    let mut kernel = ModelKernel::default();
+    list(&mut engine, &State::default());
+    kernel.settle(&mut engine);
     for change in data.split(|byte| *byte == b'\n').take(EVENTS).flat_map(changes) {
-        index.apply(change);
-        let due = index.due();
-        index.forgotten(&due);
-        let dirty = index.take_dirty();
-        let patch = renderer.update(index.compiled(), &dirty);
-        let plan = patch.plan(renderer.ruleset());
-        plan.batches().flat_map(|batch| &batch.operations).for_each(|operation| perform(&mut table, operation));
-        assert_eq!(&table, renderer.ruleset());
-        let scratch = render(Index::build("node-1", index.state()).compiled(), &Options::default());
-        assert_eq!(&scratch, renderer.ruleset());
+        hand_in(&mut engine, change);
+        kernel.settle(&mut engine);
+        assert!(kernel.is_as_wanted(&engine));
+        let index = Index::build("node-1", engine.index().state());
+        assert_eq!(&render(index.compiled(), &RenderOptions::default()), engine.ruleset());
     }
-    let state = index.state().clone();
+    let state = engine.index().state().clone();
     let ports = ports_in_use(&state).into_iter().take(6).map(|(protocol, port)| Transport::Port(protocol, port));
     let flows = flows(&state, &ports.chain([Transport::Portless]).collect::<Vec<_>>());
     judge(&Case { flows, state, facts: NodeFacts::default() });

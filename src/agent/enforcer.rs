@@ -164,7 +164,10 @@ impl Enforcer {
         let input = match event {
             Event::Changes(changes) => Input::Changes(changes),
             Event::List(part) => Input::List(part),
-            Event::NamespaceAnswer { name, answer, .. } => Input::Namespace { name, answer },
+            Event::NamespaceAnswer { name, answer, .. } => {
+                report::answer(&name, &answer);
+                Input::Namespace { name, answer }
+            }
             Event::PodRanges(ranges) => {
                 report::pod_ranges(&ranges);
                 self.parts.health.ranges_known(!ranges.is_empty());
@@ -286,6 +289,9 @@ impl Enforcer {
                         }
                         self.arrivals.pop_front();
                     }
+                }
+                Report::OverBudget { policy, why } => {
+                    self.notice(Notice { policy, reason: "PolicyTooLarge", message: why });
                 }
                 Report::Failed { quarantined, trouble, .. } => {
                     self.began = None;

@@ -87,6 +87,7 @@ pub(crate) struct Metrics {
     doubted: Family<DoubtLabels, Counter>,
     quarantined: Family<QuarantineLabels, Gauge>,
     pub(crate) addresses_due: Gauge,
+    pub(crate) addresses_held: Gauge,
     pub(crate) held_deletions: Gauge,
     forget_duration: Histogram,
     dropped_packets: Family<DropLabels, Counter<u64, AtomicU64>>,
@@ -119,6 +120,7 @@ impl Metrics {
             doubted: Family::default(),
             quarantined: Family::default(),
             addresses_due: Gauge::default(),
+            addresses_held: Gauge::default(),
             held_deletions: Gauge::default(),
             forget_duration: seconds(),
             dropped_packets: Family::default(),
@@ -209,6 +211,11 @@ impl Metrics {
             "addresses_due",
             "Addresses that left their pods and whose conntrack entries are still to be deleted",
             self.addresses_due.clone(),
+        );
+        registry.register(
+            "addresses_held",
+            "Of the addresses due, those that another pod has already: nobody's peer, and closed where it is isolated",
+            self.addresses_held.clone(),
         );
         registry.register(
             "policy_deletions_held",

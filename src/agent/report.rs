@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use palisade_dataplane::perform::Look;
 use palisade_dataplane::table::Count;
-use palisade_engine::{CommitKind, Engine, ListPart, Report};
+use palisade_engine::{CommitKind, Engine, ListPart, NamespaceAnswer, Report};
 use palisade_policy::input::{Change, Family};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::dropped_counter;
@@ -36,6 +36,17 @@ fn count(change: &Change, metrics: &Metrics) {
         Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_) => return,
     };
     metrics.event(resource(kind), event);
+}
+
+/// The answer to a question about a namespace.
+pub(super) fn answer(namespace: &str, answer: &NamespaceAnswer) {
+    if *answer == NamespaceAnswer::Refused {
+        tracing::warn!(
+            namespace,
+            "cannot ask whether a namespace is terminating, so policies deleted with it open its pods; the ClusterRole must \
+             allow get of namespaces"
+        );
+    }
 }
 
 /// The kind as the label of events has it.
@@ -123,6 +134,9 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
                 "namespaces are terminating; their pods stay isolated; earlier allow rules are unknown, so all ingress and \
                  egress is denied"
             );
+        }
+        Report::OverBudget { policy, why } => {
+            tracing::warn!(%policy, why, "a policy is not enforced as it is written: its pods are isolated, and nothing is allowed");
         }
         Report::ChangedHands { addresses } => tracing::info!(
             addresses,
@@ -213,6 +227,7 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     metrics.starting_pods.set(gauge(counts.starting));
     metrics.claimed_twice.set(gauge(counts.claimed_twice));
     metrics.addresses_due.set(gauge(counts.due));
+    metrics.addresses_held.set(gauge(counts.held));
     metrics.held_deletions.set(gauge(engine.held_deletions()));
     let objects = renderer.counts();
     metrics.set_quarantined("budget", counts.over_budget);

@@ -81,6 +81,13 @@ impl Bed {
         self.agent_at(LISTEN)
     }
 
+    /// An agent on the manifests that leaves bridges as they are.
+    pub(crate) fn agent_that_checks_bridges(&self) -> Agent {
+        let manifests = self.manifests();
+        let arguments = ["--manifests", manifests.to_str().unwrap(), "--bridge-netfilter", "check"];
+        Agent::start(self.node(), LISTEN, &arguments, &self.log())
+    }
+
     /// An agent on the manifests that listens elsewhere.
     pub(crate) fn agent_at(&self, listen: &'static str) -> Agent {
         Agent::start(self.node(), listen, &["--manifests", self.manifests().to_str().unwrap()], &self.log())

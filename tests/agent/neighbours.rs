@@ -81,7 +81,7 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
 
     // A start, commits, a restart.
     bed.write("deny.yaml", DENY);
-    let agent = bed.agent();
+    let agent = bed.agent_that_checks_bridges();
     agent.wait_ready();
     assert_eq!(foreign(&bed), theirs);
     assert!(bed.heading().contains("flags owner"), "{}", bed.heading());
@@ -90,7 +90,7 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
     bed.assert_reached(false);
     assert_eq!(foreign(&bed), theirs);
     assert!(agent.end(Signal::SIGTERM).success());
-    let agent = bed.agent();
+    let agent = bed.agent_that_checks_bridges();
     agent.wait_ready();
     bed.assert_reached(false);
     assert_eq!(foreign(&bed), theirs);
@@ -134,7 +134,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     bed.node().nft("table inet palisade {\n comment \"Kubernetes NetworkPolicy, kept by palisade\"\n chain mine {\n meta mark 5 accept\n }\n}\n").unwrap();
     bed.node().nft(FOREIGN).unwrap();
     bed.write("deny.yaml", DENY);
-    let agent = bed.agent();
+    let agent = bed.agent_that_checks_bridges();
     agent.wait_ready();
     assert!(!bed.heading().contains("flags owner"), "{}", bed.heading());
     assert!(!bed.list().contains("chain mine"), "{}", bed.list());

@@ -95,10 +95,16 @@ impl Agent {
 
     /// The value of a series; `None` if there is none.
     pub(crate) fn find_metric(&self, series: &str) -> Option<u64> {
+        let text = self.find_text(series)?;
+        Some(text.parse().unwrap_or_else(|_| panic!("{series} is not a whole number: {text}")))
+    }
+
+    /// The same as it is printed.
+    pub(crate) fn find_text(&self, series: &str) -> Option<String> {
         let answer = self.get("/metrics").expect("the agent listens");
         assert_eq!(answer.status, 200, "{}", answer.body);
-        let line = answer.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        Some(line.parse().unwrap_or_else(|_| panic!("{series} is not a whole number: {line}")))
+        let value = answer.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(str::to_owned)
     }
 
     /// How often it has committed for this reason, with success. The series comes with the first.

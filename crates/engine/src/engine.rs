@@ -206,11 +206,22 @@ impl Engine {
         for change in &changes {
             self.cause.add(change, self.index.state());
         }
+        let changes: Vec<_> = changes.into_iter().map(|change| self.bound(change)).collect();
         let changes: Vec<_> = match &mut self.legacy {
             Some(legacy) => changes.into_iter().flat_map(|change| legacy.expand(change)).collect(),
             None => changes,
         };
         self.index.apply_all(changes);
+    }
+
+    /// The same, with a policy above the budget in the form that is enforced of it.
+    fn bound(&mut self, change: Change) -> Change {
+        let Change::Policy(policy) = change else { return change };
+        let policy = policy.within(&self.index.state().budget);
+        if let Some(term) = policy.unenforceable.first().filter(|_| policy.is_over_budget()) {
+            self.reports.push(Report::OverBudget { policy: policy.key.clone(), why: term.reason.clone() });
+        }
+        Change::Policy(policy)
     }
 
     /// Have the node looked at: its interfaces or addresses may have changed.

@@ -72,6 +72,13 @@ pub enum Report {
         /// The namespaces.
         namespaces: BTreeSet<Arc<str>>,
     },
+    /// A policy costs more than the budget: it isolates its pods and allows nothing.
+    OverBudget {
+        /// The policy.
+        policy: NamespacedName,
+        /// What it costs, and what to do.
+        why: String,
+    },
     /// Addresses changed hands while no agent was running.
     ChangedHands {
         /// How many.

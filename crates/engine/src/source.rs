@@ -256,7 +256,7 @@ impl Source {
         let state = index.state();
         let (missing, known) = missing(kind, &listing.seen, state);
         let first = !self.listed.contains(&kind);
-        if !first && self.is_doubted(kind, &missing, known, index, out) {
+        if !first && self.answers && self.is_doubted(kind, &missing, known, index, out) {
             return Vec::new();
         }
         self.listed.insert(kind);

@@ -1,6 +1,6 @@
 //! NetworkPolicies.
 
-use palisade_policy::input::{Budget, Direction, Isolates, LabelSelector, NamespacedName, Policy, Rule, Unenforceable};
+use palisade_policy::input::{Direction, Isolates, LabelSelector, NamespacedName, Policy, Rule, Unenforceable};
 
 use super::context::{Context, Issue};
 use super::path::Path;
@@ -29,19 +29,18 @@ impl Context {
             let reason = "is missing; the policy isolates every pod of its namespace for ingress and allows nothing";
             self.warn(Flaw::MissingSpec, object.line, &path.key("spec"), reason);
         }
-        self.policy_spec(key, object.get("spec"), &path.key("spec"), case).within(&Budget::DEFAULT)
+        self.policy_spec(key, object.get("spec"), &path.key("spec"), case)
     }
 
     /// Reads the `spec` of a NetworkPolicy that an API server holds.
     ///
     /// Whatever cannot be understood matches nothing and is listed in [`Policy::unenforceable`]: a peer or port by
-    /// itself; in `podSelector` or in `spec` as such, the policy selects more and allows nothing. A policy above the budget
-    /// allows nothing either.
+    /// itself; in `podSelector` or in `spec` as such, the policy selects more and allows nothing.
     pub(crate) fn accepted_policy(&mut self, key: NamespacedName, spec: Option<&Node>) -> Policy {
         let mut policy = self.policy_spec(key, spec, &Path::Root.key("spec"), ProtocolCase::Upper);
         policy.unenforceable =
             self.errors.drain(..).map(|Issue { field, reason, .. }| Unenforceable { field, reason }).collect();
-        policy.within(&Budget::DEFAULT)
+        policy
     }
 
     fn policy_spec(&mut self, key: NamespacedName, spec: Option<&Node>, path: &Path<'_>, case: ProtocolCase) -> Policy {
