@@ -423,6 +423,9 @@ impl Engine {
             self.forgetting.remove(address);
         }
         self.index.end_forgetting(&finished);
+        if self.cause.is_empty() {
+            self.cause = Cause::other("flows of former pods are deleted");
+        }
     }
 
     fn looked(&mut self, view: NodeView) {
@@ -473,8 +476,8 @@ impl Engine {
             return false;
         }
         let mut out = Outbox { asks: &mut self.asks, reports: &mut self.reports };
-        self.source.confirm(&[Kind::Pod, Kind::NetworkPolicy], &mut out);
-        for kind in [Kind::Pod, Kind::NetworkPolicy] {
+        self.source.confirm(&Kind::ALL, &mut out);
+        for kind in Kind::ALL {
             self.reports.push(Report::Doubted { kind, reason: Reason::Table, missing: 0 });
         }
         self.table = Table::Unknown;
