@@ -36,13 +36,17 @@ enum Turn {
     Well,
     Fault(Fault),
     /// The agent is killed before the step, or right after it.
-    Kill { after: bool },
+    Kill {
+        after: bool,
+    },
     /// Somebody else changes the table.
     Meddle,
     /// The next event arrives first.
     Event,
     /// What a thread was doing with flows is done, or is not.
-    Flows { finished: bool },
+    Flows {
+        finished: bool,
+    },
     /// A question is answered.
     Answer,
     QuarantineEnds,
@@ -318,7 +322,7 @@ impl<'a> Scene<'a> {
 
     fn step(&mut self, fault: Option<Fault>) -> Result<(), TestCaseError> {
         self.engine.retry();
-        let Some(step) = self.engine.next() else { return Ok(()) };
+        let Some(step) = self.engine.next_step() else { return Ok(()) };
         self.steps += 1;
         match step {
             Step::Ask(ask) => self.asked.push(ask),
@@ -364,7 +368,13 @@ impl<'a> Scene<'a> {
         }
         for packet in self.packets() {
             let end = |ruleset| walk(ruleset, &packet).map(|walked| walked.end);
-            let passes = end(table).map_err(|invalid| TestCaseError::fail(format!("{invalid}: sets {:?}, chains {:?}", table.sets.keys().collect::<Vec<_>>(), table.chains.keys().collect::<Vec<_>>())))? == End::Accept;
+            let passes = end(table).map_err(|invalid| {
+                TestCaseError::fail(format!(
+                    "{invalid}: sets {:?}, chains {:?}",
+                    table.sets.keys().collect::<Vec<_>>(),
+                    table.chains.keys().collect::<Vec<_>>()
+                ))
+            })? == End::Accept;
             let may = self.allowed.iter().any(|ruleset| end(ruleset).is_ok_and(|end| end == End::Accept));
             prop_assert!(!passes || may, "{packet:?} passes, and nobody has ever allowed it");
         }

@@ -203,7 +203,8 @@ impl Index {
     fn local_owner(&self, address: IpAddr) -> Option<Arc<str>> {
         let owned = self.owners.get(&address)?;
         let is_local = self.claimants(&owned.owner).any(|pod| pod.node.as_ref() == Some(&self.node));
-        let name = || if self.due.contains(address) { format!("{REUSED}{}", owned.name).into() } else { owned.name.clone() };
+        let name =
+            || if self.due.contains(address) { format!("{REUSED}{}", owned.name).into() } else { owned.name.clone() };
         is_local.then(name)
     }
 
