@@ -184,7 +184,7 @@ impl<'a> Scene<'a> {
             self.flows_done(true);
         }
         self.run_well()?;
-        self.is_caught_up()
+        self.assert_caught_up()
     }
 
     fn turn(&mut self, turn: Turn) -> Result<(), TestCaseError> {
@@ -380,26 +380,11 @@ impl<'a> Scene<'a> {
         }
         for (address, former) in &self.stale {
             prop_assert!(
-                !self.lets_another_in(table, *address, former),
+                !lets_another_in(table, *address, former),
                 "{address} has flows of {former}, and another pod has rules of its own there"
             );
         }
         Ok(())
-    }
-
-    /// Whether an isolated address is under the rules of another pod than the one whose flows are left.
-    fn lets_another_in(&self, table: &Ruleset, address: IpAddr, former: &str) -> bool {
-        ["ingress", "egress"].iter().any(|direction| {
-            let map = table.sets.get(&Name::new(&format!("{direction}{}", Family::of(address).digit())));
-            let element = map.and_then(|map| map.elements.get(&Key::Address(address)));
-            element.is_some_and(|element| {
-                let held = Name::new(&format!("{direction}/address-reused"));
-                let transit = |name: &Name| name.as_str().starts_with("transit");
-                let chain = element.verdict.as_ref().and_then(palisade_ruleset::model::Verdict::chain);
-                let open = chain.is_some_and(|chain| *chain != held && !transit(chain));
-                open && element.comment.as_deref().is_some_and(|owner| owner != former && !owner.contains(former))
-            })
-        })
     }
 
     fn packets(&self) -> Vec<Packet> {
@@ -420,7 +405,7 @@ impl<'a> Scene<'a> {
         packets
     }
 
-    fn is_caught_up(mut self) -> Result<usize, TestCaseError> {
+    fn assert_caught_up(mut self) -> Result<usize, TestCaseError> {
         prop_assert!(self.engine.is_settled(), "{:?}", self.engine.back_off());
         prop_assert_eq!(self.engine.held_deletions(), 0);
         prop_assert_eq!(self.engine.doubts().count(), 0);
@@ -447,4 +432,19 @@ impl<'a> Scene<'a> {
         prop_assert!(!failed);
         Ok(self.steps)
     }
+}
+
+/// Whether an isolated address is under the rules of another pod than the one whose flows are left.
+fn lets_another_in(table: &Ruleset, address: IpAddr, former: &str) -> bool {
+    ["ingress", "egress"].iter().any(|direction| {
+        let map = table.sets.get(&Name::new(&format!("{direction}{}", Family::of(address).digit())));
+        let element = map.and_then(|map| map.elements.get(&Key::Address(address)));
+        element.is_some_and(|element| {
+            let held = Name::new(&format!("{direction}/address-reused"));
+            let transit = |name: &Name| name.as_str().starts_with("transit");
+            let chain = element.verdict.as_ref().and_then(palisade_ruleset::model::Verdict::chain);
+            let open = chain.is_some_and(|chain| *chain != held && !transit(chain));
+            open && element.comment.as_deref().is_some_and(|owner| owner != former && !owner.contains(former))
+        })
+    })
 }
