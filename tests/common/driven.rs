@@ -43,6 +43,30 @@ impl Driven {
         self.list(state);
     }
 
+    /// Is handed a change and killed after so many steps; another engine takes over what is in the kernel by then, with the
+    /// objects as they are now. Whether there were so many steps.
+    pub(crate) fn killed_after(
+        &mut self,
+        steps: usize,
+        changes: Vec<Change>,
+        state: &State,
+        options: &Options,
+    ) -> bool {
+        self.engine.take(Input::Changes(changes));
+        let mut done = 0;
+        while done < steps
+            && let Some(step) = self.engine.next_step()
+        {
+            let outcome = self.perform(step);
+            self.engine.done(outcome);
+            done += 1;
+        }
+        // Its socket closes, as that of a process does that ends.
+        self.kernel = Kernel::new(Ownership::Plain, BridgeNetfilter::Check);
+        self.turn_to(state, options);
+        done == steps
+    }
+
     /// The kernel's table.
     pub(crate) fn table(&mut self) -> &mut Table {
         self.kernel.table().unwrap()

@@ -52,7 +52,8 @@ impl Engine {
         if !dirty.subjects.is_empty() {
             work.jobs.push_back(Job::Look);
         }
-        work.jobs.push_back(Job::Finish);
+        // To wait now makes the next commit begin at once.
+        work.jobs.extend([Job::Finish, Job::Wait]);
         work.jobs.extend(self.forget_jobs());
         self.work = work;
     }
