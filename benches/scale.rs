@@ -86,7 +86,7 @@ fn changes(state: &State) {
 /// Performs what there is to do. When the first commit was complete, and how many operations all had.
 fn settle(engine: &mut Engine, kernel: &mut Kernel) -> (Option<Instant>, usize) {
     let (mut enforced, mut sum) = (None, 0);
-    while let Some(step) = engine.next() {
+    while let Some(step) = engine.next_step() {
         let done = kernel.perform(step, engine.ruleset()).expect("nothing is asked here");
         engine.done(done);
         for report in engine.take_reports() {

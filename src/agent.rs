@@ -93,7 +93,7 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let (metrics, mut registry) = Metrics::new();
     registry.register("log_lines_dropped", "Lines that the log could not take or write", log.dropped());
     let health = Health::new();
-    registry.sub_registry_with_prefix("").register_collector(Box::new(health.clone()));
+    registry.register_collector(Box::new(health.clone()));
     let status = Status::new(health.clone());
     let (to_enforcer, events) = mpsc::channel(QUEUE);
     health.watch_queue(&to_enforcer);

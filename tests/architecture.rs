@@ -29,7 +29,17 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("palisade-dataplane", &["palisade-policy", "palisade-ruleset", "palisade-engine"]),
     ("palisade-lab", &[]),
     ("palisade-testkit", &["palisade-policy", "palisade-ruleset", "palisade-engine"]),
-    ("palisade", &["palisade-policy", "palisade-ruleset", "palisade-engine", "palisade-watch", "palisade-dataplane", "palisade-lab"]),
+    (
+        "palisade",
+        &[
+            "palisade-policy",
+            "palisade-ruleset",
+            "palisade-engine",
+            "palisade-watch",
+            "palisade-dataplane",
+            "palisade-lab",
+        ],
+    ),
 ];
 
 /// What tests may use besides: of every crate, and of one.

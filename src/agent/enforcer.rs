@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use palisade_dataplane::perform::Kernel;
 use palisade_dataplane::table::ForeignChanges;
 use palisade_engine::{Ask, Done, Engine, Input, Report, Step};
-use palisade_watch::{Arrival, Event, Notice, ObjectName, Request};
-use palisade_watch::Kind;
 use palisade_policy::input::NamespacedName;
+use palisade_watch::Kind;
+use palisade_watch::{Arrival, Event, Notice, ObjectName, Request};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -201,7 +201,7 @@ impl Enforcer {
 
     /// Performs steps until there is nothing to do.
     fn work(&mut self) {
-        while let Some(step) = self.parts.engine.next() {
+        while let Some(step) = self.parts.engine.next_step() {
             self.parts.health.progress();
             match step {
                 Step::Ask(ask) => self.ask(ask),
@@ -368,7 +368,10 @@ impl Enforcer {
         *following = match began {
             Ok(_) => following.began(),
             Err(error) => {
-                tracing::warn!(error, "cannot follow the changes of nftables; looking every {LOOK:?}, and trying again");
+                tracing::warn!(
+                    error,
+                    "cannot follow the changes of nftables; looking every {LOOK:?}, and trying again"
+                );
                 following.lost()
             }
         };

@@ -151,11 +151,9 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
                 "a list is not believed until a second one agrees; the rules stay"
             );
         }
-        Report::Believed { kind, gone } => tracing::warn!(
-            resource = kind.resource(),
-            gone,
-            "a second list lacks the same objects: they are gone"
-        ),
+        Report::Believed { kind, gone } => {
+            tracing::warn!(resource = kind.resource(), gone, "a second list lacks the same objects: they are gone");
+        }
         Report::Dispelled { kind } => {
             tracing::info!(resource = kind.resource(), "a second list has what the doubted one lacked");
         }
@@ -241,7 +239,8 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
 pub(super) fn counters(counters: &BTreeMap<Name, Count>, metrics: &Metrics) {
     for direction in ["egress", "ingress", "stray"] {
         for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
-            let Count { packets, bytes } = counters.get(&dropped_counter(direction, family)).copied().unwrap_or_default();
+            let Count { packets, bytes } =
+                counters.get(&dropped_counter(direction, family)).copied().unwrap_or_default();
             metrics.set_dropped(direction, label, packets, bytes);
         }
     }

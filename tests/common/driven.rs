@@ -43,23 +43,45 @@ impl Driven {
         self.list(state);
     }
 
+    /// Is handed a change and killed after so many steps; another engine takes over what is in the kernel by then, with the
+    /// objects as they are now. Whether there were so many steps.
+    pub(crate) fn killed_after(
+        &mut self,
+        steps: usize,
+        changes: Vec<Change>,
+        state: &State,
+        options: &Options,
+    ) -> bool {
+        self.engine.take(Input::Changes(changes));
+        let mut done = 0;
+        while done < steps
+            && let Some(step) = self.engine.next_step()
+        {
+            let outcome = self.perform(step);
+            self.engine.done(outcome);
+            done += 1;
+        }
+        // Its socket closes, as that of a process does that ends.
+        self.kernel = Kernel::new(Ownership::Plain, BridgeNetfilter::Check);
+        self.turn_to(state, options);
+        done == steps
+    }
+
     /// The kernel's table.
     pub(crate) fn table(&mut self) -> &mut Table {
-        self.kernel.table().expect("the engine has opened it")
+        self.kernel.table().unwrap()
     }
 
     /// Deletes the table.
     pub(crate) fn delete_table(&mut self) {
-        self.kernel.close().expect("the engine has opened it").delete().unwrap();
+        self.kernel.close().unwrap().delete().unwrap();
     }
 
     fn list(&mut self, state: &State) {
         let namespaces = state.namespaces.values().cloned().map(Object::Namespace).collect();
         let pods = state.pods.values().cloned().map(Object::Pod).collect();
         let policies = state.policies.values().cloned().map(Object::Policy).collect();
-        for (kind, objects) in
-            [(Kind::Namespace, namespaces), (Kind::Pod, pods), (Kind::NetworkPolicy, policies)]
-        {
+        for (kind, objects) in [(Kind::Namespace, namespaces), (Kind::Pod, pods), (Kind::NetworkPolicy, policies)] {
             for part in [ListPart::Begin(kind), ListPart::Page(objects), ListPart::End(kind)] {
                 self.engine.take(Input::List(part));
             }
@@ -76,7 +98,7 @@ impl Driven {
     /// Performs steps until there is nothing to do. Returns how many batches were committed.
     fn run(&mut self) -> usize {
         let (mut batches, mut gathered) = (0, Vec::new());
-        while let Some(step) = self.engine.next() {
+        while let Some(step) = self.engine.next_step() {
             if let (true, Step::Commit(batch)) = (self.one_batch, &step) {
                 gathered.extend(batch.operations.iter().cloned());
                 self.engine.done(Done::Committed(Ok(())));
@@ -113,7 +135,7 @@ impl Driven {
             step => {
                 let (kernel, engine) = (&mut self.kernel, &self.engine);
                 let done = self.node.run(|| kernel.perform(step, engine.ruleset())).unwrap();
-                done.expect("manifests answer no questions")
+                done.unwrap()
             }
         }
     }

@@ -332,6 +332,7 @@ fn plan(lab: &Lab, pods: &Pods, stack: Stack, world: &[IpAddr]) -> Plan {
 /// has not worked between two scrapes.
 fn is_at_rest(agent: &Agent) -> bool {
     let busy = agent.find_text("palisade_loop_busy_seconds_total");
+    assert!(busy.is_some(), "there is no such metric any more");
     let left = agent.metric("palisade_policy_deletions_held") + agent.metric("palisade_addresses_held");
     left == 0 && agent.find_text("palisade_loop_busy_seconds_total") == busy
 }

@@ -42,6 +42,7 @@ fn log_is_not_read() {
     let scene = Scene::set_up(NAME, |_| {}, setup);
     let enforced = within(LIMIT, || scene.is_isolated(&scene.web));
     assert!(enforced.is_some(), "nothing is enforced while nobody reads the log");
+    scene.agent.wait_ready();
     let traffic = scene.traffic();
     let start = Instant::now();
     let mut delays = scene.delays(40);

@@ -57,8 +57,7 @@ pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> Vec<(IpAddr, Opti
         maps.flat_map(|map| map.elements.keys()).any(|key| *key == Key::Address(address))
     };
     let former = |(address, (name, is_local)): (IpAddr, (&str, bool))| {
-        let isolates =
-            || Isolates { egress: isolated(EGRESS_MAPS, address), ingress: isolated(INGRESS_MAPS, address) };
+        let isolates = || Isolates { egress: isolated(EGRESS_MAPS, address), ingress: isolated(INGRESS_MAPS, address) };
         (address, is_local.then(|| Former::gone(name, isolates())))
     };
     owners.into_iter().filter(is_another).map(former).collect()

@@ -1,4 +1,9 @@
-//! The engine: what is known, what the kernel has, and what is to be done next.
+//! The engine: what is known, what the kernel has, and what is wanted.
+
+mod done;
+mod next;
+mod plan;
+mod synchronize;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -6,17 +11,15 @@ use std::sync::Arc;
 
 use palisade_policy::index::Index;
 use palisade_policy::input::{Budget, Change, Kind, LegacyIsolation, NamespacedName};
-use palisade_ruleset::change::diff;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options as RenderOptions, Renderer};
 
 use crate::cause::Cause;
 use crate::doubt::Reason;
-use crate::jobs::{Job, Work};
-use crate::report::{CommitKind, Report};
+use crate::jobs::Work;
+use crate::report::Report;
 use crate::source::{Input, Outbox, Source};
-use crate::step::{Ask, Class, Done, Forgotten, NodeView, Present, Step, Trouble};
-use crate::{adopt, freeze};
+use crate::step::{Ask, Class};
 
 /// What an engine depends on beside objects and kernel.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +47,29 @@ enum Table {
     Known,
 }
 
-/// Which [`Done`] comes next.
+/// What is known of the table of a predecessor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Predecessor {
+    /// Nobody has looked.
+    Unknown,
+    /// The first lists have been held against it.
+    Compared,
+    /// It is ours.
+    Adopted,
+}
+
+/// What whoever drives the engine wants it to do when there is nothing more urgent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    /// The node is to be looked at.
+    look: bool,
+    /// Somebody else may have changed the table.
+    suspect: bool,
+    /// A quarantined group is to be tried again.
+    try_quarantined: bool,
+}
+
+/// Which [`Done`](crate::Done) comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
     Opened,
@@ -70,22 +95,13 @@ pub struct Engine {
     legacy: Option<LegacyIsolation>,
     renderer: Renderer,
     source: Source,
-    source_answers: bool,
     table: Table,
     work: Work,
     awaited: Option<Awaited>,
     /// Packets may be under way that have met the table before its last change.
     under_way: bool,
-    /// Whether the first lists have been held against the table of a predecessor.
-    compared: bool,
-    /// The table of a predecessor has been adopted.
-    adopted: bool,
-    /// The node is to be looked at.
-    look: bool,
-    /// Somebody else may have changed the table.
-    suspect: bool,
-    /// A quarantined group is to be tried again.
-    try_quarantined: bool,
+    predecessor: Predecessor,
+    wishes: Wishes,
     /// Addresses whose flows are being deleted.
     forgetting: BTreeSet<IpAddr>,
     back_off: Option<BackOff>,
@@ -106,16 +122,12 @@ impl Engine {
             index,
             legacy: options.legacy_isolation.then(LegacyIsolation::default),
             source: Source::new(options.source_answers, options.own_pod),
-            source_answers: options.source_answers,
             table: Table::Closed,
             work: Work::none(),
             awaited: None,
             under_way: false,
-            compared: false,
-            adopted: false,
-            look: false,
-            suspect: false,
-            try_quarantined: false,
+            predecessor: Predecessor::Unknown,
+            wishes: Wishes::default(),
             forgetting: BTreeSet::new(),
             back_off: None,
             failures: 0,
@@ -226,12 +238,12 @@ impl Engine {
 
     /// Have the node looked at: its interfaces or addresses may have changed.
     pub fn look(&mut self) {
-        self.look = true;
+        self.wishes.look = true;
     }
 
     /// Somebody else may have changed the table.
     pub fn suspect(&mut self) {
-        self.suspect = true;
+        self.wishes.suspect = true;
     }
 
     /// Tries again what failed.
@@ -241,334 +253,6 @@ impl Engine {
 
     /// Tries a quarantined object again; the kernel may take it now.
     pub fn retry_quarantined(&mut self) {
-        self.try_quarantined = true;
+        self.wishes.try_quarantined = true;
     }
-
-    /// What is to be done next; none while a step is being done, and when there is nothing to do.
-    pub fn next(&mut self) -> Option<Step> {
-        if let Some(ask) = self.asks.pop_front() {
-            return Some(Step::Ask(ask));
-        }
-        let waits_for_source = !self.source.is_synced() || self.source.is_confirming();
-        if self.awaited.is_some() || self.back_off.is_some() || waits_for_source {
-            return None;
-        }
-        loop {
-            match self.work.jobs.pop_front() {
-                Some(job) => {
-                    if let Some(step) = self.start(job) {
-                        return Some(step);
-                    }
-                }
-                None if self.find_work() => {}
-                None => return None,
-            }
-        }
-    }
-
-    /// Starts a job; none if there is nothing to do about it.
-    fn start(&mut self, job: Job) -> Option<Step> {
-        let (awaited, step) = match job {
-            Job::Open => (Awaited::Opened, Step::Open),
-            Job::Look => (Awaited::Looked, self.look_step()),
-            Job::Synchronize => (Awaited::Read, Step::Read),
-            Job::Wait => {
-                if !self.under_way {
-                    return None;
-                }
-                (Awaited::Waited, Step::WaitForPackets)
-            }
-            Job::Batch(batch) => {
-                self.under_way = true;
-                (Awaited::Committed, Step::Commit(batch))
-            }
-            Job::Replace => {
-                self.under_way = true;
-                self.work.replaced = true;
-                (Awaited::Committed, Step::Replace)
-            }
-            Job::Wake => (Awaited::Committed, Step::Wake),
-            Job::Finish => {
-                self.finish();
-                return None;
-            }
-            Job::Forget(addresses) => {
-                self.forgetting.clone_from(&addresses);
-                return Some(Step::Forget(addresses));
-            }
-        };
-        self.awaited = Some(awaited);
-        Some(step)
-    }
-
-    fn look_step(&self) -> Step {
-        let compiled = self.index.compiled();
-        // Pods that are starting are behind the interface of the others, if it is there.
-        let ranges = self.renderer.pod_ranges().iter().filter_map(|range| range.hosts().nth(1));
-        Step::Look {
-            local: compiled.local.keys().copied().chain(ranges).collect(),
-            isolated: compiled.subjects.keys().copied().collect(),
-        }
-    }
-
-    /// Finds out what is to be done; whether there is anything.
-    fn find_work(&mut self) -> bool {
-        let full = |jobs: &[Job]| Work::new(CommitKind::Full, jobs.iter().cloned());
-        match self.table {
-            Table::Closed => self.work = full(&[Job::Open, Job::Look, Job::Synchronize]),
-            Table::Unknown => self.work = full(&[Job::Look, Job::Synchronize]),
-            Table::Known if std::mem::take(&mut self.suspect) => {
-                self.work = Work::new(CommitKind::Repair, [Job::Synchronize]);
-            }
-            Table::Known if self.index.is_dirty() => self.render(),
-            Table::Known if std::mem::take(&mut self.look) => {
-                self.work = Work::new(CommitKind::Incremental, [Job::Look]);
-                self.cause = Cause::other("the node's interfaces changed");
-            }
-            Table::Known if std::mem::take(&mut self.try_quarantined) => self.end_quarantine(),
-            Table::Known => {
-                self.work = Work::new(CommitKind::Incremental, self.forget_jobs());
-                if self.work.jobs.is_empty() {
-                    return false;
-                }
-            }
-        }
-        !self.work.jobs.is_empty()
-    }
-
-    /// What deletes the flows that are due, once what is planned before it is done. Before they are deleted, packets of
-    /// theirs must have left that could bring them back. What is being deleted already is due again when that is done.
-    fn forget_jobs(&mut self) -> Vec<Job> {
-        if !self.forgetting.is_empty() {
-            return Vec::new();
-        }
-        let due = self.index.begin_forgetting();
-        if due.is_empty() { Vec::new() } else { vec![Job::Wait, Job::Forget(due)] }
-    }
-
-    /// Renders what changed, and plans how it gets to the kernel.
-    fn render(&mut self) {
-        let dirty = self.index.take_dirty();
-        self.rendered += 1;
-        let mut work = Work::new(CommitKind::Incremental, []);
-        for transaction in self.renderer.follow(self.index.compiled(), &dirty) {
-            work.then(&transaction);
-        }
-        if !dirty.subjects.is_empty() {
-            work.jobs.push_back(Job::Look);
-        }
-        work.jobs.push_back(Job::Finish);
-        work.jobs.extend(self.forget_jobs());
-        self.work = work;
-    }
-
-    /// Puts back what the kernel refused earlier, one group at a time.
-    fn end_quarantine(&mut self) {
-        let Some(group) = self.renderer.quarantined().next().cloned() else { return };
-        let patch = self.renderer.end_quarantine(self.index.compiled(), &group);
-        let mut work = Work::new(CommitKind::Incremental, []);
-        work.then(&patch.plan(self.renderer.ruleset()));
-        work.jobs.push_back(Job::Finish);
-        self.work = work;
-        self.cause = Cause::other("a quarantined policy is tried again");
-        self.reports.push(Report::Released { policies: group.policies().into_iter().collect() });
-    }
-
-    fn finish(&mut self) {
-        if self.table == Table::Known {
-            self.failures = 0;
-        }
-        let Work { kind, operations, batches, replaced, .. } = self.work;
-        let cause = std::mem::take(&mut self.cause).to_string();
-        self.reports.push(Report::Committed { kind, cause, operations, batches, replaced, rendered: self.rendered });
-        (self.work.operations, self.work.batches) = (0, 0);
-    }
-
-    /// Takes what came of a step. What nobody waits for is left aside, but for [`Done::Forgot`].
-    pub fn done(&mut self, done: Done) {
-        let awaited = match &done {
-            Done::Forgot(_) => None,
-            Done::Opened(_) => Some(Awaited::Opened),
-            Done::Looked(_) => Some(Awaited::Looked),
-            Done::Read(_) => Some(Awaited::Read),
-            Done::Waited => Some(Awaited::Waited),
-            Done::Committed(_) => Some(Awaited::Committed),
-        };
-        if awaited.is_some() {
-            if awaited != self.awaited {
-                return;
-            }
-            self.awaited = None;
-        }
-        match done {
-            Done::Forgot(forgotten) => self.forgot(&forgotten),
-            Done::Waited => self.under_way = false,
-            Done::Opened(Ok(())) => {}
-            Done::Committed(Ok(())) => {}
-            Done::Looked(Ok(view)) => self.looked(view),
-            // The last view of the node stays; the next look is due with the next tick or change.
-            Done::Looked(Err(_)) => {}
-            Done::Read(Ok(present)) => self.synchronize(present),
-            Done::Opened(Err(trouble)) => {
-                self.fail(trouble);
-                self.table = Table::Closed;
-            }
-            Done::Read(Err(trouble)) | Done::Committed(Err(trouble)) => self.fail(trouble),
-        }
-    }
-
-    fn forgot(&mut self, forgotten: &Forgotten) {
-        let finished: BTreeSet<_> = forgotten.finished.intersection(&self.forgetting).copied().collect();
-        for address in forgotten.finished.union(&forgotten.unfinished) {
-            self.forgetting.remove(address);
-        }
-        self.index.end_forgetting(&finished);
-    }
-
-    fn looked(&mut self, view: NodeView) {
-        self.look = false;
-        self.index.refuse_addresses(view.addresses);
-        let patch = self.renderer.update_pod_ports(&view.pod_interfaces);
-        if self.table != Table::Known || patch.is_empty() {
-            return;
-        }
-        let transaction = patch.plan(self.renderer.ruleset());
-        if self.work.jobs.is_empty() {
-            self.work.jobs.push_back(Job::Finish);
-        }
-        self.work.first(&transaction);
-    }
-
-    /// The kernel's table may now be anything between the old and the new state: it is read before the next commit.
-    fn fail(&mut self, trouble: Trouble) {
-        let kind = self.work.kind;
-        self.table_is_unknown();
-        self.failures = self.failures.saturating_add(1);
-        let object = trouble.object.as_ref().filter(|_| trouble.class == Class::Object);
-        let groups = object.map(|name| self.renderer.quarantine(self.index.compiled(), name));
-        let quarantined = groups.into_iter().flatten().flat_map(|group| group.policies()).collect();
-        self.back_off = Some(BackOff { class: trouble.class, failures: self.failures });
-        self.reports.push(Report::Failed { kind, trouble, quarantined });
-    }
-
-    fn table_is_unknown(&mut self) {
-        if self.table == Table::Known {
-            self.table = Table::Unknown;
-        }
-        if self.awaited.is_none() {
-            self.work = Work::none();
-        } else {
-            // The step that is being done still has its result coming; nothing follows it.
-            self.work.jobs.clear();
-        }
-    }
-
-    /// Whether the first lists would open what the table of a predecessor has closed. Then second ones are asked for, and the
-    /// table stays as it is until they have come.
-    fn doubts_first_lists(&mut self, present: &Ruleset) -> bool {
-        if !self.source_answers || std::mem::replace(&mut self.compared, true) {
-            return false;
-        }
-        if !adopt::contradicts(present, &self.index) {
-            return false;
-        }
-        let mut out = Outbox { asks: &mut self.asks, reports: &mut self.reports };
-        self.source.confirm(&[Kind::Pod, Kind::NetworkPolicy], &mut out);
-        for kind in [Kind::Pod, Kind::NetworkPolicy] {
-            self.reports.push(Report::Doubted { kind, reason: Reason::Table, missing: 0 });
-        }
-        self.table = Table::Unknown;
-        true
-    }
-
-    /// The table is this: plans what it lacks.
-    fn synchronize(&mut self, present: Option<Present>) {
-        if let Some(present) = &present
-            && self.doubts_first_lists(&present.ruleset)
-        {
-            return;
-        }
-        self.compared = true;
-        if let Some(present) = &present
-            && !std::mem::replace(&mut self.adopted, true)
-        {
-            self.adopt(&present.ruleset);
-        }
-        self.adopted = true;
-        let dirty = self.index.take_dirty();
-        self.rendered += 1;
-        self.renderer.follow(self.index.compiled(), &dirty);
-        let kind = self.work.kind;
-        let mut work = Work::new(kind, []);
-        match present {
-            None => {
-                self.repairing(kind, "it was deleted");
-                work.jobs.push_back(Job::Replace);
-            }
-            Some(Present { foreign: true, .. }) => {
-                self.repairing(kind, "it holds what is not Palisade's");
-                work.jobs.push_back(Job::Replace);
-            }
-            Some(present) => {
-                if present.dormant {
-                    self.repairing(kind, "its chains were switched off");
-                    work.jobs.push_back(Job::Wake);
-                }
-                self.plan_difference(&present.ruleset, &mut work);
-            }
-        }
-        self.table = Table::Known;
-        work.jobs.push_back(Job::Finish);
-        // A look at a table that is as it should be is no commit.
-        if kind == CommitKind::Repair && work.batches == 0 && !work.jobs.iter().any(is_change) {
-            work.jobs.retain(|job| !matches!(job, Job::Finish));
-        }
-        work.jobs.extend(self.forget_jobs());
-        self.work = work;
-    }
-
-    fn plan_difference(&mut self, present: &Ruleset, work: &mut Work) {
-        match diff(present, self.renderer.ruleset()) {
-            Ok(patch) => {
-                if !patch.is_empty() {
-                    self.repairing(work.kind, "objects of it were changed");
-                }
-                work.then(&patch.plan(self.renderer.ruleset()));
-            }
-            Err(incompatible) => {
-                self.reports.push(Report::OtherLayout { objects: incompatible.to_string() });
-                work.jobs.push_back(Job::Replace);
-            }
-        }
-    }
-
-    fn repairing(&mut self, kind: CommitKind, how: &'static str) {
-        if kind == CommitKind::Repair {
-            self.cause = Cause::other("the table was changed by somebody else");
-            self.reports.push(Report::Repairing { how });
-        }
-    }
-
-    /// Follows what only the table of a predecessor knows: which pods of terminating namespaces were isolated, and which
-    /// addresses changed hands.
-    fn adopt(&mut self, present: &Ruleset) {
-        let frozen = freeze::changes(present, self.index.state());
-        if !frozen.is_empty() {
-            let namespaces = frozen.iter().filter_map(|change| match change {
-                Change::Policy(policy) => Some(policy.key.namespace.clone()),
-                _ => None,
-            });
-            self.reports.push(Report::Frozen { namespaces: namespaces.collect() });
-            self.index.apply_all(frozen);
-        }
-        let changed = adopt::changed_hands(present, &self.index);
-        if !changed.is_empty() {
-            self.reports.push(Report::ChangedHands { addresses: changed.len() });
-            self.index.mark_due(changed);
-        }
-    }
-}
-
-fn is_change(job: &Job) -> bool {
-    matches!(job, Job::Replace | Job::Wake | Job::Batch(_))
 }

@@ -1,7 +1,7 @@
 //! The order of an enforcement: objects in, steps on the kernel out.
 //!
 //! Pure: no I/O, no async, no clock, no environment. An [`Engine`] owns the index and the renderer of one node. Whoever drives
-//! it hands in what the source of objects says ([`Engine::take`]), performs the [`Step`] that [`Engine::next`] names, and
+//! it hands in what the source of objects says ([`Engine::take`]), performs the [`Step`] that [`Engine::next_step`] names, and
 //! reports what came of it ([`Engine::done`]). The agent, the tests and the benchmarks drive the same engine, so what they
 //! prove of the order holds for all of them.
 //!
@@ -27,7 +27,7 @@ mod step;
 
 pub use cause::Cause;
 pub use engine::{BackOff, Engine, Options};
-pub use report::{CommitKind, Report};
 pub use palisade_policy::input::{ListPart, NamespaceAnswer};
+pub use report::{CommitKind, Report};
 pub use source::Input;
 pub use step::{Ask, Class, Done, Forgotten, NodeView, Present, Step, Trouble};

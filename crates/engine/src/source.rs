@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, Kind, LEGACY_ANNOTATION, ListPart, NamespaceAnswer, NamespacedName, Object, State};
+use palisade_policy::input::{
+    Change, Kind, LEGACY_ANNOTATION, ListPart, NamespaceAnswer, NamespacedName, Object, State,
+};
 
 use crate::doubt::{Doubt, Keys, Reason, doubt, has_local_pods, is_ending};
 use crate::report::Report;
@@ -84,6 +86,11 @@ impl Source {
         }
     }
 
+    /// Whether it answers questions.
+    pub(crate) fn answers(&self) -> bool {
+        self.answers
+    }
+
     /// Whether every kind has been listed.
     pub(crate) fn is_synced(&self) -> bool {
         self.listed.len() == Kind::ALL.len()
@@ -146,7 +153,11 @@ impl Source {
     fn depart(&mut self, key: NamespacedName, index: &Index, out: &mut Outbox<'_>, believed: &mut Vec<Change>) {
         let state = index.state();
         if let Some(held) = self.held.get_mut(&key.namespace) {
-            if held.absent { held.policies.insert(key) } else { held.later.insert(key) };
+            if held.absent {
+                held.policies.insert(key)
+            } else {
+                held.later.insert(key)
+            };
             return;
         }
         let matters = self.answers
@@ -272,14 +283,7 @@ impl Source {
     }
 
     /// Whether this list has to wait for a second one, which is then asked for.
-    fn is_doubted(
-        &mut self,
-        kind: Kind,
-        missing: &Keys,
-        known: usize,
-        index: &Index,
-        out: &mut Outbox<'_>,
-    ) -> bool {
+    fn is_doubted(&mut self, kind: Kind, missing: &Keys, known: usize, index: &Index, out: &mut Outbox<'_>) -> bool {
         let before = self.doubts.remove(&kind);
         // What the list before lacked too is gone; the rest is judged by itself.
         let unconfirmed = match &before {

@@ -36,13 +36,17 @@ enum Turn {
     Well,
     Fault(Fault),
     /// The agent is killed before the step, or right after it.
-    Kill { after: bool },
+    Kill {
+        after: bool,
+    },
     /// Somebody else changes the table.
     Meddle,
     /// The next event arrives first.
     Event,
     /// What a thread was doing with flows is done, or is not.
-    Flows { finished: bool },
+    Flows {
+        finished: bool,
+    },
     /// A question is answered.
     Answer,
     QuarantineEnds,
@@ -180,7 +184,7 @@ impl<'a> Scene<'a> {
             self.flows_done(true);
         }
         self.run_well()?;
-        self.is_caught_up()
+        self.assert_caught_up()
     }
 
     fn turn(&mut self, turn: Turn) -> Result<(), TestCaseError> {
@@ -318,7 +322,7 @@ impl<'a> Scene<'a> {
 
     fn step(&mut self, fault: Option<Fault>) -> Result<(), TestCaseError> {
         self.engine.retry();
-        let Some(step) = self.engine.next() else { return Ok(()) };
+        let Some(step) = self.engine.next_step() else { return Ok(()) };
         self.steps += 1;
         match step {
             Step::Ask(ask) => self.asked.push(ask),
@@ -364,32 +368,23 @@ impl<'a> Scene<'a> {
         }
         for packet in self.packets() {
             let end = |ruleset| walk(ruleset, &packet).map(|walked| walked.end);
-            let passes = end(table).map_err(|invalid| TestCaseError::fail(format!("{invalid}: sets {:?}, chains {:?}", table.sets.keys().collect::<Vec<_>>(), table.chains.keys().collect::<Vec<_>>())))? == End::Accept;
+            let passes = end(table).map_err(|invalid| {
+                TestCaseError::fail(format!(
+                    "{invalid}: sets {:?}, chains {:?}",
+                    table.sets.keys().collect::<Vec<_>>(),
+                    table.chains.keys().collect::<Vec<_>>()
+                ))
+            })? == End::Accept;
             let may = self.allowed.iter().any(|ruleset| end(ruleset).is_ok_and(|end| end == End::Accept));
             prop_assert!(!passes || may, "{packet:?} passes, and nobody has ever allowed it");
         }
         for (address, former) in &self.stale {
             prop_assert!(
-                !self.lets_another_in(table, *address, former),
+                !lets_another_in(table, *address, former),
                 "{address} has flows of {former}, and another pod has rules of its own there"
             );
         }
         Ok(())
-    }
-
-    /// Whether an isolated address is under the rules of another pod than the one whose flows are left.
-    fn lets_another_in(&self, table: &Ruleset, address: IpAddr, former: &str) -> bool {
-        ["ingress", "egress"].iter().any(|direction| {
-            let map = table.sets.get(&Name::new(&format!("{direction}{}", Family::of(address).digit())));
-            let element = map.and_then(|map| map.elements.get(&Key::Address(address)));
-            element.is_some_and(|element| {
-                let held = Name::new(&format!("{direction}/address-reused"));
-                let transit = |name: &Name| name.as_str().starts_with("transit");
-                let chain = element.verdict.as_ref().and_then(palisade_ruleset::model::Verdict::chain);
-                let open = chain.is_some_and(|chain| *chain != held && !transit(chain));
-                open && element.comment.as_deref().is_some_and(|owner| owner != former && !owner.contains(former))
-            })
-        })
     }
 
     fn packets(&self) -> Vec<Packet> {
@@ -410,7 +405,7 @@ impl<'a> Scene<'a> {
         packets
     }
 
-    fn is_caught_up(mut self) -> Result<usize, TestCaseError> {
+    fn assert_caught_up(mut self) -> Result<usize, TestCaseError> {
         prop_assert!(self.engine.is_settled(), "{:?}", self.engine.back_off());
         prop_assert_eq!(self.engine.held_deletions(), 0);
         prop_assert_eq!(self.engine.doubts().count(), 0);
@@ -437,4 +432,19 @@ impl<'a> Scene<'a> {
         prop_assert!(!failed);
         Ok(self.steps)
     }
+}
+
+/// Whether an isolated address is under the rules of another pod than the one whose flows are left.
+fn lets_another_in(table: &Ruleset, address: IpAddr, former: &str) -> bool {
+    ["ingress", "egress"].iter().any(|direction| {
+        let map = table.sets.get(&Name::new(&format!("{direction}{}", Family::of(address).digit())));
+        let element = map.and_then(|map| map.elements.get(&Key::Address(address)));
+        element.is_some_and(|element| {
+            let held = Name::new(&format!("{direction}/address-reused"));
+            let transit = |name: &Name| name.as_str().starts_with("transit");
+            let chain = element.verdict.as_ref().and_then(palisade_ruleset::model::Verdict::chain);
+            let open = chain.is_some_and(|chain| *chain != held && !transit(chain));
+            open && element.comment.as_deref().is_some_and(|owner| owner != former && !owner.contains(former))
+        })
+    })
 }

@@ -64,7 +64,8 @@ impl ModelKernel {
                 }
                 self.table = Some(table);
                 self.batches += 1;
-                self.operations += batch.operations.iter().map(palisade_ruleset::change::Operation::weight).sum::<usize>();
+                self.operations +=
+                    batch.operations.iter().map(palisade_ruleset::change::Operation::weight).sum::<usize>();
                 Done::Committed(Ok(()))
             }
             Step::Replace => {
@@ -104,9 +105,7 @@ impl ModelKernel {
             Step::Read => Done::Read(Err(trouble)),
             Step::WaitForPackets => Done::Waited,
             Step::Commit(_) | Step::Replace | Step::Wake => Done::Committed(Err(trouble)),
-            Step::Forget(addresses) => {
-                Done::Forgot(Forgotten { finished: BTreeSet::new(), unfinished: addresses })
-            }
+            Step::Forget(addresses) => Done::Forgot(Forgotten { finished: BTreeSet::new(), unfinished: addresses }),
             Step::Ask(_) => return None,
         })
     }
@@ -122,7 +121,7 @@ impl ModelKernel {
     /// If the engine asks its source something.
     pub fn settle(&mut self, engine: &mut Engine) -> BTreeSet<IpAddr> {
         let mut forgotten = BTreeSet::new();
-        while let Some(step) = engine.next() {
+        while let Some(step) = engine.next_step() {
             if let Step::Forget(addresses) = &step {
                 forgotten.extend(addresses);
             }

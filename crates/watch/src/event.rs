@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
-pub use palisade_policy::input::{ListPart, NamespaceAnswer};
 use palisade_policy::input::{Change, Kind, NamespacedName};
+pub use palisade_policy::input::{ListPart, NamespaceAnswer};
 
 use crate::finding::{ManifestErrors, ObjectName};
 

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::connections::{HEAD_TIME, MOST};
 use super::*;
-use crate::agent::metrics::Metrics;
 use crate::agent::health::Health;
+use crate::agent::metrics::Metrics;
 use crate::agent::status::Status;
 
 /// How long anything may take on a busy machine.

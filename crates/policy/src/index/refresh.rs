@@ -20,12 +20,15 @@ struct PodGroups {
     ingress: Option<Group>,
 }
 
-/// Nothing passes from or to the address in the directions in which its last pod was isolated.
+/// Nothing passes from or to the address, if its last pod was isolated.
 fn held_for(former: Former) -> Option<Subject> {
-    let group = |isolated: bool, direction| isolated.then_some(Group::Held(direction));
-    let egress = group(former.isolates.egress, Direction::Egress);
-    let ingress = group(former.isolates.ingress, Direction::Ingress);
-    (egress.is_some() || ingress.is_some()).then_some(Subject { owner: former.name, egress, ingress })
+    let isolated = former.isolates.egress || former.isolates.ingress;
+    isolated.then_some(held(former.name))
+}
+
+/// Closed in both directions: a flow that the former pod opened is judged by egress, and its replies would come in by it.
+fn held(owner: Arc<str>) -> Subject {
+    Subject { owner, egress: Some(Group::Held(Direction::Egress)), ingress: Some(Group::Held(Direction::Ingress)) }
 }
 
 impl Index {
@@ -200,7 +203,8 @@ impl Index {
     fn local_owner(&self, address: IpAddr) -> Option<Arc<str>> {
         let owned = self.owners.get(&address)?;
         let is_local = self.claimants(&owned.owner).any(|pod| pod.node.as_ref() == Some(&self.node));
-        let name = || if self.due.contains(address) { format!("{REUSED}{}", owned.name).into() } else { owned.name.clone() };
+        let name =
+            || if self.due.contains(address) { format!("{REUSED}{}", owned.name).into() } else { owned.name.clone() };
         is_local.then(name)
     }
 
@@ -224,23 +228,24 @@ impl Index {
     /// The groups of a local address. Where it is not beyond doubt whose it is, it is isolated if one of the pods is.
     fn subject(&self, address: IpAddr, name: Arc<str>) -> Option<Subject> {
         let owner = &self.owners.get(&address)?.owner;
-        let closed: Option<fn(Direction) -> Group> = match owner {
-            Owner::Twice(_) => Some(Group::ClaimedTwice),
-            Owner::Pod(_) if self.due.contains(address) => Some(Group::Held),
-            Owner::Pod(_) => None,
-        };
         let mut groups = PodGroups::default();
         for pod in self.claimants(owner) {
             let found = self.groups_of(pod);
             groups.egress = groups.egress.or(found.egress);
             groups.ingress = groups.ingress.or(found.ingress);
         }
-        if let Some(closed) = closed {
-            groups.egress = groups.egress.map(|_| closed(Direction::Egress));
-            groups.ingress = groups.ingress.map(|_| closed(Direction::Ingress));
+        if groups.egress.is_none() && groups.ingress.is_none() {
+            return None;
+        }
+        if self.due.contains(address) {
+            return Some(held(name));
+        }
+        if matches!(owner, Owner::Twice(_)) {
+            groups.egress = groups.egress.map(|_| Group::ClaimedTwice(Direction::Egress));
+            groups.ingress = groups.ingress.map(|_| Group::ClaimedTwice(Direction::Ingress));
         }
         let PodGroups { egress, ingress } = groups;
-        (egress.is_some() || ingress.is_some()).then_some(Subject { owner: name, egress, ingress })
+        Some(Subject { owner: name, egress, ingress })
     }
 
     /// The groups that the policies put `pod` into.

@@ -109,7 +109,7 @@ fn what_a_local_pod_had_is_due_at_once_and_stays_due_until_it_is_forgotten() {
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
     index.take_dirty();
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]), "asking for what changed loses nothing");
-    // Until then it stays closed, in the directions in which the pod was isolated.
+    // Until then it stays closed, as the pod was isolated.
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
     assert_eq!(index.compiled().former.get(&address(1)).map(|name| &**name), Some("gone: shop/web-0"));
     assert!(!index.compiled().local.contains_key(&address(1)));

@@ -1,0 +1,103 @@
+//! What came of a step.
+
+use std::collections::BTreeSet;
+
+use super::{Awaited, BackOff, Engine, Table};
+use crate::cause::Cause;
+use crate::jobs::{Job, Work};
+use crate::report::Report;
+use crate::step::{Class, Done, Forgotten, NodeView, Trouble};
+
+impl Engine {
+    pub(super) fn finish(&mut self) {
+        if self.table == Table::Known {
+            self.failures = 0;
+        }
+        let Work { kind, operations, batches, replaced, .. } = self.work;
+        let cause = std::mem::take(&mut self.cause).to_string();
+        self.reports.push(Report::Committed { kind, cause, operations, batches, replaced, rendered: self.rendered });
+        (self.work.operations, self.work.batches) = (0, 0);
+    }
+
+    /// Takes what came of a step. What nobody waits for is left aside, but for [`Done::Forgot`].
+    pub fn done(&mut self, done: Done) {
+        let awaited = match &done {
+            Done::Forgot(_) => None,
+            Done::Opened(_) => Some(Awaited::Opened),
+            Done::Looked(_) => Some(Awaited::Looked),
+            Done::Read(_) => Some(Awaited::Read),
+            Done::Waited => Some(Awaited::Waited),
+            Done::Committed(_) => Some(Awaited::Committed),
+        };
+        if awaited.is_some() {
+            if awaited != self.awaited {
+                return;
+            }
+            self.awaited = None;
+        }
+        match done {
+            Done::Forgot(forgotten) => self.forgot(&forgotten),
+            Done::Waited => self.under_way = false,
+            Done::Opened(Ok(())) => {}
+            Done::Committed(Ok(())) => {}
+            Done::Looked(Ok(view)) => self.looked(view),
+            // The last view of the node stays; the next look is due with the next tick or change.
+            Done::Looked(Err(_)) => {}
+            Done::Read(Ok(present)) => self.synchronize(present),
+            Done::Opened(Err(trouble)) => {
+                self.fail(trouble);
+                self.table = Table::Closed;
+            }
+            Done::Read(Err(trouble)) | Done::Committed(Err(trouble)) => self.fail(trouble),
+        }
+    }
+
+    fn forgot(&mut self, forgotten: &Forgotten) {
+        let finished: BTreeSet<_> = forgotten.finished.intersection(&self.forgetting).copied().collect();
+        for address in forgotten.finished.union(&forgotten.unfinished) {
+            self.forgetting.remove(address);
+        }
+        self.index.end_forgetting(&finished);
+        if self.cause.is_empty() {
+            self.cause = Cause::other("flows of former pods are deleted");
+        }
+    }
+
+    fn looked(&mut self, view: NodeView) {
+        self.wishes.look = false;
+        self.index.refuse_addresses(view.addresses);
+        let patch = self.renderer.update_pod_ports(&view.pod_interfaces);
+        if self.table != Table::Known || patch.is_empty() {
+            return;
+        }
+        let transaction = patch.plan(self.renderer.ruleset());
+        if self.work.jobs.is_empty() {
+            self.work.jobs.push_back(Job::Finish);
+        }
+        self.work.first(&transaction);
+    }
+
+    /// The kernel's table may now be anything between the old and the new state: it is read before the next commit.
+    fn fail(&mut self, trouble: Trouble) {
+        let kind = self.work.kind;
+        self.table_is_unknown();
+        self.failures = self.failures.saturating_add(1);
+        let object = trouble.object.as_ref().filter(|_| trouble.class == Class::Object);
+        let groups = object.map(|name| self.renderer.quarantine(self.index.compiled(), name));
+        let quarantined = groups.into_iter().flatten().flat_map(|group| group.policies()).collect();
+        self.back_off = Some(BackOff { class: trouble.class, failures: self.failures });
+        self.reports.push(Report::Failed { kind, trouble, quarantined });
+    }
+
+    pub(super) fn table_is_unknown(&mut self) {
+        if self.table == Table::Known {
+            self.table = Table::Unknown;
+        }
+        if self.awaited.is_none() {
+            self.work = Work::none();
+        } else {
+            // The step that is being done still has its result coming; nothing follows it.
+            self.work.jobs.clear();
+        }
+    }
+}

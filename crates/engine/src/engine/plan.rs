@@ -1,0 +1,72 @@
+//! What there is to do, and in which order.
+
+use super::{Engine, Table};
+use crate::cause::Cause;
+use crate::jobs::{Job, Work};
+use crate::report::{CommitKind, Report};
+
+impl Engine {
+    /// Finds out what is to be done; whether there is anything.
+    pub(super) fn find_work(&mut self) -> bool {
+        let full = |jobs: &[Job]| Work::new(CommitKind::Full, jobs.iter().cloned());
+        match self.table {
+            Table::Closed => self.work = full(&[Job::Open, Job::Look, Job::Synchronize]),
+            Table::Unknown => self.work = full(&[Job::Look, Job::Synchronize]),
+            Table::Known if std::mem::take(&mut self.wishes.suspect) => {
+                self.work = Work::new(CommitKind::Repair, [Job::Synchronize]);
+            }
+            Table::Known if self.index.is_dirty() => self.render(),
+            Table::Known if std::mem::take(&mut self.wishes.look) => {
+                self.work = Work::new(CommitKind::Incremental, [Job::Look]);
+                self.cause = Cause::other("the node's interfaces changed");
+            }
+            Table::Known if std::mem::take(&mut self.wishes.try_quarantined) => self.end_quarantine(),
+            Table::Known => {
+                self.work = Work::new(CommitKind::Incremental, self.forget_jobs());
+                if self.work.jobs.is_empty() {
+                    return false;
+                }
+            }
+        }
+        !self.work.jobs.is_empty()
+    }
+
+    /// What deletes the flows that are due, once what is planned before it is done. Before they are deleted, packets of
+    /// theirs must have left that could bring them back. What is being deleted already is due again when that is done.
+    pub(super) fn forget_jobs(&mut self) -> Vec<Job> {
+        if !self.forgetting.is_empty() {
+            return Vec::new();
+        }
+        let due = self.index.begin_forgetting();
+        if due.is_empty() { Vec::new() } else { vec![Job::Wait, Job::Forget(due)] }
+    }
+
+    /// Renders what changed, and plans how it gets to the kernel.
+    fn render(&mut self) {
+        let dirty = self.index.take_dirty();
+        self.rendered += 1;
+        let mut work = Work::new(CommitKind::Incremental, []);
+        for transaction in self.renderer.follow(self.index.compiled(), &dirty) {
+            work.then(&transaction);
+        }
+        if !dirty.subjects.is_empty() {
+            work.jobs.push_back(Job::Look);
+        }
+        // To wait now makes the next commit begin at once.
+        work.jobs.extend([Job::Finish, Job::Wait]);
+        work.jobs.extend(self.forget_jobs());
+        self.work = work;
+    }
+
+    /// Puts back what the kernel refused earlier, one group at a time.
+    fn end_quarantine(&mut self) {
+        let Some(group) = self.renderer.quarantined().next().cloned() else { return };
+        let patch = self.renderer.end_quarantine(self.index.compiled(), &group);
+        let mut work = Work::new(CommitKind::Incremental, []);
+        work.then(&patch.plan(self.renderer.ruleset()));
+        work.jobs.push_back(Job::Finish);
+        self.work = work;
+        self.cause = Cause::other("a quarantined policy is tried again");
+        self.reports.push(Report::Released { policies: group.policies().into_iter().collect() });
+    }
+}

@@ -1,0 +1,123 @@
+//! From the table as it is to the table as it is to be.
+
+use palisade_policy::input::{Change, Kind};
+use palisade_ruleset::change::diff;
+use palisade_ruleset::model::Ruleset;
+
+use super::{Engine, Predecessor, Table};
+use crate::cause::Cause;
+use crate::doubt::Reason;
+use crate::jobs::{Job, Work};
+use crate::report::{CommitKind, Report};
+use crate::source::Outbox;
+use crate::step::Present;
+use crate::{adopt, freeze};
+
+impl Engine {
+    /// Whether the first lists would open what the table of a predecessor has closed. Then second ones are asked for, and the
+    /// table stays as it is until they have come.
+    fn doubts_first_lists(&mut self, present: &Ruleset) -> bool {
+        if !self.source.answers() || self.predecessor != Predecessor::Unknown {
+            return false;
+        }
+        self.predecessor = Predecessor::Compared;
+        if !adopt::contradicts(present, &self.index) {
+            return false;
+        }
+        let mut out = Outbox { asks: &mut self.asks, reports: &mut self.reports };
+        self.source.confirm(&Kind::ALL, &mut out);
+        for kind in Kind::ALL {
+            self.reports.push(Report::Doubted { kind, reason: Reason::Table, missing: 0 });
+        }
+        self.table = Table::Unknown;
+        true
+    }
+
+    /// The table is this: plans what it lacks.
+    pub(super) fn synchronize(&mut self, present: Option<Present>) {
+        if let Some(present) = &present
+            && self.doubts_first_lists(&present.ruleset)
+        {
+            return;
+        }
+        let before = std::mem::replace(&mut self.predecessor, Predecessor::Adopted);
+        if let Some(present) = present.as_ref().filter(|_| before != Predecessor::Adopted) {
+            self.adopt(&present.ruleset);
+        }
+        let dirty = self.index.take_dirty();
+        self.rendered += 1;
+        self.renderer.follow(self.index.compiled(), &dirty);
+        let kind = self.work.kind;
+        let mut work = Work::new(kind, []);
+        match present {
+            None => {
+                self.repairing(kind, "it was deleted");
+                work.jobs.push_back(Job::Replace);
+            }
+            Some(Present { foreign: true, .. }) => {
+                self.repairing(kind, "it holds what is not Palisade's");
+                work.jobs.push_back(Job::Replace);
+            }
+            Some(present) => {
+                if present.dormant {
+                    self.repairing(kind, "its chains were switched off");
+                    work.jobs.push_back(Job::Wake);
+                }
+                self.plan_difference(&present.ruleset, &mut work);
+            }
+        }
+        self.table = Table::Known;
+        work.jobs.push_back(Job::Finish);
+        // A look at a table that is as it should be is no commit.
+        if kind == CommitKind::Repair && work.batches == 0 && !work.jobs.iter().any(is_change) {
+            work.jobs.retain(|job| !matches!(job, Job::Finish));
+        }
+        work.jobs.extend(self.forget_jobs());
+        self.work = work;
+    }
+
+    fn plan_difference(&mut self, present: &Ruleset, work: &mut Work) {
+        match diff(present, self.renderer.ruleset()) {
+            Ok(patch) => {
+                if !patch.is_empty() {
+                    self.repairing(work.kind, "objects of it were changed");
+                }
+                work.then(&patch.plan(self.renderer.ruleset()));
+            }
+            Err(incompatible) => {
+                self.reports.push(Report::OtherLayout { objects: incompatible.to_string() });
+                work.jobs.push_back(Job::Replace);
+            }
+        }
+    }
+
+    fn repairing(&mut self, kind: CommitKind, how: &'static str) {
+        if kind == CommitKind::Repair {
+            self.cause = Cause::other("the table was changed by somebody else");
+            self.reports.push(Report::Repairing { how });
+        }
+    }
+
+    /// Follows what only the table of a predecessor knows: which pods of terminating namespaces were isolated, and which
+    /// addresses changed hands.
+    fn adopt(&mut self, present: &Ruleset) {
+        let frozen = freeze::changes(present, self.index.state());
+        if !frozen.is_empty() {
+            let namespaces = frozen.iter().filter_map(|change| match change {
+                Change::Policy(policy) => Some(policy.key.namespace.clone()),
+                _ => None,
+            });
+            self.reports.push(Report::Frozen { namespaces: namespaces.collect() });
+            self.index.apply_all(frozen);
+        }
+        let changed = adopt::changed_hands(present, &self.index);
+        if !changed.is_empty() {
+            self.reports.push(Report::ChangedHands { addresses: changed.len() });
+            self.index.mark_due(changed);
+        }
+    }
+}
+
+fn is_change(job: &Job) -> bool {
+    matches!(job, Job::Replace | Job::Wake | Job::Batch(_))
+}
