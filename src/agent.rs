@@ -6,6 +6,7 @@
 
 mod enforcer;
 mod flows;
+mod foreign;
 mod health;
 mod log;
 mod metrics;

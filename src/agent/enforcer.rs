@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use palisade_dataplane::perform::Kernel;
-use palisade_dataplane::table::ForeignChanges;
 use palisade_engine::{Ask, Done, Engine, Input, Report, Step};
-use palisade_policy::input::NamespacedName;
+use palisade_policy::input::{Change, NamespacedName};
 use palisade_watch::Kind;
 use palisade_watch::{Arrival, Event, Notice, ObjectName, Request};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::flows::{Flows, Outcome};
+use super::foreign::{Following, Foreign, follow};
 use super::health::Health;
 use super::metrics::Metrics;
 use super::pace::{self, Retries};
@@ -26,7 +26,7 @@ use super::server::Refresh;
 use super::status::Status;
 
 /// How often the node and the table are looked at while nothing happens.
-const LOOK: Duration = Duration::from_secs(10);
+pub(super) const LOOK: Duration = Duration::from_secs(10);
 
 /// How many events one commit takes at most, so that the first of them does not wait for ever.
 const TOGETHER: usize = 1024;
@@ -147,20 +147,40 @@ impl Enforcer {
         }
     }
 
-    /// Takes an event and those that wait behind it.
+    /// Takes an event and those that wait behind it. Changes that follow one another are taken as one: what several of them
+    /// touch is looked at once.
     fn take_all(&mut self, event: Arrival, events: &mut mpsc::Receiver<Arrival>) {
-        self.take(event);
-        for _ in 1..TOGETHER {
-            match events.try_recv() {
-                Ok(event) => self.take(event),
-                Err(_) => return,
+        let mut changes = Vec::new();
+        let mut next = Some(event);
+        let mut taken = 0;
+        while let Some(Arrival { at, event }) = next.take() {
+            self.parts.health.progress();
+            report::event(&event, &self.parts.metrics);
+            if !matches!(event, Event::Changes(_)) {
+                self.take_changes(&mut changes);
             }
+            match event {
+                Event::Changes(more) => {
+                    self.arrivals.push_back((self.parts.engine.rendered(), at));
+                    changes.extend(more);
+                }
+                other => self.take(at, other),
+            }
+            taken += 1;
+            if taken < TOGETHER {
+                next = events.try_recv().ok();
+            }
+        }
+        self.take_changes(&mut changes);
+    }
+
+    fn take_changes(&mut self, changes: &mut Vec<Change>) {
+        if !changes.is_empty() {
+            self.parts.engine.take(Input::Changes(std::mem::take(changes)));
         }
     }
 
-    fn take(&mut self, Arrival { at, event }: Arrival) {
-        self.parts.health.progress();
-        report::event(&event, &self.parts.metrics);
+    fn take(&mut self, at: Instant, event: Event) {
         let input = match event {
             Event::Changes(changes) => Input::Changes(changes),
             Event::List(part) => Input::List(part),
@@ -293,7 +313,9 @@ impl Enforcer {
                 Report::OverBudget { policy, why } => {
                     self.notice(Notice { policy, reason: "PolicyTooLarge", message: why });
                 }
+                Report::Released { .. } => self.retries.trying(),
                 Report::Failed { quarantined, trouble, .. } => {
+                    self.retries.failed();
                     self.began = None;
                     for policy in quarantined {
                         let message = format!(
@@ -375,59 +397,5 @@ impl Enforcer {
                 following.lost()
             }
         };
-    }
-}
-
-/// What the thread that follows others' changes says.
-#[derive(Clone, Copy, Debug)]
-enum Foreign {
-    Changed,
-    /// It has ended; changes may have been missed.
-    Lost,
-}
-
-/// Whether others' changes are followed, and how that is heard of.
-enum Following {
-    Not(mpsc::Sender<Foreign>),
-    Since(mpsc::Sender<Foreign>),
-    /// To be tried again then.
-    After(Instant, mpsc::Sender<Foreign>),
-}
-
-impl Following {
-    fn sender(&self) -> mpsc::Sender<Foreign> {
-        let (Self::Not(sender) | Self::Since(sender) | Self::After(_, sender)) = self;
-        sender.clone()
-    }
-
-    fn is_due(&self) -> bool {
-        match self {
-            Self::Not(_) => true,
-            Self::Since(_) => false,
-            Self::After(due, _) => *due <= Instant::now(),
-        }
-    }
-
-    fn began(&self) -> Self {
-        Self::Since(self.sender())
-    }
-
-    fn lost(&self) -> Self {
-        Self::After(Instant::now() + LOOK, self.sender())
-    }
-}
-
-/// Notifies of every change on a channel, from a thread that ends with the channel.
-fn follow(mut changes: ForeignChanges, notify: &mpsc::Sender<Foreign>) {
-    while !notify.is_closed() {
-        match changes.wait() {
-            Ok(true) => drop(notify.try_send(Foreign::Changed)),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot follow the changes of nftables any more; trying again");
-                notify.blocking_send(Foreign::Lost).ok();
-                return;
-            }
-        }
     }
 }

@@ -13,6 +13,8 @@ const QUARANTINE_MOST: Duration = Duration::from_mins(10);
 pub(crate) struct Retries {
     step: Option<(Instant, BackOff)>,
     quarantine: Option<(Instant, Duration)>,
+    /// A quarantined object is being tried.
+    trying: bool,
 }
 
 impl Retries {
@@ -32,9 +34,22 @@ impl Retries {
         }
     }
 
-    /// A commit went well.
+    /// A quarantined object is tried with the next commit.
+    pub(crate) fn trying(&mut self) {
+        self.trying = true;
+    }
+
+    /// A commit went well. If it had a quarantined object, the next one of them is tried soon.
     pub(crate) fn succeeded(&mut self) {
         self.step = None;
+        if std::mem::take(&mut self.trying) {
+            self.quarantine = None;
+        }
+    }
+
+    /// A commit failed.
+    pub(crate) fn failed(&mut self) {
+        self.trying = false;
     }
 
     /// When the next thing is due.
@@ -119,6 +134,11 @@ mod tests {
         assert!(retries.quarantine_is_due(later));
         assert!(!retries.quarantine_is_due(later));
         assert!(retries.quarantine_is_due(later + Duration::from_secs(11)));
+        // One that succeeds makes the next one due soon.
+        retries.trying();
+        retries.succeeded();
+        retries.follow(None, true);
+        assert!(retries.due().is_some_and(|due| due <= Instant::now() + QUARANTINE_FIRST));
         retries.follow(None, false);
         assert_eq!(retries.due(), None);
     }

@@ -1,0 +1,62 @@
+//! Following what others change of the table, where it has no owner who could forbid it.
+
+use std::time::Instant;
+
+use palisade_dataplane::table::ForeignChanges;
+use tokio::sync::mpsc;
+
+use super::enforcer::LOOK;
+
+/// What the thread that follows others' changes says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Foreign {
+    Changed,
+    /// It has ended; changes may have been missed.
+    Lost,
+}
+
+/// Whether others' changes are followed, and how that is heard of.
+pub(super) enum Following {
+    Not(mpsc::Sender<Foreign>),
+    Since(mpsc::Sender<Foreign>),
+    /// To be tried again then.
+    After(Instant, mpsc::Sender<Foreign>),
+}
+
+impl Following {
+    pub(super) fn sender(&self) -> mpsc::Sender<Foreign> {
+        let (Self::Not(sender) | Self::Since(sender) | Self::After(_, sender)) = self;
+        sender.clone()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        match self {
+            Self::Not(_) => true,
+            Self::Since(_) => false,
+            Self::After(due, _) => *due <= Instant::now(),
+        }
+    }
+
+    pub(super) fn began(&self) -> Self {
+        Self::Since(self.sender())
+    }
+
+    pub(super) fn lost(&self) -> Self {
+        Self::After(Instant::now() + LOOK, self.sender())
+    }
+}
+
+/// Notifies of every change on a channel, from a thread that ends with the channel.
+pub(super) fn follow(mut changes: ForeignChanges, notify: &mpsc::Sender<Foreign>) {
+    while !notify.is_closed() {
+        match changes.wait() {
+            Ok(true) => drop(notify.try_send(Foreign::Changed)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the changes of nftables any more; trying again");
+                notify.blocking_send(Foreign::Lost).ok();
+                return;
+            }
+        }
+    }
+}
