@@ -117,13 +117,6 @@ impl Scene {
         self.engine.doubts().collect()
     }
 
-    /// A list of policies with these names.
-    fn list_policies(&mut self, names: &[&str]) {
-        let policies = names.iter().map(|name| Object::Policy(deny(name, "web"))).collect();
-        list_kind(&mut self.engine, Kind::NetworkPolicy, policies);
-        self.run();
-    }
-
     fn list_pods(&mut self, names: &[(&str, &str, u8)]) {
         let pods = names.iter().map(|(name, node, last)| Object::Pod(pod(name, node, *last))).collect();
         list_kind(&mut self.engine, Kind::Pod, pods);
