@@ -14,7 +14,7 @@ use palisade_dataplane::host::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::space::{isolated, load, output};
+use crate::space::{isolated, load, output, run};
 
 const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
     effective: CapabilitySet::empty(),
@@ -224,6 +224,12 @@ fn forwarded(bridge: &str) -> (u64, u64) {
     go.send(()).unwrap();
     pod.join().unwrap();
     ip(&["link del out1"]);
+    // The pod's namespace ends after its thread, and takes the other pair with it.
+    let since = Instant::now();
+    while run("ip", &["link", "show", "out0"], "").status.success() {
+        assert!(since.elapsed() < Duration::from_secs(10), "out0 stays");
+        thread::yield_now();
+    }
     let text = output("nft", &["list", "chain", "inet", "look", "f"], "");
     let mut counts = text.lines().filter_map(|line| line.split("packets ").nth(1)?.split(' ').next()?.parse().ok());
     (counts.next().unwrap(), counts.next().unwrap())
