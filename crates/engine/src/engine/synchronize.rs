@@ -46,7 +46,9 @@ impl Engine {
         }
         let dirty = self.index.take_dirty();
         self.rendered += 1;
-        self.renderer.follow(self.index.compiled(), &dirty);
+        // What is planned here is the way from the table as it was found, not from what was rendered last.
+        self.renderer.update(self.index.compiled(), &dirty);
+        self.renderer.update_starting(self.index.compiled());
         let kind = self.work.kind;
         let mut work = Work::new(kind, []);
         match present {
