@@ -199,7 +199,13 @@ impl Engine {
         let was_synced = self.source.is_synced();
         let believed = match input {
             Input::Changes(changes) => self.source.changes(changes, &self.index, &mut out),
-            Input::List(part) => self.source.list(part, &self.index, &mut out),
+            Input::List(part) => {
+                let believed = self.source.list(part, &self.index, &mut out);
+                if !believed.is_empty() {
+                    self.index.forget_order();
+                }
+                believed
+            }
             Input::Namespace { name, answer } => self.source.answer(&name, answer, self.index.state(), &mut out),
             Input::PodRanges(ranges) => {
                 self.renderer.set_pod_ranges(self.index.compiled(), ranges);

@@ -100,6 +100,16 @@ pub enum Key {
     InterfaceName(String),
 }
 
+impl Key {
+    /// The address that it is about, if it is about a single one.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) | Self::AddressPair(address, _) | Self::AddressPort(address, _) => Some(*address),
+            Self::AddressRange(..) | Self::PortRange(..) | Self::InterfaceName(_) => None,
+        }
+    }
+}
+
 /// What an element carries beside its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Element {
