@@ -42,6 +42,7 @@ mod restart;
 #[path = "agent/rights.rs"]
 mod rights;
 #[path = "agent/running.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod running;
 #[path = "agent/starting.rs"]
 mod starting;

@@ -15,6 +15,17 @@ use super::members::is_pair;
 use super::{element_changes, is_map};
 use crate::model::{Key, KeyType, Ruleset, SetKind};
 
+/// What becomes of elements whose key is no address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Others {
+    #[default]
+    Stay,
+    /// One has another comment.
+    Comment,
+    /// One comes or goes, or leads elsewhere.
+    Change,
+}
+
 /// What changes in sets and maps, by address.
 #[derive(Debug, Default)]
 pub(in crate::change) struct InPlace {
@@ -26,9 +37,8 @@ pub(in crate::change) struct InPlace {
     judged: BTreeSet<IpAddr>,
     /// Addresses of which only a comment or the way to themselves changes.
     beside: BTreeSet<IpAddr>,
-    /// Keys that are no address come or go; or such a key has another comment.
-    others: bool,
-    other_comments: bool,
+    /// What becomes of keys that are no address.
+    others: Others,
     /// Addresses with a port come or go.
     ports: bool,
     /// Sets only grow, or only shrink.
@@ -69,9 +79,8 @@ impl InPlace {
 
     fn add(&mut self, key: &Key, is_map: bool, in_both: bool) {
         let Some(address) = key.address() else {
-            let comes_or_goes = is_map || !in_both;
-            self.others |= comes_or_goes;
-            self.other_comments |= !comes_or_goes;
+            let found = if is_map || !in_both { Others::Change } else { Others::Comment };
+            self.others = self.others.max(found);
             return;
         };
         if is_map {
@@ -93,13 +102,13 @@ impl InPlace {
     /// Both ends of a flow to a named port are judged by the address of the one. When that comes or goes, such a flow may be
     /// lost for a moment; to copy sets with every pod would be too dear. It must not change from one to another so.
     fn is_by_address(&self) -> bool {
-        !self.others && (self.one_way || !self.ports)
+        self.others < Others::Change && (self.one_way || !self.ports)
     }
 
     /// Every address of which something changes. None if something else changes too.
     pub(in crate::change) fn addresses(&self) -> Option<impl Iterator<Item = IpAddr>> {
         let all = self.maps.iter().chain(&self.sets).chain(&self.beside);
-        (self.is_by_address() && !self.other_comments).then(|| all.copied())
+        (self.is_by_address() && self.others == Others::Stay).then(|| all.copied())
     }
 
     /// Whether a map leads packets of this address to a chain.
