@@ -84,7 +84,7 @@ fn raise_descriptors() {
         if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
     });
     if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open files; going on with what there is");
+        tracing::warn!(%error, "cannot raise the limit of open files; continuing with the current one");
     }
 }
 
@@ -109,10 +109,10 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     server::start(arguments.listen, answers).map_err(|error| Failure::caused("cannot start a thread", &error))?;
 
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("told to end; the ruleset stays, and `palisade cleanup` removes it"),
+        _ = terminate.recv() => tracing::info!("terminated; the ruleset stays, and `palisade cleanup` removes it"),
         _ = interrupt.recv() => tracing::info!("interrupted; the ruleset stays, and `palisade cleanup` removes it"),
         ended = source => ended?,
-        _ = enforcing => return Err(Failure::new("the loop that enforces ended; the ruleset stays as it was")),
+        _ = enforcing => return Err(Failure::new("the enforcement loop ended; the ruleset stays")),
     }
     Ok(())
 }

@@ -335,7 +335,7 @@ impl Enforcer {
 
     fn report_look(&mut self, done: Option<&Done>) {
         if let Some(Done::Looked(Err(trouble))) = done {
-            tracing::warn!(error = %trouble, "cannot look at the node's interfaces");
+            tracing::warn!(error = %trouble, "cannot inspect the node's interfaces");
             return;
         }
         let look = self.parts.kernel.last_look();
@@ -356,7 +356,7 @@ impl Enforcer {
         match table.changed_by_others() {
             Ok(false) => {}
             Ok(true) => self.parts.engine.suspect(),
-            Err(error) => tracing::warn!(%error, "cannot ask for the generation of the kernel's ruleset"),
+            Err(error) => tracing::warn!(%error, "cannot read the generation of the kernel's ruleset"),
         }
     }
 
@@ -390,10 +390,7 @@ impl Enforcer {
         *following = match began {
             Ok(_) => following.began(),
             Err(error) => {
-                tracing::warn!(
-                    error,
-                    "cannot follow the changes of nftables; looking every {LOOK:?}, and trying again"
-                );
+                tracing::warn!(error, "cannot follow nftables changes; checking every {LOOK:?}, and trying again");
                 following.lost()
             }
         };

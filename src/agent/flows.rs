@@ -39,7 +39,7 @@ impl Flows {
     /// Hands in addresses. The engine hands in no more before it has the outcome.
     pub(crate) fn forget(&self, addresses: BTreeSet<IpAddr>) {
         if self.0.send(addresses).is_err() {
-            tracing::error!("the thread that deletes conntrack entries has ended");
+            tracing::error!("the conntrack thread has ended");
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn follow(mut changes: ForeignChanges, notify: &mpsc::Sender<Foreign>
             Ok(true) => drop(notify.try_send(Foreign::Changed)),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot follow the changes of nftables any more; trying again");
+                tracing::warn!(%error, "cannot follow nftables changes any more; trying again");
                 notify.blocking_send(Foreign::Lost).ok();
                 return;
             }

@@ -123,7 +123,7 @@ impl Health {
                 let seconds = failed.as_secs();
                 unheard.push(format!("{resource} could not be read for {seconds} s ({failures} attempts): {why}"));
             } else if silent >= SILENCE {
-                unheard.push(format!("{resource} have not been heard of for {} s", silent.as_secs()));
+                unheard.push(format!("{resource} silent for {} s", silent.as_secs()));
             }
         }
         unheard

@@ -82,7 +82,7 @@ pub(crate) fn start(format: LogFormat) -> io::Result<Log> {
 }
 
 fn say_lost(lines: u64) {
-    tracing::warn!(lines, "log lines are missing here: they could not be written as fast as they came");
+    tracing::warn!(lines, "log lines are missing here: they could not be written fast enough");
 }
 
 impl Log {

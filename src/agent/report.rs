@@ -68,11 +68,7 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
         Event::Failed(failure) => {
             let resource = failure.resource.map_or("all", Kind::resource);
             metrics.watch_error(resource, failure.reason);
-            tracing::warn!(
-                resource,
-                error = failure.message,
-                "cannot read objects; trying again, and the ruleset stays"
-            );
+            tracing::warn!(resource, error = failure.message, "cannot read objects; trying again, the ruleset stays");
         }
         Event::FileRejected { file, errors } => {
             metrics.rejected_files.inc();
@@ -91,7 +87,7 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
 /// The ranges from which the node's pods get their addresses.
 pub(super) fn pod_ranges(ranges: &BTreeSet<IpNet>) {
     let ranges = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    tracing::info!(ranges, "pods of this node get their addresses from these ranges");
+    tracing::info!(ranges, "this node assigns pod IPs from these ranges");
 }
 
 /// What the engine reports; `elapsed` since the commit that is being made began.
@@ -117,15 +113,15 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
             tracing::error!(
                 error = %trouble,
                 quarantined = quarantined.join(", "),
-                "commit failed; the kernel goes on with what it has, and pods of quarantined policies will be isolated"
+                "commit failed; the rules in the kernel stay, and pods of quarantined policies will be isolated"
             );
             status.miss("commit", format!("the last commit failed: {trouble}"));
         }
         Report::Repairing { how } => {
-            tracing::warn!(how, "table inet palisade was changed by somebody else; putting it right");
+            tracing::warn!(how, "another program changed table inet palisade; repairing it");
         }
         Report::OtherLayout { objects } => {
-            tracing::warn!(objects, "the table is of another layout and is replaced whole");
+            tracing::warn!(objects, "the table has a different layout; replacing it");
         }
         Report::Frozen { namespaces } => {
             let namespaces: Vec<_> = namespaces.iter().map(|name| &**name).collect();
@@ -136,7 +132,7 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
             );
         }
         Report::OverBudget { policy, why } => {
-            tracing::warn!(%policy, why, "a policy is not enforced as it is written: its pods are isolated, and nothing is allowed");
+            tracing::warn!(%policy, why, "a policy cannot be enforced: its pods are isolated, and it allows nothing");
         }
         Report::ChangedHands { addresses } => tracing::info!(
             addresses,
@@ -159,7 +155,7 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
         }
         Report::Released { policies } => {
             let policies: Vec<_> = policies.iter().map(ToString::to_string).collect();
-            tracing::info!(policies = policies.join(", "), "quarantined policies are tried again");
+            tracing::info!(policies = policies.join(", "), "retrying quarantined policies");
         }
     }
 }
@@ -171,11 +167,11 @@ pub(super) fn look(look: &Look, status: &Status) {
             bridge,
             ipv4 = switched.ipv4,
             ipv6 = switched.ipv6,
-            "bridged packets of these families passed netfilter by; the bridge now shows them"
+            "bridged packets of these families bypassed netfilter; turned netfilter on for the bridge"
         );
     }
     for failure in &look.failures {
-        tracing::debug!(error = failure, "cannot set a bridge to show its packets to netfilter");
+        tracing::debug!(error = failure, "cannot turn on netfilter for a bridge");
     }
     if look.findings.is_empty() {
         if status.have("node") {
@@ -193,7 +189,7 @@ pub(super) fn look(look: &Look, status: &Status) {
 pub(super) fn tags_pass_on(bridge: &str) {
     tracing::warn!(
         bridge,
-        "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past them; set \
+        "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; set \
          net.bridge.bridge-nf-filter-vlan-tagged to 1"
     );
 }

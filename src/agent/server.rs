@@ -49,7 +49,7 @@ async fn bind_at_last(address: SocketAddr) -> TcpListener {
         match bind(address).await {
             Ok(listener) => {
                 if failed {
-                    tracing::info!(listen = %address, "probes and metrics are served now");
+                    tracing::info!(listen = %address, "serving probes and metrics");
                 }
                 return listener;
             }
@@ -98,7 +98,7 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "cannot accept connections to the probes and metrics; going on");
+                    tracing::warn!(%error, "cannot accept connections to probes and metrics; trying again");
                     failing = true;
                 }
                 // There are no descriptors, or no memory. Connections that say nothing have to make room.

@@ -91,7 +91,7 @@ impl Status {
             inner.beat = now;
         }
         let silent = now.saturating_duration_since(inner.beat);
-        if silent < STUCK { Ok(()) } else { Err(format!("the loop has not got on for {} s\n", silent.as_secs())) }
+        if silent < STUCK { Ok(()) } else { Err(format!("enforcement loop stalled for {} s\n", silent.as_secs())) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -113,7 +113,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| status.liveness_at(start + Duration::from_secs(seconds));
         after(119).unwrap();
-        assert_eq!(after(121).unwrap_err(), "the loop has not got on for 121 s\n");
+        assert_eq!(after(121).unwrap_err(), "enforcement loop stalled for 121 s\n");
         for minute in 2..=10 {
             health.progress();
             after(60 * minute).unwrap();

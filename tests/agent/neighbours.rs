@@ -39,7 +39,7 @@ table bridge palisade {
 ";
 
 /// What the agent logs when it repairs.
-const CHANGED: &str = "table inet palisade was changed by somebody else; putting it right";
+const CHANGED: &str = "another program changed table inet palisade; repairing it";
 
 /// Everything of others, with handles.
 fn foreign(bed: &Bed) -> String {
@@ -62,7 +62,7 @@ fn wait_looked(agent: &Agent, passes: bool) {
         agent.wait_missing("net.bridge.bridge-nf-call-iptables is 0");
         // The probe is not at hand for everybody: the log says so too.
         agent.wait("word of it in the log", || agent.told("this node cannot be enforced; not ready") > 0);
-        let tagged = "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past them; \
+        let tagged = "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; \
                       set net.bridge.bridge-nf-filter-vlan-tagged to 1";
         assert!(agent.told(tagged) > 0, "no word of the kernel's default");
     } else {

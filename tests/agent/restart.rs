@@ -128,7 +128,7 @@ fn nothing_leaks_and_nothing_is_lost_while_agents_come_and_go() {
         let commit = last_commit(&bed);
         assert_eq!((&commit["kind"], &commit["operations"]), (&json!("full"), &json!(0)), "{commit}");
     }
-    for message in ["told to end", "interrupted"] {
+    for message in ["terminated", "interrupted"] {
         assert_eq!(bed.told(&format!("{message}; the ruleset stays, and `palisade cleanup` removes it")), 1);
     }
 

@@ -23,7 +23,7 @@ pub use bridge::{Switched, call_netfilter_on_bridge};
 pub enum Finding {
     /// Pods of one node reach each other over a bridge without passing the forward hook.
     #[error(
-        "frames between pods on bridge {bridge} pass by netfilter ({setting} is 0), so policies between them would not be \
+        "frames between pods on bridge {bridge} bypass netfilter ({setting} is 0), so policies between them would not be \
          enforced; set {setting} to 1"
     )]
     BridgeBypasses {
@@ -34,7 +34,7 @@ pub enum Finding {
     },
     /// The kernel cannot show bridged packets to netfilter.
     #[error(
-        "frames between pods on bridge {bridge} pass by netfilter (br_netfilter is not loaded), so policies between them \
+        "frames between pods on bridge {bridge} bypass netfilter (br_netfilter is not loaded), so policies between them \
          would not be enforced; run modprobe br_netfilter on the node"
     )]
     NoBridgeNetfilter {

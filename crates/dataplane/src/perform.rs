@@ -105,7 +105,7 @@ impl Kernel {
         let Some(table) = &mut self.table else { return Ok(None) };
         let read = table.read()?;
         for (name, why) in &read.undecodable {
-            tracing::warn!(object = name, why, "not one of Palisade's objects in table inet palisade");
+            tracing::warn!(object = name, why, "foreign object in table inet palisade");
         }
         if !read.exists {
             return Ok(None);

@@ -51,13 +51,13 @@ impl Answers {
             return Ok(refused);
         }
         if !request.body().is_end_stream() {
-            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, "a request here has no body\n".to_owned()));
+            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, "requests must not have a body\n".to_owned()));
         }
         Ok(match request.uri().path() {
             "/livez" => probe(self.status.liveness()),
             "/readyz" => probe(self.status.readiness()),
             "/metrics" => self.scrape().await,
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
+            _ => text(StatusCode::NOT_FOUND, "only /livez, /readyz and /metrics are served here\n".to_owned()),
         })
     }
 

@@ -73,7 +73,7 @@ fn create(table: &mut Table, flags: u32) -> Result<(), Error> {
 fn rebuild(table: &mut Table) -> Result<(), Error> {
     let found = read::read(&mut table.socket, false)?;
     if !found.undecodable.is_empty() {
-        tracing::warn!(objects = ?found.undecodable, "table inet palisade holds what is not ours; it stays without an owner");
+        tracing::warn!(objects = ?found.undecodable, "table inet palisade has objects of another program; not taking ownership");
         return Ok(());
     }
     let (mut operations, rules) = build(&found.ruleset);
