@@ -92,7 +92,7 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let signals = |kind| signal(kind).map_err(|error| Failure::caused("cannot wait for signals", &error));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
     let (metrics, mut registry) = Metrics::new();
-    registry.register("log_lines_dropped", "Lines that the log could not take or write", log.dropped());
+    registry.register("log_lines_dropped", "Log lines dropped", log.dropped());
     let health = Health::new();
     registry.register_collector(Box::new(health.clone()));
     let status = Status::new(health.clone());

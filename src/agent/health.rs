@@ -157,18 +157,22 @@ fn micros(duration: Duration) -> u64 {
 impl Collector for Health {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let age = ConstGauge::new(self.queue_age().as_secs_f64());
-        let help = "How long the first event that waits has waited at most";
+        let help = "Upper bound of how long the oldest queued event has waited";
         age.encode(encoder.encode_descriptor("event_queue_age", help, Some(&Unit::Seconds), MetricType::Gauge)?)?;
         let busy = ConstCounter::new(self.busy_total().as_secs_f64());
-        let help = "Time in which the loop that enforces was not waiting";
+        let help = "Time in which the enforcement loop was busy";
         busy.encode(encoder.encode_descriptor("loop_busy", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
         let known = ConstGauge::new(i64::from(self.0.ranges_known.load(Ordering::Relaxed)));
-        let help = "Whether the ranges are known that this node gives its pods addresses from";
+        let help = "Whether this node's pod ranges are known";
         known.encode(encoder.encode_descriptor("pod_ranges_known", help, None, MetricType::Gauge)?)?;
         let Some(contact) = self.0.contact.get() else { return Ok(()) };
         for (name, help, of) in [
-            ("watch_last_contact", "Time since the API server was heard about a resource", heard as fn(&_) -> _),
-            ("watch_last_list", "Time since a list of a resource was read to its end", listed),
+            (
+                "watch_last_contact",
+                "Time since the API server last sent anything about a resource",
+                heard as fn(&_) -> _,
+            ),
+            ("watch_last_list", "Time since the last complete list of a resource", listed),
         ] {
             let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
             for kind in Kind::ALL {

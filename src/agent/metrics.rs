@@ -163,21 +163,17 @@ impl Metrics {
             self.implementation_delay.clone(),
         );
         registry.register("policies", "Policies in force in the cluster", self.policies.clone());
-        registry.register(
-            "local_addresses",
-            "Addresses of this node's pods, by the isolation they are under",
-            self.pods.clone(),
-        );
+        registry.register("local_addresses", "IPs of this node's pods, by isolation", self.pods.clone());
         registry.register("objects", "Objects in the table, by kind", self.objects.clone());
         registry.register(
             "conntrack_flows_deleted",
-            "Flows forgotten because their address left its pod",
+            "Flows deleted because their IP left its pod",
             self.flows_deleted.clone(),
         );
-        registry.register("addresses_claimed_twice", "Addresses that two live pods claim", self.claimed_twice.clone());
+        registry.register("addresses_claimed_twice", "IPs that two live pods have", self.claimed_twice.clone());
         registry.register(
             "starting_pods",
-            "Isolated pods of this node whose address is not known yet",
+            "Isolated pods of this node whose IP is not known yet",
             self.starting_pods.clone(),
         );
         registry.register(
@@ -189,7 +185,7 @@ impl Metrics {
         registry.register("watch_errors", "Errors of the object source", self.watch_errors.clone());
         registry.register(
             "manifests_rejected",
-            "Manifest files kept at their last good content",
+            "Manifest files rejected; their last good content stays in force",
             self.rejected_files.clone(),
         );
         registry.register(
@@ -197,34 +193,30 @@ impl Metrics {
             "Whether pods, namespaces and policies have all been listed",
             self.synced.clone(),
         );
-        registry.register(
-            "lists_doubted",
-            "Lists that were not believed until a second one agreed, by resource and reason",
-            self.doubted.clone(),
-        );
+        registry.register("lists_doubted", "Lists doubted, by resource and reason", self.doubted.clone());
         registry.register(
             "policies_quarantined",
-            "Policies that match nothing, their pods isolated, by what they exceed or who refused them",
+            "Policies that match nothing while their pods stay isolated, by reason",
             self.quarantined.clone(),
         );
         registry.register(
             "addresses_due",
-            "Addresses that left their pods and whose conntrack entries are still to be deleted",
+            "IPs that left their pods and whose conntrack entries are not deleted yet",
             self.addresses_due.clone(),
         );
         registry.register(
             "addresses_held",
-            "Of the addresses due, those that another pod has already: nobody's peer, and closed where it is isolated",
+            "Due IPs that another pod already has; no selector matches them",
             self.addresses_held.clone(),
         );
         registry.register(
             "policy_deletions_held",
-            "Deleted policies that stay in force until it is known whether their namespace is terminating",
+            "Deleted policies in force until it is known whether their namespace is terminating",
             self.held_deletions.clone(),
         );
         registry.register_with_unit(
             "conntrack_dump_duration",
-            "Time to go through the conntrack table once and delete entries",
+            "Time of one pass over conntrack, deletions included",
             Unit::Seconds,
             self.forget_duration.clone(),
         );

@@ -26,7 +26,7 @@ pub enum Group {
         /// The names of the policies, in order.
         policies: Arc<[Arc<str>]>,
     },
-    /// Addresses that two live pods claim, one of them isolated: nothing is allowed until one of them goes.
+    /// IPs that two live pods have, one of them isolated: nothing is allowed until one of them goes.
     ClaimedTwice(Direction),
     /// Addresses that changed hands, of isolated pods: nothing is allowed until the flows of the former pods are deleted.
     Held(Direction),
