@@ -9,7 +9,7 @@ use crate::output::{self, Failure};
 pub(crate) fn run(arguments: &CleanupArgs) -> Result<(), Failure> {
     let removed = palisade_dataplane::table::cleanup().map_err(|error| {
         Failure::caused("cannot remove table inet palisade", &error)
-            .hint("it takes CAP_NET_ADMIN, and no agent may be running on this node")
+            .hint("this needs CAP_NET_ADMIN, and no agent may run on this node")
     })?;
     output::line(if removed { "removed table inet palisade" } else { "there is no table inet palisade" })?;
     if arguments.stay {

@@ -122,7 +122,7 @@ impl Demo {
         stage.strike();
         let seconds = started.elapsed().as_secs_f64();
         if wrong > 0 {
-            return Err(Failure::new(format!("{wrong} of what was measured differs from what the policies say")));
+            return Err(Failure::new(format!("{wrong} of the measured results differ from what the policies say")));
         }
         screen.end(&format!(
             "{flows} connections tried, every one as the policies say; {seconds:.1} s; nothing is left behind"

@@ -53,8 +53,7 @@ fn forgotten(view: &View<'_>, servers: &Servers<'_>, policy: &Policy) -> Option<
         }
         pods(&silent)
     };
-    let matter =
-        format!("{who} may open some flows, but no egress rule lets them ask DNS: names do not resolve for them");
+    let matter = format!("{who} may open some flows, but no egress rule allows DNS: names do not resolve for them");
     let advice =
         "allow UDP and TCP 53, as to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]";
     Some(Remark::new(Code::NoDns, ObjectName::policy(&policy.key), "spec.egress", matter, advice))

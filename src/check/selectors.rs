@@ -33,7 +33,7 @@ fn subjects(view: &View<'_>, policy: &Policy) -> Option<Remark> {
     let selected = view.selected(policy);
     let object = ObjectName::policy(&policy.key);
     if !selected.on_host.is_empty() {
-        let matter = format!("{} on the host's network, and policies do not isolate that", are(&selected.on_host));
+        let matter = format!("{} on the host's network, where policies do not apply", are(&selected.on_host));
         let advice = "take them off the host's network, or protect the node by other means";
         return Some(Remark::new(Code::SelectsHostNetwork, object, FIELD, matter, advice));
     }
@@ -80,8 +80,8 @@ fn of_peer(view: &View<'_>, policy: &Policy, peer: &Peer, field: &str) -> Option
         return None;
     }
     if !selected.on_host.is_empty() {
-        let matter = format!("{} on the host's network, and selectors do not select that", are(&selected.on_host));
-        let advice = "name the nodes' addresses with ipBlock";
+        let matter = format!("{} on the host's network, where no selector applies", are(&selected.on_host));
+        let advice = "match the nodes' IPs with ipBlock";
         return Some(Remark::new(Code::PeerOnHostNetwork, object, field_of_pods, matter, advice));
     }
     selected.is_empty().then(|| {

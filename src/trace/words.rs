@@ -116,18 +116,18 @@ impl Subject<'_> {
             Reason::NotAPod => self.not_a_pod(),
             Reason::NotIsolated => format!("no policy isolates {} for {direction}", self.name()),
             Reason::Itself => "a pod always reaches itself".to_owned(),
-            Reason::OwnNode => format!("the opener is the node of {}, which always reaches it", self.name()),
+            Reason::OwnNode => format!("the client is the node of {}, which always reaches it", self.name()),
             Reason::ToOwnNode => {
                 format!("the destination is the node of {}, and --allow-egress-to-own-node is given", self.name())
             }
             Reason::Rule { policy, direction, index } => format!("{direction}[{index}] of policy {policy} allows it"),
             Reason::NoRule { policies } if policies.len() == 1 => {
                 let policy = names(policies, "and");
-                format!("policy {policy} isolates {} for {direction}, and no rule of it matches", self.name())
+                format!("policy {policy} isolates {} for {direction}, and none of its rules matches", self.name())
             }
             Reason::NoRule { policies } => {
                 let list = names(policies, "and");
-                format!("policies {list} isolate {} for {direction}, and no rule of theirs matches", self.name())
+                format!("policies {list} isolate {} for {direction}, and none of their rules matches", self.name())
             }
             Reason::Starting { pods } => format!(
                 "no pod shows {} yet, and {}, starting on that node, isolated for {direction}: nothing is allowed until its \
@@ -160,7 +160,7 @@ impl Subject<'_> {
         match pod {
             Some(pod) if pod.host_network => format!("{endpoint} is on its node's network: policies do not select it"),
             Some(pod) if pod.phase.is_terminal() => format!("{endpoint} has finished: policies do not select it"),
-            Some(_) => format!("{endpoint} shows an address of its node: policies do not select that"),
+            Some(_) => format!("{endpoint} has an IP of its node: policies do not select it"),
             None => format!("{endpoint} is not a pod: policies do not select it"),
         }
     }

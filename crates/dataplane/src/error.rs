@@ -57,7 +57,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// Somebody else changed nftables after the given generation. Nothing of the batch was done.
-    #[error("nftables was changed by somebody else meanwhile; read it back and try again")]
+    #[error("another program changed nftables in the meantime; read it back and try again")]
     Stale,
     /// A batch could not be sent. Nothing of it was done.
     #[error("cannot send {bytes} bytes to the kernel")]
@@ -69,7 +69,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel's answer was lost, and it cannot be told whether the batch was done.
-    #[error("the kernel's answer to a batch was lost; read the table back to see whether it was done")]
+    #[error("the kernel's answer to a batch was lost; read the table back to see whether it took effect")]
     Unknown,
     /// One of the batches of a transaction failed; those before it are done, those after it were not sent.
     #[error("the {step} batch failed")]
@@ -81,7 +81,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A bridge's own settings could not be changed.
-    #[error("cannot have bridge {bridge} show its packets to netfilter")]
+    #[error("cannot turn on netfilter for bridge {bridge}")]
     Bridge {
         /// The bridge.
         bridge: String,
@@ -178,7 +178,7 @@ impl fmt::Display for Trouble {
 fn hint_for(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM) => "; Palisade needs CAP_NET_ADMIN in this network namespace",
-        Some(Errno::EINTR) => "; somebody else keeps changing it",
+        Some(Errno::EINTR) => "; another program keeps changing it",
         _ => "",
     }
 }

@@ -43,7 +43,7 @@ pub enum Finding {
     },
     /// Service traffic goes past the forward hook.
     #[error(
-        "IPVS has {services} services, so kube-proxy seems to run in IPVS mode, which sends traffic of Services past the \
+        "IPVS has {services} services, so kube-proxy seems to run in IPVS mode, which sends Service traffic past the \
          forward hook; switch kube-proxy to nftables or iptables mode"
     )]
     Ipvs {
@@ -52,8 +52,8 @@ pub enum Finding {
     },
     /// Packets of a pod go a way that is not known.
     #[error(
-        "no interface of a pod leads to {address} (no route, or one by the device of the default route), so policies for it \
-         would not be enforced; Palisade needs a network where pods hang on a bridge or on interfaces of their own"
+        "no interface of a pod leads to {address} (no route, or one through the device of the default route), so policies for \
+         it would not be enforced; Palisade needs pods on a bridge or on their own interfaces"
     )]
     NoInterface {
         /// The pod's address.
@@ -62,7 +62,7 @@ pub enum Finding {
     /// Packets of established connections go past all hooks but the first.
     #[error(
         "flowtable {flowtable} of nftables table {table} takes connections of {device} past the forward hook, so policies \
-         would not be enforced on those that are established; delete the flowtable, or leave {device} out of it"
+         would not be enforced on established connections; delete the flowtable, or remove {device} from it"
     )]
     Flowtable {
         /// The family and name of its table.

@@ -22,10 +22,10 @@ pub enum SourceError {
     )]
     NoServer(#[source] Box<kube::config::InferConfigError>),
     /// The configuration names certificates, keys or credentials that cannot be used.
-    #[error("no client can be made of the configuration of the API server; check its certificates and credentials")]
+    #[error("cannot create a client from the API server's configuration; check its certificates and credentials")]
     Client(#[source] Box<kube::Error>),
     /// The API server cannot be asked, or refuses.
-    #[error("the {resource} of the cluster cannot be listed; check the server's address and that list is allowed")]
+    #[error("cannot list the cluster's {resource}; check the server's address and that list is allowed")]
     List {
         /// The plural name of the kind.
         resource: &'static str,

@@ -143,13 +143,15 @@ fn next(generation: u32) -> u32 {
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => "Palisade needs CAP_NET_ADMIN, and no other process may own the table",
-        Errno::ENOENT => "something it refers to is not there: somebody changed the table, or it was never made",
-        Errno::EEXIST => "it is there already: somebody changed the table, or it was made before",
+        Errno::ENOENT => {
+            "it refers to an object that is missing: another program changed the table, or it was never created"
+        }
+        Errno::EEXIST => "it already exists: another program changed the table, or it was created before",
         Errno::EBUSY => "something still refers to it",
         Errno::ELOOP | Errno::EMLINK => "chains jump in a circle, or more than 16 deep",
         Errno::EOPNOTSUPP => "this kernel lacks a feature of nftables that Palisade needs",
-        Errno::ENOMEM => "the kernel has no memory for it",
+        Errno::ENOMEM => "the kernel is out of memory",
         Errno::ERANGE => "a name or number is too long",
-        _ => "this is a fault of Palisade: please report it with the object's definition",
+        _ => "this is a bug in Palisade: please report it with the object's definition",
     }
 }

@@ -138,7 +138,7 @@ impl Reader<'_> {
                 line: node.get("apiVersion").map_or(node.line, |field| field.line),
                 flaw: Flaw::LegacyVersion,
                 field: path.key("apiVersion").to_string(),
-                reason: "extensions/v1beta1 is gone since Kubernetes 1.16; read as networking.k8s.io/v1".to_owned(),
+                reason: "Kubernetes 1.16 removed extensions/v1beta1; read as networking.k8s.io/v1".to_owned(),
                 hint: None,
             });
         }
