@@ -192,7 +192,7 @@ fn text_says_who_and_why() {
         text(&state, r#"{"from":"node/node-1","to":"shop/db","protocol":"ICMP"}"#),
         "allow: node/node-1 (172.30.0.11) to shop/db (10.42.1.3), ICMP\n  \
            egress   allow: node/node-1 is not a pod: policies do not select it\n  \
-           ingress  allow: the opener is the node of shop/db, which always reaches it",
+           ingress  allow: the client is the node of shop/db, which always reaches it",
     );
     assert_eq!(
         text(&state, r#"{"from":"shop/web","to":"ops/bare","port":53,"protocol":"UDP"}"#),

@@ -52,8 +52,8 @@ pub enum Finding {
     },
     /// Packets of a pod go a way that is not known.
     #[error(
-        "no interface of a pod leads to {address} (no route, or one through the device of the default route), so policies for \
-         it would not be enforced; Palisade needs pods on a bridge or on their own interfaces"
+        "no interface of a pod leads to {address} (no route, or one through the device of the default route), so policies \
+         for it would not be enforced; Palisade needs pods on a bridge or on their own interfaces"
     )]
     NoInterface {
         /// The pod's address.
