@@ -125,7 +125,7 @@ pub(crate) enum NewPods {
     Pass,
 }
 
-/// Which objects a verb reads.
+/// The objects that a verb reads.
 #[derive(Debug, Args)]
 pub(crate) struct Objects {
     /// Manifests: files, directories (not recursive), or `-` for stdin

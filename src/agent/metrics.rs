@@ -1,4 +1,4 @@
-//! What the agent counts, for `/metrics`.
+//! The agent's metrics, for `/metrics`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Labels of a metric that differs by one thing. Values come from closed sets.
+/// Labels of a metric with one label. Values come from closed sets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Kind {
     kind: &'static str,
@@ -46,7 +46,7 @@ pub(crate) struct FailureLabels {
     reason: &'static str,
 }
 
-/// Labels of lists that were doubted.
+/// Labels of doubted lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DoubtLabels {
     resource: &'static str,
@@ -66,7 +66,7 @@ pub(crate) struct DropLabels {
     family: &'static str,
 }
 
-/// The metrics. Cheap to clone; all clones count the same.
+/// The metrics. Cheap to clone; all clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     commits: Family<CommitLabels, Counter>,
@@ -94,7 +94,7 @@ pub(crate) struct Metrics {
     dropped_bytes: Family<DropLabels, Counter<u64, AtomicU64>>,
 }
 
-/// How a commit can end.
+/// The possible results of a commit.
 const RESULTS: [&str; 2] = ["success", "error"];
 
 impl Metrics {
@@ -131,7 +131,7 @@ impl Metrics {
         (metrics, registry)
     }
 
-    /// Makes the series of commits, so that a rate sees the first one.
+    /// Creates the series of commits, so that a rate sees the first one.
     fn start_at_zero(&self) {
         for kind in [CommitKind::Full, CommitKind::Incremental, CommitKind::Repair] {
             for result in RESULTS {
@@ -248,7 +248,7 @@ impl Metrics {
         self.watch_errors.get_or_create(&FailureLabels { resource, reason }).inc();
     }
 
-    /// A list was not believed.
+    /// A list was doubted.
     pub(crate) fn list_doubted(&self, resource: &'static str, reason: &'static str) {
         self.doubted.get_or_create(&DoubtLabels { resource, reason }).inc();
     }
@@ -264,7 +264,7 @@ impl Metrics {
         self.forget_duration.observe(outcome.took.as_secs_f64());
     }
 
-    /// How many addresses of local pods are under which isolation.
+    /// How many IPs of local pods have each isolation.
     pub(crate) fn set_pods(&self, isolation: &'static str, count: usize) {
         self.pods.get_or_create(&IsolationLabels { isolation }).set(gauge(count));
     }
@@ -274,7 +274,7 @@ impl Metrics {
         self.objects.get_or_create(&Kind { kind }).set(gauge(count));
     }
 
-    /// What the kernel has counted of one direction and family.
+    /// The kernel's drop counters for one direction and family.
     pub(crate) fn set_dropped(&self, direction: &'static str, family: &'static str, packets: u64, bytes: u64) {
         use std::sync::atomic::Ordering::Relaxed;
         let labels = DropLabels { direction, family };

@@ -49,7 +49,7 @@ pub(super) fn answer(namespace: &str, answer: &NamespaceAnswer) {
     }
 }
 
-/// The kind as the label of events has it.
+/// The kind as the label of events.
 fn resource(kind: Kind) -> &'static str {
     match kind {
         Kind::Pod => "pod",
@@ -58,7 +58,7 @@ fn resource(kind: Kind) -> &'static str {
     }
 }
 
-/// What an object source says beside changes.
+/// What an object source says besides changes.
 pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
     match event {
         Event::Warning { object, message } => {
@@ -84,13 +84,13 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
     }
 }
 
-/// The ranges from which the node's pods get their addresses.
+/// The ranges from which the node assigns pod IPs.
 pub(super) fn pod_ranges(ranges: &BTreeSet<IpNet>) {
     let ranges = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(ranges, "this node assigns pod IPs from these ranges");
 }
 
-/// What the engine reports; `elapsed` since the commit that is being made began.
+/// What the engine reports; `elapsed` counts from the start of the current commit.
 pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, status: &Status) {
     match report {
         Report::Committed { kind, cause, operations, batches, replaced, .. } => {
@@ -160,7 +160,7 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
     }
 }
 
-/// What a look at the node has shown.
+/// The result of inspecting the node.
 pub(super) fn look(look: &Look, status: &Status) {
     for (bridge, switched) in &look.switched {
         tracing::info!(
@@ -185,7 +185,7 @@ pub(super) fn look(look: &Look, status: &Status) {
     }
 }
 
-/// Frames with a VLAN tag pass by the rules.
+/// Frames with a VLAN tag bypass the rules.
 pub(super) fn tags_pass_on(bridge: &str) {
     tracing::warn!(
         bridge,
@@ -194,7 +194,7 @@ pub(super) fn tags_pass_on(bridge: &str) {
     );
 }
 
-/// The gauges, and what readiness says of doubted lists.
+/// The gauges, and what readiness says about doubted lists.
 pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     if engine.is_synced() {
         metrics.synced.set(1);
@@ -231,7 +231,7 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     metrics.set_objects("set", objects.sets);
 }
 
-/// The kernel's counters of drops.
+/// The kernel's drop counters.
 pub(super) fn counters(counters: &BTreeMap<Name, Count>, metrics: &Metrics) {
     for direction in ["egress", "ingress", "stray"] {
         for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {

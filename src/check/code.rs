@@ -1,6 +1,6 @@
-//! The codes: what `check` looks for. docs/check.md lists them; a test holds the two together.
+//! The codes of `check`. docs/check.md lists them; a test compares the two.
 //!
-//! A code is an interface: people suppress and search by it. It may be added, but never renamed or used for another thing.
+//! A code is an interface: people suppress and search by it. Codes may be added, but never renamed or reused.
 
 use palisade_watch::Flaw;
 use serde::Serialize;
@@ -9,9 +9,9 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
-    /// An API server refuses it, or drops what is written.
+    /// An API server rejects it, or drops the field.
     Error,
-    /// It is accepted, and probably does something else than was meant.
+    /// It is accepted, but probably does something else than intended.
     Warning,
     /// Worth knowing.
     Info,
@@ -62,14 +62,14 @@ pub(crate) enum Code {
     UnselectedPods,
 }
 
-/// A line of the list of codes.
+/// A row of the list of codes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     /// What findings show.
     pub(crate) name: &'static str,
     /// How bad it is; the same for every finding of the code.
     pub(crate) severity: Severity,
-    /// What is the matter, in one sentence.
+    /// What is wrong, in one sentence.
     pub(crate) meaning: &'static str,
     /// What to do about it, in general.
     pub(crate) advice: &'static str,
@@ -88,7 +88,7 @@ const fn info(name: &'static str, meaning: &'static str, advice: &'static str) -
 }
 
 impl Code {
-    /// All of them, in the order in which they are listed.
+    /// All codes, in listing order.
     pub(crate) const ALL: [Self; 29] = [
         Self::Malformed,
         Self::WrongKind,
@@ -121,7 +121,7 @@ impl Code {
         Self::UnselectedPods,
     ];
 
-    /// Its line of the list.
+    /// Its row of the list.
     pub(crate) fn entry(self) -> Entry {
         match self {
             Self::Malformed => error(
@@ -267,7 +267,7 @@ impl Code {
     }
 }
 
-/// The code of a mistake found while reading; none if it is no finding but the end of the matter.
+/// The code of a mistake found while reading; `None` if it ends the reading instead of being a finding.
 pub(crate) fn of_flaw(flaw: Flaw) -> Option<Code> {
     Some(match flaw {
         Flaw::Unreadable | Flaw::NothingThere => return None,

@@ -1,4 +1,4 @@
-//! Terms that an API server holds though it would not take them in a new object.
+//! Terms that the API server still holds but would reject in a new object.
 
 use palisade_policy::input::{Peer, Policy};
 use palisade_watch::ObjectName;
@@ -7,7 +7,7 @@ use super::code::Code;
 use super::finding::Remark;
 use super::view::{View, peers, rules};
 
-/// Looks at what could not be understood, and at blocks.
+/// Checks terms that could not be parsed, and blocks.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     view.policies().flat_map(|policy| unenforceable(policy).chain(excepts(policy))).collect()
 }

@@ -18,7 +18,7 @@ pub(super) fn line(flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> Strin
     format!("{}: {from} to {to}, {transport}", judgement.verdict)
 }
 
-/// Why egress and ingress came out as they did.
+/// Why egress and ingress have their verdicts.
 pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> [String; 2] {
     let egress = Subject { state, direction: Direction::Egress, endpoint: &flow.from, end: &ends.from };
     let ingress = Subject { state, direction: Direction::Ingress, endpoint: &flow.to, end: &ends.to };
@@ -32,7 +32,7 @@ pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &J
     ]
 }
 
-/// The first `ipBlock` that could have allowed the flow if the address of the pod at the other end were known.
+/// The first `ipBlock` that could have allowed the flow if the IP of the pod at the other end were known.
 fn unjudged_block(
     state: &State,
     direction: Direction,
@@ -56,7 +56,7 @@ fn unjudged_block(
     })
 }
 
-/// Whether the ports of a rule could be meant; names are as they may be.
+/// Whether the ports of a rule could match; a port name might.
 fn may_be_port(ports: &Ports, transport: Transport) -> bool {
     let Ports::Of(list) = ports else { return true };
     let Transport::Port(protocol, number) = transport else { return false };
@@ -67,7 +67,7 @@ fn may_be_port(ports: &Ports, transport: Transport) -> bool {
     })
 }
 
-/// What was named, with what it stands for.
+/// The named end, with what it resolves to.
 fn end(endpoint: &Endpoint, end: &End<'_>) -> String {
     let owner = match (endpoint, end.pods.as_slice()) {
         (Endpoint::Pod(key), [pod]) if pod.key == *key => None,
