@@ -1,11 +1,11 @@
-//! What can go wrong between us and the kernel.
+//! Errors between Palisade and the kernel.
 
 use std::{fmt, io};
 
 use nix::errno::Errno;
 use palisade_ruleset::name::Name;
 
-/// A failure, by the stage that failed.
+/// An error, by the stage that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No netlink socket.
@@ -20,7 +20,7 @@ pub enum Error {
     /// Another live process owns the table.
     #[error("another palisade agent ({owner}) owns table inet palisade; stop it, then try again")]
     Owned {
-        /// The process, as far as it can be told.
+        /// The process, as far as known.
         owner: String,
     },
     /// Something could not be read from the kernel.
@@ -32,7 +32,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// An operation has no form that the kernel knows.
+    /// The kernel has no representation for an operation.
     #[error("cannot write {operation}: {reason}")]
     Unencodable {
         /// The operation and its object.
@@ -42,24 +42,24 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// The kernel refused a batch. Nothing of it was done.
+    /// The kernel rejected a batch. None of it took effect.
     #[error("the kernel refused to {operation}: {}; {hint}", .errno.desc())]
     Refused {
-        /// The operation, its object, and the comment of the rule or element at fault.
+        /// The operation, its object, and the comment of the faulty rule or element.
         operation: String,
-        /// Its place in the batch; none if the batch was refused as a whole.
+        /// Its position in the batch; `None` if the batch was rejected as a whole.
         index: Option<usize>,
-        /// The object of the operation; none if it was the table, or the batch as a whole.
+        /// The object of the operation; `None` for the table, or the batch as a whole.
         object: Option<Name>,
         /// Why.
         errno: Errno,
         /// What it usually means.
         hint: &'static str,
     },
-    /// Somebody else changed nftables after the given generation. Nothing of the batch was done.
+    /// Another program changed nftables after the given generation. None of the batch took effect.
     #[error("another program changed nftables in the meantime; read it back and try again")]
     Stale,
-    /// A batch could not be sent. Nothing of it was done.
+    /// A batch could not be sent. None of it took effect.
     #[error("cannot send {bytes} bytes to the kernel")]
     Send {
         /// The length of the batch.
@@ -68,13 +68,13 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The kernel's answer was lost, and it cannot be told whether the batch was done.
+    /// The kernel's answer was lost, and it is unknown whether the batch took effect.
     #[error("the kernel's answer to a batch was lost; read the table back to see whether it took effect")]
     Unknown,
-    /// One of the batches of a transaction failed; those before it are done, those after it were not sent.
+    /// One of the batches of a transaction failed; those before it took effect, those after it were not sent.
     #[error("the {step} batch failed")]
     Step {
-        /// The batch: stage, widen, switch or sweep.
+        /// The batch, by its step.
         step: &'static str,
         /// Why.
         #[source]
@@ -91,27 +91,27 @@ pub enum Error {
     },
 }
 
-/// What a failure is about, and so what helps.
+/// What an error is about, and so what helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trouble {
-    /// The kernel does not take this object, now or later: go on without it. If [`Error::object`] names none, the batch as
-    /// a whole was refused (chains in a circle, a kernel that is too old).
+    /// The kernel will never accept this object: continue without it. If [`Error::object`] names none, the batch as a
+    /// whole was rejected (a loop of chains, a kernel that is too old).
     Object,
-    /// The table is not what it was thought to be: read it back and try again. A kernel that lacks a module of nftables
-    /// answers the same (ENOENT), so what is refused again after a reading that was right is the object's fault.
+    /// The table is not in the expected state: read it back and try again. A kernel that lacks a module of nftables
+    /// answers the same (ENOENT), so if it is rejected again after a correct reading, the object is at fault.
     Stale,
-    /// The kernel or the process is short of something. Nothing was done; try again.
+    /// The kernel or the process is short of a resource. Nothing took effect; try again.
     Resources,
-    /// The process may not do this.
+    /// The process lacks the permission.
     Denied,
     /// Another live process owns the table.
     Owned,
-    /// Whether it was done is not known: read the table back.
+    /// It is unknown whether it took effect: read the table back.
     Unknown,
 }
 
 impl Error {
-    /// What the failure is about.
+    /// What the error is about.
     pub fn kind(&self) -> Trouble {
         match self {
             Self::Owned { .. } => Trouble::Owned,
@@ -127,7 +127,7 @@ impl Error {
         }
     }
 
-    /// The set, map, chain or counter at fault, if it is one of them.
+    /// The faulty set, map, chain or counter, if it is one.
     pub fn object(&self) -> Option<&Name> {
         match self {
             Self::Unencodable { object, .. } | Self::Refused { object, .. } => object.as_ref(),
@@ -137,7 +137,7 @@ impl Error {
     }
 }
 
-/// What a refused message is about. What is not known to be about something else is about the object.
+/// What a rejected message is about: the object, unless the error number says otherwise.
 fn refusal(errno: Errno) -> Trouble {
     match errno {
         Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ERESTART | Errno::ENOTEMPTY => Trouble::Stale,
@@ -192,7 +192,7 @@ mod tests {
         Error::Refused { operation: "add set x".to_owned(), index: Some(0), object, errno, hint: "" }
     }
 
-    /// A quarantine closes pods, so only what the object itself cannot be may lead to one.
+    /// A quarantine closes pods, so only an error that can have no other cause than the object may lead to one.
     #[test]
     fn only_what_an_object_cannot_be_is_its_fault() {
         let of_object = [
