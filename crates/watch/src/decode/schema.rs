@@ -1,4 +1,4 @@
-//! The fields that each part of an object may have, and what people write instead.
+//! The fields that each part of an object may have, and common mistakes.
 
 use super::syntax::nearest;
 use crate::finding::Flaw;
@@ -6,18 +6,18 @@ use crate::node::{Node, Value};
 
 /// The fields of a mapping.
 pub(super) struct Schema {
-    /// The mapping in words: `a peer`.
+    /// A description of the mapping: `a peer`.
     pub(super) what: &'static str,
     /// Its fields.
     pub(super) fields: &'static [&'static str],
     /// Fields that people put here by mistake, and where they belong.
     misplaced: &'static [(&'static str, &'static str)],
-    /// What to do when it is not a mapping at all.
+    /// What to do if it is not a mapping at all.
     shape: &'static str,
 }
 
 impl Schema {
-    /// What was probably meant by the unknown field `key`: whether it is misspelt or in the wrong place, and what to write.
+    /// What was probably meant by the unknown field `key`: whether it is misspelled or misplaced, and what to write.
     pub(super) fn meant(&self, key: &str, value: &Node) -> (Flaw, Option<String>) {
         match self.misplaced.iter().find(|(name, _)| *name == key) {
             Some((_, hint)) => (Flaw::MisplacedField, Some((*hint).to_owned())),
@@ -53,7 +53,7 @@ impl Schema {
 /// A NetworkPolicy.
 pub(super) const POLICY: Schema = Schema {
     what: "a NetworkPolicy",
-    // `status` was a field of some releases; it never meant anything.
+    // `status` was a field in some releases; it never had a meaning.
     fields: &["apiVersion", "kind", "metadata", "spec", "status"],
     misplaced: &[
         ("podSelector", "it belongs under spec"),
