@@ -1,7 +1,7 @@
 //! `palisade demo`: enforcement on real packets, in a lab of network namespaces, without a cluster.
 //!
-//! The agents are this same program. Every step changes the manifests that they watch, waits until they have committed,
-//! and then tries every connection: what the reference evaluator expects stands beside what packets did.
+//! The agents are this same binary. Every step changes the manifests that they watch, waits until they have committed,
+//! and then tries every connection: the verdict of the reference evaluator is shown next to what packets did.
 
 mod agent;
 mod belongings;
@@ -27,7 +27,7 @@ impl From<palisade_lab::Error> for Failure {
     }
 }
 
-/// Runs the demo; what it makes is gone when it returns, and also when it is interrupted.
+/// Runs the demo; everything it creates is gone when it returns, and also when it is interrupted.
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     palisade_lab::check_requirements().map_err(|error| requirement(&error))?;
     let belongings = Belongings::new()?;
@@ -90,7 +90,7 @@ impl Demo {
         self.conclude()
     }
 
-    /// Writes a manifest, shows it, and waits until every agent has committed it.
+    /// Writes a manifest, prints it, and waits until every agent has committed it.
     fn apply(&mut self, manifest: &Manifest) -> Result<(), Failure> {
         self.screen.policies(manifest)?;
         let changed = self.stage.write(manifest)?;
