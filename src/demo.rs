@@ -108,10 +108,10 @@ impl Demo {
 
     fn list(&self) -> Result<(), Failure> {
         screen::paragraph(
-            "`ct original saddr` is who opened a flow, `ct reply saddr` who serves it, after Service DNAT. So\n\
-             requests and replies meet the same rule, and no \"established: accept\" outlives a policy.\n\
-             In `forward`, the maps lead an isolated pod's address to the chain named after its policies.\n\
-             Every rule there says which policy it comes from; what none accepts is counted and dropped.",
+            "`ct original saddr` is the client of a flow, `ct reply saddr` its server, after Service DNAT. So\n\
+             requests and replies meet the same rule, and no \"accept established\" outlives a policy.\n\
+             In `forward`, the maps send an isolated pod's IP to the chain named after its policies.\n\
+             Each rule there names its policy; packets that no rule allows are counted and dropped.",
         )?;
         let listing = self.stage.node(1).namespace().output("nft", &["list", "table", "inet", "palisade"], "")?;
         self.screen.listing(&listing)

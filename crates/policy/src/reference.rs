@@ -187,7 +187,7 @@ impl<'a> Reference<'a> {
     fn is_peer(&self, peer: &Peer, policy: &NamespacedName, end: &End<'_>) -> bool {
         match peer {
             // 1.2: selectors mean live pods, never other addresses; both selectors in one item must match.
-            // Section 4: an address claimed twice is nobody's.
+            // Section 4: no selector matches an IP claimed twice.
             Peer::Pods { namespaces, pods } => end.the_pod().is_some_and(|pod| {
                 self.is_namespace_meant(namespaces, policy, &pod.key.namespace) && is_selected(pods, &pod.labels)
             }),

@@ -28,7 +28,7 @@ pub use manifest::{change as change_text, manifests};
 /// The most nodes of a generated cluster; they are `node-1` to `node-3`.
 pub const MAX_NODES: u8 = 3;
 
-/// How many flows a case has, where nobody says.
+/// The default number of flows of a case.
 const FEW: Range<usize> = 1..40;
 
 /// A cluster and flows in it.

@@ -57,7 +57,7 @@ pub(crate) enum Life {
     Phase(Phase),
     Terminating,
     HostNetwork,
-    /// Running, and its sandbox is made anew.
+    /// Running, and its sandbox is being recreated.
     AwaitsNetwork,
 }
 
