@@ -242,7 +242,7 @@ fn sources(start: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Blanks comments and what stands in string and character literals; lines stay where they are.
+/// Blanks comments and the content of string and character literals; lines keep their numbers.
 fn without_text(source: &str) -> String {
     let mut result = String::new();
     let mut rest = source;

@@ -159,7 +159,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     bed.assert_reached(false);
     assert_eq!((content(&bed), agent.told(CHANGED), foreign(&bed)), (ours.clone(), 1, theirs));
 
-    // Others flush everything: it is made anew, at once and not only with the next look at the node, ten seconds later.
+    // Another program flushes everything: the table is recreated at once, not at the next check ten seconds later.
     for repairs in 2..=4_u64 {
         let flushed = Instant::now();
         bed.nft(&["flush", "ruleset"]);

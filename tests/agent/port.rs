@@ -1,4 +1,4 @@
-//! The port of probes and metrics: taken by somebody else, or flooded by whoever reaches it.
+//! The port of probes and metrics: in use by another program, or flooded.
 
 use std::collections::VecDeque;
 use std::fs;

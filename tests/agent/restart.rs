@@ -18,7 +18,7 @@ const ALLOWED_RATE: u32 = 3_000;
 
 const NAMESPACE: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: ops, labels: {team: friends}}}\n";
 
-/// Keeps a set of the clients in use, whoever they are.
+/// Keeps a set of the clients in use, whichever pods they are.
 const OTHER: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -92,7 +92,7 @@ fn base_chains(listing: &str) -> Vec<&str> {
     chain("forward").chain(chain("input")).collect()
 }
 
-/// The last commit that the log tells.
+/// The last commit in the log.
 fn last_commit(bed: &Bed) -> Value {
     events(&bed.log()).into_iter().rfind(|event| event["message"] == "committed").unwrap()
 }

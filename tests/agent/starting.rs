@@ -112,7 +112,7 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
     });
     assert_eq!(starting(&agent), 0);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
-    // So is one of a pod whose sandbox is made anew, until its new address is known.
+    // So is one of a pod whose sandbox is recreated, until its new IP is known.
     let sandbox = |status: &str| {
         let conditions = json!([{ "type": "PodReadyToStartContainers", "status": status }]);
         scene.api.set_pod_status("shop", "new", &json!({ "conditions": conditions })).unwrap();
