@@ -87,7 +87,7 @@ pub(super) const METADATA: Schema = Schema {
         "finalizers",
         "managedFields",
     ],
-    misplaced: &[("spec", "spec stands beside metadata, not in it")],
+    misplaced: &[("spec", "spec belongs next to metadata, not in it")],
     shape: "",
 };
 
@@ -154,7 +154,7 @@ pub(super) const PEER: Schema = Schema {
         ("matchExpressions", "it belongs under podSelector or namespaceSelector"),
         ("cidr", "it belongs under ipBlock"),
         ("except", "it belongs under ipBlock"),
-        ("ports", "it stands beside from or to, not in their items: remove the indentation"),
+        ("ports", "it belongs next to from or to, not in their items: remove the indentation"),
         ("namespace", "write namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: …}}"),
     ],
     shape: "a peer is a mapping with podSelector, namespaceSelector or ipBlock",
@@ -177,8 +177,8 @@ pub(super) const PORT: Schema = Schema {
         ("containerPort", "write port"),
         ("number", "write port"),
         ("name", "write port; it takes a number or the name of a container port"),
-        ("from", "it stands beside ports, not in its items: remove the indentation"),
-        ("to", "it stands beside ports, not in its items: remove the indentation"),
+        ("from", "it belongs next to ports, not in its items: remove the indentation"),
+        ("to", "it belongs next to ports, not in its items: remove the indentation"),
         ("startPort", "write port and endPort"),
     ],
     shape: "write `- port: …`",
@@ -190,7 +190,7 @@ pub(super) const SELECTOR: Schema = Schema {
     fields: &["matchLabels", "matchExpressions"],
     misplaced: &[
         ("podSelector", "a podSelector holds matchLabels or matchExpressions directly"),
-        ("namespaceSelector", "it stands beside podSelector, not in it: remove the indentation"),
+        ("namespaceSelector", "it belongs next to podSelector, not in it: remove the indentation"),
         ("key", "it belongs in an item of matchExpressions"),
         ("labels", "write matchLabels"),
         ("matchNames", "write matchLabels: {kubernetes.io/metadata.name: …}"),
@@ -204,7 +204,7 @@ pub(super) const REQUIREMENT: Schema = Schema {
     fields: &["key", "operator", "values"],
     misplaced: &[
         ("value", "write values: […]"),
-        ("matchLabels", "it stands beside matchExpressions, not in its items"),
+        ("matchLabels", "it belongs next to matchExpressions, not in its items"),
     ],
     shape: "write {key: …, operator: …, values: […]}",
 };
