@@ -132,7 +132,7 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
             );
         }
         Report::OverBudget { policy, why } => {
-            tracing::warn!(%policy, why, "a policy cannot be enforced: its pods are isolated, and it allows nothing");
+            tracing::warn!(%policy, why, "a policy is over budget: its pods are isolated, and it allows nothing");
         }
         Report::ChangedHands { addresses } => tracing::info!(
             addresses,
