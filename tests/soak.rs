@@ -145,7 +145,7 @@ impl Soak {
         // An address that changed hands may be closed until the flows of its former pod are deleted: what the next change
         // leaves as it is must pass from here on.
         let agent = &self.agent;
-        agent.wait("end of what is held", || is_at_rest(agent));
+        agent.wait("end of what is held", || agent.is_at_rest());
         Ok(())
     }
 
@@ -179,11 +179,4 @@ impl Soak {
         println!("soak: the end of the log:");
         lines.iter().skip(lines.len().saturating_sub(20)).for_each(|line| println!("  {line}"));
     }
-}
-
-/// Whether no address is held, and the loop has not worked between two scrapes.
-fn is_at_rest(agent: &Agent) -> bool {
-    let busy = agent.find_text("palisade_loop_busy_seconds_total");
-    assert!(busy.is_some(), "there is no such metric any more");
-    agent.metric("palisade_addresses_held") == 0 && agent.find_text("palisade_loop_busy_seconds_total") == busy
 }

@@ -156,15 +156,15 @@ impl Enforcer {
         while let Some(Arrival { at, event }) = next.take() {
             self.parts.health.progress();
             report::event(&event, &self.parts.metrics);
-            if !matches!(event, Event::Changes(_)) {
-                self.take_changes(&mut changes);
-            }
             match event {
                 Event::Changes(more) => {
                     self.arrivals.push_back((self.parts.engine.rendered(), at));
                     changes.extend(more);
                 }
-                other => self.take(at, other),
+                other => {
+                    self.take_changes(&mut changes);
+                    self.take(at, other);
+                }
             }
             taken += 1;
             if taken < TOGETHER {
@@ -182,7 +182,6 @@ impl Enforcer {
 
     fn take(&mut self, at: Instant, event: Event) {
         let input = match event {
-            Event::Changes(changes) => Input::Changes(changes),
             Event::List(part) => Input::List(part),
             Event::NamespaceAnswer { name, answer, .. } => {
                 report::answer(&name, &answer);

@@ -107,6 +107,14 @@ impl Agent {
         value.map(str::to_owned)
     }
 
+    /// Whether it has nothing left to do: no deletion and no address is held, and the loop has not been busy meanwhile.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let busy = || self.find_text("palisade_loop_busy_seconds_total").expect("there is no such metric any more");
+        let before = busy();
+        let left = self.metric("palisade_policy_deletions_held") + self.metric("palisade_addresses_held");
+        left == 0 && busy() == before
+    }
+
     /// How often it has committed for this reason, with success. The series comes with the first.
     pub(crate) fn commits(&self, kind: &str) -> u64 {
         self.find_metric(&format!("palisade_commits_total{{kind=\"{kind}\",result=\"success\"}}")).unwrap_or(0)

@@ -208,7 +208,7 @@ impl Bed {
                 };
                 filled(&format!("namespace barrier: round={round}\"")) && filled(&format!("namespaces round={round}:"))
             });
-            agent.wait("end of all that follows", || is_at_rest(agent));
+            agent.wait("end of all that follows", || agent.is_at_rest());
         }
     }
 
@@ -327,13 +327,4 @@ fn plan(lab: &Lab, pods: &Pods, stack: Stack, world: &[IpAddr]) -> Plan {
     plan.insert("world".to_owned(), world.to_vec());
     plan.extend(SIX_ONLY.map(|(name, address)| (name.to_owned(), vec![address.parse().unwrap()])));
     plan
-}
-
-/// Whether nothing is left to be done: no deletion waits for an answer, no address for the flows of the pod that had it, and the loop
-/// has not worked between two scrapes.
-fn is_at_rest(agent: &Agent) -> bool {
-    let busy = agent.find_text("palisade_loop_busy_seconds_total");
-    assert!(busy.is_some(), "there is no such metric any more");
-    let left = agent.metric("palisade_policy_deletions_held") + agent.metric("palisade_addresses_held");
-    left == 0 && agent.find_text("palisade_loop_busy_seconds_total") == busy
 }

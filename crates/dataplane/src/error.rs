@@ -1,8 +1,9 @@
 //! Errors between Palisade and the kernel.
 
-use std::{fmt, io};
+use std::io;
 
 use nix::errno::Errno;
+use palisade_engine::Class;
 use palisade_ruleset::name::Name;
 
 /// An error, by the stage that failed.
@@ -91,33 +92,14 @@ pub enum Error {
     },
 }
 
-/// What an error is about, and so what helps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trouble {
-    /// The kernel will never accept this object: continue without it. If [`Error::object`] names none, the batch as a
-    /// whole was rejected (a loop of chains, a kernel that is too old).
-    Object,
-    /// The table is not in the expected state: read it back and try again. A kernel that lacks a module of nftables
-    /// answers the same (ENOENT), so if it is rejected again after a correct reading, the object is at fault.
-    Stale,
-    /// The kernel or the process is short of a resource. Nothing took effect; try again.
-    Resources,
-    /// The process lacks the permission.
-    Denied,
-    /// Another live process owns the table.
-    Owned,
-    /// It is unknown whether it took effect: read the table back.
-    Unknown,
-}
-
 impl Error {
     /// What the error is about.
-    pub fn kind(&self) -> Trouble {
+    pub fn kind(&self) -> Class {
         match self {
-            Self::Owned { .. } => Trouble::Owned,
-            Self::Unencodable { .. } => Trouble::Object,
-            Self::Stale => Trouble::Stale,
-            Self::Unknown => Trouble::Unknown,
+            Self::Owned { .. } => Class::Owned,
+            Self::Unencodable { .. } => Class::Object,
+            Self::Stale => Class::Stale,
+            Self::Unknown => Class::Unknown,
             Self::Step { source, .. } => source.kind(),
             Self::Refused { errno, .. } => refusal(*errno),
             Self::Socket { source, .. }
@@ -138,40 +120,27 @@ impl Error {
 }
 
 /// What a rejected message is about: the object, unless the error number says otherwise.
-fn refusal(errno: Errno) -> Trouble {
+fn refusal(errno: Errno) -> Class {
     match errno {
-        Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ERESTART | Errno::ENOTEMPTY => Trouble::Stale,
+        Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ERESTART | Errno::ENOTEMPTY => Class::Stale,
         Errno::ENOMEM
         | Errno::ENOBUFS
         | Errno::EMSGSIZE
         | Errno::EMFILE
         | Errno::ENFILE
         | Errno::EAGAIN
-        | Errno::EINTR => Trouble::Resources,
-        Errno::EPERM | Errno::EACCES => Trouble::Denied,
-        _ => Trouble::Object,
+        | Errno::EINTR => Class::Resources,
+        Errno::EPERM | Errno::EACCES => Class::Denied,
+        _ => Class::Object,
     }
 }
 
 /// What a failed system call is about.
-fn failure(error: &io::Error) -> Trouble {
+fn failure(error: &io::Error) -> Class {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => Trouble::Denied,
-        Some(Errno::ENOENT | Errno::ENODEV) => Trouble::Stale,
-        _ => Trouble::Resources,
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Object => "object",
-            Self::Stale => "stale",
-            Self::Resources => "resources",
-            Self::Denied => "denied",
-            Self::Owned => "owned",
-            Self::Unknown => "unknown",
-        })
+        Some(Errno::EPERM | Errno::EACCES) => Class::Denied,
+        Some(Errno::ENOENT | Errno::ENODEV) => Class::Stale,
+        _ => Class::Resources,
     }
 }
 
@@ -205,12 +174,12 @@ mod tests {
             Errno::ENAMETOOLONG,
             Errno::EOVERFLOW,
         ];
-        let cases: &[(&[Errno], Trouble)] = &[
-            (&of_object, Trouble::Object),
-            (&[Errno::ENOENT, Errno::EEXIST, Errno::EBUSY, Errno::ERESTART, Errno::ENOTEMPTY], Trouble::Stale),
-            (&[Errno::ENOMEM, Errno::ENOBUFS, Errno::EMSGSIZE, Errno::EMFILE, Errno::ENFILE], Trouble::Resources),
-            (&[Errno::EAGAIN, Errno::EINTR], Trouble::Resources),
-            (&[Errno::EPERM, Errno::EACCES], Trouble::Denied),
+        let cases: &[(&[Errno], Class)] = &[
+            (&of_object, Class::Object),
+            (&[Errno::ENOENT, Errno::EEXIST, Errno::EBUSY, Errno::ERESTART, Errno::ENOTEMPTY], Class::Stale),
+            (&[Errno::ENOMEM, Errno::ENOBUFS, Errno::EMSGSIZE, Errno::EMFILE, Errno::ENFILE], Class::Resources),
+            (&[Errno::EAGAIN, Errno::EINTR], Class::Resources),
+            (&[Errno::EPERM, Errno::EACCES], Class::Denied),
         ];
         for (errnos, trouble) in cases {
             for errno in *errnos {
@@ -218,9 +187,9 @@ mod tests {
             }
         }
         let inside = Error::Step { step: "switch", source: Box::new(refused(Errno::EINVAL, Some("x"))) };
-        assert_eq!((inside.kind(), inside.object()), (Trouble::Object, Some(&Name::new("x"))));
+        assert_eq!((inside.kind(), inside.object()), (Class::Object, Some(&Name::new("x"))));
         let read = Error::Read { what: "chains", source: Errno::EPERM.into() };
-        assert_eq!((read.kind(), read.object()), (Trouble::Denied, None));
-        assert_eq!(Error::Unknown.kind(), Trouble::Unknown);
+        assert_eq!((read.kind(), read.object()), (Class::Denied, None));
+        assert_eq!(Error::Unknown.kind(), Class::Unknown);
     }
 }

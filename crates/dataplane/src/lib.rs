@@ -21,4 +21,4 @@ mod packets;
 #[cfg(any(test, feature = "faults"))]
 pub use netlink::faults;
 
-pub use error::{Error, Trouble};
+pub use error::Error;

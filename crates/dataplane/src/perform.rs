@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use palisade_engine::{Class, Done, Forgotten, NodeView, Present, Step};
+use palisade_engine::{Class, Done, Forgotten, NodeView, Present, Step, Trouble};
 use palisade_ruleset::model::Ruleset;
 
 use crate::host::{self, Finding, Switched};
 use crate::table::{Ownership, ReadBack, Table};
-use crate::{Error, Trouble, conntrack};
+use crate::{Error, conntrack};
 
 /// What to do about bridges that bypass netfilter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut Table) -> Result<(), Error>) -> Result<(), palisade_engine::Trouble> {
+    fn with(&mut self, act: impl FnOnce(&mut Table) -> Result<(), Error>) -> Result<(), Trouble> {
         let Some(table) = &mut self.table else { return Err(closed()) };
         act(table).map_err(|error| trouble(&error))
     }
@@ -159,21 +159,13 @@ pub fn forget(addresses: BTreeSet<IpAddr>) -> (Forgotten, usize) {
     }
 }
 
-fn closed() -> palisade_engine::Trouble {
-    palisade_engine::Trouble { class: Class::Stale, object: None, message: "the table is not open".to_owned() }
+fn closed() -> Trouble {
+    Trouble { class: Class::Stale, object: None, message: "the table is not open".to_owned() }
 }
 
 /// The error as the engine sees it.
-fn trouble(error: &Error) -> palisade_engine::Trouble {
-    let class = match error.kind() {
-        Trouble::Object => Class::Object,
-        Trouble::Stale => Class::Stale,
-        Trouble::Resources => Class::Resources,
-        Trouble::Denied => Class::Denied,
-        Trouble::Owned => Class::Owned,
-        Trouble::Unknown => Class::Unknown,
-    };
-    palisade_engine::Trouble { class, object: error.object().cloned(), message: chain(error) }
+fn trouble(error: &Error) -> Trouble {
+    Trouble { class: error.kind(), object: error.object().cloned(), message: chain(error) }
 }
 
 /// An error with its causes, in one line.

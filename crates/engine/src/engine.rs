@@ -12,6 +12,7 @@ use std::sync::Arc;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Budget, Change, Kind, LegacyIsolation, NamespacedName};
 use palisade_ruleset::model::Ruleset;
+use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{Options as RenderOptions, Renderer};
 
 use crate::cause::Cause;
@@ -106,6 +107,8 @@ pub struct Engine {
     forgetting: BTreeSet<IpAddr>,
     back_off: Option<BackOff>,
     failures: u32,
+    /// The object that the kernel did not take last, and how often in a row, each time after a reading.
+    refused: Option<(Name, u32)>,
     cause: Cause,
     rendered: u64,
     asks: VecDeque<Ask>,
@@ -131,6 +134,7 @@ impl Engine {
             forgetting: BTreeSet::new(),
             back_off: None,
             failures: 0,
+            refused: None,
             cause: Cause::default(),
             rendered: 0,
             asks: VecDeque::new(),
@@ -199,7 +203,13 @@ impl Engine {
         let was_synced = self.source.is_synced();
         let believed = match input {
             Input::Changes(changes) => self.source.changes(changes, &self.index, &mut out),
-            Input::List(part) => self.source.list(part, &self.index, &mut out),
+            Input::List(part) => {
+                let believed = self.source.list(part, &self.index, &mut out);
+                if !believed.is_empty() {
+                    self.index.forget_order();
+                }
+                believed
+            }
             Input::Namespace { name, answer } => self.source.answer(&name, answer, self.index.state(), &mut out),
             Input::PodRanges(ranges) => {
                 self.renderer.set_pod_ranges(self.index.compiled(), ranges);

@@ -108,11 +108,13 @@ pub struct Trouble {
 /// What kind of trouble it is, which decides what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// The kernel does not take this object: its policies are quarantined.
+    /// The kernel does not take this object, now or later: its policies are quarantined. If no object is named, the batch as
+    /// a whole was refused.
     Object,
-    /// The table is not what it was thought to be: it is read back.
+    /// The table is not what it was thought to be: it is read back. A kernel that lacks a module of nftables answers the same
+    /// (ENOENT), so what is refused again and again after readings is the object's fault.
     Stale,
-    /// The kernel lacks memory or buffers: it is tried again.
+    /// The kernel or the process lacks memory or buffers. Nothing was done; it is tried again.
     Resources,
     /// A right is missing.
     Denied,

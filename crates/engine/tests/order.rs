@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use palisade_engine::doubt::Reason;
-use palisade_engine::{Ask, Done, Engine, Input, ListPart, NamespaceAnswer, Options, Step};
+use palisade_engine::{Ask, Class, Done, Engine, Input, ListPart, NamespaceAnswer, Options, Step, Trouble};
 use palisade_policy::input::{
-    Addresses, Change, Isolates, Kind, LabelSelector, Labels, Namespace, NamespacedName, Object, Phase, Pod, Policy,
-    State,
+    Addresses, Change, Isolates, Kind, LabelSelector, Labels, Namespace, NamespaceScope, NamespacedName, Object, Peer,
+    Peers, Phase, Pod, Policy, Ports, Rule, State,
 };
+use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Key, Ruleset};
 use palisade_ruleset::name::Name;
 use palisade_testkit::kernel::{ModelKernel, list, list_kind};
@@ -268,4 +269,41 @@ fn flows_are_deleted_when_their_address_is_closed_and_no_packet_of_them_is_under
     }
     assert!(scene.engine.is_settled());
     assert_ne!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/address-reused"));
+}
+
+/// A kernel that lacks a module of nftables answers as one whose table has changed.
+#[test]
+fn an_object_that_is_refused_after_each_reading_is_quarantined() {
+    let mut scene = Scene::new(&state(&["a"]));
+    let peer = Peer::Pods { namespaces: NamespaceScope::Own, pods: LabelSelector::labels([("app", "web")]) };
+    let ingress = vec![Rule { peers: Peers::Of(vec![peer]), ports: Ports::Any }];
+    scene.engine.take(Input::Changes(vec![Change::Policy(Policy { ingress, ..deny("b", "web") })]));
+    let adds = |step: &Step| match step {
+        Step::Commit(batch) => batch.operations.iter().find_map(|operation| match operation {
+            Operation::AddSet(name, _) if name.as_str().starts_with("pods/") => Some(name.clone()),
+            _ => None,
+        }),
+        _ => None,
+    };
+    let mut refused = 0;
+    while refused < 3 {
+        scene.engine.retry();
+        while let Some(step) = scene.engine.next_step() {
+            let done = match adds(&step) {
+                Some(object) => {
+                    assert!(scene.engine.renderer().quarantined().next().is_none());
+                    refused += 1;
+                    let trouble = Trouble { class: Class::Stale, object: Some(object), message: "ENOENT".to_owned() };
+                    Done::Committed(Err(trouble))
+                }
+                None => scene.kernel.perform(step, scene.engine.ruleset()).unwrap(),
+            };
+            scene.engine.done(done);
+        }
+    }
+    assert!(scene.engine.renderer().quarantined().next().is_some());
+    scene.engine.retry();
+    assert!(!scene.run().iter().any(|step| adds(step).is_some()));
+    assert!(scene.engine.is_settled());
+    assert!(chain(scene.kernel.table.as_ref().unwrap(), 1).is_some(), "the pod is isolated");
 }

@@ -8,6 +8,7 @@ mod build;
 mod counts;
 mod due;
 mod groups;
+mod order;
 mod owner;
 mod refresh;
 mod selectors;
@@ -18,6 +19,7 @@ mod tests;
 pub use build::Index;
 pub use counts::Counts;
 pub use due::Former;
+pub use order::EventOrder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -69,6 +71,8 @@ pub struct Dirty {
     pub named_ports: BTreeMap<NamedPort, BTreeSet<(IpAddr, u16)>>,
     /// `starting` changed.
     pub starting: bool,
+    /// In which order.
+    pub order: EventOrder,
 }
 
 impl Dirty {
@@ -95,6 +99,7 @@ impl NodePolicy {
                 .map(|(key, ports)| (key.clone(), ports.keys().copied().collect()))
                 .collect(),
             starting: !self.starting.is_empty(),
+            order: EventOrder::default(),
         }
     }
 }

@@ -5,13 +5,18 @@
 //! that were under way have left; the module `plan` says which and why.
 
 mod plan;
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use palisade_policy::Pulse;
 
 use crate::model::{Chain, Element, Key, Rule, Ruleset, Set};
 use crate::name::Name;
+
+/// So many sets are copied at a time before it is cheaper to change addresses one after the other, in place.
+const FEW_COPIES: usize = 32;
 
 /// What became of one set or verdict map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +241,27 @@ impl Patch {
     /// The same, raising a count meanwhile.
     pub fn plan_with(&self, after: &Ruleset, pulse: &Pulse) -> Transaction {
         plan::plan(self, after, pulse)
+    }
+
+    /// The same as plans one after the other, if many sets would be copied otherwise and what changed may
+    /// change event by event.
+    pub fn plan_in_order(
+        &self,
+        events: Option<&[BTreeSet<IpAddr>]>,
+        after: &Ruleset,
+        pulse: &Pulse,
+    ) -> Vec<Transaction> {
+        let in_one = || vec![self.plan_with(after, pulse)];
+        let copies = plan::copies(self, after);
+        if copies <= FEW_COPIES {
+            return in_one();
+        }
+        match events.and_then(|events| self.split(events, after)) {
+            Some(parts) if parts.len() <= copies / FEW_COPIES => {
+                parts.iter().map(|part| part.plan_with(after, pulse)).collect()
+            }
+            _ => in_one(),
+        }
     }
 }
 

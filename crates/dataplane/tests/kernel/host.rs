@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
-use palisade_dataplane::Trouble;
 use palisade_dataplane::host::{
     Finding, Switched, bridges, call_netfilter_on_bridge, findings, own_addresses, passed_by_tagged_frames, pod_ports,
 };
+use palisade_engine::Class;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::space::{isolated, load, output, run};
@@ -268,7 +268,7 @@ fn to_set_a_bridge_takes_the_right_to() {
             call_netfilter_on_bridge("cni0")
         });
         let error = result.join().unwrap().unwrap_err();
-        assert_eq!(error.kind(), Trouble::Denied, "{error:?}");
+        assert_eq!(error.kind(), Class::Denied, "{error:?}");
         assert!(error.to_string().contains("bridge cni0"), "{error}");
         // And CAP_NET_ADMIN is enough.
         let result = thread::spawn(|| {

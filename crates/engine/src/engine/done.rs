@@ -8,10 +8,14 @@ use crate::jobs::{Job, Work};
 use crate::report::Report;
 use crate::step::{Class, Done, Forgotten, NodeView, Trouble};
 
+/// How often in a row an object may be refused for what the table is, before it is for what the object is.
+const PATIENCE: u32 = 3;
+
 impl Engine {
     pub(super) fn finish(&mut self) {
         if self.table == Table::Known {
             self.failures = 0;
+            self.refused = None;
         }
         let Work { kind, operations, batches, replaced, .. } = self.work;
         let cause = std::mem::take(&mut self.cause).to_string();
@@ -78,7 +82,8 @@ impl Engine {
     }
 
     /// The kernel's table may now be anything between the old and the new state: it is read before the next commit.
-    fn fail(&mut self, trouble: Trouble) {
+    fn fail(&mut self, mut trouble: Trouble) {
+        self.blame(&mut trouble);
         let kind = self.work.kind;
         self.table_is_unknown();
         self.failures = self.failures.saturating_add(1);
@@ -87,6 +92,19 @@ impl Engine {
         let quarantined = groups.into_iter().flatten().flat_map(|group| group.policies()).collect();
         self.back_off = Some(BackOff { class: trouble.class, failures: self.failures });
         self.reports.push(Report::Failed { kind, trouble, quarantined });
+    }
+
+    /// An object that is refused although the table has just been read, again and again, is itself at fault: a kernel that
+    /// lacks a module of nftables says ENOENT.
+    fn blame(&mut self, trouble: &mut Trouble) {
+        let before = self.refused.take();
+        let Some(object) = trouble.object.clone().filter(|_| trouble.class == Class::Stale) else { return };
+        let times = before.filter(|(name, _)| *name == object).map_or(1, |(_, times)| times + 1);
+        if times >= PATIENCE {
+            trouble.class = Class::Object;
+        } else {
+            self.refused = Some((object, times));
+        }
     }
 
     pub(super) fn table_is_unknown(&mut self) {

@@ -77,6 +77,10 @@ impl Index {
         let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
         let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
         addresses.iter().for_each(|address| self.touch(*address, touched));
+        // Whoever gets an address that was left since is not known by it before its flows are forgotten.
+        let is_held = |address: &&IpAddr| self.due.contains(**address) && self.dirty.order.has(**address);
+        let changing = addresses.iter().filter(|address| !is_held(address)).copied().collect();
+        self.dirty.order.push(changing);
         if let Some(old) = self.state.pods.get(&key) {
             self.claims.remove(old);
         }
@@ -107,11 +111,13 @@ impl Index {
         let after = self.state.namespaces.get(&name).map(|namespace| &namespace.labels);
         if before.as_ref() != after {
             touched.namespaces.entry(name).or_insert(before);
+            self.dirty.order.lose();
         }
         self.note_policies(&replaced.policies, touched);
     }
 
     fn take_policy(&mut self, key: NamespacedName, change: Change, touched: &mut Touched) {
+        self.dirty.order.lose();
         let replaced = self.state.apply_single(change);
         if let Some(policy) = self.state.policies.get(&key) {
             // A tombstone that is left by this event was counted before it.
@@ -126,6 +132,7 @@ impl Index {
     /// Policies that are not in force any more, or not as they were.
     fn note_policies(&mut self, replaced: &[crate::input::Policy], touched: &mut Touched) {
         for policy in replaced {
+            self.dirty.order.lose();
             self.tally.policy(policy, false);
             touched.policies.insert(policy.key.clone());
         }

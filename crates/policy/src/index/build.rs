@@ -145,12 +145,23 @@ impl Index {
     pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) {
         let mut touched = Touched::default();
         for change in changes {
+            if matches!(change, Change::Pods(_) | Change::Namespaces(_) | Change::Policies(_)) {
+                self.dirty.order.lose();
+            }
             for single in self.state.singles(change) {
                 self.pulse.beat();
                 self.take(single, &mut touched);
             }
         }
         self.refresh(&touched);
+        if self.dirty.is_empty() {
+            self.dirty = Dirty::default();
+        }
+    }
+
+    /// What was applied since the last commit came in no known order.
+    pub fn forget_order(&mut self) {
+        self.dirty.order.lose();
     }
 
     /// Addresses of this node itself, which no pod can have, whatever its status says: isolating one would cut the node's
@@ -161,6 +172,9 @@ impl Index {
         let before: Vec<_> = changed.iter().map(|address| self.owner_now(*address)).collect();
         changed.iter().for_each(|address| self.touch(*address, &mut touched));
         self.claims.refused = addresses;
+        if !changed.is_empty() {
+            self.dirty.order.lose();
+        }
         for (address, before) in changed.into_iter().zip(before) {
             self.release_if_left(address, before);
         }

@@ -147,6 +147,7 @@ impl Index {
         let mut touched = Touched::default();
         for address in addresses {
             if self.due.remove(*address) {
+                self.dirty.order.push(BTreeSet::from([*address]));
                 touched.addresses.insert(*address, None);
             }
         }
@@ -159,6 +160,7 @@ impl Index {
         let mut touched = Touched::default();
         for (address, former) in addresses {
             self.touch(address, &mut touched);
+            self.dirty.order.lose();
             self.due.add(address, true);
             if let Some(former) = former {
                 self.due.note_former(address, former);

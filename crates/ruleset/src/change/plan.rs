@@ -23,6 +23,7 @@
 //! - When more changes at once, rules are *switched* to copies of the sets, which hold the new elements, and back when the
 //!   sets hold them too.
 
+mod in_place;
 mod members;
 mod transit;
 
@@ -33,6 +34,7 @@ use palisade_policy::Pulse;
 use super::{ChainChange, Operation, Patch, SetChange, Transaction};
 use crate::model::{Chain, Element, Expression, Key, Rule, Ruleset, Test, Verdict};
 use crate::name::Name;
+pub(super) use in_place::InPlace;
 use members::Members;
 use transit::Transits;
 
@@ -40,7 +42,7 @@ use transit::Transits;
 pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction {
     let (members, pairs) = (Members::of(patch), Members::pairs(patch));
     let maps = map_changes(patch);
-    let in_place = !changes_rules(patch) && members.may_change_in_place(patch);
+    let in_place = may_change_in_place(patch, after);
     let mut transits = Transits::default();
     if !in_place {
         transits.copy_sets(patch, after, &members, pulse);
@@ -80,8 +82,17 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction
     transaction.then("sweep", sweep)
 }
 
+/// How many sets are read through copies meanwhile.
+pub(super) fn copies(patch: &Patch, after: &Ruleset) -> usize {
+    if may_change_in_place(patch, after) { 0 } else { Members::of(patch).sets().count() }
+}
+
+fn may_change_in_place(patch: &Patch, after: &Ruleset) -> bool {
+    !changes_rules(patch) && InPlace::of(patch, after).is_possible()
+}
+
 /// Whether rules change that packets meet already.
-fn changes_rules(patch: &Patch) -> bool {
+pub(super) fn changes_rules(patch: &Patch) -> bool {
     patch.chains.values().any(|change| match change {
         ChainChange::Create(chain) => chain.hook.is_some(),
         ChainChange::Rules { .. } => true,

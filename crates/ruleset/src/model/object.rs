@@ -100,6 +100,16 @@ pub enum Key {
     InterfaceName(String),
 }
 
+impl Key {
+    /// The address in the key, if there is a single one.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) | Self::AddressPair(address, _) | Self::AddressPort(address, _) => Some(*address),
+            Self::AddressRange(..) | Self::PortRange(..) | Self::InterfaceName(_) => None,
+        }
+    }
+}
+
 /// What an element has besides its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Element {

@@ -142,10 +142,10 @@ impl Renderer {
     /// Follows what changed, and plans it: the transactions in the order in which they must be committed.
     pub fn follow(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Transaction> {
         let patch = self.update(policy, dirty);
-        let changes = patch.plan_with(&self.ruleset, &self.pulse);
+        let mut transactions = patch.plan_in_order(dirty.order.events(), &self.ruleset, &self.pulse);
         let patch = self.update_starting(policy);
-        let starting = patch.plan_with(&self.ruleset, &self.pulse);
-        [changes, starting].into_iter().filter(|transaction| transaction.batches().next().is_some()).collect()
+        transactions.push(patch.plan_with(&self.ruleset, &self.pulse));
+        transactions.into_iter().filter(|transaction| transaction.batches().next().is_some()).collect()
     }
 
     /// Follows what changed in `policy` and returns the difference. [`Renderer::update_starting`] must follow; see

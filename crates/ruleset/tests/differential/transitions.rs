@@ -14,7 +14,7 @@ use palisade_policy::input::{
 };
 use palisade_ruleset::change::Patch;
 use palisade_ruleset::model::{Hook, Key, Ruleset};
-use palisade_ruleset::render::{Options, Renderer};
+use palisade_ruleset::render::{Options, Renderer, render};
 use palisade_ruleset::walk::{End, Later, Packet, Walk, walk, walk_across};
 use palisade_testkit::generate::{History, arb_history, ports_in_use};
 use palisade_testkit::table::perform;
@@ -28,6 +28,8 @@ use proptest::test_runner::TestRunner;
 const WALKS: usize = 300_000;
 /// For so many verdicts asked for, there are so many walks.
 const WALKS_PER_VERDICT: usize = 3;
+/// For so many verdicts asked for, there is one change in turn.
+const VERDICTS_PER_TURN: usize = 4_000;
 
 /// A history, cut into commits, and which packets are under way.
 #[derive(Clone, Debug)]
@@ -127,6 +129,78 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
         }
     }
     Ok(walked)
+}
+
+/// Pods that change together may change their addresses one after the other: no packet meets what the cluster never was.
+#[test]
+fn addresses_that_change_in_turn_pass_through_states_of_the_cluster() {
+    Trials::of("changes in turn", "PALISADE_VERDICTS", WALKS / WALKS_PER_VERDICT)
+        .divided(VERDICTS_PER_TURN)
+        .run(arb_course, follow_in_turn);
+}
+
+/// How many changes were made in turn.
+fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
+    let mut state = course.history.start.clone();
+    let mut index = Index::build(format!("node-{}", course.node), &state);
+    index.take_dirty();
+    let mut renderer = Renderer::new(Options::default());
+    renderer.update(index.compiled(), &index.compiled().everything());
+    let mut in_turn = 0;
+    let is_pod = |change: &Change| matches!(change, Change::Pod(_) | Change::PodGone(_));
+    let alike = course.history.changes.chunk_by(|one, next| is_pod(one) && is_pod(next));
+    for changes in alike.flat_map(|changes| changes.chunks(course.together + 1)) {
+        let (before, known) = (renderer.ruleset().clone(), addresses(&state));
+        let mut states = vec![before.clone()];
+        let mut single = index.clone();
+        for change in changes {
+            state.apply(change.clone());
+            single.apply(change.clone());
+            states.push(render(single.compiled(), &Options::default()));
+        }
+        index.apply_all(changes.iter().cloned());
+        let dirty = index.take_dirty();
+        let packets = packets(course, &state, known, &dirty);
+        let patch = renderer.update(index.compiled(), &dirty);
+        let parts = dirty.order.events().and_then(|order| patch.split(order, renderer.ruleset()));
+        if let Some(parts) = parts.filter(|parts| parts.len() > 1) {
+            in_turn += 1;
+            walk_in_turn(&before, renderer.ruleset(), &parts, &states, &packets).map_err(|why| {
+                let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
+                TestCaseError::fail(format!("{why}\nduring\n{}", changes.join("\n")))
+            })?;
+        }
+        let due = index.due();
+        index.forgotten(&due);
+        let dirty = index.take_dirty();
+        renderer.update(index.compiled(), &dirty);
+    }
+    Ok(in_turn)
+}
+
+/// Walks through the parts of a change; each leads to a table that judges as one of the states did.
+fn walk_in_turn(
+    before: &Ruleset,
+    after: &Ruleset,
+    parts: &[Patch],
+    states: &[Ruleset],
+    packets: &[Packet],
+) -> Result<(), String> {
+    let mut table = before.clone();
+    for part in parts {
+        let mut next = table.clone();
+        part.apply(&mut next);
+        Transition { before: &table, after: &next }.walk_through(part, packets)?;
+        for packet in packets {
+            let end = |ruleset| walk(ruleset, packet).unwrap().end;
+            if states.iter().all(|state| end(state) != end(&next)) {
+                return Err(format!("packet from {} to {} meets what never was", packet.source, packet.destination));
+            }
+        }
+        table = next;
+    }
+    assert_eq!(table, *after);
+    Ok(())
 }
 
 /// The ranges that the pods of a node have addresses from, in generated clusters.

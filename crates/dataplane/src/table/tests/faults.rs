@@ -26,7 +26,9 @@ use super::super::{Ownership, ReadBack, Table, build, claim, cleanup, read};
 use super::{isolated, wait_until_closed};
 use crate::netlink::Socket;
 use crate::netlink::faults::{Fault, arm, disarm, without};
-use crate::{Error, Trouble};
+use palisade_engine::Class;
+
+use crate::Error;
 
 /// Injections in a test run: into many histories, and at the system calls of one.
 const INJECTIONS: usize = 200;
@@ -156,7 +158,7 @@ impl Agent {
         assert!(actual.exists && !actual.dormant);
         match &result {
             // The first of two batches may be done.
-            Err(error) if error.kind() != Trouble::Unknown && actual.ruleset == prepared => Err(result.unwrap_err()),
+            Err(error) if error.kind() != Class::Unknown && actual.ruleset == prepared => Err(result.unwrap_err()),
             _ => assert_known(&result.map(|_| ()), &actual.ruleset, &before, &[wanted, &prepared]),
         }
     }
@@ -211,11 +213,11 @@ fn assert_known(
 /// No fault that happens here is the fault of an object, or forbids anything.
 fn expected(error: Error) -> Error {
     let kind = error.kind();
-    if kind == Trouble::Owned {
+    if kind == Class::Owned {
         wait_until_closed();
         return error;
     }
-    assert!(matches!(kind, Trouble::Stale | Trouble::Resources | Trouble::Unknown), "{kind:?}: {error:?}");
+    assert!(matches!(kind, Class::Stale | Class::Resources | Class::Unknown), "{kind:?}: {error:?}");
     error
 }
 

@@ -1,0 +1,129 @@
+//! Whether sets may change under the rules that read them.
+//!
+//! A flow reads up to four things that can change: the map element of each of its ends, and each end's membership in the sets
+//! that the chain of the other end reads. While what changes belongs to one of the ends, an order of batches makes every moment
+//! one of before or after: the map element is narrowed to what old and new allow, and the address is in old and new sets at
+//! once. When something of both ends changes, a flow could meet the one as before and the other as after.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use palisade_policy::input::Family;
+
+use super::super::Patch;
+use super::members::is_pair;
+use super::{element_changes, is_map};
+use crate::model::{Key, KeyType, Ruleset, SetKind};
+
+/// What changes in sets and maps, by address.
+#[derive(Debug, Default)]
+pub(in crate::change) struct InPlace {
+    /// Addresses whose map elements change.
+    maps: BTreeSet<IpAddr>,
+    /// Addresses that come to sets or leave them.
+    sets: BTreeSet<IpAddr>,
+    /// Those of them that a map leads to a chain, before or after.
+    judged: BTreeSet<IpAddr>,
+    /// Addresses of which only a comment or the way to themselves changes.
+    beside: BTreeSet<IpAddr>,
+    /// Keys that are no address come or go; or such a key has another comment.
+    others: bool,
+    other_comments: bool,
+    /// Addresses with a port come or go.
+    ports: bool,
+    /// Sets only grow, or only shrink.
+    one_way: bool,
+    /// Map elements change.
+    any_map: bool,
+}
+
+impl InPlace {
+    /// What changes by `patch`, which leads to `after`.
+    pub(in crate::change) fn of(patch: &Patch, after: &Ruleset) -> Self {
+        let mut found = Self::default();
+        let (mut grows, mut shrinks) = (false, false);
+        for (_, gone, new) in element_changes(patch) {
+            let is_map = is_map(gone, new);
+            found.any_map |= is_map;
+            for key in gone.keys().chain(new.keys()) {
+                let in_both = gone.contains_key(key) && new.contains_key(key);
+                if !is_map && !is_pair(key) && !in_both {
+                    grows |= new.contains_key(key);
+                    shrinks |= gone.contains_key(key);
+                }
+                found.add(key, is_map, in_both);
+            }
+        }
+        found.one_way = !(grows && shrinks);
+        if found.sets.len() > 1 {
+            found.judged = found.sets.iter().filter(|address| found.maps.contains(address)).copied().collect();
+            let by_address = |key| matches!(key, KeyType::Address(_));
+            let maps = after.sets.values().filter(|set| set.kind == SetKind::VerdictMap && by_address(set.key));
+            for map in maps {
+                let here = found.sets.iter().filter(|address| map.elements.contains_key(&Key::Address(**address)));
+                found.judged.extend(here.copied());
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, key: &Key, is_map: bool, in_both: bool) {
+        let Some(address) = key.address() else {
+            let comes_or_goes = is_map || !in_both;
+            self.others |= comes_or_goes;
+            self.other_comments |= !comes_or_goes;
+            return;
+        };
+        if is_map {
+            self.maps.insert(address);
+        } else if in_both || is_pair(key) {
+            self.beside.insert(address);
+        } else {
+            self.sets.insert(address);
+            self.ports |= matches!(key, Key::AddressPort(..));
+        }
+    }
+
+    /// Whether everything may change at once.
+    pub(super) fn is_possible(&self) -> bool {
+        // Nobody is judged differently but by sets that only grow or only shrink.
+        (self.one_way && !self.any_map) || (self.is_by_address() && self.allows(self.maps.iter().chain(&self.sets)))
+    }
+
+    /// Both ends of a flow to a named port are judged by the address of the one. When that comes or goes, such a flow may be
+    /// lost for a moment; to copy sets with every pod would be too dear. It must not change from one to another so.
+    fn is_by_address(&self) -> bool {
+        !self.others && (self.one_way || !self.ports)
+    }
+
+    /// Every address of which something changes. None if something else changes too.
+    pub(in crate::change) fn addresses(&self) -> Option<impl Iterator<Item = IpAddr>> {
+        let all = self.maps.iter().chain(&self.sets).chain(&self.beside);
+        (self.is_by_address() && !self.other_comments).then(|| all.copied())
+    }
+
+    /// Whether a map leads packets of this address to a chain.
+    pub(in crate::change) fn is_judged(&self, address: IpAddr) -> bool {
+        self.maps.contains(&address) || self.judged.contains(&address)
+    }
+
+    /// Whether these addresses may change at once.
+    pub(in crate::change) fn allows<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) -> bool {
+        // No flow has ends of two families.
+        let (of_v4, of_v6): (BTreeSet<_>, BTreeSet<_>) =
+            addresses.copied().partition(|address| Family::of(*address) == Family::V4);
+        [of_v4, of_v6].iter().all(|addresses| {
+            let in_sets = || addresses.iter().filter(|address| self.sets.contains(address));
+            let in_maps = addresses.iter().any(|address| self.maps.contains(address));
+            let changing =
+                addresses.iter().filter(|address| self.maps.contains(address) || self.sets.contains(address));
+            if in_sets().next().is_none() {
+                true
+            } else if in_maps {
+                changing.count() <= 1
+            } else {
+                in_sets().filter(|address| self.judged.contains(address)).count() <= 1
+            }
+        })
+    }
+}

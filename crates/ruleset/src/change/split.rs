@@ -1,0 +1,103 @@
+//! One difference as several, each of which can change its sets in place.
+//!
+//! To change the elements of several addresses at once, sets are read through copies meanwhile, and each copy costs the kernel
+//! about a millisecond where a table has thousands of sets. Where single pods changed, the sets may instead follow one
+//! event after the other: the cluster has been in each state in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::plan::{InPlace, changes_rules};
+use super::{ChainChange, Patch, SetChange};
+use crate::model::{Element, Key, Ruleset, Set};
+use crate::name::Name;
+
+impl Patch {
+    /// The same in several, to be committed one after the other, each without copies of sets. `events` has the addresses
+    /// that each event is about, in their order; `after` is the ruleset that the patch leads to. None if there is no such
+    /// way.
+    pub fn split(&self, events: &[BTreeSet<IpAddr>], after: &Ruleset) -> Option<Vec<Self>> {
+        if changes_rules(self) {
+            return None;
+        }
+        let in_place = InPlace::of(self, after);
+        let changed: BTreeSet<_> = in_place.addresses()?.collect();
+        let known: BTreeSet<_> = events.iter().flatten().copied().collect();
+        if !changed.is_subset(&known) || self.hides_a_state(&in_place, &changed) {
+            return None;
+        }
+        let runs = runs(events, &in_place)?;
+        let mut parts: Vec<_> = runs.iter().map(|run| self.of_addresses(run)).collect();
+        let (first, last) = (self.created(), self.deleted());
+        parts.first_mut()?.absorb(first);
+        parts.last_mut()?.absorb(last);
+        Some(parts)
+    }
+
+    /// Whether sets that come or go would let one judged address meet another as it is at another moment: they have all of
+    /// their elements at once.
+    fn hides_a_state(&self, in_place: &InPlace, changed: &BTreeSet<IpAddr>) -> bool {
+        let has_changed = |set: &Set| set.elements.keys().filter_map(Key::address).any(|key| changed.contains(&key));
+        let mut sets = self.sets.values();
+        let hides = sets.any(|change| match change {
+            SetChange::Create(set) => has_changed(set),
+            SetChange::Delete => true,
+            SetChange::Elements { .. } => false,
+        });
+        hides && changed.iter().filter(|address| in_place.is_judged(**address)).count() > 1
+    }
+
+    /// What becomes of the elements of these addresses.
+    fn of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> Self {
+        let of = |elements: &BTreeMap<Key, Element>| -> BTreeMap<Key, Element> {
+            let own = elements.iter().filter(|(key, _)| key.address().is_some_and(|key| addresses.contains(&key)));
+            own.map(|(key, element)| (key.clone(), element.clone())).collect()
+        };
+        let mut part = Self::default();
+        for (name, change) in &self.sets {
+            if let SetChange::Elements { remove, add } = change {
+                part.put_set(name, SetChange::Elements { remove: of(remove), add: of(add) });
+            }
+        }
+        part
+    }
+
+    fn created(&self) -> Self {
+        Self { counters: self.counters.clone(), ..self.some(|set| matches!(set, SetChange::Create(_)), is_new) }
+    }
+
+    fn deleted(&self) -> Self {
+        self.some(|set| matches!(set, SetChange::Delete), |chain| !is_new(chain))
+    }
+
+    fn some(&self, sets: impl Fn(&SetChange) -> bool, chains: impl Fn(&ChainChange) -> bool) -> Self {
+        fn only<T: Clone>(all: &BTreeMap<Name, T>, wanted: impl Fn(&T) -> bool) -> BTreeMap<Name, T> {
+            all.iter().filter(|(_, one)| wanted(one)).map(|(name, one)| (name.clone(), one.clone())).collect()
+        }
+        Self { counters: BTreeSet::new(), sets: only(&self.sets, sets), chains: only(&self.chains, chains) }
+    }
+
+    /// Takes what another patch has; no object is in both.
+    fn absorb(&mut self, other: Self) {
+        self.counters.extend(other.counters);
+        self.sets.extend(other.sets);
+        self.chains.extend(other.chains);
+    }
+}
+
+fn is_new(change: &ChainChange) -> bool {
+    matches!(change, ChainChange::Create(_))
+}
+
+/// The addresses of events that may change at once. None if those of a single event may not.
+fn runs(events: &[BTreeSet<IpAddr>], in_place: &InPlace) -> Option<Vec<BTreeSet<IpAddr>>> {
+    let mut runs: Vec<BTreeSet<IpAddr>> = Vec::new();
+    for event in events {
+        match runs.last_mut() {
+            Some(run) if in_place.allows(run.union(event)) => run.extend(event),
+            _ if in_place.allows(event.iter()) => runs.push(event.clone()),
+            _ => return None,
+        }
+    }
+    Some(runs)
+}
