@@ -1,8 +1,8 @@
-//! `palisade agent`: objects in, a ruleset in the kernel out, for as long as it runs.
+//! `palisade agent`: watches objects and keeps the kernel's ruleset up to date.
 //!
-//! Four threads, so that none holds up another. This one runs the object source and the signals; one runs the
-//! [`enforcer`], whose commits block; one the HTTP [`server`]; one writes the [`log`]. When the agent ends, the ruleset
-//! stays.
+//! Four threads, so that none blocks another: this one runs the object source and handles signals, the [`enforcer`]
+//! makes commits, which block, the HTTP [`server`] answers probes and scrapes, and the [`log`] writes lines. The
+//! ruleset stays when the agent exits.
 
 mod enforcer;
 mod flows;
@@ -37,16 +37,16 @@ use metrics::Metrics;
 use server::Answers;
 use status::Status;
 
-/// Events that wait while a commit runs; beyond, the source waits.
+/// Events that may wait while a commit runs; beyond that, the source waits.
 const QUEUE: usize = 4096;
 
-/// What the loop may ask of the source at a time.
+/// How many requests to the source may be outstanding.
 const REQUESTS: usize = 1024;
 
-/// How many descriptors are enough in any case: 64 connections of the HTTP server, and some of netlink and the API server.
+/// How many descriptors are always enough: 64 connections of the HTTP server, and some for netlink and the API server.
 const DESCRIPTORS: u64 = 65_536;
 
-/// Runs the agent until it is told to end.
+/// Runs the agent until it gets a signal.
 pub(crate) fn run(arguments: AgentArgs) -> ExitCode {
     let log = match log::start(arguments.log_format) {
         Ok(log) => log,
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: AgentArgs) -> ExitCode {
     let done = run_with(arguments, &log);
     let status = done.map_or_else(
         |failure| {
-            // Through the log, for stderr may be stuck, and ending must not wait for that.
+            // Through the log, because stderr may be blocked, and the exit must not wait for it.
             log.line(failure.text().as_bytes());
             failure.exit_code()
         },
@@ -72,19 +72,19 @@ fn run_with(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
     let ended = runtime.block_on(serve(arguments, log));
-    // A file that is being read, on a disk that is gone, must not hold up the end.
+    // A read from a lost disk must not delay the exit.
     runtime.shutdown_background();
     ended
 }
 
-/// Container runtimes that set no limit leave 1,024 descriptors, and may allow far more.
+/// Container runtimes that set no limit leave 1,024 descriptors, and often allow far more.
 fn raise_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let wanted = hard.min(DESCRIPTORS);
         if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
     });
     if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open files; going on with what there is");
+        tracing::warn!(%error, "cannot raise the limit of open files; continuing with the current one");
     }
 }
 
@@ -92,7 +92,7 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let signals = |kind| signal(kind).map_err(|error| Failure::caused("cannot wait for signals", &error));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
     let (metrics, mut registry) = Metrics::new();
-    registry.register("log_lines_dropped", "Lines that the log could not take or write", log.dropped());
+    registry.register("log_lines_dropped", "Log lines dropped", log.dropped());
     let health = Health::new();
     registry.register_collector(Box::new(health.clone()));
     let status = Status::new(health.clone());
@@ -109,15 +109,15 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     server::start(arguments.listen, answers).map_err(|error| Failure::caused("cannot start a thread", &error))?;
 
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("told to end; the ruleset stays, and `palisade cleanup` removes it"),
+        _ = terminate.recv() => tracing::info!("terminated; the ruleset stays, and `palisade cleanup` removes it"),
         _ = interrupt.recv() => tracing::info!("interrupted; the ruleset stays, and `palisade cleanup` removes it"),
         ended = source => ended?,
-        _ = enforcing => return Err(Failure::new("the loop that enforces ended; the ruleset stays as it was")),
+        _ = enforcing => return Err(Failure::new("the enforcement loop ended; the ruleset stays")),
     }
     Ok(())
 }
 
-/// The object source, as a future that ends only when it fails.
+/// The object source, as a future that completes only on failure.
 fn watch(
     arguments: &AgentArgs,
     health: Health,
@@ -156,7 +156,7 @@ struct Shared {
     requests: Option<mpsc::Sender<Request>>,
 }
 
-/// Starts the thread that enforces; the receiver ends when the thread does.
+/// Starts the enforcement thread; the receiver ends when the thread does.
 fn enforce(
     arguments: &AgentArgs,
     shared: Shared,

@@ -1,7 +1,8 @@
-//! `palisade check`: what is wrong with policies, or probably not meant, by manifests or in a cluster.
+//! `palisade check`: mistakes in policies, in manifests or in a cluster.
 //!
-//! Reading finds what an API server would refuse or drop. The checks, one module for each group of codes, are functions of
-//! the objects alone; where a field is written is looked up last. Who selects whom is asked of the engine's own matchers.
+//! Reading finds what an API server would reject or drop. The checks, one module for each group of codes, are functions
+//! of the objects alone; the position of a field is looked up last. The engine's own matchers decide which policy
+//! selects which pod.
 
 mod code;
 mod cover;
@@ -25,7 +26,7 @@ use crate::output::{self, Failure};
 
 use view::View;
 
-/// The exit status when there are findings; 2 is for what could not be read.
+/// The exit status if there are findings; 2 means that something could not be read.
 const FOUND: u8 = 1;
 
 /// Reads, checks and prints. Exit status 0 without findings, 1 with findings, 2 if something could not be read.
@@ -48,7 +49,7 @@ fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
         CheckOutput::Json => print::json(&findings),
         CheckOutput::Sarif => sarif::log(&findings),
     })?;
-    // What was not read was not checked, whatever was found in the rest.
+    // What was not read was not checked, whatever the rest contains.
     unread(&survey)?;
     if findings.is_empty() {
         return Ok(ExitCode::SUCCESS);

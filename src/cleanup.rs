@@ -5,11 +5,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::CleanupArgs;
 use crate::output::{self, Failure};
 
-/// Removes table `inet palisade`; that it is not there is no failure.
+/// Removes table `inet palisade`; a missing table is not an error.
 pub(crate) fn run(arguments: &CleanupArgs) -> Result<(), Failure> {
     let removed = palisade_dataplane::table::cleanup().map_err(|error| {
         Failure::caused("cannot remove table inet palisade", &error)
-            .hint("it takes CAP_NET_ADMIN, and no agent may be running on this node")
+            .hint("this needs CAP_NET_ADMIN, and no agent may run on this node")
     })?;
     output::line(if removed { "removed table inet palisade" } else { "there is no table inet palisade" })?;
     if arguments.stay {
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &CleanupArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits to be told to end.
+/// Waits for a signal to exit.
 fn stay() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

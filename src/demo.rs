@@ -1,7 +1,7 @@
 //! `palisade demo`: enforcement on real packets, in a lab of network namespaces, without a cluster.
 //!
-//! The agents are this same program. Every step changes the manifests that they watch, waits until they have committed,
-//! and then tries every connection: what the reference evaluator expects stands beside what packets did.
+//! The agents are this same binary. Every step changes the manifests that they watch, waits until they have committed,
+//! and then tries every connection: the verdict of the reference evaluator is shown next to what packets did.
 
 mod agent;
 mod belongings;
@@ -27,7 +27,7 @@ impl From<palisade_lab::Error> for Failure {
     }
 }
 
-/// Runs the demo; what it makes is gone when it returns, and also when it is interrupted.
+/// Runs the demo; everything it creates is gone when it returns, and also when it is interrupted.
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     palisade_lab::check_requirements().map_err(|error| requirement(&error))?;
     let belongings = Belongings::new()?;
@@ -90,7 +90,7 @@ impl Demo {
         self.conclude()
     }
 
-    /// Writes a manifest, shows it, and waits until every agent has committed it.
+    /// Writes a manifest, prints it, and waits until every agent has committed it.
     fn apply(&mut self, manifest: &Manifest) -> Result<(), Failure> {
         self.screen.policies(manifest)?;
         let changed = self.stage.write(manifest)?;
@@ -108,10 +108,10 @@ impl Demo {
 
     fn list(&self) -> Result<(), Failure> {
         screen::paragraph(
-            "`ct original saddr` is who opened a flow, `ct reply saddr` who serves it, after Service DNAT. So\n\
-             requests and replies meet the same rule, and no \"established: accept\" outlives a policy.\n\
-             In `forward`, the maps lead an isolated pod's address to the chain named after its policies.\n\
-             Every rule there says which policy it comes from; what none accepts is counted and dropped.",
+            "`ct original saddr` is the client of a flow, `ct reply saddr` its server, after Service DNAT. So\n\
+             requests and replies meet the same rule, and no \"accept established\" outlives a policy.\n\
+             In `forward`, the maps send an isolated pod's IP to the chain named after its policies.\n\
+             Each rule there names its policy; packets that no rule allows are counted and dropped.",
         )?;
         let listing = self.stage.node(1).namespace().output("nft", &["list", "table", "inet", "palisade"], "")?;
         self.screen.listing(&listing)
@@ -122,7 +122,7 @@ impl Demo {
         stage.strike();
         let seconds = started.elapsed().as_secs_f64();
         if wrong > 0 {
-            return Err(Failure::new(format!("{wrong} of what was measured differs from what the policies say")));
+            return Err(Failure::new(format!("{wrong} of the measured results differ from what the policies say")));
         }
         screen.end(&format!(
             "{flows} connections tried, every one as the policies say; {seconds:.1} s; nothing is left behind"

@@ -17,7 +17,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Verb};
 
 fn main() -> ExitCode {
-    // Wrong usage ends here, with exit status 2.
+    // Wrong usage exits here, with status 2.
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Agent(arguments) => return agent::run(arguments),

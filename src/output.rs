@@ -1,10 +1,10 @@
-//! What goes to stdout and stderr, and how a verb fails.
+//! Output to stdout and stderr, and how a verb fails.
 
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-/// Why a verb ended without success.
+/// Why a verb failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
@@ -23,7 +23,7 @@ impl Failure {
         Self { status: 2, ..Self::new(message) }
     }
 
-    /// The same, with what to do about it.
+    /// The same, with a hint.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -38,14 +38,14 @@ impl Failure {
         Self::new(format!("{doing}: {}", chain(error)))
     }
 
-    /// Tells people on stderr, and gives the exit status.
+    /// Prints the failure on stderr, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        // There is nobody left to tell when stderr is gone.
+        // If stderr is gone, there is nothing left to do.
         io::stderr().write_all(self.text().as_bytes()).ok();
         self.exit_code()
     }
 
-    /// What is said, in one line or, with a hint, two.
+    /// The message, in one line or, with a hint, two.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message.trim_end());
         if let Some(hint) = &self.hint {
@@ -62,7 +62,7 @@ impl Failure {
     }
 }
 
-/// An error and its causes in one line. What an error says of its cause is not said again.
+/// An error and its causes in one line, without repetition.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -79,13 +79,13 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// A remark on stderr.
 pub(crate) fn note(text: &str) {
-    // There is nobody left to tell when stderr is gone.
+    // If stderr is gone, there is nothing left to do.
     io::stderr().write_all(format!("{text}\n").as_bytes()).ok();
 }
 
 /// A warning on stderr.
 pub(crate) fn warn(text: &str) {
-    // There is nobody left to tell when stderr is gone.
+    // If stderr is gone, there is nothing left to do.
     io::stderr().write_all(format!("warning: {text}\n").as_bytes()).ok();
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     block(&format!("{text}\n"))
 }
 
-/// Text on stdout, as it is. A reader that has gone (`| head`) is no failure.
+/// Text on stdout, verbatim. A closed pipe (`| head`) is not a failure.
 pub(crate) fn block(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! `palisade render`: the ruleset that a node would get from manifests.
+//! `palisade render`: a node's ruleset, from manifests.
 
 use palisade_policy::index::Index;
 use palisade_policy::input::{LegacyIsolation, State};
@@ -31,7 +31,7 @@ pub(crate) fn read(objects: &Objects) -> Result<State, Failure> {
     taken(palisade_watch::read_manifests(&objects.paths), objects)
 }
 
-/// The same, and of workloads the pods that they make. For verbs that judge; what is enforced is only ever a pod.
+/// The same, plus the pods that workloads create. For verbs that judge; only pods are enforced.
 pub(crate) fn read_with_workloads(objects: &Objects) -> Result<State, Failure> {
     taken(palisade_watch::read_manifests_and_workloads(&objects.paths), objects)
 }

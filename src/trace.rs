@@ -1,6 +1,6 @@
-//! `palisade trace`: the verdict on flows, by manifests alone, and why.
+//! `palisade trace`: the verdict on flows, from manifests alone, and why.
 //!
-//! It asks the reference evaluator, so what it says does not depend on the ruleset being right.
+//! It asks the reference evaluator, so its answer does not depend on the ruleset.
 
 mod request;
 #[cfg(test)]
@@ -22,7 +22,7 @@ use crate::render;
 
 use request::Request;
 
-/// Judges the flow, or the flows, that the arguments tell.
+/// Judges the flow or flows in the arguments.
 pub(crate) fn run(arguments: &TraceArgs) -> Result<(), Failure> {
     let single = match &arguments.flows {
         Some(_) => None,
@@ -53,7 +53,7 @@ fn single_flow(arguments: &TraceArgs) -> Result<Flow, String> {
     .flow()
 }
 
-/// Standard input can be read once.
+/// Standard input can be read only once.
 fn check_stdin(arguments: &TraceArgs) -> Result<(), Failure> {
     let is_stdin = |path: &Path| path == Path::new("-");
     let flows = arguments.flows.as_deref().is_some_and(is_stdin);
@@ -82,7 +82,7 @@ fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     match judge.lines(input, &mut out) {
         Err(Trouble::Reading(error)) => Err(unread(error)),
-        // A reader that has gone (`| head`) is no failure.
+        // A closed pipe (`| head`) is not a failure.
         Err(Trouble::Writing(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::caused("cannot write to stdout", &error))
         }
@@ -97,7 +97,7 @@ enum Trouble {
     Writing(io::Error),
 }
 
-/// The objects, and the form of the answers.
+/// The objects, and the output format.
 struct Judge<'a> {
     state: &'a State,
     reference: Reference<'a>,
@@ -114,14 +114,14 @@ struct Answer {
     ingress_reason: String,
 }
 
-/// What stands in the place of an answer if there is none.
+/// Printed instead of an answer if there is none.
 #[derive(Serialize)]
 struct NoAnswer {
     error: String,
 }
 
 impl Judge<'_> {
-    /// One line of answer for each line of input, in order, whatever the line is.
+    /// One line of output for each line of input, in order, whatever the line is.
     fn lines(&self, mut input: impl BufRead, out: &mut impl Write) -> Result<(), Trouble> {
         let mut line = Vec::new();
         loop {

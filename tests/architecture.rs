@@ -99,7 +99,7 @@ fn crates_use_each_other_in_one_direction() {
                 dependency["kind"] == "dev" && (FOR_TESTS.contains(&on) || FOR_TESTS_OF.contains(&(name, on)));
             assert!(
                 !on.starts_with("palisade") || allowed.contains(&on) || for_tests,
-                "{name} must not depend on {on}: see \"Crates\" in ARCHITECTURE.md; move the code to the crate that \
+                "{name} must not depend on {on}: see \"Code map\" in ARCHITECTURE.md; move the code to the crate that \
                  may have it, or pass the value in"
             );
         }
@@ -242,7 +242,7 @@ fn sources(start: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Blanks comments and what stands in string and character literals; lines stay where they are.
+/// Blanks comments and the content of string and character literals; lines keep their numbers.
 fn without_text(source: &str) -> String {
     let mut result = String::new();
     let mut rest = source;

@@ -61,7 +61,7 @@ struct Bed {
 /// A kind of change: events that lead from a state back to it, each a commit of its own.
 struct Kind {
     name: &'static str,
-    /// What is there beside the base.
+    /// The objects in addition to the base.
     also: Vec<Change>,
     cycle: Vec<Vec<Change>>,
 }

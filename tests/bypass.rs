@@ -303,8 +303,8 @@ fn packets_without_a_flow_do_not_reach_an_isolated_pod() {
     assert_eq!(bed.heard(&syn), names(&syn), "the client is let in");
 }
 
-/// Frames with a VLAN tag of number 0, which the receiver takes for frames without: br_netfilter shows them to the rules only
-/// where it is told to. (The agent warns where it is not.)
+/// Frames with VLAN ID 0, which the receiver treats as untagged: br_netfilter passes them to the rules only if
+/// configured to. (The agent warns if it is not.)
 #[test]
 fn frames_with_a_vlan_tag() {
     let mut bed = Bed::new();
@@ -391,7 +391,7 @@ fn an_address_used_again_has_no_part_in_old_flows() {
             old.namespace().send_packet(&ask(ends)).unwrap();
         }
         bed.lab.settle().unwrap();
-        // Its address goes to a pod that lets nobody in.
+        // Its IP goes to a pod that allows nothing.
         bed.lab.node(1).remove_pod("default/old").unwrap();
         bed.enforcer.apply([Change::PodGone(key("default/old"))]);
         let new = bed.lab.node(1).add_pod_with(PodSpec::new("default/new").ipv4(reused).ipv6(reused6)).unwrap();

@@ -312,7 +312,7 @@ fn workloads_are_judged_but_not_enforced() {
     };
     assert_eq!(trace("tiers/backend", "tiers/frontend"), "allow");
     assert_eq!(trace("tiers/frontend", "tiers/backend"), "deny");
-    // Whether an address is in a block cannot be told of what has none.
+    // A pod without an IP cannot be checked against a block.
     let blocks = "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n---\n\
                   {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: b}, spec: {template: {spec: {}}}}\n---\n\
                   {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p}, spec: {podSelector: {}, \

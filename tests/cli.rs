@@ -36,7 +36,7 @@ fn wrong_usage_ends_with_2_and_says_what_was_wrong() {
         ("render --node node-1", &["--filename <PATH>..."]),
         ("render -f shop.yaml", &["--node <N>"]),
         ("render -f shop.yaml --node=", &["--node <N>", "value is required"]),
-        ("render -f shop.yaml --node node-1 -o yaml", &["'yaml'", "--output <FORM>", "nft, json"]),
+        ("render -f shop.yaml --node node-1 -o yaml", &["'yaml'", "--output <FORMAT>", "nft, json"]),
         ("agent --manifests .", &["--node <N>"]),
         ("agent --manifests . --node=", &["--node <N>", "value is required"]),
         ("agent --node node-1 --manifests . --kubeconfig k", &["'--manifests <DIR>'", "'--kubeconfig <F>'"]),

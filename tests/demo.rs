@@ -138,7 +138,7 @@ impl Home {
         command
     }
 
-    /// Nothing in the directory, and no process that was told of it (the agents are, by `--manifests`).
+    /// Nothing in the directory, and no process with its name in the arguments (the agents have it in `--manifests`).
     fn assert_empty(&self) {
         let left: Vec<_> = fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, Vec::<PathBuf>::new());

@@ -167,7 +167,7 @@ impl Bed {
         let judgement = reference.evaluate(flow).ok()?;
         let ends = reference.ends(flow).ok()?;
         let (from, to) = (ends.from.address?, ends.to.address?);
-        // Of an address that a node has and a pod claims it cannot be told whose packets theirs are.
+        // If both a node and a pod claim an IP, the owner of its packets is unknown.
         let plain = Flow { from: Endpoint::Address(from), to: Endpoint::Address(to), ..flow.clone() };
         let meant = reference.ends(&plain).ok()?;
         if meant.from.pods != ends.from.pods || meant.to.pods != ends.to.pods {
@@ -257,15 +257,15 @@ fn be_the_world(lab: &Lab) -> Host {
     world
 }
 
-/// Keeps the node from telling, seconds later, that a reply found nobody at its address: by then another case runs, whose
-/// rules would drop and count that.
+/// Keeps the node from reporting, seconds later, that a reply found no host at its address: by then another case runs,
+/// whose rules would drop and count that.
 fn say_nothing_late(node: &Node) {
     let rules = ["icmp type destination-unreachable drop", "icmpv6 type destination-unreachable drop"].join("\n");
     node.nft(&format!("table inet quiet {{\nchain output {{\ntype filter hook output priority 0\n{rules}\n}}\n}}"))
         .unwrap();
 }
 
-/// Whether whoever an end is can be found at its address in the lab: on that node, and not in the place of a node.
+/// Whether an end can be found at its IP in the lab: on that node, and not in place of a node.
 fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
     let is_pod_address = match address {
         IpAddr::V4(address) => address.octets()[0] == 10,
@@ -273,7 +273,7 @@ fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
     };
     let name = format!("node-{node}");
     if end.pods.is_empty() {
-        // Nobody's address of a pod: whoever sends from it is no pod that anybody knows.
+        // An IP in a pod range that no pod has: packets from it come from an unknown pod.
         return is_pod_address || end.node.is_none_or(|node| *node == *name);
     }
     is_pod_address && end.pods.iter().all(|pod| pod.node.as_deref() == Some(&name))

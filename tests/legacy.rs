@@ -112,7 +112,7 @@ fn real_packets_get_the_same_verdicts_in_both_modes() {
 fn the_ruleset_names_the_annotation_and_the_reader_is_warned() {
     let plain = palisade(&["render", "-f", MANIFESTS, "--node", "node-1"]);
     let warnings = String::from_utf8_lossy(&plain.stderr);
-    assert!(warnings.contains("extensions/v1beta1 is gone since Kubernetes 1.16"), "{warnings}");
+    assert!(warnings.contains("Kubernetes 1.16 removed extensions/v1beta1"), "{warnings}");
     assert!(warnings.contains("isolates nothing without --legacy-namespace-isolation"), "{warnings}");
     assert!(!String::from_utf8_lossy(&plain.stdout).contains("net.beta.kubernetes.io"));
     let honoured = palisade(&["render", "-f", MANIFESTS, "--node", "node-1", "--legacy-namespace-isolation"]);

@@ -91,7 +91,7 @@ fn a_small_cluster_by_hand() {
                 objects::rule(vec![objects::namespaces(&[("team", "desk")])], vec![]),
             ],
         )),
-        // One that may open nothing and that nobody may talk to.
+        // One that may open nothing and that no pod may talk to.
         Change::Policy(objects::egress(objects::ingress(objects::policy("desk/locked", &[]), vec![]), vec![])),
         // ... but its neighbour may.
         Change::Policy(objects::egress(
@@ -124,7 +124,7 @@ fn a_small_cluster_by_hand() {
             (far.namespace(), Sctp, of(&web), 80, true),
             (far.namespace(), Icmp, of(&web), 0, true),
             (far.namespace(), Tcp, service, 8000, true),
-            // Replies of a flow that web opens itself pass, although nobody may open one to far.
+            // Replies of a flow that web opens itself pass, although no pod may open one to far.
             (web.namespace(), Tcp, of(&front), 80, true),
             (web.namespace(), Tcp, of(&far), 80, false),
             // Itself: directly and through its own Service.

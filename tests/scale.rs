@@ -100,7 +100,7 @@ fn a_local_pod_of_a_known_group_is_a_few_elements() {
 fn the_last_pod_of_a_group_takes_its_chain_along() {
     let mut node = Node::full();
     let subject = pod(FULL_NODE, 17);
-    // The twelve elements; the chain flushed and deleted; the set of app 1 of its namespace, which nobody else names.
+    // The twelve elements; the chain flushed and deleted; the set of app 1 of its namespace, which nothing else uses.
     let gone = node.apply(Change::PodGone(subject.key.clone()));
     assert_eq!(gone.operations(), 12 + 2 + 2, "{gone:#?}");
     // The twelve elements; the chain with its rules (app 1; for each of two ports team and tier, and of both halves of the

@@ -1,8 +1,8 @@
-//! The loop: drives the engine.
+//! The enforcement loop: drives the engine.
 //!
-//! One thread owns the engine and the kernel's table; nothing here is shared or locked. It takes what the source of objects
-//! says, performs the engine's steps, and reports. What may take long is done elsewhere: flows are deleted by
-//! [`super::flows`], requests go out through the source, lines of the log through its queue.
+//! One thread owns the engine and the kernel's table; nothing here is shared or locked. It feeds the engine what the
+//! source says, performs the engine's steps, and reports. Slow work is done elsewhere: [`super::flows`] deletes flows,
+//! requests go out through the source, log lines through a queue.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -25,34 +25,34 @@ use super::report;
 use super::server::Refresh;
 use super::status::Status;
 
-/// How often the node and the table are looked at while nothing happens.
+/// How often the node and the table are checked while idle.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 
-/// How many events one commit takes at most, so that the first of them does not wait for ever.
+/// How many events one commit takes at most, so that the first of them does not wait forever.
 const TOGETHER: usize = 1024;
 
 /// How long after a doubted list the source is asked for another.
 const LIST_AGAIN: Duration = Duration::from_secs(3);
 
-/// How soon requests are handed to the source again that it could not take.
+/// How soon requests that the source could not take are offered again.
 const REQUESTS_AGAIN: Duration = Duration::from_millis(100);
 
-/// How many Events wait to be handed to the source at most; the log has what is dropped.
+/// How many Events may wait for the source; further ones are dropped, and only the log has them.
 const NOTICES: usize = 256;
 
-/// What the loop works with.
+/// The loop's state.
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) kernel: Kernel,
     pub(crate) flows: Flows,
-    /// Where questions to the source go; none if it answers none.
+    /// Where questions for the source go; `None` if it answers none.
     pub(crate) requests: Option<mpsc::Sender<Request>>,
     pub(crate) status: Status,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
 }
 
-/// Where the loop hears from.
+/// The loop's inputs.
 pub(crate) struct Inlets {
     pub(crate) events: mpsc::Receiver<Arrival>,
     pub(crate) forgotten: mpsc::UnboundedReceiver<Outcome>,
@@ -62,17 +62,17 @@ pub(crate) struct Inlets {
 /// The loop's state.
 pub(crate) struct Enforcer {
     parts: Parts,
-    /// When events arrived, and how often had been rendered then.
+    /// When events arrived, and how many renderings had been made by then.
     arrivals: VecDeque<(u64, Instant)>,
-    /// When the commit began that is being made.
+    /// When the current commit began.
     began: Option<Instant>,
     retries: Retries,
-    /// Lists to be asked for again, and when.
+    /// Lists to request again, and when.
     again: VecDeque<(Instant, Kind)>,
     notices: VecDeque<Notice>,
-    /// Requests that the source has yet to take: at most one of each kind and namespace, and as many notices as wait.
+    /// Requests that the source has not taken yet: at most one of each kind and namespace, plus all waiting notices.
     requests: VecDeque<Request>,
-    /// The bridge that tagged frames pass by, once it has been reported.
+    /// The bridge that lets tagged frames bypass the rules, once it has been reported.
     warned_of: Option<String>,
 }
 
@@ -90,7 +90,7 @@ impl Enforcer {
         }
     }
 
-    /// Goes round until the source of events is gone.
+    /// Runs until the source of events is gone.
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,7 +124,7 @@ impl Enforcer {
         }
     }
 
-    /// When something is to be done though nothing is heard.
+    /// When to act next if nothing arrives.
     fn next_due(&self) -> Option<Instant> {
         let again = self.again.front().map(|(due, _)| *due);
         let requests = (!self.requests.is_empty()).then(|| Instant::now() + REQUESTS_AGAIN);
@@ -147,8 +147,8 @@ impl Enforcer {
         }
     }
 
-    /// Takes an event and those that wait behind it. Changes that follow one another are taken as one: what several of them
-    /// touch is looked at once.
+    /// Takes an event and those that wait behind it. Consecutive changes are taken together, so what several of them
+    /// touch is examined once.
     fn take_all(&mut self, event: Arrival, events: &mut mpsc::Receiver<Arrival>) {
         let mut changes = Vec::new();
         let mut next = Some(event);
@@ -204,7 +204,7 @@ impl Enforcer {
         self.parts.engine.take(input);
     }
 
-    /// Keeps a warning about a policy, to be told to its owners if it selects a pod of this node.
+    /// Keeps a warning about a policy, to report as an Event if it selects a pod of this node.
     fn note_warning(&mut self, object: &ObjectName, message: &str) {
         let Some(namespace) = object.namespace.clone().filter(|_| object.kind == Kind::NetworkPolicy) else { return };
         let policy = NamespacedName::new(namespace, object.name.clone());
@@ -218,7 +218,7 @@ impl Enforcer {
         }
     }
 
-    /// Performs steps until there is nothing to do.
+    /// Performs steps until there are none.
     fn work(&mut self) {
         while let Some(step) = self.parts.engine.next_step() {
             self.parts.health.progress();
@@ -241,7 +241,7 @@ impl Enforcer {
         }
         self.report();
         if self.parts.engine.is_in_step() {
-            // What changed nothing that the table shows is enforced already.
+            // Changes that leave the table unchanged are enforced already.
             self.arrivals.clear();
             self.began = None;
         }
@@ -257,7 +257,7 @@ impl Enforcer {
         }
     }
 
-    /// Asks the source, as soon as it can take it.
+    /// Sends a request to the source as soon as it can take one.
     fn request(&mut self, request: Request) {
         if self.parts.requests.is_some() {
             self.requests.push_back(request);
@@ -274,7 +274,7 @@ impl Enforcer {
         }
     }
 
-    /// Tells the owners of policies that select pods of this node what is wrong with them.
+    /// Writes Events about policies that select pods of this node.
     fn send_notices(&mut self) {
         if !self.parts.engine.is_synced() {
             return;
@@ -334,7 +334,7 @@ impl Enforcer {
 
     fn report_look(&mut self, done: Option<&Done>) {
         if let Some(Done::Looked(Err(trouble))) = done {
-            tracing::warn!(error = %trouble, "cannot look at the node's interfaces");
+            tracing::warn!(error = %trouble, "cannot inspect the node's interfaces");
             return;
         }
         let look = self.parts.kernel.last_look();
@@ -345,7 +345,7 @@ impl Enforcer {
         }
     }
 
-    /// What is done while nothing happens: the node's interfaces and the table may have changed.
+    /// Idle work: the node's interfaces and the table may have changed.
     fn look(&mut self) {
         if !self.parts.engine.is_in_step() {
             return;
@@ -355,7 +355,7 @@ impl Enforcer {
         match table.changed_by_others() {
             Ok(false) => {}
             Ok(true) => self.parts.engine.suspect(),
-            Err(error) => tracing::warn!(%error, "cannot ask for the generation of the kernel's ruleset"),
+            Err(error) => tracing::warn!(%error, "cannot read the generation of the kernel's ruleset"),
         }
     }
 
@@ -372,7 +372,7 @@ impl Enforcer {
         }
     }
 
-    /// Follows the changes that others make to the table, once it is there and if they can.
+    /// Follows other programs' changes to the table, once it exists and if they can make any.
     fn follow_foreign_changes(&mut self, following: &mut Following) {
         if !self.parts.engine.is_in_step() || !following.is_due() {
             return;
@@ -389,10 +389,7 @@ impl Enforcer {
         *following = match began {
             Ok(_) => following.began(),
             Err(error) => {
-                tracing::warn!(
-                    error,
-                    "cannot follow the changes of nftables; looking every {LOOK:?}, and trying again"
-                );
+                tracing::warn!(error, "cannot follow nftables changes; checking every {LOOK:?}, and trying again");
                 following.lost()
             }
         };

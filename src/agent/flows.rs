@@ -1,4 +1,4 @@
-//! Deleting conntrack entries, on a thread of its own: a dump of a large table takes a while.
+//! Deletes conntrack entries on a separate thread, because a dump of a large table takes a while.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use palisade_dataplane::perform::forget;
 use palisade_engine::Forgotten;
 use tokio::sync::mpsc;
 
-/// A dump begins no sooner than this after the one before.
+/// The minimum time from the start of one dump to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What came of it.
@@ -23,12 +23,12 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
-/// Where addresses go whose flows are to be deleted.
+/// Where to send IPs whose flows must be deleted.
 #[derive(Debug)]
 pub(crate) struct Flows(std_mpsc::Sender<BTreeSet<IpAddr>>);
 
 impl Flows {
-    /// Starts the thread, in the network namespace of this one. Outcomes come in the order of the requests.
+    /// Starts the thread, in this thread's network namespace. Outcomes come in the order of the requests.
     pub(crate) fn start() -> std::io::Result<(Self, mpsc::UnboundedReceiver<Outcome>)> {
         let (requests, receiver) = std_mpsc::channel();
         let (outcomes, forgotten) = mpsc::unbounded_channel();
@@ -36,10 +36,10 @@ impl Flows {
         Ok((Self(requests), forgotten))
     }
 
-    /// Hands in addresses. The engine hands in no more before it has the outcome.
+    /// Hands in IPs. The engine hands in no more before it has the outcome.
     pub(crate) fn forget(&self, addresses: BTreeSet<IpAddr>) {
         if self.0.send(addresses).is_err() {
-            tracing::error!("the thread that deletes conntrack entries has ended");
+            tracing::error!("the conntrack thread has ended");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Following what others change of the table, where it has no owner who could forbid it.
+//! Follows changes by other programs to a table without an owner.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::enforcer::LOOK;
 
-/// What the thread that follows others' changes says.
+/// A message from the thread that follows other programs' changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Foreign {
     Changed,
@@ -15,7 +15,7 @@ pub(super) enum Foreign {
     Lost,
 }
 
-/// Whether others' changes are followed, and how that is heard of.
+/// Whether other programs' changes are followed, and the channel they arrive on.
 pub(super) enum Following {
     Not(mpsc::Sender<Foreign>),
     Since(mpsc::Sender<Foreign>),
@@ -53,7 +53,7 @@ pub(super) fn follow(mut changes: ForeignChanges, notify: &mpsc::Sender<Foreign>
             Ok(true) => drop(notify.try_send(Foreign::Changed)),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot follow the changes of nftables any more; trying again");
+                tracing::warn!(%error, "cannot follow nftables changes any more; trying again");
                 notify.blocking_send(Foreign::Lost).ok();
                 return;
             }

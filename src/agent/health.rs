@@ -1,4 +1,4 @@
-//! How the loop and the source of objects are doing, for probes and scrapes: read from any thread, never waiting for either.
+//! The state of the loop and the source, for probes and scrapes. Any thread can read it without waiting for either.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,31 +15,31 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use tokio::sync::mpsc;
 
-/// A resource that was last heard of so long ago is not known any more. Servers send a bookmark about once a minute.
+/// A resource that has been silent for this long is considered unknown. Servers send a bookmark about once a minute.
 const SILENCE: Duration = Duration::from_secs(75);
 
-/// A resource that could not be read for so long is not known any more.
+/// A resource that could not be read for this long is considered unknown.
 const FAILING: Duration = Duration::from_secs(40);
 
-/// Shared by the loop, the source and the server; clones are the same.
+/// Shared by the loop, the source and the server; clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     start: Instant,
-    /// Microseconds since the start and one more, when the loop began to work; 0 while it waits.
+    /// Microseconds from the start, plus one, at which the loop began to work; 0 while it waits.
     busy_since: AtomicU64,
     busy_total: AtomicU64,
     progress: AtomicU64,
-    /// What the engine counts during work that is long.
+    /// The engine's progress counter for long work.
     pulse: OnceLock<Pulse>,
     ranges_known: AtomicBool,
-    /// The API server's contact; nothing for a directory of manifests.
+    /// The API server's contact; `None` for a directory of manifests.
     contact: OnceLock<Contact>,
     /// The queue of events, to see whether any wait.
     queue: OnceLock<mpsc::WeakSender<Arrival>>,
-    /// Since when each kind could not be read, as far as anybody looked.
+    /// Since when each kind could not be read, as far as was checked.
     failing: Mutex<[Option<Instant>; 3]>,
 }
 
@@ -68,12 +68,12 @@ impl Health {
         drop(self.0.contact.set(contact));
     }
 
-    /// Watches long work of the engine.
+    /// Watches the engine's long work.
     pub(crate) fn watch_pulse(&self, pulse: Pulse) {
         drop(self.0.pulse.set(pulse));
     }
 
-    /// A count that goes up while the loop gets on.
+    /// A counter that grows while the loop makes progress.
     pub(crate) fn progress_count(&self) -> u64 {
         let of_engine = self.0.pulse.get().map(Pulse::count).unwrap_or_default();
         self.0.progress.load(Ordering::Relaxed).wrapping_add(of_engine)
@@ -84,7 +84,7 @@ impl Health {
         self.0.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The loop waits for something to do.
+    /// The loop is idle.
     pub(crate) fn idle(&self) {
         let since = self.0.busy_since.swap(0, Ordering::Relaxed);
         if let Some(since) = since.checked_sub(1) {
@@ -93,18 +93,18 @@ impl Health {
         self.progress();
     }
 
-    /// The loop has something to do.
+    /// The loop is busy.
     pub(crate) fn busy(&self) {
         self.0.busy_since.store(self.now().saturating_add(1), Ordering::Relaxed);
         self.progress();
     }
 
-    /// The node's pod ranges are known, or not.
+    /// Whether the node's pod ranges are known.
     pub(crate) fn ranges_known(&self, known: bool) {
         self.0.ranges_known.store(known, Ordering::Relaxed);
     }
 
-    /// The resources that are not known any more, and why.
+    /// The resources that are no longer known, and why.
     pub(crate) fn unheard(&self) -> Vec<String> {
         let now = Instant::now();
         let Some(contact) = self.0.contact.get() else { return Vec::new() };
@@ -123,7 +123,7 @@ impl Health {
                 let seconds = failed.as_secs();
                 unheard.push(format!("{resource} could not be read for {seconds} s ({failures} attempts): {why}"));
             } else if silent >= SILENCE {
-                unheard.push(format!("{resource} have not been heard of for {} s", silent.as_secs()));
+                unheard.push(format!("{resource} silent for {} s", silent.as_secs()));
             }
         }
         unheard
@@ -133,7 +133,7 @@ impl Health {
         micros(self.0.start.elapsed())
     }
 
-    /// How long the first event that waits may have waited. While the loop works it takes none.
+    /// Upper bound of how long the oldest queued event has waited. The loop takes none while it works.
     fn queue_age(&self) -> Duration {
         let waiting = self.0.queue.get().and_then(mpsc::WeakSender::upgrade);
         let waits = waiting.is_some_and(|queue| queue.capacity() < queue.max_capacity());
@@ -153,22 +153,26 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Figures that are true when they are asked for.
+/// Values that are computed at a scrape.
 impl Collector for Health {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let age = ConstGauge::new(self.queue_age().as_secs_f64());
-        let help = "How long the first event that waits has waited at most";
+        let help = "Upper bound of how long the oldest queued event has waited";
         age.encode(encoder.encode_descriptor("event_queue_age", help, Some(&Unit::Seconds), MetricType::Gauge)?)?;
         let busy = ConstCounter::new(self.busy_total().as_secs_f64());
-        let help = "Time in which the loop that enforces was not waiting";
+        let help = "Time in which the enforcement loop was busy";
         busy.encode(encoder.encode_descriptor("loop_busy", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
         let known = ConstGauge::new(i64::from(self.0.ranges_known.load(Ordering::Relaxed)));
-        let help = "Whether the ranges are known that this node gives its pods addresses from";
+        let help = "Whether this node's pod ranges are known";
         known.encode(encoder.encode_descriptor("pod_ranges_known", help, None, MetricType::Gauge)?)?;
         let Some(contact) = self.0.contact.get() else { return Ok(()) };
         for (name, help, of) in [
-            ("watch_last_contact", "Time since the API server was heard about a resource", heard as fn(&_) -> _),
-            ("watch_last_list", "Time since a list of a resource was read to its end", listed),
+            (
+                "watch_last_contact",
+                "Time since the API server last sent anything about a resource",
+                heard as fn(&_) -> _,
+            ),
+            ("watch_last_list", "Time since the last complete list of a resource", listed),
         ] {
             let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
             for kind in Kind::ALL {

@@ -1,8 +1,8 @@
 //! The log: lines wait in a bounded queue for a thread that writes them to stderr.
 //!
-//! Whoever reads stderr must not decide whether policies are enforced. A reader that stops, a full disk or a closed pipe
-//! holds up the writer's thread and nothing else: what does not fit into the queue is dropped and counted, and once
-//! there is room again a line says how many lines are missing.
+//! The reader of stderr must not decide whether policies are enforced. A stalled reader, a full disk or a closed pipe
+//! blocks only the writer thread: lines that do not fit into the queue are dropped and counted, and once there is room
+//! again a line says how many are missing.
 
 #[cfg(test)]
 mod tests;
@@ -23,24 +23,24 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::LogFormat;
 
-/// How much waits to be written at most.
+/// How many bytes may wait.
 const QUEUE_BYTES: usize = 1 << 20;
 const QUEUE_LINES: usize = 8192;
 
-/// How long the end of the program waits for lines to be written.
+/// How long the exit waits for lines to be written.
 pub(crate) const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// How long the writer waits after a failed write that may work later.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The queue of the log. Cheap to clone; all clones are the same queue.
+/// The log's queue. Cheap to clone; all clones are the same queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Log(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is a line, or the queue has become empty and is written.
+    /// A line was added, or the queue is empty and written.
     changed: Condvar,
     dropped: Counter<u64, AtomicU64>,
 }
@@ -49,22 +49,22 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// A line has been taken from the queue and is not written yet.
+    /// A line was taken from the queue and is not written yet.
     writing: bool,
-    /// The thread that writes. It says how many lines are missing, one line at a time, and that line always fits.
+    /// The writer thread. It reports missing lines, one line at a time, and that line always fits.
     writer: Option<ThreadId>,
 }
 
-/// Starts the log of the program: its format, its level from `RUST_LOG`, and what becomes of a panic's message.
+/// Starts the program's log: its format, its level from `RUST_LOG`, and the panic hook.
 pub(crate) fn start(format: LogFormat) -> io::Result<Log> {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // A descriptor of its own: a write that is stuck does not hold the standard library's lock of stderr.
+    // A separate descriptor: a blocked write does not hold the standard library's lock on stderr.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let log = Log::new();
     log.write_to(stderr, say_lost)?;
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(log.clone());
-    // What the formatter cannot do it would print, and a print to a closed stderr panics.
+    // The formatter prints its own errors, and printing to a closed stderr panics.
     let lines = lines.log_internal_errors(false);
     match format {
         LogFormat::Text => lines.init(),
@@ -82,7 +82,7 @@ pub(crate) fn start(format: LogFormat) -> io::Result<Log> {
 }
 
 fn say_lost(lines: u64) {
-    tracing::warn!(lines, "log lines are missing here: they could not be written as fast as they came");
+    tracing::warn!(lines, "log lines are missing here: they could not be written fast enough");
 }
 
 impl Log {
@@ -91,7 +91,7 @@ impl Log {
         Self(Arc::new(shared))
     }
 
-    /// How many lines have been dropped so far, as a metric.
+    /// How many lines have been dropped, as a metric.
     pub(crate) fn dropped(&self) -> Counter<u64, AtomicU64> {
         self.0.dropped.clone()
     }
@@ -110,7 +110,7 @@ impl Log {
         }
     }
 
-    /// Waits until everything is written, but no longer than `limit`. Whether everything is.
+    /// Waits until everything is written, for at most `limit`. Returns whether everything is.
     pub(crate) fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut queue = self.queue();
@@ -124,7 +124,7 @@ impl Log {
         true
     }
 
-    /// Starts the thread that writes. After lines were lost and one could be written again, it calls `say_lost`.
+    /// Starts the writer thread. It calls `say_lost` when lines were lost and one could be written again.
     fn write_to(&self, to: impl Write + Send + 'static, say_lost: impl Fn(u64) + Send + 'static) -> io::Result<()> {
         let log = self.clone();
         let body = move || log.write_for_ever(to, say_lost);
@@ -167,12 +167,13 @@ impl Log {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // The lock is held for moments, by code that does not panic.
+        // The lock is held only briefly, by code that does not panic.
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes a line as a whole; whether that worked. After half a line (`torn`) the next one begins with a line feed.
+/// Writes a whole line and returns whether that worked. After a partial line (`torn`) the next one begins with a line
+/// feed.
 fn write_line(to: &mut impl Write, line: &[u8], torn: &mut bool) -> bool {
     if *torn && !matches!(to.write(b"\n"), Ok(1)) {
         return false;
@@ -183,7 +184,7 @@ fn write_line(to: &mut impl Write, line: &[u8], torn: &mut bool) -> bool {
             Ok(0) => break,
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Somebody made the pipe one that does not block: it is full for now.
+            // Another process made the pipe non-blocking, and it is full.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
             Err(_) => break,
         }
@@ -192,7 +193,7 @@ fn write_line(to: &mut impl Write, line: &[u8], torn: &mut bool) -> bool {
     rest.is_empty()
 }
 
-/// One line in the making: the formatter writes it in one piece.
+/// A line in the making: the formatter writes it in one piece.
 #[derive(Debug)]
 pub(crate) struct Line<'log>(&'log Log);
 

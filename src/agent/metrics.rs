@@ -1,4 +1,4 @@
-//! What the agent counts, for `/metrics`.
+//! The agent's metrics, for `/metrics`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Labels of a metric that differs by one thing. Values come from closed sets.
+/// Labels of a metric with one label. Values come from closed sets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Kind {
     kind: &'static str,
@@ -46,7 +46,7 @@ pub(crate) struct FailureLabels {
     reason: &'static str,
 }
 
-/// Labels of lists that were doubted.
+/// Labels of doubted lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DoubtLabels {
     resource: &'static str,
@@ -66,7 +66,7 @@ pub(crate) struct DropLabels {
     family: &'static str,
 }
 
-/// The metrics. Cheap to clone; all clones count the same.
+/// The metrics. Cheap to clone; all clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     commits: Family<CommitLabels, Counter>,
@@ -94,7 +94,7 @@ pub(crate) struct Metrics {
     dropped_bytes: Family<DropLabels, Counter<u64, AtomicU64>>,
 }
 
-/// How a commit can end.
+/// The possible results of a commit.
 const RESULTS: [&str; 2] = ["success", "error"];
 
 impl Metrics {
@@ -131,7 +131,7 @@ impl Metrics {
         (metrics, registry)
     }
 
-    /// Makes the series of commits, so that a rate sees the first one.
+    /// Creates the series of commits, so that a rate sees the first one.
     fn start_at_zero(&self) {
         for kind in [CommitKind::Full, CommitKind::Incremental, CommitKind::Repair] {
             for result in RESULTS {
@@ -163,21 +163,17 @@ impl Metrics {
             self.implementation_delay.clone(),
         );
         registry.register("policies", "Policies in force in the cluster", self.policies.clone());
-        registry.register(
-            "local_addresses",
-            "Addresses of this node's pods, by the isolation they are under",
-            self.pods.clone(),
-        );
+        registry.register("local_addresses", "IPs of this node's pods, by isolation", self.pods.clone());
         registry.register("objects", "Objects in the table, by kind", self.objects.clone());
         registry.register(
             "conntrack_flows_deleted",
-            "Flows forgotten because their address left its pod",
+            "Flows deleted because their IP left its pod",
             self.flows_deleted.clone(),
         );
-        registry.register("addresses_claimed_twice", "Addresses that two live pods claim", self.claimed_twice.clone());
+        registry.register("addresses_claimed_twice", "IPs that two live pods have", self.claimed_twice.clone());
         registry.register(
             "starting_pods",
-            "Isolated pods of this node whose address is not known yet",
+            "Isolated pods of this node whose IP is not known yet",
             self.starting_pods.clone(),
         );
         registry.register(
@@ -189,7 +185,7 @@ impl Metrics {
         registry.register("watch_errors", "Errors of the object source", self.watch_errors.clone());
         registry.register(
             "manifests_rejected",
-            "Manifest files kept at their last good content",
+            "Manifest files rejected; their last good content stays in force",
             self.rejected_files.clone(),
         );
         registry.register(
@@ -197,34 +193,30 @@ impl Metrics {
             "Whether pods, namespaces and policies have all been listed",
             self.synced.clone(),
         );
-        registry.register(
-            "lists_doubted",
-            "Lists that were not believed until a second one agreed, by resource and reason",
-            self.doubted.clone(),
-        );
+        registry.register("lists_doubted", "Lists doubted, by resource and reason", self.doubted.clone());
         registry.register(
             "policies_quarantined",
-            "Policies that match nothing, their pods isolated, by what they exceed or who refused them",
+            "Policies that match nothing while their pods stay isolated, by reason",
             self.quarantined.clone(),
         );
         registry.register(
             "addresses_due",
-            "Addresses that left their pods and whose conntrack entries are still to be deleted",
+            "IPs that left their pods and whose conntrack entries are not deleted yet",
             self.addresses_due.clone(),
         );
         registry.register(
             "addresses_held",
-            "Of the addresses due, those that another pod has already: nobody's peer, and closed where it is isolated",
+            "Due IPs that another pod already has; no selector matches them",
             self.addresses_held.clone(),
         );
         registry.register(
             "policy_deletions_held",
-            "Deleted policies that stay in force until it is known whether their namespace is terminating",
+            "Deleted policies in force until it is known whether their namespace is terminating",
             self.held_deletions.clone(),
         );
         registry.register_with_unit(
             "conntrack_dump_duration",
-            "Time to go through the conntrack table once and delete entries",
+            "Time of one pass over conntrack, deletions included",
             Unit::Seconds,
             self.forget_duration.clone(),
         );
@@ -256,7 +248,7 @@ impl Metrics {
         self.watch_errors.get_or_create(&FailureLabels { resource, reason }).inc();
     }
 
-    /// A list was not believed.
+    /// A list was doubted.
     pub(crate) fn list_doubted(&self, resource: &'static str, reason: &'static str) {
         self.doubted.get_or_create(&DoubtLabels { resource, reason }).inc();
     }
@@ -272,7 +264,7 @@ impl Metrics {
         self.forget_duration.observe(outcome.took.as_secs_f64());
     }
 
-    /// How many addresses of local pods are under which isolation.
+    /// How many IPs of local pods have each isolation.
     pub(crate) fn set_pods(&self, isolation: &'static str, count: usize) {
         self.pods.get_or_create(&IsolationLabels { isolation }).set(gauge(count));
     }
@@ -282,7 +274,7 @@ impl Metrics {
         self.objects.get_or_create(&Kind { kind }).set(gauge(count));
     }
 
-    /// What the kernel has counted of one direction and family.
+    /// The kernel's drop counters for one direction and family.
     pub(crate) fn set_dropped(&self, direction: &'static str, family: &'static str, packets: u64, bytes: u64) {
         use std::sync::atomic::Ordering::Relaxed;
         let labels = DropLabels { direction, family };

@@ -1,14 +1,14 @@
-//! When what failed is tried again.
+//! When to retry what failed.
 
 use std::time::{Duration, Instant};
 
 use palisade_engine::{BackOff, Class};
 
-/// How soon after a quarantine it is tried to end: at first, and at most.
+/// How soon after a quarantine to try to lift it: at first, and at most.
 const QUARANTINE_FIRST: Duration = Duration::from_secs(5);
 const QUARANTINE_MOST: Duration = Duration::from_mins(10);
 
-/// What is to be tried again, and when.
+/// What to retry, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     step: Option<(Instant, BackOff)>,
@@ -39,7 +39,7 @@ impl Retries {
         self.trying = true;
     }
 
-    /// A commit went well. If it had a quarantined object, the next one of them is tried soon.
+    /// A commit succeeded. If it contained a quarantined object, the next one is tried soon.
     pub(crate) fn succeeded(&mut self) {
         self.step = None;
         if std::mem::take(&mut self.trying) {
@@ -52,19 +52,19 @@ impl Retries {
         self.trying = false;
     }
 
-    /// When the next thing is due.
+    /// When the next retry is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         let step = self.step.map(|(due, _)| due);
         let quarantine = self.quarantine.map(|(due, _)| due);
         [step, quarantine].into_iter().flatten().min()
     }
 
-    /// Whether the failed step is due; then it is not any more.
+    /// Whether the failed step is due; this clears it.
     pub(crate) fn step_is_due(&mut self, now: Instant) -> bool {
         self.step.take_if(|(due, _)| *due <= now).is_some()
     }
 
-    /// Whether a quarantined policy is due to be tried again; the next time is later.
+    /// Whether a quarantined policy is due for a retry; this schedules the next one.
     pub(crate) fn quarantine_is_due(&mut self, now: Instant) -> bool {
         let Some((due, wait)) = &mut self.quarantine else { return false };
         if *due > now {
@@ -76,22 +76,22 @@ impl Retries {
     }
 }
 
-/// How long a step is not tried after its n-th failure in a row.
+/// How long to wait after the n-th failure in a row.
 fn wait(BackOff { class, failures }: BackOff) -> Duration {
     let (first, most) = match class {
-        // Without the object the next attempt is another one; the table has to be read only once.
+        // Without the object the next attempt is a different one; the table must be read only once.
         Class::Object => (Duration::from_millis(10), Duration::from_secs(30)),
         Class::Stale | Class::Unknown => (Duration::from_millis(10), Duration::from_secs(5)),
         Class::Resources => (Duration::from_millis(50), Duration::from_secs(5)),
         Class::Denied => (Duration::from_secs(1), Duration::from_secs(30)),
-        // To ask costs the kernel microseconds, and until then nobody follows the policies.
+        // Asking costs the kernel microseconds, and until it succeeds no agent enforces the policies.
         Class::Owned => (Duration::from_millis(250), Duration::from_millis(250)),
     };
     let doublings = failures.saturating_sub(1).min(16);
     (first * 2_u32.pow(doublings)).min(most)
 }
 
-/// Up to a quarter less, so that what failed together is not tried together.
+/// Up to a quarter less, so that agents that failed together do not retry together.
 fn jittered(wait: Duration) -> Duration {
     use std::hash::{BuildHasher as _, RandomState};
     let random = RandomState::new().hash_one(()) % 256;

@@ -49,7 +49,7 @@ pub(super) fn answer(namespace: &str, answer: &NamespaceAnswer) {
     }
 }
 
-/// The kind as the label of events has it.
+/// The kind as the label of events.
 fn resource(kind: Kind) -> &'static str {
     match kind {
         Kind::Pod => "pod",
@@ -58,7 +58,7 @@ fn resource(kind: Kind) -> &'static str {
     }
 }
 
-/// What an object source says beside changes.
+/// What an object source says besides changes.
 pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
     match event {
         Event::Warning { object, message } => {
@@ -68,11 +68,7 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
         Event::Failed(failure) => {
             let resource = failure.resource.map_or("all", Kind::resource);
             metrics.watch_error(resource, failure.reason);
-            tracing::warn!(
-                resource,
-                error = failure.message,
-                "cannot read objects; trying again, and the ruleset stays"
-            );
+            tracing::warn!(resource, error = failure.message, "cannot read objects; trying again, the ruleset stays");
         }
         Event::FileRejected { file, errors } => {
             metrics.rejected_files.inc();
@@ -88,13 +84,13 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
     }
 }
 
-/// The ranges from which the node's pods get their addresses.
+/// The ranges from which the node assigns pod IPs.
 pub(super) fn pod_ranges(ranges: &BTreeSet<IpNet>) {
     let ranges = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    tracing::info!(ranges, "pods of this node get their addresses from these ranges");
+    tracing::info!(ranges, "this node assigns pod IPs from these ranges");
 }
 
-/// What the engine reports; `elapsed` since the commit that is being made began.
+/// What the engine reports; `elapsed` counts from the start of the current commit.
 pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, status: &Status) {
     match report {
         Report::Committed { kind, cause, operations, batches, replaced, .. } => {
@@ -117,15 +113,15 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
             tracing::error!(
                 error = %trouble,
                 quarantined = quarantined.join(", "),
-                "commit failed; the kernel goes on with what it has, and pods of quarantined policies will be isolated"
+                "commit failed; the rules in the kernel stay, and pods of quarantined policies will be isolated"
             );
             status.miss("commit", format!("the last commit failed: {trouble}"));
         }
         Report::Repairing { how } => {
-            tracing::warn!(how, "table inet palisade was changed by somebody else; putting it right");
+            tracing::warn!(how, "another program changed table inet palisade; repairing it");
         }
         Report::OtherLayout { objects } => {
-            tracing::warn!(objects, "the table is of another layout and is replaced whole");
+            tracing::warn!(objects, "the table has a different layout; replacing it");
         }
         Report::Frozen { namespaces } => {
             let namespaces: Vec<_> = namespaces.iter().map(|name| &**name).collect();
@@ -136,7 +132,7 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
             );
         }
         Report::OverBudget { policy, why } => {
-            tracing::warn!(%policy, why, "a policy is not enforced as it is written: its pods are isolated, and nothing is allowed");
+            tracing::warn!(%policy, why, "a policy is over budget: its pods are isolated, and it allows nothing");
         }
         Report::ChangedHands { addresses } => tracing::info!(
             addresses,
@@ -159,23 +155,23 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
         }
         Report::Released { policies } => {
             let policies: Vec<_> = policies.iter().map(ToString::to_string).collect();
-            tracing::info!(policies = policies.join(", "), "quarantined policies are tried again");
+            tracing::info!(policies = policies.join(", "), "retrying quarantined policies");
         }
     }
 }
 
-/// What a look at the node has shown.
+/// The result of inspecting the node.
 pub(super) fn look(look: &Look, status: &Status) {
     for (bridge, switched) in &look.switched {
         tracing::info!(
             bridge,
             ipv4 = switched.ipv4,
             ipv6 = switched.ipv6,
-            "bridged packets of these families passed netfilter by; the bridge now shows them"
+            "bridged packets of these families bypassed netfilter; turned netfilter on for the bridge"
         );
     }
     for failure in &look.failures {
-        tracing::debug!(error = failure, "cannot set a bridge to show its packets to netfilter");
+        tracing::debug!(error = failure, "cannot turn on netfilter for a bridge");
     }
     if look.findings.is_empty() {
         if status.have("node") {
@@ -189,16 +185,16 @@ pub(super) fn look(look: &Look, status: &Status) {
     }
 }
 
-/// Frames with a VLAN tag pass by the rules.
+/// Frames with a VLAN tag bypass the rules.
 pub(super) fn tags_pass_on(bridge: &str) {
     tracing::warn!(
         bridge,
-        "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past them; set \
+        "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; set \
          net.bridge.bridge-nf-filter-vlan-tagged to 1"
     );
 }
 
-/// The gauges, and what readiness says of doubted lists.
+/// The gauges, and what readiness says about doubted lists.
 pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     if engine.is_synced() {
         metrics.synced.set(1);
@@ -235,7 +231,7 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     metrics.set_objects("set", objects.sets);
 }
 
-/// The kernel's counters of drops.
+/// The kernel's drop counters.
 pub(super) fn counters(counters: &BTreeMap<Name, Count>, metrics: &Metrics) {
     for direction in ["egress", "ingress", "stray"] {
         for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {

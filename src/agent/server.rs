@@ -1,8 +1,8 @@
-//! `/livez`, `/readyz` and `/metrics`, on one port that whoever reaches the node can reach.
+//! `/livez`, `/readyz` and `/metrics`, on a port that anyone who reaches the node can reach.
 //!
-//! The server has a thread of its own and shares nothing with enforcement but what it answers from: the agent enforces
-//! whether it can listen or not, and whatever comes to the port. What that may cost is bounded: connections, the time and
-//! size of a request, and how often the kernel's counters are read.
+//! The server runs on its own thread and shares only its inputs with enforcement: the agent enforces whether or not it
+//! can listen, whatever comes to the port. The cost is bounded: connections, time and size of a request, and how often
+//! the kernel's counters are read.
 
 mod answers;
 mod connections;
@@ -19,17 +19,17 @@ use tokio::net::TcpListener;
 pub(crate) use answers::{Answers, Refresh};
 use connections::Connections;
 
-/// Between two attempts to bind the address: at first, and at most.
+/// The wait between two attempts to bind the address: at first, and at most.
 const BIND_FIRST: Duration = Duration::from_secs(1);
 const BIND_MOST: Duration = Duration::from_secs(30);
 
-/// How long nothing is accepted when the kernel cannot give a connection and there is none to close for it.
+/// How long to stop accepting if the kernel cannot open a connection and none can be closed for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections are accepted before those there are get their turn: a part of [`connections::MOST`].
+/// How many connections are accepted before the open ones get their turn: a part of [`connections::MOST`].
 const ACCEPT_TOGETHER: usize = connections::MOST / 8;
 
-/// Starts the thread that serves, for as long as the program runs. An address that cannot be bound is tried again and again.
+/// Starts the server thread, for as long as the program runs. It keeps trying to bind the address.
 pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = move || {
@@ -41,7 +41,7 @@ pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
     thread::Builder::new().name("http".to_owned()).spawn(body).map(drop)
 }
 
-/// Binds the address, however long that takes. Says so when it fails first, and when it works after that.
+/// Binds the address, however long that takes. Logs the first failure, and the success after one.
 async fn bind_at_last(address: SocketAddr) -> TcpListener {
     let mut wait = BIND_FIRST;
     let mut failed = false;
@@ -49,7 +49,7 @@ async fn bind_at_last(address: SocketAddr) -> TcpListener {
         match bind(address).await {
             Ok(listener) => {
                 if failed {
-                    tracing::info!(listen = %address, "probes and metrics are served now");
+                    tracing::info!(listen = %address, "serving probes and metrics");
                 }
                 return listener;
             }
@@ -70,7 +70,7 @@ async fn bind_at_last(address: SocketAddr) -> TcpListener {
     }
 }
 
-/// Binds the address. Where the kernel has no IPv6, every address is every IPv4 address.
+/// Binds the address. If the kernel has no IPv6, every address means every IPv4 address.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse => {
@@ -88,8 +88,8 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
             Ok((stream, _)) => {
                 failing = false;
                 connections.take(stream, answers.clone());
-                // So that a request which has come with its connection is read before many more of them are accepted: a
-                // flood of connections must not push it out unread.
+                // So that a request that arrived with its connection is read before many more are accepted: a flood of
+                // connections must not push it out unread.
                 accepted = (accepted + 1) % ACCEPT_TOGETHER;
                 if accepted == 0 {
                     tokio::task::yield_now().await;
@@ -98,10 +98,10 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "cannot accept connections to the probes and metrics; going on");
+                    tracing::warn!(%error, "cannot accept connections to probes and metrics; trying again");
                     failing = true;
                 }
-                // There are no descriptors, or no memory. Connections that say nothing have to make room.
+                // No descriptors, or no memory. Silent connections have to make room.
                 if connections.close_oldest() {
                     tokio::task::yield_now().await;
                 } else {
@@ -112,7 +112,7 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
     }
 }
 
-/// A connection that its peer gave up before it was accepted says nothing about the next one.
+/// A peer that gave up before its connection was accepted says nothing about the next one.
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! What the agent tells its probes.
+//! What the agent answers to its probes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::health::Health;
 
-/// A loop that has not got on with its work for this long is stuck.
+/// A loop without progress for this long is stuck.
 const STUCK: Duration = Duration::from_mins(2);
 
-/// Readiness and liveness, shared by the loop that enforces and the server that tells.
+/// Readiness and liveness, shared by the enforcement loop and the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     inner: Arc<Mutex<Inner>>,
@@ -21,10 +21,10 @@ pub(crate) struct Status {
 struct Inner {
     /// Why the agent is not ready, by what is missing; empty when it is ready.
     missing: BTreeMap<&'static str, String>,
-    /// Manifests whose present content cannot be read, and why.
+    /// Manifests whose current content cannot be read, and why.
     rejected: BTreeMap<PathBuf, String>,
-    /// When the loop was last seen to have got on: work that takes minutes and gets on is no reason to be restarted, for the
-    /// work would begin again.
+    /// When the loop last made progress. Long work that progresses must not cause a restart, because the work would
+    /// begin again.
     beat: Instant,
     /// Its progress then.
     seen: u64,
@@ -41,7 +41,7 @@ impl Status {
         Self { inner: Arc::new(Mutex::new(Inner { missing, rejected, beat, seen: 0 })), health }
     }
 
-    /// Something is missing, and why. Whether that is new.
+    /// Something is missing, and why. Returns whether that is new.
     pub(crate) fn miss(&self, what: &'static str, why: String) -> bool {
         let mut inner = self.inner();
         let new = inner.missing.get(what) != Some(&why);
@@ -49,12 +49,12 @@ impl Status {
         new
     }
 
-    /// Something is there. Whether that is new.
+    /// Something is there. Returns whether that is new.
     pub(crate) fn have(&self, what: &'static str) -> bool {
         self.inner().missing.remove(what).is_some()
     }
 
-    /// A manifest was rejected. Before the first sync that is why there is none; later the last good content is in force.
+    /// A manifest was rejected: the reason if there is no sync yet; later its last good content is in force.
     pub(crate) fn note_rejected(&self, file: &Path, errors: &str) {
         let mut inner = self.inner();
         inner.rejected.insert(file.to_owned(), errors.to_owned());
@@ -91,11 +91,11 @@ impl Status {
             inner.beat = now;
         }
         let silent = now.saturating_duration_since(inner.beat);
-        if silent < STUCK { Ok(()) } else { Err(format!("the loop has not got on for {} s\n", silent.as_secs())) }
+        if silent < STUCK { Ok(()) } else { Err(format!("enforcement loop stalled for {} s\n", silent.as_secs())) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // The values stay whole whatever happened to another holder of the lock.
+        // The values stay consistent even if another holder of the lock panicked.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| status.liveness_at(start + Duration::from_secs(seconds));
         after(119).unwrap();
-        assert_eq!(after(121).unwrap_err(), "the loop has not got on for 121 s\n");
+        assert_eq!(after(121).unwrap_err(), "enforcement loop stalled for 121 s\n");
         for minute in 2..=10 {
             health.progress();
             after(60 * minute).unwrap();

@@ -1,6 +1,6 @@
-//! The codes: what `check` looks for. docs/check.md lists them; a test holds the two together.
+//! The codes of `check`. docs/check.md lists them; a test compares the two.
 //!
-//! A code is an interface: people suppress and search by it. It may be added, but never renamed or used for another thing.
+//! A code is an interface: people suppress and search by it. Codes may be added, but never renamed or reused.
 
 use palisade_watch::Flaw;
 use serde::Serialize;
@@ -9,9 +9,9 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
-    /// An API server refuses it, or drops what is written.
+    /// An API server rejects it, or drops the field.
     Error,
-    /// It is accepted, and probably does something else than was meant.
+    /// It is accepted, but probably does something else than intended.
     Warning,
     /// Worth knowing.
     Info,
@@ -62,14 +62,14 @@ pub(crate) enum Code {
     UnselectedPods,
 }
 
-/// A line of the list of codes.
+/// A row of the list of codes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     /// What findings show.
     pub(crate) name: &'static str,
     /// How bad it is; the same for every finding of the code.
     pub(crate) severity: Severity,
-    /// What is the matter, in one sentence.
+    /// What is wrong, in one sentence.
     pub(crate) meaning: &'static str,
     /// What to do about it, in general.
     pub(crate) advice: &'static str,
@@ -88,7 +88,7 @@ const fn info(name: &'static str, meaning: &'static str, advice: &'static str) -
 }
 
 impl Code {
-    /// All of them, in the order in which they are listed.
+    /// All codes, in listing order.
     pub(crate) const ALL: [Self; 29] = [
         Self::Malformed,
         Self::WrongKind,
@@ -121,82 +121,81 @@ impl Code {
         Self::UnselectedPods,
     ];
 
-    /// Its line of the list.
+    /// Its row of the list.
     pub(crate) fn entry(self) -> Entry {
         match self {
             Self::Malformed => error(
                 "malformed",
                 "The text is not YAML, or a document is not an object.",
-                "Mend the syntax; render templates first.",
+                "Fix the syntax; render templates first.",
             ),
             Self::WrongKind => error(
                 "wrong-kind",
-                "`apiVersion` or `kind` is missing, or only nearly that of a Pod, Namespace or NetworkPolicy.",
+                "`apiVersion` or `kind` is missing, or almost that of a Pod, Namespace or NetworkPolicy.",
                 "Write `networking.k8s.io/v1` and `NetworkPolicy`, or `v1` and the kind.",
             ),
             Self::UnknownField => error(
                 "unknown-field",
-                "There is no such field: the API server refuses or drops it.",
+                "There is no such field: the API server rejects or drops it.",
                 "Write the field that was meant; case matters.",
             ),
             Self::MisplacedField => error(
                 "misplaced-field",
-                "The field belongs elsewhere, as `namespaceSelector` does that stands directly under `spec`.",
+                "The field belongs elsewhere, such as `namespaceSelector` directly under `spec`.",
                 "Move it to where the message says.",
             ),
             Self::WrongType => error(
                 "wrong-type",
-                "A mapping, list, text, number or boolean stands where another of these is needed, as objects in \
-                 `policyTypes`.",
+                "The value has the wrong YAML type, such as an object in `policyTypes`.",
                 "Write the type that the message names.",
             ),
-            Self::MissingField => error("missing-field", "A field that is required is not there.", "Add it."),
+            Self::MissingField => error("missing-field", "A required field is missing.", "Add it."),
             Self::InvalidValue => error(
                 "invalid-value",
-                "The API server refuses the value: a name, label, port, protocol, operator or policy type.",
-                "Write one that it takes; case matters.",
+                "The API server rejects the value: a name, label, port, protocol, operator or policy type.",
+                "Write a valid one; case matters.",
             ),
             Self::InvalidCidr => error(
                 "invalid-cidr",
-                "The text is not an address block, or has leading zeros, host bits or an IPv4-mapped address.",
-                "Write the block that the message names.",
+                "The text is not a CIDR, or has leading zeros, host bits or an IPv4-mapped address.",
+                "Write the CIDR that the message names.",
             ),
             Self::ExceptOutsideCidr => error(
                 "except-outside-cidr",
                 "An `except` is not a smaller block inside its `cidr`.",
-                "Correct one of the two, or leave the `except` out.",
+                "Correct one of the two, or remove the `except`.",
             ),
             Self::WrittenTwice => error(
                 "written-twice",
-                "An object is written twice: one of the two is lost when they are applied.",
+                "An object appears twice: one of the two is lost when both are applied.",
                 "Remove one of the two.",
             ),
             Self::UnenforceableTerm => warning(
                 "unenforceable-term",
-                "A term of a policy in the cluster cannot be understood; it matches nothing and its pods stay isolated.",
-                "Write the policy anew with what was meant.",
+                "A term of a policy in the cluster cannot be enforced; it matches nothing, and the pods stay isolated.",
+                "Rewrite the policy with what was meant.",
             ),
             Self::NullValue => warning(
                 "null-value",
-                "Nothing stands after a key or a dash, and is read as something else than it looks like.",
+                "A key or a dash has no value, which does not mean what it looks like.",
                 "Write `{}` for everything, or remove the item.",
             ),
             Self::MissingSpec => warning(
                 "missing-spec",
                 "A policy without `spec` isolates every pod of its namespace for ingress and allows nothing.",
-                "Write `spec`, if only to say so.",
+                "Write `spec`, if only to make that explicit.",
             ),
             Self::RemovedField => {
-                warning("removed-field", "`status` is no field of a NetworkPolicy any more.", "Remove it.")
+                warning("removed-field", "`status` is no longer a field of NetworkPolicy.", "Remove it.")
             }
             Self::PodAddress => warning(
                 "pod-address",
-                "A pod's status shows an address that no pod can have; it is ignored.",
-                "Look at what wrote the status.",
+                "A pod's status has an IP that no pod can have; it is ignored.",
+                "Find out what wrote the status.",
             ),
             Self::LegacyApiVersion => warning(
                 "legacy-api-version",
-                "`extensions/v1beta1` is gone since Kubernetes 1.16.",
+                "Kubernetes 1.16 removed `extensions/v1beta1`.",
                 "Write `networking.k8s.io/v1`.",
             ),
             Self::LegacyAnnotation => warning(
@@ -211,7 +210,7 @@ impl Code {
             ),
             Self::SelectsHostNetwork => warning(
                 "selects-host-network",
-                "A policy selects pods on the host's network, which no policy isolates.",
+                "A policy selects hostNetwork pods, which no policy isolates.",
                 "Take the pod off the host's network, or protect the node by other means.",
             ),
             Self::PeerSelectsNoNamespaces => warning(
@@ -226,8 +225,8 @@ impl Code {
             ),
             Self::PeerOnHostNetwork => warning(
                 "peer-on-host-network",
-                "A peer matches only pods on the host's network, which no selector selects.",
-                "Name the nodes' addresses with `ipBlock`.",
+                "A peer matches only hostNetwork pods, which no selector selects.",
+                "Match the nodes' IPs with `ipBlock`.",
             ),
             Self::NamedPortUndefined => warning(
                 "named-port-undefined",
@@ -236,17 +235,17 @@ impl Code {
             ),
             Self::PortNotServed => warning(
                 "port-not-served",
-                "Every destination pod declares its ports, and none of them this one.",
+                "Every destination pod declares its ports, and none declares this one.",
                 "Write the pod's port, not the Service's.",
             ),
             Self::RulesWithoutPolicyType => warning(
                 "rules-without-policy-type",
-                "There are rules for a direction that `policyTypes` does not have, so they have no effect.",
+                "There are rules for a direction that is not in `policyTypes`, so they have no effect.",
                 "Add the direction to `policyTypes`, or remove the rules.",
             ),
             Self::NoDns => warning(
                 "no-dns",
-                "Pods may open some flows but ask no DNS server, so names of Services do not resolve for them.",
+                "Pods may open some flows but cannot reach DNS, so Service names do not resolve for them.",
                 "Allow UDP and TCP 53 to the cluster's DNS.",
             ),
             Self::ShadowedRule => warning(
@@ -261,14 +260,14 @@ impl Code {
             ),
             Self::UnselectedPods => info(
                 "unselected-pods",
-                "A namespace has pods that no policy selects: they may reach, and be reached by, anyone.",
-                "Add a policy with an empty `podSelector` to the namespace.",
+                "A namespace has pods that no policy selects: they may reach, and be reached by, anything.",
+                "Add a policy with an empty `podSelector` to the namespace, and allow what its pods need, such as DNS.",
             ),
         }
     }
 }
 
-/// The code of a mistake found while reading; none if it is no finding but the end of the matter.
+/// The code of a mistake found while reading; `None` if it ends the reading instead of being a finding.
 pub(crate) fn of_flaw(flaw: Flaw) -> Option<Code> {
     Some(match flaw {
         Flaw::Unreadable | Flaw::NothingThere => return None,

@@ -1,6 +1,6 @@
-//! Whether a term allows no more than another, whatever pods there are.
+//! Whether one term allows no more than another, whatever pods exist.
 //!
-//! The answer "yes" is always right. "No" may be wrong where it takes several terms together to cover one.
+//! "Yes" is always right. "No" may be wrong if several terms together cover one.
 
 use palisade_policy::input::{
     IpBlock, LabelSelector, METADATA_NAME, NamespaceScope, Operator, Peer, Peers, Policy, Port, Ports, Requirement,

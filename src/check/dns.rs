@@ -1,4 +1,4 @@
-//! Egress isolation that forgets DNS.
+//! Egress isolation without DNS.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ use super::cover::is_selector_within;
 use super::finding::Remark;
 use super::view::{View, peer_selector, pods};
 
-/// Where a cluster's DNS runs unless it is said to be elsewhere, and the label of its pods.
+/// Where a cluster's DNS usually runs, and the label of its pods.
 const USUAL_NAMESPACE: &str = "kube-system";
 const USUAL_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// 53, and what some clusters' DNS pods serve behind the Service.
@@ -22,7 +22,7 @@ const PORTS: [u16; 2] = [53, 5353];
 /// A range with more ports than this was not written with DNS in mind.
 const DELIBERATE: u16 = 1024;
 
-/// Looks at every policy with egress rules. One without any is meant to allow nothing.
+/// Checks every policy with egress rules. One without any is meant to allow nothing.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     let servers = Servers::known(view);
     let with_rules = view.policies().filter(|policy| policy.isolates.egress && !policy.egress.is_empty());
@@ -53,14 +53,13 @@ fn forgotten(view: &View<'_>, servers: &Servers<'_>, policy: &Policy) -> Option<
         }
         pods(&silent)
     };
-    let matter =
-        format!("{who} may open some flows, but no egress rule lets them ask DNS: names do not resolve for them");
+    let matter = format!("{who} may open some flows, but no egress rule allows DNS: names do not resolve for them");
     let advice =
         "allow UDP and TCP 53, as to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]";
     Some(Remark::new(Code::NoDns, ObjectName::policy(&policy.key), "spec.egress", matter, advice))
 }
 
-/// The pods that serve DNS: those that look like it, and if there are none the usual one.
+/// The pods that serve DNS: those that look like it, or the usual one if there are none.
 struct Servers<'a> {
     pods: Vec<(Pod, Option<&'a Namespace>)>,
     usual: Namespace,
@@ -79,9 +78,9 @@ impl<'a> Servers<'a> {
         Self { pods, usual: usual.unwrap_or_else(|| Namespace::new(USUAL_NAMESPACE, Labels::new())) }
     }
 
-    /// Whether a rule lets the pods of its policy ask one of the servers over UDP.
+    /// Whether a rule lets the pods of its policy query one of the servers over UDP.
     fn are_allowed(&self, policy: &Policy, rule: &Rule) -> bool {
-        // Whoever writes the port has thought of it, and knows who the server is.
+        // A user who writes the port has thought of DNS, and knows the server.
         if names_dns(&rule.ports) {
             return true;
         }
@@ -137,7 +136,7 @@ fn names_dns(ports: &Ports) -> bool {
     })
 }
 
-/// Whether a block is large enough for the pods of a cluster, and not all of the private ranges are left out of it.
+/// Whether a block is large enough for a cluster's pods, and does not exclude all private ranges.
 fn may_hold_a_cluster(block: &IpBlock) -> bool {
     let private = [
         IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8)),

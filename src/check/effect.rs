@@ -1,4 +1,4 @@
-//! Rules that have no effect because of what else there is.
+//! Rules without effect, because of other rules or of `policyTypes`.
 
 use palisade_policy::input::{Direction, Policy, Rule};
 use palisade_watch::ObjectName;
@@ -41,8 +41,8 @@ fn policy_type(direction: Direction) -> &'static str {
     }
 }
 
-/// The rules of a policy that another rule makes superfluous. Of two that are equal it is the later, so that never both
-/// are said to be.
+/// The rules of a policy that another rule makes redundant. Of two equal rules it is the later one, so that only one is
+/// reported.
 fn shadows(view: &View<'_>, policy: &Policy, direction: Direction) -> Vec<Remark> {
     let own = policy.rules(direction);
     let mut remarks = Vec::new();

@@ -1,25 +1,25 @@
-//! A finding, as every form of output shows it.
+//! A finding, as every output format prints it.
 
 use palisade_watch::{ObjectName, Survey};
 use serde::{Serialize, Serializer};
 
 use super::code::{Code, Severity, of_flaw};
 
-/// One thing that was found. The serialized form is an interface.
+/// A finding. The serialized form is an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// The file as it was named, `-` for stdin; of a cluster the object, as `networkpolicies/shop/web`.
+    /// The file as it was named, `-` for stdin; in a cluster the object, as `networkpolicies/shop/web`.
     pub(crate) file: String,
-    /// The line of the file, from 1; 0 where there are no lines.
+    /// The line of the file, from 1; 0 if there are no lines.
     pub(crate) line: usize,
     /// The field in the document, as `spec.ingress[0].from[1]`; empty for the object as a whole.
     pub(crate) field: String,
     /// How bad it is.
     pub(crate) severity: Severity,
-    /// What sort of thing it is.
+    /// The kind of finding.
     #[serde(serialize_with = "name")]
     pub(crate) code: Code,
-    /// What is the matter and what to do.
+    /// What is wrong and what to do.
     pub(crate) message: Message,
 }
 
@@ -28,7 +28,7 @@ fn name<S: Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(code.entry().name)
 }
 
-/// What is the matter, and what to do about it.
+/// What is wrong, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     /// What is the matter.
@@ -53,16 +53,16 @@ impl Serialize for Message {
     }
 }
 
-/// What one of the checks found, before anybody looked where it is written.
+/// The result of a check, before its position is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remark {
-    /// What sort of thing it is.
+    /// The kind of finding.
     pub(crate) code: Code,
     /// The object that it is about.
     pub(crate) object: ObjectName,
     /// The field of the object; empty for the object as a whole.
     pub(crate) field: String,
-    /// What is the matter and what to do.
+    /// What is wrong and what to do.
     pub(crate) message: Message,
 }
 
@@ -80,7 +80,7 @@ impl Remark {
     }
 }
 
-/// Everything that reading and the checks found, in the order of files and lines.
+/// All findings of reading and of the checks, in the order of files and lines.
 pub(crate) fn findings(survey: &Survey, remarks: Vec<Remark>) -> Vec<Finding> {
     let read = survey.findings.iter().filter_map(|found| {
         let code = of_flaw(found.flaw)?;

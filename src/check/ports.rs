@@ -9,7 +9,7 @@ use super::code::Code;
 use super::finding::Remark;
 use super::view::{View, names, rules};
 
-/// Looks at every port of every rule.
+/// Checks every port of every rule.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     let mut remarks = Vec::new();
     for policy in view.policies() {
@@ -32,13 +32,13 @@ pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     remarks
 }
 
-/// Whose ports a rule speaks of.
+/// Whose ports a rule is about.
 struct Destinations<'a> {
     /// The pods.
     pods: Vec<&'a Pod>,
-    /// Whether it is the pods and nobody else.
+    /// Whether it is the pods and nothing else.
     are_all: bool,
-    /// Whether there are only addresses, which have no named ports.
+    /// Whether there are only IPs, which have no named ports.
     are_addresses: bool,
 }
 
@@ -90,7 +90,7 @@ fn named(destinations: &Destinations<'_>, protocol: Protocol, name: &str) -> Fou
     Some((Code::NamedPortUndefined, matter, advice))
 }
 
-/// Containers need not declare their ports, so only those are judged that declare some.
+/// Containers need not declare their ports, so only pods that declare some are judged.
 fn numbered(view: &View<'_>, destinations: &Destinations<'_>, protocol: Protocol, first: u16, last: u16) -> Found {
     let declared: Vec<_> = destinations.pods.iter().map(|pod| view.ports(pod)).collect();
     let is_served = |ports: &[(Protocol, u16)]| {

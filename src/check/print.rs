@@ -1,11 +1,11 @@
-//! Findings for people and for programs.
+//! Findings as text and as JSON.
 
 use std::fmt::Write as _;
 
 use super::code::Severity;
 use super::finding::Finding;
 
-/// `path:line: severity[code] field: what is the matter`, and what to do on a line of its own.
+/// `path:line: severity[code] field: what is wrong`, and a line with what to do.
 pub(crate) fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { file, line, field, severity, code, message } in findings {

@@ -9,7 +9,7 @@ use super::finding::Finding;
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// A log of one run. Every code is among the rules, whether or not it was found.
+/// A log of one run. Every code is among the rules, found or not.
 pub(crate) fn log(findings: &[Finding]) -> String {
     let log = json!({
         "$schema": SCHEMA,

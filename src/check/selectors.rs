@@ -1,4 +1,4 @@
-//! Selectors that match nothing, or only what policies do not know; pods that nothing selects.
+//! Selectors that match nothing, or only pods that policies ignore; pods that no policy selects.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::code::Code;
 use super::finding::Remark;
 use super::view::{Selected, View, names, peers, pods, rules};
 
-/// Looks at every selector, and at every pod for whether one selects it.
+/// Checks every selector, and every pod for a policy that selects it.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     if !view.knows_pods() {
         return Vec::new();
@@ -33,7 +33,7 @@ fn subjects(view: &View<'_>, policy: &Policy) -> Option<Remark> {
     let selected = view.selected(policy);
     let object = ObjectName::policy(&policy.key);
     if !selected.on_host.is_empty() {
-        let matter = format!("{} on the host's network, and policies do not isolate that", are(&selected.on_host));
+        let matter = format!("{} on the host's network, where policies do not apply", are(&selected.on_host));
         let advice = "take them off the host's network, or protect the node by other means";
         return Some(Remark::new(Code::SelectsHostNetwork, object, FIELD, matter, advice));
     }
@@ -80,8 +80,8 @@ fn of_peer(view: &View<'_>, policy: &Policy, peer: &Peer, field: &str) -> Option
         return None;
     }
     if !selected.on_host.is_empty() {
-        let matter = format!("{} on the host's network, and selectors do not select that", are(&selected.on_host));
-        let advice = "name the nodes' addresses with ipBlock";
+        let matter = format!("{} on the host's network, where no selector applies", are(&selected.on_host));
+        let advice = "match the nodes' IPs with ipBlock";
         return Some(Remark::new(Code::PeerOnHostNetwork, object, field_of_pods, matter, advice));
     }
     selected.is_empty().then(|| {
@@ -118,7 +118,7 @@ fn no_pods(
     (format!("no pod in {place} matches {selector}"), advice)
 }
 
-/// What stands in the way of a match.
+/// What prevents a match.
 fn nearest_miss(selector: &LabelSelector, there: &[&Labels]) -> String {
     let unmet = selector.requirements.iter().find(|requirement| {
         let alone = LabelSelector { requirements: BTreeSet::from([(*requirement).clone()]) };
@@ -147,7 +147,7 @@ fn are(list: &[&Pod]) -> String {
     format!("{} {}", pods(list), if list.len() == 1 { "is" } else { "are" })
 }
 
-/// One remark for each namespace that has live pods which no policy selects. A policy with mistakes counts as well: it was
+/// One remark for each namespace with live pods that no policy selects. A policy with mistakes counts as well: it was
 /// meant to select them.
 fn unselected(view: &View<'_>) -> Vec<Remark> {
     let mut remarks = Vec::new();

@@ -1,4 +1,4 @@
-//! Terms that an API server holds though it would not take them in a new object.
+//! Terms that the API server still holds but would reject in a new object.
 
 use palisade_policy::input::{Peer, Policy};
 use palisade_watch::ObjectName;
@@ -7,7 +7,7 @@ use super::code::Code;
 use super::finding::Remark;
 use super::view::{View, peers, rules};
 
-/// Looks at what could not be understood, and at blocks.
+/// Checks terms that could not be parsed, and blocks.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     view.policies().flat_map(|policy| unenforceable(policy).chain(excepts(policy))).collect()
 }
@@ -17,7 +17,7 @@ fn unenforceable(policy: &Policy) -> impl Iterator<Item = Remark> {
         let (matter, advice) = if policy.is_over_budget() {
             (term.reason.clone(), "write fewer peers and ports, or split the policy")
         } else {
-            (format!("{}: it matches nothing", term.reason), "write the policy anew with what was meant")
+            (format!("{}: it matches nothing", term.reason), "rewrite the policy with what was meant")
         };
         Remark::new(Code::UnenforceableTerm, ObjectName::policy(&policy.key), &term.field, matter, advice)
     })
@@ -36,7 +36,7 @@ fn excepts(policy: &Policy) -> impl Iterator<Item = Remark> {
         outside.map(move |(index, except)| {
             let matter = format!("{except} is not a smaller block inside of {cidr}");
             let field = format!("{field}.ipBlock.except[{index}]");
-            let advice = "correct one of the two, or leave the except out";
+            let advice = "correct one of the two, or remove the except";
             Remark::new(Code::ExceptOutsideCidr, ObjectName::policy(&policy.key), field, matter, advice)
         })
     })

@@ -1,4 +1,4 @@
-//! The objects as the checks look at them: who selects whom.
+//! The objects as the checks see them, with which policy selects which pod.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use palisade_policy::input::{
 };
 use palisade_watch::{Kind, ObjectName, Survey};
 
-/// The objects, with what is known of them beyond the state.
+/// The objects, with what is known about them beyond the state.
 pub(crate) struct View<'a> {
     /// The objects, those with mistakes included.
     pub(crate) state: &'a State,
@@ -16,19 +16,19 @@ pub(crate) struct View<'a> {
     knows_namespaces: bool,
 }
 
-/// Pods that a selector speaks of, apart by what policies make of them.
+/// The pods that a selector matches, grouped by how policies treat them.
 #[derive(Default)]
 pub(crate) struct Selected<'a> {
     /// Those that it selects.
     pub(crate) live: Vec<&'a Pod>,
-    /// Those that it would select were they not on the host's network.
+    /// Pods that it would match if they were not on the host's network.
     pub(crate) on_host: Vec<&'a Pod>,
-    /// Whether there are any that are finished.
+    /// Whether it matches any finished pods.
     pub(crate) finished: bool,
 }
 
 impl Selected<'_> {
-    /// Not even a pod that policies do not know.
+    /// Not even a pod that policies ignore.
     pub(crate) fn is_empty(&self) -> bool {
         self.live.is_empty() && self.on_host.is_empty() && !self.finished
     }
@@ -56,7 +56,7 @@ impl<'a> View<'a> {
         Self { state: &survey.state, survey, knows_namespaces }
     }
 
-    /// Whether there are pods at all; without any, nothing can be said about what matches none.
+    /// Whether there are any pods; without them, nothing can be said about what matches none.
     pub(crate) fn knows_pods(&self) -> bool {
         !self.state.pods.is_empty()
     }
@@ -71,7 +71,7 @@ impl<'a> View<'a> {
         self.survey.written.contains_key(name)
     }
 
-    /// The policies without mistakes. One with mistakes is not in force anywhere, so nobody cares what it would do.
+    /// The policies without mistakes. A policy with mistakes is not in force, so its effect does not matter.
     pub(crate) fn policies(&self) -> impl Iterator<Item = &'a Policy> {
         self.state.policies.values().filter(|policy| self.is_sound(&ObjectName::policy(&policy.key)))
     }
@@ -81,13 +81,13 @@ impl<'a> View<'a> {
         self.survey.written.get(&ObjectName::pod(&pod.key)).map(|written| written.ports.as_slice()).unwrap_or_default()
     }
 
-    /// The pods that a policy's `podSelector` speaks of.
+    /// The pods that a policy's `podSelector` matches.
     pub(crate) fn selected(&self, policy: &Policy) -> Selected<'a> {
         let pods = self.state.pods_of(&policy.key.namespace);
         pods.filter(|pod| policy.pod_selector.selects(&pod.labels)).collect()
     }
 
-    /// The pods that a peer speaks of; none if it is no peer by selectors.
+    /// The pods that a peer matches; `None` if it has no selectors.
     pub(crate) fn peer(&self, policy: &Policy, peer: &Peer) -> Option<Selected<'a>> {
         let selector = peer_selector(policy, peer)?;
         let is_meant = |pod: &&Pod| selector.selects(pod, self.state.namespaces.get(&pod.key.namespace));
@@ -99,14 +99,13 @@ impl<'a> View<'a> {
         self.state.namespaces.values().filter(|namespace| selector.selects(&namespace.labels)).collect()
     }
 
-    /// Whether it can be told which namespaces a selector selects. If no Namespace is written, nothing is known of any but
-    /// its name.
+    /// Whether it is known which namespaces a selector selects. If no Namespace is written, only the names are known.
     pub(crate) fn can_judge(&self, selector: &LabelSelector) -> bool {
         self.knows_namespaces || selector.requirements.iter().all(|requirement| requirement.key == METADATA_NAME)
     }
 }
 
-/// A peer by selectors, whatever policy it was written in.
+/// A peer with selectors, whatever policy it is from.
 pub(crate) fn peer_selector(policy: &Policy, peer: &Peer) -> Option<PeerSelector> {
     let Peer::Pods { namespaces, pods } = peer else { return None };
     let namespaces = match namespaces {

@@ -73,11 +73,11 @@ impl Agent {
         self.wait("be ready", |agent| agent.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
     }
 
-    /// Waits until it enforces this many policies, and tells its commits since the last call.
+    /// Waits until it enforces this many policies, and returns its commits since the last call.
     pub(super) fn await_policies(&mut self, count: usize, changed: Instant) -> Result<Vec<Commit>, Failure> {
         self.wait(&format!("enforce {count} policies"), |agent| {
             let Ok(metrics) = agent.get("/metrics") else { return false };
-            // The gauge follows the commit, and so does the log line, which may still be on its way here.
+            // The gauge follows the commit, and so does the log line, which may still be on its way.
             metric(&metrics, "palisade_policies") == count as u64
                 && metric(&metrics, "palisade_commits_total")
                     <= agent.log.iter().filter(|line| line.is_commit()).count() as u64
@@ -88,7 +88,7 @@ impl Agent {
         Ok(commits)
     }
 
-    /// Waits for a condition that is looked at again with every log line, and every few milliseconds.
+    /// Waits for a condition that is checked with every log line, and every few milliseconds.
     fn wait(&mut self, what: &str, condition: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         let start = Instant::now();
         while !condition(self) {

@@ -1,6 +1,6 @@
 //! What the demo must not leave behind: its agents and its directory.
 //!
-//! Namespaces go with the process, for they have no name; agents and the directory would not.
+//! Namespaces have no name and go with the process; agents and the directory would not.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStderr, Command};
@@ -45,7 +45,7 @@ impl Belongings {
         Ok(stderr)
     }
 
-    /// Writes a file into the directory as a whole: the agents never see half of it. An interruption waits.
+    /// Writes a whole file into the directory: the agents never see half of it. An interruption waits.
     pub(super) fn write(&self, file: &str, text: &str) -> io::Result<()> {
         let _agents = self.lock();
         let hidden = self.directory.join(format!(".{file}"));
@@ -63,7 +63,7 @@ impl Belongings {
         self.clear_and(|| ());
     }
 
-    /// From now on, SIGINT, SIGTERM and SIGHUP clear and then end the process.
+    /// From now on, SIGINT, SIGTERM and SIGHUP clean up and then end the process.
     pub(super) fn clear_on_interrupt(&self) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::caused("cannot wait for signals", &error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
@@ -75,7 +75,7 @@ impl Belongings {
         let belongings = self.clone();
         let wait = move || {
             runtime.block_on(first(&mut interrupt, &mut terminate, &mut hangup));
-            // The lock is held to the end, so that the main thread, which sees its agents die, has no time to complain.
+            // The lock is held to the end, so that the main thread, whose agents die, has no time to complain.
             belongings.clear_and(|| process::exit(INTERRUPTED));
         };
         thread::Builder::new().name("interrupt".into()).spawn(wait).map(drop).map_err(failed)

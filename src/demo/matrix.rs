@@ -27,7 +27,7 @@ const KINDS: [(Protocol, usize, &str); 4] = [
 pub(super) struct Matrix {
     /// The names of those who are connected to.
     pub(super) columns: Vec<String>,
-    /// Those who connect, with their cells; none stands for a pod and itself.
+    /// The clients, with their cells; `None` is a pod and itself.
     pub(super) rows: Vec<(String, Vec<Option<Cell>>)>,
 }
 

@@ -31,7 +31,7 @@ struct Conversation {
     protocol: u8,
 }
 
-/// Withdraws a policy under running conversations and gives it back. Returns how much was not as it should be.
+/// Withdraws a policy under running conversations and restores it. Returns how many expectations failed.
 pub(super) fn show(stage: &mut Stage, screen: &Screen) -> Result<usize, Failure> {
     let concerned = concerned(stage)?;
     let backend = stage.pod("shop/backend")?;
@@ -98,7 +98,7 @@ fn give_back(stage: &mut Stage, screen: &Screen, concerned: &[Conversation]) -> 
     screen.returned(&manifests::FRONTEND)?;
     let begun = Instant::now();
     thread::scope(|scope| {
-        // Waited for from the beginning: the first answer counts, not the one at which somebody looks.
+        // Waited for from the beginning: the first reply counts, not the one at which it is checked.
         let wait = |conversation| scope.spawn(move || Conversation::wait_alive_after(conversation, begun));
         let waits: Vec<_> = concerned.iter().map(wait).collect();
         let changed = stage.write(&manifests::FRONTEND)?;
@@ -118,7 +118,7 @@ impl Conversation {
     }
 }
 
-/// How many packets of each conversation reach the server while the client goes on sending after the commit.
+/// How many packets of each conversation reach the server while the client keeps sending after the commit.
 fn count_after_cut(stage: &Stage, frames: &FrameSocket, concerned: &[Conversation]) -> Result<Vec<usize>, Failure> {
     // What passed before the commit has arrived when this returns.
     stage.lab().settle()?;
@@ -136,7 +136,7 @@ fn count_after_cut(stage: &Stage, frames: &FrameSocket, concerned: &[Conversatio
     Ok(concerned.iter().map(of).collect())
 }
 
-/// Whether a conversation that no change concerned has an answer to every message.
+/// Whether a conversation that the change did not concern has a reply to every message.
 fn went_on(stream: &Stream, screen: &Screen) -> Result<bool, Failure> {
     let complete = || {
         let stats = stream.stats();

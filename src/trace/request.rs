@@ -1,4 +1,4 @@
-//! A flow as people and files write it.
+//! A flow, as given on the command line and in files.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
 
-/// One line of a file of flows, or the arguments that say the same. An unknown field is a mistake: it could have been meant
-/// to change the answer.
+/// A line of a file of flows, or the equivalent arguments. An unknown field is an error: it may have been meant to
+/// change the answer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Request {
@@ -20,7 +20,7 @@ pub(super) struct Request {
     pub(super) to: String,
     /// TCP by default.
     pub(super) protocol: Option<String>,
-    /// Needed by all protocols but ICMP, ignored by that one.
+    /// Required except for ICMP, which ignores it.
     pub(super) port: Option<Value>,
     /// `IPv4` or `IPv6`.
     pub(super) family: Option<Value>,
@@ -32,7 +32,7 @@ impl Request {
         match line.trim_ascii_start().first() {
             Some(b'{') => {}
             None => return Err(format!("the line is empty; {EXAMPLE}")),
-            // Serde would take the values of an array for the fields in order.
+            // Serde would accept an array as the fields in order.
             Some(_) => return Err(format!("not a JSON object; {EXAMPLE}")),
         }
         serde_json::from_slice(line).map_err(|error| {
@@ -41,7 +41,7 @@ impl Request {
         })
     }
 
-    /// The flow that is meant.
+    /// The flow that it describes.
     pub(super) fn flow(&self) -> Result<Flow, String> {
         Ok(Flow {
             from: endpoint(&self.from)?,
@@ -63,7 +63,7 @@ impl Request {
     }
 }
 
-/// `node/NAME` is a node, even if a namespace is called `node`: name the addresses of that namespace's pods.
+/// `node/NAME` is a node, even if a namespace is called `node`; use the IPs of that namespace's pods.
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         // On the wire, an IPv4-mapped address is the IPv4 address.
@@ -78,7 +78,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// Not more than it takes to tell a name from a block, a URL or an address with a zone.
+/// Just enough to tell a name from a block, a URL or an address with a zone.
 fn is_name(text: &str) -> bool {
     let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     !text.is_empty() && text.bytes().all(is_fit)

@@ -185,14 +185,14 @@ fn text_says_who_and_why() {
     assert_eq!(
         text(&state, r#"{"from":"ops/tool","to":"10.42.1.3","port":80}"#),
         "deny: ops/tool (10.42.2.2) to 10.42.1.3 (pod shop/db), TCP 80\n  \
-           egress   deny: policy ops/no-way-out isolates ops/tool for egress, and no rule of it matches\n  \
+           egress   deny: policy ops/no-way-out isolates ops/tool for egress, and none of its rules matches\n  \
            ingress  allow: ingress[0] of policy shop/allow-80 allows it",
     );
     assert_eq!(
         text(&state, r#"{"from":"node/node-1","to":"shop/db","protocol":"ICMP"}"#),
         "allow: node/node-1 (172.30.0.11) to shop/db (10.42.1.3), ICMP\n  \
            egress   allow: node/node-1 is not a pod: policies do not select it\n  \
-           ingress  allow: the opener is the node of shop/db, which always reaches it",
+           ingress  allow: the client is the node of shop/db, which always reaches it",
     );
     assert_eq!(
         text(&state, r#"{"from":"shop/web","to":"ops/bare","port":53,"protocol":"UDP"}"#),
@@ -237,7 +237,7 @@ fn every_answer_has_the_fields_that_scripts_rely_on() {
         [concat!(
             r#"{"verdict":"deny","egress":"allow","ingress":"deny","#,
             r#""egress_reason":"no policy isolates shop/web for egress","#,
-            r#""ingress_reason":"policy shop/allow-80 isolates shop/db for ingress, and no rule of it matches"}"#,
+            r#""ingress_reason":"policy shop/allow-80 isolates shop/db for ingress, and none of its rules matches"}"#,
         )]
     );
     let lines = trace(&cluster(), TraceOutput::Text, "{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}\n{}");

@@ -18,7 +18,7 @@ pub(super) fn line(flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> Strin
     format!("{}: {from} to {to}, {transport}", judgement.verdict)
 }
 
-/// Why egress and ingress came out as they did.
+/// Why egress and ingress have their verdicts.
 pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> [String; 2] {
     let egress = Subject { state, direction: Direction::Egress, endpoint: &flow.from, end: &ends.from };
     let ingress = Subject { state, direction: Direction::Ingress, endpoint: &flow.to, end: &ends.to };
@@ -32,7 +32,7 @@ pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &J
     ]
 }
 
-/// The first `ipBlock` that could have allowed the flow if the address of the pod at the other end were known.
+/// The first `ipBlock` that could have allowed the flow if the IP of the pod at the other end were known.
 fn unjudged_block(
     state: &State,
     direction: Direction,
@@ -56,7 +56,7 @@ fn unjudged_block(
     })
 }
 
-/// Whether the ports of a rule could be meant; names are as they may be.
+/// Whether the ports of a rule could match; a port name might.
 fn may_be_port(ports: &Ports, transport: Transport) -> bool {
     let Ports::Of(list) = ports else { return true };
     let Transport::Port(protocol, number) = transport else { return false };
@@ -67,7 +67,7 @@ fn may_be_port(ports: &Ports, transport: Transport) -> bool {
     })
 }
 
-/// What was named, with what it stands for.
+/// The named end, with what it resolves to.
 fn end(endpoint: &Endpoint, end: &End<'_>) -> String {
     let owner = match (endpoint, end.pods.as_slice()) {
         (Endpoint::Pod(key), [pod]) if pod.key == *key => None,
@@ -116,18 +116,18 @@ impl Subject<'_> {
             Reason::NotAPod => self.not_a_pod(),
             Reason::NotIsolated => format!("no policy isolates {} for {direction}", self.name()),
             Reason::Itself => "a pod always reaches itself".to_owned(),
-            Reason::OwnNode => format!("the opener is the node of {}, which always reaches it", self.name()),
+            Reason::OwnNode => format!("the client is the node of {}, which always reaches it", self.name()),
             Reason::ToOwnNode => {
                 format!("the destination is the node of {}, and --allow-egress-to-own-node is given", self.name())
             }
             Reason::Rule { policy, direction, index } => format!("{direction}[{index}] of policy {policy} allows it"),
             Reason::NoRule { policies } if policies.len() == 1 => {
                 let policy = names(policies, "and");
-                format!("policy {policy} isolates {} for {direction}, and no rule of it matches", self.name())
+                format!("policy {policy} isolates {} for {direction}, and none of its rules matches", self.name())
             }
             Reason::NoRule { policies } => {
                 let list = names(policies, "and");
-                format!("policies {list} isolate {} for {direction}, and no rule of theirs matches", self.name())
+                format!("policies {list} isolate {} for {direction}, and none of their rules matches", self.name())
             }
             Reason::Starting { pods } => format!(
                 "no pod shows {} yet, and {}, starting on that node, isolated for {direction}: nothing is allowed until its \
@@ -160,7 +160,7 @@ impl Subject<'_> {
         match pod {
             Some(pod) if pod.host_network => format!("{endpoint} is on its node's network: policies do not select it"),
             Some(pod) if pod.phase.is_terminal() => format!("{endpoint} has finished: policies do not select it"),
-            Some(_) => format!("{endpoint} shows an address of its node: policies do not select that"),
+            Some(_) => format!("{endpoint} has an IP of its node: policies do not select it"),
             None => format!("{endpoint} is not a pod: policies do not select it"),
         }
     }

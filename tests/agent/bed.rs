@@ -140,7 +140,7 @@ impl Bed {
     }
 
     /// Table inet palisade with its handle and that of every object and rule in it, without the values of counters and
-    /// without who owns it. (A table that is made anew counts handles from 1 again; only its own tells that it is another.)
+    /// without its owner. (A new table counts handles from 1 again; only its own handle differs.)
     pub(crate) fn handles(&self) -> String {
         let listing = self.nft(&["-a", "-s", "list", "table", "inet", "palisade"]);
         let (heading, rest) = listing.split_once('\n').unwrap();

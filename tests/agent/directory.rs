@@ -19,7 +19,7 @@ fn a_directory_of_manifests_is_followed_and_an_idle_agent_rests() {
     agent.wait_ready();
     bed.assert_reached(false);
 
-    // Later a bad file keeps its last good content in force, which is told and counted.
+    // Later a bad file keeps its last good content in force, which is logged and counted.
     let before = bed.handles();
     bed.write("deny.yaml", "nonsense: [");
     agent.wait("rejection", || agent.metric("palisade_manifests_rejected_total") == 2);

@@ -39,7 +39,7 @@ table bridge palisade {
 ";
 
 /// What the agent logs when it repairs.
-const CHANGED: &str = "table inet palisade was changed by somebody else; putting it right";
+const CHANGED: &str = "another program changed table inet palisade; repairing it";
 
 /// Everything of others, with handles.
 fn foreign(bed: &Bed) -> String {
@@ -62,7 +62,7 @@ fn wait_looked(agent: &Agent, passes: bool) {
         agent.wait_missing("net.bridge.bridge-nf-call-iptables is 0");
         // The probe is not at hand for everybody: the log says so too.
         agent.wait("word of it in the log", || agent.told("this node cannot be enforced; not ready") > 0);
-        let tagged = "frames with a VLAN tag pass by the rules between pods of a bridge, so pods with NET_RAW can get past them; \
+        let tagged = "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; \
                       set net.bridge.bridge-nf-filter-vlan-tagged to 1";
         assert!(agent.told(tagged) > 0, "no word of the kernel's default");
     } else {
@@ -159,7 +159,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     bed.assert_reached(false);
     assert_eq!((content(&bed), agent.told(CHANGED), foreign(&bed)), (ours.clone(), 1, theirs));
 
-    // Others flush everything: it is made anew, at once and not only with the next look at the node, ten seconds later.
+    // Another program flushes everything: the table is recreated at once, not at the next check ten seconds later.
     for repairs in 2..=4_u64 {
         let flushed = Instant::now();
         bed.nft(&["flush", "ruleset"]);

@@ -7,7 +7,7 @@ use crate::bed::{Bed, DENY};
 use crate::cluster::start;
 use crate::running::Agent;
 
-const TRYING: &str = "cannot read objects; trying again, and the ruleset stays";
+const TRYING: &str = "cannot read objects; trying again, the ruleset stays";
 
 /// Waits until the agent has noticed that it cannot read objects: it says so and counts it, for all three kinds.
 fn wait_noticed(agent: &Agent, said_before: usize, counted_before: u64) {

@@ -1,4 +1,4 @@
-//! The port of probes and metrics: taken by somebody else, or flooded by whoever reaches it.
+//! The port of probes and metrics: in use by another program, or flooded.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -29,7 +29,7 @@ fn policies_are_enforced_while_the_port_is_taken_and_it_is_served_once_it_is_fre
     });
     drop(taken);
     agent.wait_ready();
-    agent.wait("word of it", || agent.told("probes and metrics are served now") == 1);
+    agent.wait("word of it", || agent.told("serving probes and metrics") == 1);
 }
 
 #[test]

@@ -18,7 +18,7 @@ const ALLOWED_RATE: u32 = 3_000;
 
 const NAMESPACE: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: ops, labels: {team: friends}}}\n";
 
-/// Keeps a set of the clients in use, whoever they are.
+/// Keeps a set of the clients in use, whichever pods they are.
 const OTHER: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -92,7 +92,7 @@ fn base_chains(listing: &str) -> Vec<&str> {
     chain("forward").chain(chain("input")).collect()
 }
 
-/// The last commit that the log tells.
+/// The last commit in the log.
 fn last_commit(bed: &Bed) -> Value {
     events(&bed.log()).into_iter().rfind(|event| event["message"] == "committed").unwrap()
 }
@@ -128,7 +128,7 @@ fn nothing_leaks_and_nothing_is_lost_while_agents_come_and_go() {
         let commit = last_commit(&bed);
         assert_eq!((&commit["kind"], &commit["operations"]), (&json!("full"), &json!(0)), "{commit}");
     }
-    for message in ["told to end", "interrupted"] {
+    for message in ["terminated", "interrupted"] {
         assert_eq!(bed.told(&format!("{message}; the ruleset stays, and `palisade cleanup` removes it")), 1);
     }
 

@@ -1,6 +1,6 @@
 //! The agent as the service account of `manifests/install.yaml`: its rights suffice, and each of them is needed.
 //!
-//! A right that is missing is told in the log, with what the ClusterRole must allow, whenever it is called for.
+//! The log names a missing right, with what the ClusterRole must allow, whenever it is needed.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -52,7 +52,7 @@ impl Agent {
         Self { child: Child::spawn(command).unwrap(), node: node.clone(), listen, log: log.to_owned() }
     }
 
-    /// The answer to a GET; `None` while nobody listens.
+    /// The response to a GET; `None` while the port is closed.
     pub(crate) fn get(&self, path: &str) -> Option<Answer> {
         let ask = || {
             let mut stream = TcpStream::connect(self.listen).ok()?;
@@ -127,8 +127,8 @@ impl Agent {
         errors.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Does something and waits until the log tells a commit for this cause, and the metrics that it is done. Returns the
-    /// log's line.
+    /// Does something and waits until the log has a commit for this cause, and the metrics say that it is done. Returns
+    /// the log's line.
     pub(crate) fn after(&self, cause: &str, change: impl FnOnce()) -> Value {
         let enforced = || self.metric("palisade_policy_implementation_delay_seconds_count");
         let (before, seen) = (enforced(), self.events().len());

@@ -112,7 +112,7 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
     });
     assert_eq!(starting(&agent), 0);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
-    // So is one of a pod whose sandbox is made anew, until its new address is known.
+    // So is one of a pod whose sandbox is recreated, until its new IP is known.
     let sandbox = |status: &str| {
         let conditions = json!([{ "type": "PodReadyToStartContainers", "status": status }]);
         scene.api.set_pod_status("shop", "new", &json!({ "conditions": conditions })).unwrap();
@@ -143,8 +143,7 @@ fn pod_ranges_that_come_late_are_held_from_then_on() {
     assert_eq!(complaint.unwrap()["error"], "it has no spec.podCIDRs");
     let (range4, range6) = scene.bed.node().pod_ranges();
     scene.api.patch(&path, &json!({ "spec": { "podCIDR": range4, "podCIDRs": [range4, range6] } })).unwrap();
-    let held =
-        || agent.told("committed") == 2 && agent.told("pods of this node get their addresses from these ranges") == 1;
+    let held = || agent.told("committed") == 2 && agent.told("this node assigns pod IPs from these ranges") == 1;
     agent.wait("commit because of pod ranges", held);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
 }

@@ -98,7 +98,7 @@ fn old_objects_of_a_cluster_are_checked() {
     let url = serve(|_| None);
     let output = run(&["check", "--kubeconfig", &kubeconfig("refused", &url)], "");
     assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""));
-    assert!(stderr(&output).contains("the namespaces of the cluster cannot be listed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot list the cluster's namespaces"), "{}", stderr(&output));
 }
 
 /// Answers requests on loopback until the test ends; what there is no answer to is forbidden.

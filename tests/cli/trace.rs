@@ -59,7 +59,7 @@ fn a_file_of_flows_gets_an_answer_for_each_line_in_its_place() {
         (r#"{"from":"node/node-1","to":"shop/db","port":1}"#, allow),
         (r#"{"from":"node/node-2","to":"shop/db","port":80}"#, deny),
         (r#"{"from":"node/node-2","to":"shop/db","port":5432}"#, allow),
-        // No object tells an address of this node, so no block holds it.
+        // No object has an IP of this node, so no block contains it.
         (r#"{"from":"node/node-9","to":"shop/db","port":5432}"#, deny),
         ("what?", "error: not a JSON object"),
         ("", "error: the line is empty"),

@@ -38,7 +38,7 @@ pub(crate) fn namespace(name: &str, pairs: Pairs<'_>) -> Namespace {
     Namespace::new(name, labels(pairs))
 }
 
-/// A policy, `namespace/name`, that selects the pods with these labels and isolates nobody yet.
+/// A policy, `namespace/name`, that selects the pods with these labels and isolates none yet.
 pub(crate) fn policy(name: &str, selector: Pairs<'_>) -> Policy {
     Policy {
         key: key(name),

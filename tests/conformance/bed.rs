@@ -1,7 +1,7 @@
 //! Two nodes with an agent each, an API server, pods of every stack and a Service for each of their ports.
 //!
-//! All cases share them. A case has namespaces and pods of its own in the API server; its pods have the addresses of the
-//! lab's pods, which nobody else has at that time.
+//! All cases share them. A case has its own namespaces and pods in the API server; its pods have the IPs of the lab's
+//! pods, which no other case uses at that time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -187,9 +187,10 @@ impl Bed {
 
     /// Waits until every agent has enforced everything that was written so far.
     ///
-    /// A watch tells the changes of one kind of object in their order. So a change of each kind is made last, and waited
-    /// for in the kernel: the policy names the sets of this round, and they have their elements by the labels. What was
-    /// committed along with them is all there when the loop answers a scrape, which it does only between commits.
+    /// A watch delivers the changes of one kind of object in their order. So a change of each kind is made last, and
+    /// waited for in the kernel: the policy names the sets of this round, and they have their elements by the labels.
+    /// What was committed along with them is all there when the loop answers a scrape, which it does only between
+    /// commits.
     fn pass_barrier(&mut self) {
         self.round += 1;
         let round = self.round.to_string();

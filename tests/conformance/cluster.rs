@@ -56,7 +56,7 @@ pub(crate) enum Write {
     /// A manifest for a path.
     Apply(String, String),
     Delete(String),
-    /// The pod at a path is told to end; its kubelet has not confirmed it.
+    /// The pod at a path becomes terminating; its kubelet has not confirmed the end.
     Terminate(String),
     /// A policy is put into the server's storage.
     Store(Value),

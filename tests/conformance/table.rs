@@ -60,9 +60,9 @@ pub(crate) enum Step {
     Delete(String),
     /// Labels of a pod (`x/a`) or namespace (`x`) are changed; null removes one.
     Label(String, Value),
-    /// A pod is told to end, and goes on running for as long as it is let.
+    /// A pod becomes terminating, and keeps running for as long as it may.
     Terminate(String),
-    /// A namespace is told to end; everything in it is still there.
+    /// A namespace becomes terminating; everything in it is still there.
     Close(String),
     /// Every agent ends and another one begins.
     Restart,

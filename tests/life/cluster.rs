@@ -24,7 +24,7 @@ static ONE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Cluster {
     directory: PathBuf,
-    /// What tells the names of its machines from those of another cluster.
+    /// What distinguishes the names of its machines from those of another cluster.
     suffix: String,
     /// The image of pods that do nothing, and of those that answer probes.
     pub(crate) agnhost: String,
@@ -100,7 +100,7 @@ impl Cluster {
         });
     }
 
-    /// Ends a node and starts it again, with network namespaces of its own anew.
+    /// Ends a node and starts it again, with new network namespaces.
     pub(crate) fn restart(&self, node: &str) {
         self.script(&["restart", node], "").unwrap_or_else(|error| panic!("restart {node}: {error}"));
     }

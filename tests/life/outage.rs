@@ -72,7 +72,7 @@ fn enforcement_outlives_the_api_server() {
     let tally = traffic.tally().since(before);
     drop(outage);
     tally.demand_clean(&format!("API server away for {} s", length().as_secs()));
-    // What changes afterwards is followed, by watches that were not told that they had ended.
+    // Later changes are followed, by watches that got no notice of their end.
     within(PATIENCE, "the API server again", || {
         cluster
             .try_kubectl(&["label", "pod", "stranger", "--overwrite", "app=client", "--namespace", &scene.name], "")

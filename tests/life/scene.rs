@@ -72,7 +72,7 @@ impl<'a> Scene<'a> {
         wanted.map(|(name, node, _)| self.started(name, node))
     }
 
-    /// A pod that the cluster was told to start.
+    /// A pod that the cluster should start.
     pub(crate) fn started(&self, name: &str, node: &str) -> Pod {
         self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=120s"]);
         let pod: Value = serde_json::from_str(&self.kubectl(&["get", "pod", name, "--output=json"])).unwrap();
@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
         Pod { name: name.to_owned(), addresses, network }
     }
 
-    /// A policy on `app=server` that lets `app=client` in, and nobody else.
+    /// A policy on `app=server` that allows `app=client` and no other pod.
     pub(crate) fn let_clients_in(&self) {
         self.apply(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: server}\nspec:\n  \
@@ -96,7 +96,7 @@ impl<'a> Scene<'a> {
 
 impl Drop for Scene<'_> {
     fn drop(&mut self) {
-        // Whatever the test came to, the namespace goes; nobody waits for it.
+        // Whatever the result of the test, the namespace is deleted, without waiting.
         drop(self.cluster.try_kubectl(&["delete", "namespace", "--wait=false", "--now", &self.name], ""));
     }
 }

@@ -109,7 +109,7 @@ fn services_of_every_kind() {
             ("beyond", "-------"),
             // A pod reaches itself, whatever way it takes back to it.
             ("server", "+++-+-+"),
-            // Its own node reaches it; another node, whoever runs there, is no client.
+            // Its own node reaches it; another node, whatever runs there, is not a client.
             ("node1", "+++-+-+"),
             ("node2", "-------"),
             ("hub", "-------"),

@@ -103,7 +103,7 @@ fn what_passes_before_a_new_pod_is_known_if_that_is_wanted() {
         spread(|window| window.egress),
         spread(|window| window.ingress)
     );
-    // The kubelet tells the address in its own time; but it does end.
+    // The kubelet reports the IP in its own time, but it does end.
     assert!(windows.iter().all(|window| window.egress.max(window.ingress) < Duration::from_secs(60)));
 }
 

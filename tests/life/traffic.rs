@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PORT: u16 = 20_000;
 const STREAMS: u16 = 19_999;
 
-/// Floods of datagrams, and TCP streams beside those that are allowed.
+/// Floods of datagrams, and TCP streams next to the allowed ones.
 pub(crate) struct Traffic {
     allowed: Vec<Line>,
     denied: Vec<Line>,

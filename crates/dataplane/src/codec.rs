@@ -1,8 +1,9 @@
-//! The model as nf_tables messages, and back.
+//! Encodes the model as nf_tables messages, and decodes it.
 //!
-//! A rule goes through two forms: [`Expression`](palisade_ruleset::model::Expression)s are lowered to the kernel's own
-//! [`Instruction`]s, which are written as attributes. Reading goes the same way back, and what was lifted must lower to
-//! what was read, or it counts as not ours. Everything is written as nft 1.0.6 writes it, hints for its listing included.
+//! A rule has two forms: [`Expression`](palisade_ruleset::model::Expression)s are lowered to the kernel's own
+//! [`Instruction`]s, which are encoded as attributes. Decoding goes the other way, and a lifted expression must lower
+//! to what was read, or it counts as foreign. Everything is encoded as nft 1.0.6 does, including its hints for
+//! listings.
 
 mod constant;
 mod instruction;

@@ -1,10 +1,10 @@
-//! Forgetting flows.
+//! Deletes flows from conntrack.
 //!
-//! The verdict on a flow stands on the addresses of its conntrack entry. When an address leaves its pod, entries with it
-//! would let peers of the old owner reach the next one as if they were replying; so these entries are deleted.
+//! The verdict on a flow depends on the addresses of its conntrack entry. When an IP leaves its pod, entries with it
+//! would let peers of the old owner reach the next one as if they were replying, so these entries are deleted.
 //!
-//! The kernel has no index by address: whatever is asked goes through the whole table. So all addresses are looked for in
-//! one dump, which is never in memory as a whole.
+//! The kernel has no index by address: every query walks the whole table. So one dump looks for all addresses, and it
+//! is streamed, never held in memory.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -39,7 +39,7 @@ const TUPLE_IP: u16 = 1;
 const V4: [u16; 2] = [1, 2];
 const V6: [u16; 2] = [3, 4];
 
-/// A dump that was cut short is repeated this often.
+/// How often to repeat a dump that was cut short.
 const TRIES: usize = 5;
 
 /// What was forgotten.
@@ -47,16 +47,16 @@ const TRIES: usize = 5;
 pub struct Forgotten {
     /// Entries that were deleted.
     pub flows: usize,
-    /// Addresses of which there may still be entries: one could not be deleted, or not all could be looked at.
+    /// Addresses that may still have entries: one could not be deleted, or not all could be read.
     pub unfinished: BTreeSet<IpAddr>,
-    /// Entries that were looked at.
+    /// Entries that were read.
     pub scanned: usize,
 }
 
-/// The conntrack table of the network namespace that this was opened in. May be given to another thread.
+/// The conntrack table of the network namespace that this was opened in. It may be passed to another thread.
 #[derive(Debug)]
 pub struct Conntrack {
-    /// Dumps come by one socket while entries are deleted by the other.
+    /// One socket dumps while the other deletes entries.
     dumps: Socket,
     deletions: Socket,
 }
@@ -87,11 +87,11 @@ impl Conntrack {
         Ok(Self { dumps: socket()?, deletions: socket()? })
     }
 
-    /// Deletes the entries, of both families and all protocols, that have one of these addresses as the source or the
-    /// destination of either tuple. An entry that cannot be deleted does not keep the others from it.
+    /// Deletes the entries, of both families and all protocols, that have one of these addresses as the source or
+    /// destination of either tuple. An entry that cannot be deleted does not stop the others from being deleted.
     ///
     /// # Errors
-    /// [`Error::Read`]; then any of the addresses may have entries still.
+    /// [`Error::Read`]; any of the addresses may then still have entries.
     pub fn forget(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Forgotten, Error> {
         let wanted = Wanted::new(addresses);
         let mut forgotten = Forgotten::default();
@@ -99,7 +99,7 @@ impl Conntrack {
             return Ok(forgotten);
         }
         for _ in 0..TRIES {
-            // What another try does not find again is gone.
+            // An entry that another attempt does not find is gone.
             forgotten.unfinished.clear();
             if self.pass(&wanted, &mut forgotten).map_err(failed)? {
                 return Ok(forgotten);
@@ -119,7 +119,7 @@ impl Conntrack {
         count.ok_or_else(|| failed(Errno::EBADMSG.into()))
     }
 
-    /// One dump, and the deletion of what it finds. Tells whether it went to its end.
+    /// One dump, and the deletion of what it finds. Returns whether it went to its end.
     fn pass(&mut self, wanted: &Wanted, forgotten: &mut Forgotten) -> io::Result<bool> {
         let Self { dumps, deletions } = self;
         dumps.dump_once(
@@ -163,7 +163,7 @@ impl Wanted {
         Self { addresses: addresses.iter().copied().collect(), family }
     }
 
-    /// Those that an entry has somewhere.
+    /// The ones that an entry contains.
     fn of<'a>(&'a self, entry: &'a [u8]) -> impl Iterator<Item = IpAddr> + 'a {
         let tuples = Attributes::after(entry, 4).iter().filter(|(kind, _)| TUPLES.contains(kind));
         let ends = tuples.flat_map(|(_, tuple)| Attributes::new(tuple).nest(TUPLE_IP).iter());
@@ -181,7 +181,7 @@ fn address(kind: u16, value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Of a family, or of both.
+/// Of one family, or of both.
 fn header(writer: &mut Writer, family: Option<Family>) {
     let number = match family {
         Some(Family::V4) => nix::libc::AF_INET,

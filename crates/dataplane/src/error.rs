@@ -1,4 +1,4 @@
-//! What can go wrong between us and the kernel.
+//! Errors between Palisade and the kernel.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use palisade_engine::Class;
 use palisade_ruleset::name::Name;
 
-/// A failure, by the stage that failed.
+/// An error, by the stage that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No netlink socket.
@@ -21,7 +21,7 @@ pub enum Error {
     /// Another live process owns the table.
     #[error("another palisade agent ({owner}) owns table inet palisade; stop it, then try again")]
     Owned {
-        /// The process, as far as it can be told.
+        /// The process, as far as known.
         owner: String,
     },
     /// Something could not be read from the kernel.
@@ -33,7 +33,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// An operation has no form that the kernel knows.
+    /// The kernel has no representation for an operation.
     #[error("cannot write {operation}: {reason}")]
     Unencodable {
         /// The operation and its object.
@@ -43,24 +43,24 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// The kernel refused a batch. Nothing of it was done.
+    /// The kernel rejected a batch. None of it took effect.
     #[error("the kernel refused to {operation}: {}; {hint}", .errno.desc())]
     Refused {
-        /// The operation, its object, and the comment of the rule or element at fault.
+        /// The operation, its object, and the comment of the faulty rule or element.
         operation: String,
-        /// Its place in the batch; none if the batch was refused as a whole.
+        /// Its position in the batch; `None` if the batch was rejected as a whole.
         index: Option<usize>,
-        /// The object of the operation; none if it was the table, or the batch as a whole.
+        /// The object of the operation; `None` for the table, or the batch as a whole.
         object: Option<Name>,
         /// Why.
         errno: Errno,
         /// What it usually means.
         hint: &'static str,
     },
-    /// Somebody else changed nftables after the given generation. Nothing of the batch was done.
-    #[error("nftables was changed by somebody else meanwhile; read it back and try again")]
+    /// Another program changed nftables after the given generation. None of the batch took effect.
+    #[error("another program changed nftables in the meantime; read it back and try again")]
     Stale,
-    /// A batch could not be sent. Nothing of it was done.
+    /// A batch could not be sent. None of it took effect.
     #[error("cannot send {bytes} bytes to the kernel")]
     Send {
         /// The length of the batch.
@@ -69,20 +69,20 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The kernel's answer was lost, and it cannot be told whether the batch was done.
-    #[error("the kernel's answer to a batch was lost; read the table back to see whether it was done")]
+    /// The kernel's answer was lost, and it is unknown whether the batch took effect.
+    #[error("the kernel's answer to a batch was lost; read the table back to see whether it took effect")]
     Unknown,
-    /// One of the batches of a transaction failed; those before it are done, those after it were not sent.
+    /// One of the batches of a transaction failed; those before it took effect, those after it were not sent.
     #[error("the {step} batch failed")]
     Step {
-        /// The batch: stage, widen, switch or sweep.
+        /// The batch, by its step.
         step: &'static str,
         /// Why.
         #[source]
         source: Box<Error>,
     },
     /// A bridge's own settings could not be changed.
-    #[error("cannot have bridge {bridge} show its packets to netfilter")]
+    #[error("cannot turn on netfilter for bridge {bridge}")]
     Bridge {
         /// The bridge.
         bridge: String,
@@ -93,7 +93,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the failure is about.
+    /// What the error is about.
     pub fn kind(&self) -> Class {
         match self {
             Self::Owned { .. } => Class::Owned,
@@ -109,7 +109,7 @@ impl Error {
         }
     }
 
-    /// The set, map, chain or counter at fault, if it is one of them.
+    /// The faulty set, map, chain or counter, if it is one.
     pub fn object(&self) -> Option<&Name> {
         match self {
             Self::Unencodable { object, .. } | Self::Refused { object, .. } => object.as_ref(),
@@ -119,7 +119,7 @@ impl Error {
     }
 }
 
-/// What a refused message is about. What is not known to be about something else is about the object.
+/// What a rejected message is about: the object, unless the error number says otherwise.
 fn refusal(errno: Errno) -> Class {
     match errno {
         Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ERESTART | Errno::ENOTEMPTY => Class::Stale,
@@ -147,7 +147,7 @@ fn failure(error: &io::Error) -> Class {
 fn hint_for(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM) => "; Palisade needs CAP_NET_ADMIN in this network namespace",
-        Some(Errno::EINTR) => "; somebody else keeps changing it",
+        Some(Errno::EINTR) => "; another program keeps changing it",
         _ => "",
     }
 }
@@ -161,7 +161,7 @@ mod tests {
         Error::Refused { operation: "add set x".to_owned(), index: Some(0), object, errno, hint: "" }
     }
 
-    /// A quarantine closes pods, so only what the object itself cannot be may lead to one.
+    /// A quarantine closes pods, so only an error that can have no other cause than the object may lead to one.
     #[test]
     fn only_what_an_object_cannot_be_is_its_fault() {
         let of_object = [

@@ -1,5 +1,5 @@
-//! What the host looks like: the ports that pods hang on, the node's own addresses, and settings that would let packets
-//! past the table.
+//! The state of the host: the interfaces that lead to pods, the node's own IPs, and settings that would let packets
+//! bypass the table.
 
 mod bridge;
 mod flowtable;
@@ -18,12 +18,12 @@ use crate::netlink::Socket;
 
 pub use bridge::{Switched, call_netfilter_on_bridge};
 
-/// Something about the host that keeps Palisade from enforcing policies.
+/// A condition of the host that prevents enforcement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
     /// Pods of one node reach each other over a bridge without passing the forward hook.
     #[error(
-        "frames between pods on bridge {bridge} pass by netfilter ({setting} is 0), so policies between them would not be \
+        "frames between pods on bridge {bridge} bypass netfilter ({setting} is 0), so policies between them would not be \
          enforced; set {setting} to 1"
     )]
     BridgeBypasses {
@@ -32,37 +32,37 @@ pub enum Finding {
         /// The setting.
         setting: &'static str,
     },
-    /// The kernel cannot show bridged packets to netfilter.
+    /// The kernel cannot pass bridged packets to netfilter.
     #[error(
-        "frames between pods on bridge {bridge} pass by netfilter (br_netfilter is not loaded), so policies between them \
+        "frames between pods on bridge {bridge} bypass netfilter (br_netfilter is not loaded), so policies between them \
          would not be enforced; run modprobe br_netfilter on the node"
     )]
     NoBridgeNetfilter {
         /// The bridge.
         bridge: String,
     },
-    /// Service traffic goes past the forward hook.
+    /// Service traffic bypasses the forward hook.
     #[error(
-        "IPVS has {services} services, so kube-proxy seems to run in IPVS mode, which sends traffic of Services past the \
+        "IPVS has {services} services, so kube-proxy seems to run in IPVS mode, which sends Service traffic past the \
          forward hook; switch kube-proxy to nftables or iptables mode"
     )]
     Ipvs {
         /// How many virtual services there are.
         services: usize,
     },
-    /// Packets of a pod go a way that is not known.
+    /// Packets of a pod take an unknown path.
     #[error(
-        "no interface of a pod leads to {address} (no route, or one by the device of the default route), so policies for it \
-         would not be enforced; Palisade needs a network where pods hang on a bridge or on interfaces of their own"
+        "no interface of a pod leads to {address} (no route, or one through the device of the default route), so policies \
+         for it would not be enforced; Palisade needs pods on a bridge or on their own interfaces"
     )]
     NoInterface {
         /// The pod's address.
         address: IpAddr,
     },
-    /// Packets of established connections go past all hooks but the first.
+    /// Packets of established connections bypass all hooks but the first.
     #[error(
         "flowtable {flowtable} of nftables table {table} takes connections of {device} past the forward hook, so policies \
-         would not be enforced on those that are established; delete the flowtable, or leave {device} out of it"
+         would not be enforced on established connections; delete the flowtable, or remove {device} from it"
     )]
     Flowtable {
         /// The family and name of its table.
@@ -77,16 +77,16 @@ pub enum Finding {
 /// Where the node's pods are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodPorts {
-    /// The interfaces that routes to pods leave by: a bridge, or a port for each pod.
+    /// The interfaces that routes to pods use: a bridge, or one for each pod.
     pub names: BTreeSet<String>,
-    /// Addresses to which no such interface leads. A pod that is ending can be among them for a moment.
+    /// IPs without such an interface. A terminating pod's may be among them for a moment.
     pub without: BTreeSet<IpAddr>,
 }
 
-/// The interfaces that routes to these addresses of the node's pods leave by. Left out are loopback and the devices of
-/// default routes, by which pods of other nodes are reached.
+/// The interfaces that routes to these IPs of the node's pods use, except loopback and the devices of default routes,
+/// which lead to pods of other nodes.
 ///
-/// Which route is taken the kernel is asked for each address: rules and tables of routes are for it to follow.
+/// The kernel is asked for the route of each IP, because routing rules and tables are its business.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
@@ -123,7 +123,7 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
 }
 
-/// What would let packets past the table.
+/// What would let packets bypass the table.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
@@ -154,13 +154,13 @@ fn bridges_among(pod_ports: &BTreeSet<String>) -> Result<BTreeMap<String, link::
     Ok(bridges)
 }
 
-/// The bridge on which frames with a VLAN tag pass by netfilter, if there is one: the kernel's default, and a way round the
-/// rules for pods that may send such frames (`NET_RAW`). Linux takes a frame with VLAN number 0 for one without a tag.
+/// The bridge on which frames with a VLAN tag bypass netfilter, if there is one: the kernel's default, and a way past
+/// the rules for pods that may send such frames (`NET_RAW`). Linux treats a frame with VLAN ID 0 as untagged.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
 pub fn passed_by_tagged_frames(pod_ports: &BTreeSet<String>) -> Result<Option<String>, Error> {
-    // Without br_netfilter there is more to say than this.
+    // Without br_netfilter there is a worse finding.
     let hidden = fs::read_to_string(FILTER_VLAN_TAGGED).is_ok_and(|value| value.trim() == "0");
     if !hidden {
         return Ok(None);
@@ -170,7 +170,7 @@ pub fn passed_by_tagged_frames(pod_ports: &BTreeSet<String>) -> Result<Option<St
 
 const FILTER_VLAN_TAGGED: &str = "/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged";
 
-/// A bridge shows its packets to netfilter if it, or all bridges of the network namespace, are set so.
+/// A bridge calls netfilter if its own setting, or the one for all bridges of the network namespace, says so.
 fn bridge_findings(name: &str, bridge: link::Bridge) -> Vec<Finding> {
     let settings = [
         ("net.bridge.bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-iptables", bridge.ipv4),
@@ -179,7 +179,7 @@ fn bridge_findings(name: &str, bridge: link::Bridge) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (setting, path, own) in settings {
         match fs::read_to_string(path) {
-            // The bridge's own setting does nothing without the module.
+            // The bridge's own setting has no effect without the module.
             Err(_) => return vec![Finding::NoBridgeNetfilter { bridge: name.to_owned() }],
             Ok(value) if value.trim() == "0" && !own => {
                 findings.push(Finding::BridgeBypasses { bridge: name.to_owned(), setting });

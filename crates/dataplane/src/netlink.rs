@@ -1,4 +1,4 @@
-//! Netlink messages and attributes, written and read without a library that would know better.
+//! A minimal netlink encoder and decoder.
 
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;

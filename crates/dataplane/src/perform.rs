@@ -1,4 +1,4 @@
-//! Performing the steps of an engine on the kernel: the agent does it, and so do the tests that prove its order.
+//! Performs the engine's steps on the kernel, for the agent and for the tests that prove its order.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,36 +10,36 @@ use crate::host::{self, Finding, Switched};
 use crate::table::{Ownership, ReadBack, Table};
 use crate::{Error, conntrack};
 
-/// What becomes of bridges that pass netfilter by.
+/// What to do about bridges that bypass netfilter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BridgeNetfilter {
-    /// The pods' bridges are set to show their packets to netfilter, whatever the setting for all bridges is.
+    /// Turn on netfilter for the pods' bridges, whatever the setting for all bridges is.
     #[default]
     Set,
-    /// Nothing is set; a bridge that passes netfilter by is a finding.
+    /// Change nothing; a bridge that bypasses netfilter is a finding.
     Check,
 }
 
-/// What was seen at a look at the node, beyond what a ruleset needs.
+/// The result of inspecting the node, beyond what a ruleset needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// What keeps policies from being enforced.
+    /// What prevents enforcement.
     pub findings: Vec<Finding>,
-    /// The bridge on which frames with a VLAN tag pass by the rules.
+    /// The bridge on which frames with a VLAN tag bypass the rules.
     pub tags_pass_on: Option<String>,
-    /// Bridges that were set to show their packets to netfilter, and which families they hid.
+    /// Bridges for which netfilter was turned on, and the families that bypassed it.
     pub switched: Vec<(String, Switched)>,
-    /// Why something could not be looked at or set.
+    /// Why something could not be inspected or set.
     pub failures: Vec<String>,
 }
 
-/// The kernel of the network namespace that the thread is in. The table's socket is opened by [`Step::Open`].
+/// The kernel of the thread's network namespace. [`Step::Open`] opens the table's socket.
 #[derive(Debug, Default)]
 pub struct Kernel {
     ownership: Ownership,
     bridges: BridgeNetfilter,
     table: Option<Table>,
-    /// Isolated addresses without an interface at the last look: at the second they are a finding.
+    /// Isolated IPs without an interface at the last look: at the second look they are a finding.
     without: BTreeSet<IpAddr>,
     look: Look,
 }
@@ -55,7 +55,7 @@ impl Kernel {
         self.table.as_mut()
     }
 
-    /// Gives the table away; the next [`Step::Open`] opens it again.
+    /// Hands the table over; the next [`Step::Open`] opens it again.
     pub fn close(&mut self) -> Option<Table> {
         self.table.take()
     }
@@ -65,7 +65,7 @@ impl Kernel {
         &self.look
     }
 
-    /// Performs a step; `wanted` is what the table is to be. [`Step::Forget`] is performed in place, though it may take a
+    /// Performs a step; `wanted` is the desired table. [`Step::Forget`] is performed in place, though it may take a
     /// while; [`Step::Ask`] has no result here.
     pub fn perform(&mut self, step: Step, wanted: &Ruleset) -> Option<Done> {
         Some(match step {
@@ -105,7 +105,7 @@ impl Kernel {
         let Some(table) = &mut self.table else { return Ok(None) };
         let read = table.read()?;
         for (name, why) in &read.undecodable {
-            tracing::warn!(object = name, why, "not one of Palisade's objects in table inet palisade");
+            tracing::warn!(object = name, why, "foreign object in table inet palisade");
         }
         if !read.exists {
             return Ok(None);
@@ -128,7 +128,7 @@ impl Kernel {
             }
         }
         look.findings = host::findings(&ports.names)?;
-        // A pod that is ending loses its route before anybody hears of its end: only what lasts is a finding.
+        // A terminating pod loses its route before the API server reports its end, so only what lasts is a finding.
         let without: BTreeSet<_> = ports.without.intersection(isolated).copied().collect();
         let lasting = without.intersection(&self.without).copied();
         look.findings.extend(lasting.map(|address| Finding::NoInterface { address }));
@@ -139,13 +139,13 @@ impl Kernel {
     }
 }
 
-/// Whether the table differs from `wanted` in something that no difference of rulesets shows.
+/// Whether the table differs from `wanted` in something that a difference of rulesets does not express.
 fn differs_inexpressibly(read: &ReadBack, wanted: &Ruleset) -> bool {
     let shown = palisade_ruleset::change::diff(&read.ruleset, wanted);
     shown.is_ok_and(|patch| patch.is_empty()) && !read.dormant && !read.matches(wanted)
 }
 
-/// Deletes the conntrack entries of addresses; also how many there were.
+/// Deletes the conntrack entries of IPs; returns also how many there were.
 pub fn forget(addresses: BTreeSet<IpAddr>) -> (Forgotten, usize) {
     match conntrack::forget(&addresses) {
         Ok(done) => {

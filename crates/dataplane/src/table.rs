@@ -33,10 +33,10 @@ pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;
 /// Whether the table is to have an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ownership {
-    /// An owner where the kernel knows owners that may die, a plain table elsewhere.
+    /// An owner if the kernel supports owners that may die, otherwise a plain table.
     #[default]
     Automatic,
-    /// A plain table, that anybody may change.
+    /// A plain table, which anyone may change.
     Plain,
 }
 
@@ -47,29 +47,29 @@ pub struct Table {
     owned: bool,
     set_id: u32,
     others: Others,
-    /// Packets may be under way that have met the table before its last change.
+    /// Packets in flight may have seen the table before its last change.
     under_way: bool,
 }
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadBack {
-    /// The table as a ruleset. A chain with a rule that is not ours has one empty rule instead of its rules; a set or
-    /// chain that is not like ours has a structure that none of ours has: both differ from anything rendered.
+    /// The table as a ruleset. A chain with a foreign rule has one empty rule instead of its rules; a foreign set or
+    /// chain has a structure that ours never have. Both differ from anything rendered.
     pub ruleset: Ruleset,
-    /// Objects that are not ours in some way, and why.
+    /// Foreign objects, and what makes them foreign.
     pub undecodable: BTreeMap<String, String>,
-    /// The generation of nftables at or before which this was so.
+    /// The generation of nftables at or before which this was true.
     pub generation: u32,
     /// There is a table.
     pub exists: bool,
-    /// Somebody has switched the table off: it is as it should be, and packets do not meet it. [`Table::wake`] helps.
+    /// Another program switched the table off: its content is right, but packets do not meet it. [`Table::wake`] helps.
     pub dormant: bool,
-    /// The table has no owner though it had one. [`Table::wake`] helps, or if somebody made another table in its place,
-    /// [`Table::replace`].
+    /// The table lost its owner. [`Table::wake`] helps, or [`Table::replace`] if another program created a new table in
+    /// its place.
     ///
-    /// The kernel may take a socket that another thread is closing for the one that owns the table, if it got the same
-    /// number: it gives up the number before it looks for the tables of the socket (`netlink_release`).
+    /// The kernel may mistake a socket that another thread is closing for the owner of the table, if it got the same
+    /// port: the port is released before the socket's tables are looked up (`netlink_release`).
     pub unowned: bool,
 }
 
@@ -84,7 +84,7 @@ pub struct Committed {
     pub bytes: usize,
     /// The generation of nftables after it.
     pub generation: u32,
-    /// Somebody else changed nftables (not necessarily this table) around the commit.
+    /// Another program changed nftables (not necessarily this table) around the commit.
     pub others: bool,
 }
 
@@ -98,7 +98,7 @@ pub struct Count {
 }
 
 impl Table {
-    /// Opens the table; makes an empty one if there is none. One left by an agent that is gone is adopted as it is.
+    /// Opens the table; creates an empty one if there is none. A table left by a dead agent is adopted as it is.
     ///
     /// A plain table is rebuilt with an owner, in one batch, if an owner is wanted and everything in it is ours;
     /// otherwise it stays plain.
@@ -109,12 +109,12 @@ impl Table {
         claim::open(ownership)
     }
 
-    /// Whether the table has an owner, namely this value: nobody else can change it.
+    /// Whether this value owns the table: then nothing else can change it.
     pub fn is_owned(&self) -> bool {
         self.owned
     }
 
-    /// Whether the table is there; on a plain table somebody may have deleted it.
+    /// Whether the table exists; another program may have deleted a plain one.
     ///
     /// # Errors
     /// Failures to talk to the kernel.
@@ -122,7 +122,7 @@ impl Table {
         Ok(claim::find(&mut self.socket)?.is_some())
     }
 
-    /// Reads the table back. Values of counters are left out.
+    /// Reads the table back, without the values of counters.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -132,9 +132,9 @@ impl Table {
         Ok(found)
     }
 
-    /// Whether somebody else may have written to nftables (not necessarily to this table) since the table was last read,
-    /// just before, while or after it was changed. It stays so until [`Table::read`] succeeds. Nobody else can change a
-    /// table that has an owner, so of such a one it is only asked whether it still has.
+    /// Whether another program may have written to nftables (not necessarily to this table) since the table was last read,
+    /// writes around our own commits included. It stays true until [`Table::read`] succeeds. Nothing else can change a
+    /// table that has an owner, so this only checks that it still has one.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -145,11 +145,11 @@ impl Table {
         Ok(self.others.wrote(read::generation(&mut self.socket)?))
     }
 
-    /// Makes of the table what it was if somebody has switched it off (`flags dormant`), or if it has lost its owner; tells
-    /// whether there was anything to do. What the table holds stays.
+    /// Restores the table if another program switched it off (`flags dormant`), or if it lost its owner; returns
+    /// whether anything was wrong. The content stays.
     ///
     /// # Errors
-    /// As [`Table::commit`]. If another table was made in the place of ours, it cannot get an owner (EOPNOTSUPP):
+    /// As [`Table::commit`]. A table that another program created in place of ours cannot get an owner (EOPNOTSUPP):
     /// [`Table::replace`] helps.
     pub fn wake(&mut self) -> Result<bool, Error> {
         let Some(state) = claim::state(&mut self.socket)? else { return Ok(false) };
@@ -171,7 +171,7 @@ impl Table {
         if self.owned { claim::OWNED } else { 0 }
     }
 
-    /// The generation of nftables in this network namespace: it grows by one with every batch of anybody.
+    /// The generation of nftables in this network namespace: every batch of any program adds one.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -187,29 +187,29 @@ impl Table {
         read::counters(&mut self.socket)
     }
 
-    /// Commits operations as one batch, at once ([`Table::wait_for_packets`] is for the caller to call before it): packets meet the table before it or after it, and if an error is returned (other
-    /// than [`Error::Unknown`]) nothing was changed.
+    /// Commits operations as one batch, at once (the caller calls [`Table::wait_for_packets`] first): packets meet the
+    /// table before it or after it, and an error (other than [`Error::Unknown`]) means that nothing changed.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the object at fault; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`]. What is to
-    /// be done about it, [`Error::kind`] says.
+    /// [`Error::Refused`] names the object at fault; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`].
+    /// [`Error::kind`] says what to do.
     pub fn commit(&mut self, operations: &[Operation]) -> Result<Committed, Error> {
         commit::commit(self, operations, None)
     }
 
-    /// Like [`Table::commit`], if nobody has changed nftables since the given generation.
+    /// Like [`Table::commit`], if no other program has changed nftables since the given generation.
     ///
     /// # Errors
-    /// [`Error::Stale`] if somebody has; otherwise as [`Table::commit`].
+    /// [`Error::Stale`] if one has; otherwise as [`Table::commit`].
     pub fn commit_at(&mut self, operations: &[Operation], generation: u32) -> Result<Committed, Error> {
         commit::commit(self, operations, Some(generation))
     }
 
-    /// Commits the batches of a transaction, one after the other; before the first, and before those that want it, it waits
-    /// until the packets that were under way have left. The figures are sums.
+    /// Commits the batches of a transaction, one after the other. Before the first, and before those that require it,
+    /// it waits until packets in flight have left. The figures are sums.
     ///
     /// # Errors
-    /// [`Error::Step`] says which batch failed; those before it are done.
+    /// [`Error::Step`] says which batch failed; those before it took effect.
     pub fn commit_transaction(&mut self, transaction: &Transaction) -> Result<Committed, Error> {
         let mut sum = Committed::default();
         self.wait_for_packets();
@@ -225,17 +225,17 @@ impl Table {
         Ok(sum)
     }
 
-    /// Waits until the packets have left that were under way at the last batch; some 8 ms, or nothing if that was done
-    /// already. The next transaction waits anyway; to wait now makes it begin at once.
+    /// Waits until the packets that were in flight at the last batch have left; about 8 ms, or nothing if that was done
+    /// already. The next transaction waits anyway; waiting now lets it begin at once.
     pub fn wait_for_packets(&mut self) {
         if std::mem::take(&mut self.under_way) {
             packets::leave();
         }
     }
 
-    /// Puts a ruleset in the place of whatever the table holds. Over a table with base chains this is one batch, though a
-    /// few packets in flight may pass unjudged (nothing else can be done about objects that cannot be changed in place).
-    /// Without them it is two: everything, with base chains still empty; then their rules.
+    /// Replaces whatever the table holds with a ruleset. Over a table with base chains this is one batch, though a few
+    /// packets in flight may pass unjudged (unavoidable for objects that cannot be changed in place). Without base
+    /// chains it is two: everything, with base chains still empty; then their rules.
     ///
     /// # Errors
     /// As [`Table::commit`].
@@ -243,7 +243,7 @@ impl Table {
         commit::replace(self, ruleset)
     }
 
-    /// Deletes the table with all it holds.
+    /// Deletes the table and everything in it.
     ///
     /// # Errors
     /// As [`Table::commit`].
@@ -252,7 +252,7 @@ impl Table {
     }
 }
 
-/// Deletes the table if it is there and no live process owns it; tells whether it was there.
+/// Deletes the table if it exists and no live process owns it; returns whether it existed.
 ///
 /// # Errors
 /// [`Error::Owned`] if an agent is running; failures to talk to the kernel.
@@ -260,7 +260,7 @@ pub fn cleanup() -> Result<bool, Error> {
     claim::cleanup()
 }
 
-/// The process that owns the table, in words; none if no live process does.
+/// A description of the process that owns the table; `None` if no live process does.
 ///
 /// # Errors
 /// Failures to talk to the kernel.
@@ -269,9 +269,9 @@ pub fn owner() -> Result<Option<String>, Error> {
 }
 
 impl ReadBack {
-    /// Whether packets meet just what they should. Counters that nobody asked for do not matter: they change no verdict, and
-    /// a difference leaves them where they are. If it is not so and [`diff`](palisade_ruleset::change::diff) finds nothing,
-    /// the table has something that only [`Table::replace`] removes, such as a chain whose name none of ours could have.
+    /// Whether packets meet exactly what they should. Extra counters do not matter: they change no verdict, and a
+    /// difference leaves them. If this is false and [`diff`](palisade_ruleset::change::diff) finds nothing, the table
+    /// has something that only [`Table::replace`] removes, such as a chain with a name that ours never have.
     pub fn matches(&self, wanted: &Ruleset) -> bool {
         self.exists
             && !self.dormant
@@ -284,7 +284,7 @@ impl ReadBack {
 }
 
 impl Committed {
-    /// The sum with what was committed next.
+    /// The sum with the next commit.
     #[must_use]
     pub fn and(self, next: Self) -> Self {
         Self {
@@ -297,7 +297,7 @@ impl Committed {
     }
 }
 
-/// The operations that fill an empty table: everything but the rules of base chains, and these.
+/// The operations that fill an empty table: everything except the rules of base chains, and these.
 fn build(ruleset: &Ruleset) -> (Vec<Operation>, Vec<Operation>) {
     let mut build: Vec<_> = ruleset.counters.iter().cloned().map(Operation::AddCounter).collect();
     for (name, set) in &ruleset.sets {
@@ -305,7 +305,7 @@ fn build(ruleset: &Ruleset) -> (Vec<Operation>, Vec<Operation>) {
         empty.elements = BTreeMap::new();
         build.push(Operation::AddSet(name.clone(), empty));
     }
-    // Base chains first, as the text form has them. While they are empty they do nothing.
+    // Base chains first, as in the text form. While they are empty they do nothing.
     let (base, others): (Vec<_>, Vec<_>) = ruleset.chains.iter().partition(|(_, chain)| chain.hook.is_some());
     for (name, chain) in base.into_iter().chain(others) {
         build.push(Operation::AddChain(name.clone(), Chain { rules: Vec::new(), ..chain.clone() }));

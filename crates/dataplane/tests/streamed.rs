@@ -1,4 +1,4 @@
-//! However many flows there are, forgetting needs the same memory: alone in its process, whose peak is looked at.
+//! Deleting flows takes constant memory. This test runs alone because it reads the process's peak.
 //! `PALISADE_ENTRIES` says how many there are.
 //!
 //! Seen to fail when the dump was gathered before it was searched.

@@ -120,8 +120,8 @@ impl fmt::Display for Flow {
 pub enum Outcome {
     /// The other end answered as an echo server does.
     Reachable,
-    /// The other end's kernel answered that nobody serves there, so the network let the packet through. Also what a
-    /// rule that *rejects* looks like.
+    /// The other end's kernel answered that the port is closed, so the network let the packet through. A rule that
+    /// *rejects* looks the same.
     Refused,
     /// Nothing came back until the deadline, or the source has no route.
     Unreachable,

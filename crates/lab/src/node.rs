@@ -29,7 +29,7 @@ pub enum Layout {
     Routed,
 }
 
-/// Sysctls of nodes beside those of every namespace.
+/// Sysctls of nodes, in addition to those of every namespace.
 const NODE_SYSCTLS: [(&str, &str); 4] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),

@@ -109,7 +109,7 @@ struct Inner {
 }
 
 impl Pod {
-    /// Makes the namespace and connects it. `announce` tells the link about addresses that had another owner before.
+    /// Creates the namespace and connects it. `announce` announces addresses on the link that had another owner before.
     pub(crate) fn make(node: &Node, parts: Parts, announce: bool) -> Result<Self> {
         let namespace = new_namespace(&parts.name)?;
         node.namespace().ip_batch(&host_side(node.layout(), &parts, &namespace.path()))?;
@@ -139,7 +139,7 @@ impl Pod {
         Ok(pod)
     }
 
-    /// Tells everybody on the link whose the addresses are now, as a pod's first packets do in a cluster.
+    /// Announces the new owner of the addresses on the link, as a pod's first packets do in a cluster.
     fn announce(&self) -> Result<()> {
         let socket = FrameSocket::open(self.namespace(), "eth0")?;
         if let Some(address) = self.ipv4() {

@@ -208,7 +208,7 @@ fn craft_one(flow: &Flow, ends: Ends, id: u32) -> Vec<u8> {
     ends.packet(flow.protocol, &segment)
 }
 
-/// Where the mark stands in a segment: TCP's acknowledgement number, the first payload word of UDP and ICMP, the
+/// The position of the mark in a segment: TCP's acknowledgement number, the first payload word of UDP and ICMP, the
 /// receive window of an SCTP INIT.
 fn mark_offset(protocol: Protocol) -> u32 {
     match protocol {
@@ -217,7 +217,7 @@ fn mark_offset(protocol: Protocol) -> u32 {
     }
 }
 
-/// Where the id stands: TCP's sequence number, the second payload word, SCTP's initial TSN.
+/// The position of the id: TCP's sequence number, the second payload word, SCTP's initial TSN.
 fn id_offset(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Tcp => 4,

@@ -75,7 +75,7 @@ pub(crate) fn ready<'a>(polled: &'a [PollFd<'_>]) -> impl Iterator<Item = usize>
     polled.iter().enumerate().filter(|(_, fd)| fd.any().unwrap_or(true)).map(|(position, _)| position)
 }
 
-/// A thread that is told to stop, and waited for, when this value is dropped.
+/// A thread that is stopped and joined when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Worker {
     stop: Arc<Stop>,

@@ -17,7 +17,7 @@ use palisade_lab::{
 /// The port everything is served on.
 const PORT: u16 = 8080;
 
-/// Longer than a probe needs even on a busy machine; nothing here is denied, so nobody waits for it.
+/// Longer than a probe needs even on a busy machine; nothing here is denied, so no probe waits for it.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Two bridge nodes and two routed ones, each with pods, and a machine outside.

@@ -18,7 +18,7 @@ use palisade_lab::{
 /// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Waits for a condition of the machine that nobody announces.
+/// Waits for a condition of the machine that is not announced.
 #[track_caller]
 fn await_condition(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -238,7 +238,7 @@ fn a_killed_process_leaves_nothing() {
     await_condition("the end of the pod's program", || has_ended(&child));
 }
 
-/// Whether a process is gone, or dead and only waits for whoever inherited it.
+/// Whether a process is gone, or dead and waits only for the process that inherited it.
 fn has_ended(process: &str) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{process}/stat"));
     state.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))

@@ -89,7 +89,7 @@ fn what_a_rule_drops_is_missing_and_what_it_denies_is_not_counted() {
 fn an_overflowing_sink_says_so() {
     let (lab, a, b) = bed(Layout::Routed);
     let to = b.ipv4().unwrap();
-    // A socket with a small queue that nobody reads stands in for a sink that is too slow.
+    // A socket with a small queue that is never read, as a sink that is too slow.
     let slow = b.run(|| std::net::UdpSocket::bind((to, 7000))).unwrap().unwrap();
     let flood = Flood::start(&Flow::udp(&a, to, 7000), None).unwrap();
     while flood.sent() < 5_000 {
@@ -204,7 +204,7 @@ fn frames_are_sent_as_they_are() {
     lab.settle().unwrap();
     // The bridge may not have known where `b` is, and then has sent the frame back out of every port in hairpin mode.
     from.drain().unwrap();
-    // A socket shows no frames that its namespace sends.
+    // A socket receives no frames that its own namespace sends.
     a.namespace().send_packet(&packet).unwrap();
     lab.settle().unwrap();
     let is_own = |seen: &Vec<u8>| seen[6..12] == a.mac().0 && seen.ends_with(b"by hand");

@@ -1,4 +1,4 @@
-//! What the union of a group's policies allows, in the shape the ruleset wants: ports first, peers second.
+//! What the union of a group's policies allows, in the shape that the ruleset needs: ports first, peers second.
 
 mod build;
 mod interval;
@@ -26,9 +26,9 @@ pub enum Group {
         /// The names of the policies, in order.
         policies: Arc<[Arc<str>]>,
     },
-    /// Addresses that two live pods claim, one of them isolated: nothing is allowed until one of them goes.
+    /// IPs that two live pods have, one of them isolated: nothing is allowed until one of them goes.
     ClaimedTwice(Direction),
-    /// Addresses that changed hands, of isolated pods: nothing is allowed until the flows of the former pods are deleted.
+    /// IPs that changed hands, of isolated pods: nothing is allowed until the flows of the former pods are deleted.
     Held(Direction),
 }
 
@@ -40,7 +40,7 @@ impl Group {
         }
     }
 
-    /// The policies whose union it is under.
+    /// The policies that form its union.
     pub fn policies(&self) -> Vec<NamespacedName> {
         match self {
             Self::ClaimedTwice(_) | Self::Held(_) => Vec::new(),
@@ -60,7 +60,7 @@ pub enum Namespaces {
     Matching(LabelSelector),
 }
 
-/// A peer selector, independent of the policy it was written in: the key that peer sets are shared by.
+/// A peer selector, independent of its policy: the key of shared peer sets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerSelector {
     /// Where the pods are.
@@ -91,7 +91,7 @@ impl fmt::Display for PeerSelector {
     }
 }
 
-/// A port name with its protocol: the key that sets of resolved ports are shared by.
+/// A port name with its protocol: the key of shared sets of resolved ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamedPort {
     /// The name.
@@ -105,7 +105,7 @@ pub struct NamedPort {
 pub enum Owner {
     /// One pod's.
     Pod(NamespacedName),
-    /// Several live pods claim it, none with a better right.
+    /// Several live pods have it, none with a better claim.
     Twice(Vec<NamespacedName>),
 }
 

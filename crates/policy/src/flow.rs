@@ -1,4 +1,4 @@
-//! A flow, and the judgement of it.
+//! A flow, and the verdict on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,24 +12,24 @@ use crate::input::{Direction, Family, NamespacedName, Protocol};
 /// An end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A pod by name. One that is finished or on the host's network stands for its plain address.
+    /// A pod by name. A finished or hostNetwork pod is treated as its plain IP.
     Pod(NamespacedName),
-    /// An address; one that belongs to a live pod is that pod.
+    /// An IP; if a live pod has it, it is that pod.
     Address(IpAddr),
-    /// A node by name; only the opener of a flow can be one.
+    /// A node by name; only the client of a flow can be one.
     Node(Arc<str>),
 }
 
 /// What a flow carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// A protocol with ports, and the destination's port after Service translation.
+    /// A protocol with ports, and the server's port after Service translation.
     Port(Protocol, u16),
     /// ICMP or ICMPv6 echo, or any other protocol without ports: only a rule without `ports` allows it.
     Portless,
 }
 
-/// A flow: who opens it, to whom, carrying what.
+/// A flow: client, server, transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The opener.
@@ -42,14 +42,14 @@ pub struct Flow {
     pub family: Option<Family>,
 }
 
-/// What about nodes the objects themselves do not say.
+/// What the objects do not say about nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Addresses of nodes by name, beyond the `status.hostIPs` of their pods.
+    /// IPs of nodes by name, in addition to the `status.hostIPs` of their pods.
     pub addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// Whether a pod may always reach its own node (`--allow-egress-to-own-node`).
     pub allow_egress_to_own_node: bool,
-    /// The ranges that nodes give their pods addresses from (`spec.podCIDRs`), by name.
+    /// The ranges from which nodes assign pod IPs (`spec.podCIDRs`), by name.
     pub pod_ranges: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
 }
 
@@ -79,10 +79,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Why one direction came out as it did.
+/// The reason for one direction's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// This end is no pod that policies know: nothing to judge here.
+    /// This end is not a pod that policies apply to: nothing to judge.
     NotAPod,
     /// No policy isolates the pod in this direction.
     NotIsolated,
@@ -90,7 +90,7 @@ pub enum Reason {
     Itself,
     /// The traffic comes from the pod's own node.
     OwnNode,
-    /// `--allow-egress-to-own-node` is given and the destination is the pod's own node.
+    /// `--allow-egress-to-own-node` is set and the destination is the pod's own node.
     ToOwnNode,
     /// This rule allows it.
     Rule {
@@ -101,17 +101,17 @@ pub enum Reason {
         /// Its position in `spec.ingress` or `spec.egress`.
         index: usize,
     },
-    /// The pod is isolated by these policies and none of their rules matches.
+    /// These policies isolate the pod, and none of their rules matches.
     NoRule {
         /// The policies that isolate the pod in this direction.
         policies: Vec<NamespacedName>,
     },
-    /// No pod of the node shows the address, and it may be that of one of these, which are starting there and isolated.
+    /// No pod of the node has the IP, and it may belong to one of these, which are starting there and isolated.
     Starting {
         /// The pods.
         pods: Vec<NamespacedName>,
     },
-    /// Two live pods claim the address, and one of them is isolated: nothing is allowed until one goes.
+    /// Two live pods have the IP, and one of them is isolated: nothing is allowed until one goes.
     ClaimedTwice {
         /// The pods.
         pods: Vec<NamespacedName>,
@@ -132,9 +132,9 @@ pub struct Decision {
 pub struct Judgement {
     /// Allow only if both directions do.
     pub verdict: Verdict,
-    /// What the opener's policies say.
+    /// The verdict of the client's policies.
     pub egress: Decision,
-    /// What the server's policies say.
+    /// The verdict of the server's policies.
     pub ingress: Decision,
 }
 
@@ -144,10 +144,10 @@ pub enum FlowError {
     /// No such pod.
     #[error("pod {0} is not among the objects read")]
     UnknownPod(NamespacedName),
-    /// A node can only open flows.
+    /// A node can only be the client of a flow.
     #[error("node/{0} cannot be the destination: name one of its addresses")]
     NodeAsDestination(Arc<str>),
-    /// The two ends have no address family in common.
+    /// The two ends share no address family.
     #[error("{from} and {to} share no address family")]
     NoSharedFamily {
         /// The opener.
@@ -155,7 +155,7 @@ pub enum FlowError {
         /// The server.
         to: String,
     },
-    /// The family asked for is not one of an end's.
+    /// An end lacks the requested family.
     #[error("{end} has no {family} address")]
     FamilyMissing {
         /// The end.

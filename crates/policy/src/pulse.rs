@@ -1,10 +1,9 @@
-//! How far long work has come.
+//! The progress of long work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A count that long work raises as it goes on. Whoever watches it from another thread can tell work that is long from work
-/// that is stuck.
+/// A counter that long work increments as it progresses. Another thread can use it to tell slow work from stuck work.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse(Arc<AtomicU64>);
 

@@ -1,7 +1,7 @@
-//! The JSON form: what `nft -j -f` loads. The only module that names the `nftables` crate.
+//! The JSON form: what `nft -j -f` loads. The only module that uses the `nftables` crate.
 //!
-//! Sets and their elements are written as plain JSON: crate `nftables` 0.6 knows neither `verdict` as the type of a map's
-//! values nor comments of sets. nft 1.0.6 reads no comments of tables, chains and sets in JSON.
+//! Sets and their elements are written as plain JSON: crate `nftables` 0.6 supports neither `verdict` as the type of a
+//! map's values nor comments of sets. nft 1.0.6 reads no comments of tables, chains and sets in JSON.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -25,16 +25,16 @@ use crate::model::{
 use crate::name::Name;
 use crate::text::{in_order, spelled};
 
-/// A document for `nft -j -f` that makes the table this one, whatever it was.
+/// A document for `nft -j -f` that makes the table equal to this one, whatever it was.
 pub fn ruleset(ruleset: &Ruleset) -> Value {
     let table = || json!({ "table": { "family": "inet", "name": TABLE } });
-    // `delete` fails where there is no table; the first object makes sure there is one.
+    // `delete` fails if there is no table; the first object creates it if needed.
     let mut objects = vec![json!({ "add": table() }), json!({ "delete": table() })];
     let mut plain = vec![NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None })];
     plain.extend(ruleset.counters.iter().map(counter));
     objects.extend(values(plain));
-    // Chains before sets: elements of verdict maps lead to chains. nft 1.0.6 cannot add elements to an interval map that the
-    // same document makes, so sets come with their elements.
+    // Chains before sets: elements of verdict maps refer to chains. nft 1.0.6 cannot add elements to an interval map
+    // that the same document creates, so sets come with their elements.
     objects.extend(values(in_order(ruleset).map(|(name, found)| chain(name, found)).collect()));
     objects.extend(ruleset.sets.iter().map(|(name, set)| declaration(name, set)));
     let rules = in_order(ruleset).flat_map(|(name, chain)| chain.rules.iter().map(move |found| rule(name, found)));

@@ -1,5 +1,5 @@
-//! The model of the table `inet palisade`: a closed list of object kinds and expressions, each of which the text form, the
-//! JSON form, the netlink form and the packet walk know.
+//! The model of the table `inet palisade`: a closed list of object kinds and expressions, which the text form, the JSON
+//! form, the netlink form and the packet walk all cover.
 
 mod expression;
 mod object;
@@ -16,5 +16,5 @@ pub const TABLE_COMMENT: &str = "Kubernetes NetworkPolicy, kept by palisade";
 /// Names of sets, maps, chains and counters have at most this many bytes (kernel: NFT_NAME_MAXLEN 256 with its NUL).
 pub const MAX_NAME: usize = 255;
 
-/// Comments of rules and elements have at most this many bytes (nft 1.0.6 refuses more).
+/// Comments of rules and elements have at most this many bytes (nft 1.0.6 rejects more).
 pub const MAX_COMMENT: usize = 128;

@@ -1,4 +1,4 @@
-//! Names of objects, and how long ones are cut.
+//! Names of objects, and how long ones are truncated.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::model::{MAX_COMMENT, MAX_NAME};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// Names of groups are cut to this many bytes, so that a line of a listing stays readable.
+/// Names of groups are truncated to this many bytes, so that a line of a listing stays readable.
 const READABLE: usize = 128;
 
-/// Hex digits of the hash that stands for what a name cannot show.
+/// Hex digits of the hash that replaces the rest of a name.
 const HASH_DIGITS: usize = 12;
 
 impl Name {
-    /// `text` as a name. Characters that nft cannot read in a name become `_`; a name that would be too long, or that
-    /// would not start with a letter, is cut or prefixed and ends in a hash of the whole.
+    /// `text` as a name. Characters that nft cannot read in a name become `_`; a name that is too long, or does not
+    /// start with a letter, is truncated or prefixed and ends in a hash of the whole.
     pub fn new(text: &str) -> Self {
         let safe: String = text.chars().map(|c| if is_name_char(c) { c } else { '_' }).collect();
         let starts_well = safe.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -66,7 +66,7 @@ pub fn hash(text: &str) -> String {
     Digested::of(format_args!("{text}")).digits()
 }
 
-/// The SHA-256 of a text, which is hashed as it is written: texts of what a large policy is made of are long.
+/// The SHA-256 of a text, hashed while it is written, because the description of a large policy is long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Digested([u8; 32]);
 
@@ -96,7 +96,7 @@ impl fmt::Write for Hasher {
 }
 
 /// `text` as a comment: nft escapes neither quotes nor line ends, so these and other control characters become `'` and
-/// spaces; a comment of more than 128 bytes is cut and ends in a hash of the whole.
+/// spaces; a comment of more than 128 bytes is truncated and ends in a hash of the whole.
 pub fn comment(text: &str) -> String {
     let safe: String = text
         .chars()

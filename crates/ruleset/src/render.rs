@@ -1,4 +1,4 @@
-//! The compiled policy of a node in, the ruleset out; whole, or only what changed.
+//! Renders the compiled policy of a node as a ruleset; whole, or only what changed.
 
 mod base;
 mod elements;
@@ -19,19 +19,20 @@ use palisade_policy::index::NodePolicy;
 
 use crate::model::Ruleset;
 
-/// What a ruleset depends on beside the objects.
+/// What a ruleset depends on besides the objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// A pod may always reach its own node: the input hook does not judge egress.
     pub allow_egress_to_own_node: bool,
-    /// Let established flows go on when policies change, as most enforcers do, instead of judging each packet anew.
+    /// Let established flows survive policy changes, as most enforcers do, instead of judging each packet again.
     pub keep_established: bool,
-    /// Judge what a foreign rule keeps from conntrack by its own addresses and ports, instead of dropping it.
+    /// Judge packets that a foreign rule keeps out of conntrack by their own addresses and ports, instead of dropping
+    /// them.
     pub judge_untracked: bool,
-    /// The ranges that this node gives its pods addresses from. What no known pod has of them is nobody's who may pass while
-    /// an isolated pod is starting. Empty where that is not wanted, or not known.
+    /// The ranges from which this node assigns pod IPs. While an isolated pod is starting, an IP in these ranges that
+    /// belongs to no known pod may neither send nor receive. Empty if unwanted or unknown.
     pub pod_ranges: BTreeSet<IpNet>,
-    /// The interfaces behind which the node's pods are, as `cni0`. Empty where the node is not at hand.
+    /// The interfaces that lead to the node's pods, as `cni0`. Empty if the node is not available.
     pub pod_ports: BTreeSet<String>,
 }
 

@@ -1,6 +1,6 @@
 //! The text form: what people read, and what `nft -f` loads.
 //!
-//! Spelled and ordered as `nft list table inet palisade` (1.0.6) prints it, but for counters' values.
+//! Spelled and ordered as `nft list table inet palisade` (1.0.6) prints it, except for counters' values.
 
 mod expression;
 
@@ -11,7 +11,7 @@ use crate::name::Name;
 
 pub(crate) use expression::spelled;
 
-/// The table block, as a listing shows it.
+/// The table block, as in a listing.
 pub fn ruleset(ruleset: &Ruleset) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -19,9 +19,9 @@ pub fn ruleset(ruleset: &Ruleset) -> String {
     text
 }
 
-/// A script for `nft -f` that makes the table this one, whatever it was.
+/// A script for `nft -f` that makes the table equal to this one, whatever it was.
 pub fn script(ruleset: &Ruleset) -> String {
-    // `delete` fails where there is no table; the first line makes sure there is one.
+    // `delete` fails if there is no table; the first line creates it if needed.
     format!("table inet {TABLE}\ndelete table inet {TABLE}\n{}", self::ruleset(ruleset))
 }
 

@@ -1,4 +1,4 @@
-//! A packet's way through the model, as the kernel would take it.
+//! A packet's path through the model, as the kernel would take it.
 
 mod packet;
 
@@ -9,16 +9,16 @@ use std::fmt;
 use crate::model::{CtStates, Expression, Hook, Key, L4, Load, Rule, Ruleset, Set, Test, Verdict};
 use crate::name::Name;
 
-/// What becomes of a packet in a base chain.
+/// The fate of a packet in a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It goes on to the next base chain.
+    /// It continues to the next base chain.
     Accept,
     /// It is dropped.
     Drop,
 }
 
-/// A rule that the packet met and that matched.
+/// A rule that matched the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The chain.
@@ -27,7 +27,7 @@ pub struct Step {
     pub rule: usize,
     /// The rule's comment.
     pub comment: Option<String>,
-    /// What it led to: its verdict, or that of the element it found.
+    /// Its effect: its verdict, or that of the element it found.
     pub verdict: Option<Verdict>,
 }
 
@@ -38,20 +38,20 @@ pub struct Walk {
     pub end: End,
     /// The rules that matched, in order.
     pub steps: Vec<Step>,
-    /// How many times a set or map was looked into.
+    /// The number of lookups in sets and maps.
     pub lookups: usize,
 }
 
 /// A ruleset that no kernel would have loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// A rule names a chain that is not there.
+    /// A rule names a missing chain.
     #[error("chain {chain} is not in the ruleset")]
     MissingChain {
         /// The chain.
         chain: Name,
     },
-    /// A rule names a set or map that is not there.
+    /// A rule names a missing set or map.
     #[error("set {set} is not in the ruleset")]
     MissingSet {
         /// The set or map.
@@ -68,26 +68,26 @@ pub enum Invalid {
 /// NFT_JUMP_STACK_SIZE.
 const DEEPEST: usize = 16;
 
-/// Walks a packet through the base chains of its hook. Where there is none, it is accepted.
+/// Walks a packet through the base chains of its hook. If there is none, it is accepted.
 pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
     Walker { ruleset, later: None, packet, steps: Vec::new(), lookups: 0 }.hook()
 }
 
-/// What a packet under way meets after some of its lookups.
+/// What a packet in flight meets after some of its lookups.
 #[derive(Clone, Copy, Debug)]
 pub struct Later<'a> {
     /// After how many lookups.
     pub lookups: usize,
-    /// The chains that it enters from then on. The one that it is in, and those it came from, stay as they were.
+    /// The chains that it enters from then on. The current one, and those it came from, stay as they were.
     pub rules: &'a Ruleset,
-    /// What sets and maps hold from then on.
+    /// What sets and maps contain from then on.
     pub elements: &'a Ruleset,
 }
 
-/// Walks a packet that is under way while the table changes.
+/// Walks a packet in flight while the table changes.
 ///
-/// The kernel keeps the rules of two generations. A packet reads those of the generation it began with, also after one
-/// batch; after two, chains that it enters have the rules of the second. Elements it finds as they are when it looks.
+/// The kernel keeps the rules of two generations. A packet reads those of the generation it began with, even after one
+/// batch; after two, chains that it enters have the rules of the second. Elements are looked up live.
 pub fn walk_across(before: &Ruleset, later: Later<'_>, packet: &Packet) -> Result<Walk, Invalid> {
     Walker { ruleset: before, later: Some(later), packet, steps: Vec::new(), lookups: 0 }.hook()
 }
@@ -100,14 +100,14 @@ struct Walker<'a> {
     lookups: usize,
 }
 
-/// A chain that a packet is in, with the rules that it had then.
+/// A chain that a packet is in, with the rules at that time.
 #[derive(Clone, Copy)]
 struct Entered<'a> {
     name: &'a Name,
     rules: &'a [Rule],
 }
 
-/// What a rule asks for.
+/// The outcome of a rule.
 enum Next {
     /// The next rule: this one did not match, or has no verdict.
     Rule,
@@ -126,7 +126,7 @@ impl<'a> Walker<'a> {
         Ok(Walk { end, steps: self.steps, lookups: self.lookups })
     }
 
-    /// The kernel's loop (`nft_do_chain`): a jump keeps its place on a stack, a goto does not.
+    /// The kernel's loop (`nft_do_chain`): a jump keeps its position on a stack, a goto does not.
     fn base_chain(&mut self, base: &'a Name) -> Result<End, Invalid> {
         let mut stack: Vec<(Entered<'_>, usize)> = Vec::new();
         let (mut chain, mut position) = (self.enter(base)?, 0);
@@ -162,7 +162,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// What the batches meanwhile have come to, if the packet has come so far.
+    /// The effect of the batches in between, if the packet has come that far.
     fn later(&self) -> Option<Later<'a>> {
         self.later.filter(|later| self.lookups >= later.lookups)
     }
@@ -208,7 +208,7 @@ impl<'a> Walker<'a> {
         Ok(verdict.map_or(Next::Rule, Next::Verdict))
     }
 
-    /// The set as this lookup finds it. One that the batch deletes is there until no packet looks into it.
+    /// The set as this lookup finds it. One that the batch deletes exists until no packet looks into it.
     fn set(&mut self, name: &Name) -> Result<&'a Set, Invalid> {
         let later = self.later().and_then(|later| later.elements.sets.get(name));
         self.lookups += 1;
@@ -296,7 +296,6 @@ impl fmt::Display for Step {
     }
 }
 
-/// The hook of packets that leave the node through it.
 impl Hook {
     /// Both hooks.
     pub const ALL: [Self; 2] = [Self::Forward, Self::Input];

@@ -17,7 +17,7 @@ use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::render::{Options, Renderer, render};
 use proptest::prelude::*;
 
-/// Of so many objects, rules and elements one unit of cost may become, beside what is always there.
+/// The most objects, rules and elements that one unit of cost may become, in addition to the fixed part.
 const PER_UNIT: u64 = 4;
 
 fn block(number: u32, excepts: u32) -> Peer {

@@ -36,10 +36,9 @@ const ADMIN: &str = "admin";
 /// A start takes about 3 s; this leaves room for a machine busy with other tests.
 const READY_DEADLINE: Duration = Duration::from_secs(90);
 
-/// Starts a command in the place (network namespace) where the server shall run.
-/// The process that it returns must be the command itself, not a parent that waits
-/// for it, and the standard streams must be left as they are. A thread that enters the
-/// namespace and calls [`Command::spawn`] is fine, and may end afterwards.
+/// Starts a command in the place (network namespace) where the server should run. The process that it returns must be
+/// the command itself, not a parent that waits for it, and its standard streams must be left alone. A thread that
+/// enters the namespace and calls [`Command::spawn`] is fine, and may end afterwards.
 pub type Launcher = dyn Fn(&mut Command) -> io::Result<Child> + Send + Sync;
 
 /// Who may do what.
@@ -107,8 +106,8 @@ impl Builder {
     }
 }
 
-/// A running API server with its etcd. Dropping it ends both and removes what they
-/// wrote; so does the end of this process, however it ends.
+/// A running API server with its etcd. Dropping it stops both and removes their files; so does the end of this process,
+/// however it ends.
 pub struct ApiServer {
     assets: PathBuf,
     directory: PathBuf,
@@ -130,7 +129,7 @@ struct Processes {
 }
 
 impl ApiServer {
-    /// A server on 127.0.0.1 that allows everything, unless told otherwise.
+    /// A server on 127.0.0.1 that allows everything, unless configured otherwise.
     pub fn builder() -> Builder {
         Builder {
             launcher: Box::new(Command::spawn),
@@ -141,11 +140,11 @@ impl ApiServer {
         }
     }
 
-    /// The server that the tests of one binary share, started at the first call. It
-    /// ends with the process. Keep to namespaces of your own: [`Self::unique_namespace`].
+    /// The server that the tests of one binary share, started at the first call. It ends with the process. Use your own
+    /// namespaces: [`Self::unique_namespace`].
     ///
     /// # Panics
-    /// When the server does not start.
+    /// If the server does not start.
     pub fn shared() -> &'static ApiServer {
         static SHARED: OnceLock<ApiServer> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -378,7 +377,7 @@ fn serial() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The path of one of the programs: `kubectl`, for what takes no server.
+/// The path of one of the programs: `kubectl`, for commands that need no server.
 pub fn program(name: &str) -> Result<PathBuf> {
     Ok(find_assets()?.join(name))
 }
@@ -406,8 +405,7 @@ fn temporary_directory() -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Ports that nobody listens on here. (A network namespace of one's own has them
-/// free as well.)
+/// Free ports here. (A separate network namespace has them free as well.)
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
     // All at once, so that they differ.

@@ -1,4 +1,4 @@
-//! A cluster of a given size, always the same: for figures and for counting operations.
+//! A cluster of a given size, always the same: for benchmarks and for counting operations.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

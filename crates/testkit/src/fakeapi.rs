@@ -1,12 +1,12 @@
-//! A Kubernetes API server that misbehaves when it is asked to.
+//! A Kubernetes API server that misbehaves on request.
 //!
-//! It lists and watches pods, namespaces, network policies and nodes, answers GETs of them and records Events, over plain
-//! HTTP on loopback. Objects are whatever JSON a test puts there; every change makes a watch event. Faults are switched per
-//! verb and resource while it runs ([`FakeApi::answer`], [`FakeApi::show`], [`FakeApi::silence`], …), and every request is
-//! counted with its time. A list of 100,000 pods costs it well under a second.
+//! It lists and watches pods, namespaces, network policies and nodes, answers GETs of them and records Events, over
+//! plain HTTP on loopback. Objects are any JSON that a test provides; every change makes a watch event. Faults are
+//! switched per verb and resource while it runs ([`FakeApi::answer`], [`FakeApi::show`], [`FakeApi::silence`], …), and
+//! every request is counted with its time. A list of 100,000 pods takes it well under a second.
 //!
-//! What it leaves out: selectors, consistent reads from the past, streamed lists, everything that writes but Events.
-//! Items of its lists carry `kind` and `apiVersion`, which a real server leaves out.
+//! Not implemented: selectors, consistent reads from the past, streamed lists, writes other than Events. Items of its
+//! lists carry `kind` and `apiVersion`, which a real server omits.
 
 mod connection;
 mod fault;
@@ -38,7 +38,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// A connection's thread needs little.
 const STACK: usize = 256 << 10;
 
-/// Makes the listening socket, where the server shall be reached: for instance inside a network namespace.
+/// Opens the listening socket, in the place where the server should be reachable: for instance inside a network
+/// namespace.
 type Bind = dyn Fn(SocketAddr) -> io::Result<TcpListener> + Send + Sync;
 
 /// The server. Dropping it closes its connections and ends its threads.
@@ -86,16 +87,16 @@ impl FakeApi {
     /// A server without objects on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// The socket or the thread cannot be made.
+    /// The socket or the thread cannot be created.
     pub fn start() -> io::Result<Self> {
         Self::start_where(TcpListener::bind)
     }
 
-    /// A server whose sockets `bind` makes: it is given 127.0.0.1 with port 0 first, and later, when connections are accepted
-    /// again after [`FakeApi::refuse_connections`], the address that came of it.
+    /// A server whose sockets `bind` opens: it is called with 127.0.0.1 and port 0 first, and later, when connections
+    /// are accepted again after [`FakeApi::refuse_connections`], with the resulting address.
     ///
     /// # Errors
-    /// The socket or the thread cannot be made.
+    /// The socket or the thread cannot be created.
     pub fn start_where(
         bind: impl Fn(SocketAddr) -> io::Result<TcpListener> + Send + Sync + 'static,
     ) -> io::Result<Self> {
@@ -130,7 +131,7 @@ impl FakeApi {
         self.shared.change(|state| state.put(object, true));
     }
 
-    /// Adds or changes objects and deletes others in one moment: watches hear of all of it in one piece, in this order.
+    /// Adds or changes objects and deletes others at once: watches get all of it in one piece, in this order.
     pub fn put_at_once(&self, objects: impl IntoIterator<Item = Value>, gone: &[(Resource, &str, &str)]) {
         self.shared.change(|state| {
             objects.into_iter().for_each(|object| state.put(object, true));
@@ -140,8 +141,8 @@ impl FakeApi {
         });
     }
 
-    /// Adds or changes objects that watches never hear of: only lists have them. Watches that begin from an older version are
-    /// refused as expired. This is the way to fill a server before anybody watches it.
+    /// Adds or changes objects without telling watches: only lists have them. Watches that begin from an older version
+    /// are rejected as expired. Use this to fill a server before a client watches it.
     pub fn load(&self, objects: impl IntoIterator<Item = Value>) {
         self.shared.change(|state| objects.into_iter().for_each(|object| state.put(object, false)));
     }
@@ -166,18 +167,18 @@ impl FakeApi {
         self.shared.state().backup()
     }
 
-    /// Goes back to a backup, as after a restore of etcd: versions count from there again, and all connections are closed.
+    /// Restores a backup, like a restore of etcd: versions count from there again, and all connections are closed.
     pub fn restore(&self, backup: &Backup) {
         self.shared.change(|state| state.restore(backup));
         self.cut_connections();
     }
 
-    /// Lets versions count on without anything having changed, as writes to other kinds of objects do.
+    /// Increments the version without a change, as writes to other kinds of objects do.
     pub fn advance(&self, versions: u64) {
         self.shared.change(|state| state.version += versions);
     }
 
-    /// How requests of this kind are answered from now on. One that hangs stays so when this is changed again.
+    /// How requests of this kind are answered from now on. One that already hangs keeps hanging.
     pub fn answer(&self, verb: Verb, resource: Resource, answer: Answer) {
         self.shared.change(|state| state.faults.set(verb, resource, answer));
     }
@@ -187,7 +188,7 @@ impl FakeApi {
         self.shared.change(|state| state.faults.set_all(answer));
     }
 
-    /// What lists of this kind contain from now on. What watches and GETs say stays true.
+    /// What lists of this kind contain from now on. Watches and GETs stay correct.
     pub fn show(&self, resource: Resource, shown: Shown) {
         self.shared.change(|state| state.faults.shown.insert(resource, shown));
     }
@@ -197,13 +198,13 @@ impl FakeApi {
         self.shared.change(|state| state.faults.upcoming.entry(resource).or_default().extend(shown));
     }
 
-    /// Whether watches of this kind, open ones too, bring nothing: no event, no bookmark, no end. What happened meanwhile
-    /// follows afterwards, unless it has [expired](FakeApi::expire).
+    /// Whether watches of this kind, open ones too, send nothing: no event, no bookmark, no end. What happened
+    /// meanwhile follows afterwards, unless it has [expired](FakeApi::expire).
     pub fn silence(&self, resource: Resource, silent: bool) {
         self.shared.change(|state| state.faults.silence(resource, silent));
     }
 
-    /// How often watches that ask for bookmarks get one; `None` is never. Half a minute at first.
+    /// How often watches that ask for bookmarks get one; `None` is never. Initially every half minute.
     pub fn bookmarks(&self, every: Option<Duration>) {
         self.shared.change(|state| state.faults.bookmarks = every);
     }
@@ -213,7 +214,7 @@ impl FakeApi {
         self.shared.change(|state| state.faults.unlimited = ignore);
     }
 
-    /// Compacts the history of a kind: every open watch is ended with 410, and so is one from an older version.
+    /// Compacts the history of a kind: every open watch ends with 410, and so does one from an older version.
     pub fn expire(&self, resource: Resource) {
         self.shared.change(|state| state.expire(resource));
     }
@@ -299,7 +300,7 @@ impl Door {
             while let Ok((stream, _)) = listener.accept() {
                 let thread = thread::Builder::new().name("fakeapi-connection".into()).stack_size(STACK);
                 let shared = Arc::clone(&shared);
-                // Without a thread for it the connection is closed, which a client must bear anyway.
+                // Without a thread for it the connection is closed, which a client must tolerate anyway.
                 thread.spawn(move || connection::serve(&shared, &stream)).ok();
             }
         })?;

@@ -1,12 +1,12 @@
 //! Generated clusters, flows and changes for property tests, with shrinking.
 //!
-//! Small worlds from small alphabets, so that selectors hit, ranges touch and addresses collide often. What is generated
-//! are seeds, which mean something in any cluster; so a failing case shrinks by leaving out pods, policies, rules and
-//! flows one by one. A failing case prints itself as manifests and as the lines of `palisade trace --flows`, ready to be
-//! tried by hand; proptest prints the seed to repeat it.
+//! Small worlds from small alphabets, so that selectors match, ranges touch and addresses collide often. The generator
+//! makes seeds, which have a meaning in any cluster, so a failing case shrinks by removing pods, policies, rules and
+//! flows one by one. A failing case prints itself as manifests and as the lines of `palisade trace --flows`, ready to
+//! be tried by hand; proptest prints the seed to repeat it.
 //!
-//! Addresses are those of the lab: node *n* is `node-n`, 172.30.0.(10+n) and fd00:30::(10+n), its pods are in 10.42.n.0/24
-//! and fd42:n::/64. So the same clusters can be put on real packets.
+//! Addresses are those of the lab: node *n* is `node-n`, 172.30.0.(10+n) and fd00:30::(10+n), its pods are in
+//! 10.42.n.0/24 and fd42:n::/64. So the same clusters can run with real packets.
 
 mod alphabet;
 mod change;
@@ -25,10 +25,10 @@ use proptest::prelude::*;
 pub use flow::{flow_line, ports_in_use};
 pub use manifest::{change as change_text, manifests};
 
-/// How many nodes a generated cluster has at most; they are `node-1` to `node-3`.
+/// The most nodes of a generated cluster; they are `node-1` to `node-3`.
 pub const MAX_NODES: u8 = 3;
 
-/// How many flows a case has, where nobody says.
+/// The default number of flows of a case.
 const FEW: Range<usize> = 1..40;
 
 /// A cluster and flows in it.
@@ -61,7 +61,7 @@ pub fn arb_facts() -> BoxedStrategy<NodeFacts> {
     cluster::facts().boxed()
 }
 
-/// Flows in this cluster: among pods, to and from the edges of every CIDR in use, nodes, and the world, on and beside
+/// Flows in this cluster: among pods, to and from the edges of every CIDR in use, nodes, and the world, on and next to
 /// every port in use. A few cannot be judged (no shared family).
 pub fn arb_flows(state: &State) -> BoxedStrategy<Vec<Flow>> {
     let state = state.clone();
@@ -74,7 +74,7 @@ pub fn arb_changes(state: &State) -> BoxedStrategy<Vec<Change>> {
     change::changes().prop_map(move |seeds| change::resolve(&seeds, &state)).boxed()
 }
 
-/// A cluster with flows. To be preferred over [`arb_state`] and [`arb_flows`] in sequence: it shrinks as one.
+/// A cluster with flows. Prefer it to [`arb_state`] and [`arb_flows`] in sequence: it shrinks as one.
 pub fn arb_case() -> BoxedStrategy<Case> {
     arb_case_with(FEW)
 }

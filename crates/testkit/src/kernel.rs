@@ -1,4 +1,4 @@
-//! A kernel on the model: performs the steps of an engine, and fails when it is asked to.
+//! A model kernel: performs the steps of an engine, and fails on request.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub struct ModelKernel {
     pub table: Option<Ruleset>,
     /// Its chains are switched off.
     pub dormant: bool,
-    /// Somebody has changed it since it was last read: what builds on it may be refused.
+    /// Another program has changed it since it was last read: what builds on it may be rejected.
     pub meddled: bool,
     /// Batches that have changed it so far.
     pub batches: usize,
@@ -38,7 +38,7 @@ impl ModelKernel {
     /// Performs a step. Questions to a source have no result here.
     ///
     /// # Panics
-    /// Where the kernel would refuse.
+    /// If the kernel would reject it.
     pub fn perform(&mut self, step: Step, wanted: &Ruleset) -> Option<Done> {
         Some(match step {
             Step::Open => {
@@ -115,7 +115,7 @@ impl ModelKernel {
         Some(Present { ruleset, dormant: self.dormant, foreign: false })
     }
 
-    /// Performs steps until there is nothing to do. Returns the addresses whose flows were deleted.
+    /// Performs steps until there are none. Returns the IPs whose flows were deleted.
     ///
     /// # Panics
     /// If the engine asks its source something.
@@ -143,7 +143,7 @@ fn refused(errno: &str) -> Trouble {
     Trouble { class: Class::Stale, object: None, message: errno.to_owned() }
 }
 
-/// Hands an engine the lists of a state, as a source does at its start.
+/// Gives an engine the lists of a state, as a source does at its start.
 pub fn list(engine: &mut Engine, state: &State) {
     let namespaces = state.namespaces.values().cloned().map(Object::Namespace).collect();
     let pods = state.pods.values().cloned().map(Object::Pod).collect();

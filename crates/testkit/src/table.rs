@@ -9,10 +9,11 @@ const EXISTS: &str = "EEXIST";
 const MISSING: &str = "ENOENT";
 const BUSY: &str = "EBUSY";
 
-/// Does one operation to a table, as the kernel would. What it names must be there, or must not be, as the kernel demands.
+/// Applies one operation to a table, as the kernel would. The objects it names must exist, or must not, as the kernel
+/// requires.
 ///
 /// # Panics
-/// Where the kernel would refuse.
+/// If the kernel would reject it.
 pub fn perform(table: &mut Ruleset, operation: &Operation) {
     if let Err(errno) = try_perform(table, operation) {
         panic!("{errno}: {operation:?}");
@@ -22,7 +23,7 @@ pub fn perform(table: &mut Ruleset, operation: &Operation) {
 /// The same.
 ///
 /// # Errors
-/// Where the kernel would refuse; the table is then not what it was.
+/// If the kernel would reject it; the table is then no longer what it was.
 pub fn try_perform(table: &mut Ruleset, operation: &Operation) -> Result<(), &'static str> {
     let must = |holds: bool, errno| if holds { Ok(()) } else { Err(errno) };
     match operation.clone() {

@@ -1,6 +1,6 @@
-//! Trials by the thousand: how many, with which seeds, on every CPU, and what is said in the end.
+//! Runs thousands of trials on every CPU: how many, with which seeds, and what to report.
 //!
-//! `PALISADE_SEED` begins elsewhere. Every case has a seed of its own, and a failing one prints how to repeat it alone.
+//! `PALISADE_SEED` sets another start. Every case has its own seed, and a failing one prints how to repeat it alone.
 
 #![expect(clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "it ends tests and reports on them")]
 
@@ -13,7 +13,7 @@ use std::time::Instant;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-/// The seed that every run begins with, so that what it once found stays found.
+/// The first seed of every run, so that it always repeats what it once found.
 const FIXED: u64 = 2017;
 /// How long a failing case may take to shrink.
 const SHRINKING: u32 = 60_000;
@@ -36,8 +36,8 @@ struct Progress {
 }
 
 impl Trials {
-    /// `default` of them, unless the environment says otherwise in `variable`; half from a fixed seed and half from a
-    /// fresh one, or all from the one that the environment names.
+    /// `default` of them, unless the environment variable `variable` says otherwise; half from a fixed seed and half
+    /// from a fresh one, or all from the one in the environment.
     ///
     /// # Panics
     /// If the environment has no number there.
@@ -66,10 +66,10 @@ impl Trials {
         self
     }
 
-    /// Tries cases until enough was counted, on every CPU; `check` counts what it compared in one.
+    /// Tries cases on every CPU until enough was counted; `check` counts its comparisons.
     ///
     /// # Panics
-    /// At the first case that fails, with the case as small as it got and its seed.
+    /// At the first case that fails, with the shrunk case and its seed.
     pub fn run<S>(
         &self,
         strategy: impl Fn() -> S + Sync,
@@ -155,7 +155,7 @@ impl Trials {
 fn runner(seed: u64) -> TestRunner {
     let mut bytes = [0; 32];
     bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(byte, value)| *byte = value);
-    // Without a number of its own, shrinking would end after four steps per case.
+    // Without this, shrinking would end after four steps per case.
     let (max_shrink_time, max_shrink_iters) = (SHRINKING, 1_000_000);
     let config = Config { cases: 1, failure_persistence: None, max_shrink_time, max_shrink_iters, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))

@@ -33,7 +33,7 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Nodes {
     nodes: BTreeMap<Arc<str>, Node>,
-    /// Addresses that a node has and a pod claims: it cannot be told whose packets theirs are.
+    /// IPs that both a node and a pod claim: the owner of their packets is unknown.
     contested: BTreeSet<IpAddr>,
 }
 
@@ -77,23 +77,23 @@ impl Nodes {
         Self { nodes, contested }
     }
 
-    /// Sends the first packet of a flow, and its reply, through every node that either end is on. `None` if an end has no
-    /// address of its own.
+    /// Sends the first packet of a flow, and its reply, through every node that either end is on. `None` if an end has
+    /// no IP.
     pub fn send(&self, flow: &Flow, ends: &Ends<'_>) -> Result<Option<[Way; 2]>, Invalid> {
         let (Some(from), Some(to)) = (ends.from.address, ends.to.address) else { return Ok(None) };
-        // Broadcast, multicast and link-local addresses are nobody's; the ruleset treats them apart, and tests/bypass.rs too.
+        // Broadcast, multicast and link-local addresses belong to no pod; the ruleset treats them separately, and
+        // tests/bypass.rs too.
         if [from, to].into_iter().any(|address| Addresses::accept([address]).0.is_empty()) {
             return Ok(None);
         }
         let mut ways = [(); 2].map(|()| Way { verdict: Verdict::Allow, steps: Vec::new() });
-        // A pod with an address but without a node is nowhere that a packet could meet a ruleset, and of an address that pods
-        // of two nodes claim it cannot be told where its packets are.
+        // Skip: the pod has an IP but no node, or pods on two nodes have the IP; no single ruleset decides.
         for end in [&ends.from, &ends.to] {
             let nodes: BTreeSet<_> = end.pods.iter().map(|pod| pod.node.as_ref()).collect();
             if nodes.contains(&None) || nodes.len() > 1 {
                 return Ok(None);
             }
-            // Nor of one that a pod shows which is not on the node that such addresses are of.
+            // Skip: the IP is in another node's pod range.
             let elsewhere = |(name, node): (&Arc<str>, &Node)| {
                 end.address.is_some_and(|address| node.is_in_range(address)) && !nodes.contains(&Some(name))
             };
@@ -104,7 +104,7 @@ impl Nodes {
         if [from, to].iter().any(|address| self.contested.contains(address)) {
             return Ok(None);
         }
-        // What a node sends to its own pods leaves by its output hook, where nothing of ours is.
+        // A node's packets to its own pods leave through the output hook, where Palisade has no chain.
         let is_own = |name: &Arc<str>, node: &Node| {
             let by_address = ends.from.pods.is_empty() && node.addresses.contains(&from);
             (by_address || ends.from.node == Some(name.as_ref())) && node.may_have_pod(to)
@@ -122,7 +122,7 @@ impl Nodes {
             let request = Packet { input_interface, ..Packet::request(hook, from, to, flow.transport) };
             let [way, back] = &mut ways;
             way.pass(name, &node.ruleset, &request)?;
-            // What a node replies leaves by its output hook: the request alone decides.
+            // A node's replies leave through its output hook: only the request is judged.
             let reply = if hook == Hook::Forward { request.reply(hook) } else { request };
             back.pass(name, &node.ruleset, &reply)?;
         }
@@ -131,7 +131,7 @@ impl Nodes {
 }
 
 impl Node {
-    /// Whether packets from and to an address pass this node because it is a pod's there, known or not.
+    /// Whether packets from and to an IP pass this node because it is a pod's there, known or not.
     fn may_have_pod(&self, address: IpAddr) -> bool {
         self.local.contains(&address) || (self.is_in_range(address) && !self.addresses.contains(&address))
     }

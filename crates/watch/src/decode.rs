@@ -1,12 +1,11 @@
-//! Trees to objects.
+//! Decodes trees into objects.
 //!
-//! There is one decoder for everything. It notes every mistake and goes on, so that all of them are found at once. What
-//! a mistake means depends on where the object comes from ([`Mode`]):
+//! There is one decoder for everything. It notes every mistake and continues, so that all of them are found at once. The
+//! effect of a mistake depends on where the object comes from ([`Mode`]):
 //!
-//! - A manifest with a mistake is refused as a whole, as the API server would refuse it.
+//! - A manifest with a mistake is rejected as a whole, as the API server would reject it.
 //! - An object that an API server holds was accepted, perhaps by an older server under laxer rules. There the smallest
-//!   term around the mistake becomes one that matches nothing, so that a pod is never opened because something could not
-//!   be read.
+//!   term around the mistake matches nothing, so that a parse error never opens a pod.
 
 mod cidr;
 mod context;

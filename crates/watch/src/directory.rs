@@ -1,8 +1,8 @@
 //! A directory of manifests as a source of objects.
 //!
-//! The files directly in it count whose names end in `.yaml`, `.yml` or `.json`; hidden ones do not. They are read when
-//! whoever writes them closes them or moves them into place, never in between. A mounted ConfigMap works: its files are
-//! links through `..data`, which is swapped as a whole.
+//! It reads the files directly in it whose names end in `.yaml`, `.yml` or `.json`, except hidden ones, when their
+//! writer closes them or moves them into place, never in between. A mounted ConfigMap works: its files are links
+//! through `..data`, which is swapped as a whole.
 
 mod dirty;
 mod inotify;
@@ -21,21 +21,22 @@ use dirty::{Dirty, Work};
 use inotify::{Place, Watch};
 use store::Store;
 
-/// How often the path is looked at: a link in it may lead elsewhere, which the kernel does not notify.
+/// How often the path is checked: a symlink in it may change, which the kernel does not notify.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// At every so manieth look each file is looked at, too: a file system may not notify at all, as those of a network do not.
+/// How many checks of the path there are to one check of each file: some file systems do not notify at all, such as
+/// those of a network.
 const FILES_EVERY: u32 = 30;
 
 /// A directory of manifests that is watched for changes.
 ///
-/// - A file that cannot be taken, because it is not YAML, an API server would refuse an object in it, or it holds an
-///   object that another file holds, is rejected: [`Event::FileRejected`], and what it held before stays.
+/// - A file is rejected ([`Event::FileRejected`]) if it is not YAML, an API server would reject an object in it, or it has
+///   an object that another file has. Its previous content stays in force.
 /// - At the start nothing is sent while any file is rejected.
-/// - If the directory itself goes away, or the path leads to another one, all content stays until there is one with at
-///   least one manifest in it.
-/// - Files that are not regular, or too large, are rejected, and never waited for: 16 MiB each and 256 MiB together are
-///   taken. While there are more than 10,000 files nothing changes: [`Event::Failed`].
+/// - If the directory goes away, or the path leads to another one, all content stays until there is a directory with at
+///   least one manifest.
+/// - Files that are not regular, or too large, are rejected, and never waited for: the limits are 16 MiB each and 256 MiB
+///   together. While there are more than 10,000 files nothing changes: [`Event::Failed`].
 #[derive(Debug)]
 pub struct ManifestDirectory {
     path: PathBuf,
@@ -43,10 +44,10 @@ pub struct ManifestDirectory {
 }
 
 impl ManifestDirectory {
-    /// Begins to watch the directory; nothing is read yet. To be called within a tokio runtime with I/O and time.
+    /// Begins to watch the directory; nothing is read yet. To be called in a tokio runtime with I/O and time.
     ///
     /// # Errors
-    /// The path is not a directory, cannot be read, or the limits of inotify are reached.
+    /// The path is not a directory, cannot be read, or inotify is at its limit.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, SourceError> {
         let path = path.into();
         match Watch::new(&path) {
@@ -98,7 +99,7 @@ impl ManifestDirectory {
     }
 }
 
-/// When to look whether anything has changed that was not notified.
+/// When to check for changes that were not notified.
 #[derive(Debug)]
 struct Looks {
     clock: Interval,
@@ -112,7 +113,7 @@ impl Looks {
         Self { clock, number: 0 }
     }
 
-    /// Waits until something is worth reading, or the directory is not the one that is watched.
+    /// Waits until something can be read, or the path leads to another directory.
     async fn wait(&mut self, path: &Path, watch: &Watch, dirty: &mut Dirty) -> io::Result<Place> {
         loop {
             tokio::select! {
@@ -140,7 +141,7 @@ fn gone(path: &Path) -> Event {
     Event::Failed(Failure { resource: None, reason: "directory", message })
 }
 
-/// Reads what is dirty on a thread where blocking is allowed.
+/// Reads what is dirty on a thread that may block.
 async fn scan(mut store: Store, work: Work) -> io::Result<(Store, Vec<Event>)> {
     let task = tokio::task::spawn_blocking(move || {
         let events = store.refresh(&work);

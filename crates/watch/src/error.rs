@@ -3,11 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a source cannot start. Trouble after that is no error but a [`crate::Failure`]: the source goes on.
+/// Why a source cannot start. Later trouble is not an error but a [`crate::Failure`]: the source continues.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The kubeconfig is missing or makes no sense.
+    /// The kubeconfig is missing or invalid.
     #[error("the kubeconfig {} cannot be used; check the file and its current-context", path.display())]
     Kubeconfig {
         /// The file.
@@ -22,10 +22,10 @@ pub enum SourceError {
     )]
     NoServer(#[source] Box<kube::config::InferConfigError>),
     /// The configuration names certificates, keys or credentials that cannot be used.
-    #[error("no client can be made of the configuration of the API server; check its certificates and credentials")]
+    #[error("cannot create a client from the API server's configuration; check its certificates and credentials")]
     Client(#[source] Box<kube::Error>),
-    /// The API server cannot be asked, or refuses.
-    #[error("the {resource} of the cluster cannot be listed; check the server's address and that list is allowed")]
+    /// The API server cannot be reached, or rejects the request.
+    #[error("cannot list the cluster's {resource}; check the server's address and that list is allowed")]
     List {
         /// The plural name of the kind.
         resource: &'static str,

@@ -1,4 +1,4 @@
-//! What a source tells its receiver, and what a receiver may ask of it.
+//! What a source sends to its receiver, and what a receiver may ask of it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::finding::{ManifestErrors, ObjectName};
 /// An event, and when the source read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrival {
-    /// When the line or the page that it comes from was read; what a receiver takes longer is its own delay.
+    /// When its line or page was read; anything after that is the receiver's delay.
     pub at: Instant,
     /// What it says.
     pub event: Event,
@@ -32,52 +32,52 @@ impl Arrival {
 ///
 /// A receiver may rely on this:
 ///
-/// - A kind begins with a whole list: [`ListPart::Begin`], pages, [`ListPart::End`]. What has not been listed to its end
-///   must not be acted upon: a policy may be missing whose pods would be left open.
-/// - Lists of different kinds may come interleaved. Between `Begin` and `End` no single change of that kind comes, and every
+/// - A kind begins with a whole list: [`ListPart::Begin`], pages, [`ListPart::End`]. Do not act on an incomplete list: a
+///   policy may be missing, and its pods would be left open.
+/// - Lists of different kinds may be interleaved. Between `Begin` and `End` no single change of that kind comes, and every
 ///   page in between belongs to that list.
-/// - A list that ended replaces all objects of its kind; one that was abandoned says nothing. Further lists come when the
-///   source lost its place, when it was asked for one, and once in a while to be sure. They may differ from the state so far
-///   in any way, also by objects that are older, and whether to believe them is the receiver's affair.
-/// - Events of one object keep their order. Between objects of different kinds there is no order: a policy may be seen to go
-///   before the namespace whose deletion took it away.
-/// - A policy never comes half-read. From a directory it is as written; from an API server, terms that cannot be
-///   enforced match nothing and are named in its `unenforceable`.
+/// - A complete list replaces all objects of its kind; an abandoned one means nothing. Further lists come when the source
+///   lost its position, when it was asked for one, and once in a while as a safeguard. They may differ from the state so far
+///   in any way, even have older objects, and the receiver decides whether to believe them.
+/// - Events of one object keep their order. Objects of different kinds have no order: a policy may go before the namespace
+///   whose deletion removed it.
+/// - A policy is never half-parsed. From a directory it is as written; from an API server, terms that cannot be enforced
+///   match nothing and are named in its `unenforceable`.
 /// - The source waits while the channel is full and ends when the receiver is dropped.
 ///
-/// Sources write no log lines of their own about any of this. Counting and logging is the receiver's: changes by kind,
-/// [`Failure`] by [`Failure::reason`], rejected files by path.
+/// Sources log none of this. The receiver counts and logs: changes by kind, [`Failure`] by [`Failure::reason`], rejected
+/// files by path.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A part of a whole list.
     List(ListPart),
-    /// Changes with one cause, as one edit of a file: to be applied in order, and taken into effect together. Never a list.
+    /// Changes with one cause, such as one edit of a file: to be applied in order and committed together. Never a list.
     Changes(Vec<Change>),
     /// The answer to [`Request::Namespace`].
     NamespaceAnswer {
         /// The namespace.
         name: Arc<str>,
-        /// When the server was asked. It may not have known then what was heard of later; who learned of something since
-        /// asks again.
+        /// When the server was asked. Something that happened later may be missing from the answer; a receiver that
+        /// knows of it asks again.
         asked: Instant,
-        /// What the server says of it.
+        /// What the server says about it.
         answer: NamespaceAnswer,
     },
-    /// The ranges that the receiver's node gives its pods addresses from (`spec.podCIDRs` of the Node): as soon as they are
-    /// known, and again when they differ.
+    /// The ranges from which the receiver's node assigns pod IPs (`spec.podCIDRs` of the Node): as soon as they are
+    /// known, and again when they change.
     PodRanges(BTreeSet<IpNet>),
-    /// Something about an object that its type cannot say: an address that was refused, a field that has no effect, a
-    /// term that matches nothing. Sent once, and again when it changes; from an API server one for each object.
+    /// A remark on an object that its type cannot express: an IP that was rejected, a field without effect, a term that
+    /// matches nothing. Sent once, and again when it changes; from an API server one for each object.
     Warning {
         /// The object, if it has a name.
         object: Option<ObjectName>,
-        /// What is the matter; of several things how many, and the first.
+        /// What is wrong; if several things are, how many and the first.
         message: String,
     },
-    /// The source is in trouble and goes on trying. What was sent before stays true as far as anybody knows.
+    /// The source has trouble and keeps trying. As far as is known, what it sent before is still true.
     Failed(Failure),
-    /// A file was not taken. Its last good content stays in force; before the first lists, nothing is sent until it is
-    /// mended.
+    /// A file was rejected. Its last good content stays in force; before the first lists, nothing is sent until it is
+    /// fixed.
     FileRejected {
         /// The file.
         file: PathBuf,
@@ -96,10 +96,10 @@ pub enum Event {
 pub enum Request {
     /// List all objects of the kind again. Several requests before the list begins are one.
     List(Kind),
-    /// Whether a namespace is there, and whether it is terminating. The server is asked until it answers; the answer is
+    /// Whether a namespace exists, and whether it is terminating. The server is asked until it answers; the answer is
     /// [`Event::NamespaceAnswer`], one for all requests up to the time of its `asked`.
     Namespace(Arc<str>),
-    /// Tell the owners of a policy something, by an Event on it.
+    /// Write an Event on a policy.
     Notice(Notice),
 }
 
@@ -117,10 +117,10 @@ pub struct Notice {
 /// Trouble of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What it could not read; none if it concerns all.
+    /// The resource that it could not read; `None` if it concerns all.
     pub resource: Option<Kind>,
-    /// A word for it, of a small fixed set, for a metric label: `list`, `watch`, `expired` or `directory`. `expired` is
-    /// routine: the server forgot the place of the watch, and a new list follows.
+    /// A word from a small fixed set, for a metric label: `list`, `watch`, `expired` or `directory`. `expired` is
+    /// routine: the server forgot the watch's position, and a new list follows.
     pub reason: &'static str,
     /// The whole story.
     pub message: String,

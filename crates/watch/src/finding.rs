@@ -11,7 +11,7 @@ use palisade_policy::input::{Kind, NamespacedName, Object};
 pub struct ObjectName {
     /// The kind.
     pub kind: Kind,
-    /// The namespace; none for a Namespace.
+    /// The namespace; `None` for a Namespace.
     pub namespace: Option<Arc<str>>,
     /// The name.
     pub name: Arc<str>,
@@ -53,26 +53,26 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// What sort of mistake a finding is. `palisade check` has a code for each.
+/// The kind of mistake that a finding is. `palisade check` has a code for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flaw {
     /// A file or directory cannot be read.
     Unreadable,
     /// A directory holds no manifests.
     NothingThere,
-    /// Text that is not YAML, or a document that is no object.
+    /// Text that is not YAML, or a document that is not an object.
     Malformed,
-    /// `apiVersion` or `kind` is missing, or nearly that of an object that is read here.
+    /// `apiVersion` or `kind` is missing, or almost that of an object that is read here.
     WrongKind,
-    /// A field that its place does not have.
+    /// A field that does not exist in its place.
     UnknownField,
     /// A field that belongs elsewhere.
     MisplacedField,
-    /// A mapping, list, text, number or boolean where another of these is needed.
+    /// A value of the wrong YAML type.
     WrongType,
-    /// A field that is needed is not there.
+    /// A required field is missing.
     MissingField,
-    /// A value that the API server refuses.
+    /// A value that the API server rejects.
     InvalidValue,
     /// Text that is not an address block as a new object may have it.
     InvalidBlock,
@@ -80,7 +80,7 @@ pub enum Flaw {
     ExceptOutside,
     /// An object that is written twice.
     WrittenTwice,
-    /// A null that is read as something else than people mean by it.
+    /// A null that does not mean what people expect.
     NullValue,
     /// A policy without `spec`.
     MissingSpec,
@@ -88,13 +88,13 @@ pub enum Flaw {
     StatusField,
     /// An address in a pod's status that no pod can have.
     PodAddress,
-    /// An `apiVersion` that API servers serve no more.
+    /// An `apiVersion` that API servers no longer serve.
     LegacyVersion,
     /// The annotation that isolated a namespace before Kubernetes 1.7.
     LegacyAnnotation,
 }
 
-/// Where an object is written.
+/// The position of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The file; `-` is standard input.
@@ -112,18 +112,18 @@ impl fmt::Display for Place {
     }
 }
 
-/// One mistake in a manifest, or one thing worth a warning.
+/// A mistake in a manifest, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The file; `-` is standard input.
     pub file: PathBuf,
-    /// The document in the file, from 1; none when the file could not be read at all.
+    /// The document in the file, from 1; `None` if the file could not be read at all.
     pub document: Option<usize>,
-    /// The line in the file, from 1; none when the file could not be read at all.
+    /// The line in the file, from 1; `None` if the file could not be read at all.
     pub line: Option<usize>,
     /// The object, as far as its name could be read.
     pub object: Option<ObjectName>,
-    /// What sort of mistake it is.
+    /// The kind of mistake.
     pub flaw: Flaw,
     /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
     pub field: String,
@@ -170,7 +170,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that is wrong with a set of manifests; never empty.
+/// All mistakes in a set of manifests; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestErrors {
     /// The mistakes, in the order of the files and of the lines in them; objects written twice come last.

@@ -1,4 +1,4 @@
-//! Bytes to objects without files and without a server, for fuzzing.
+//! Decodes bytes without files and without a server, for fuzzing.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use palisade_policy::input::{Change, Object};
 use crate::api::read_as_any_kind;
 use crate::manifests::{Objects, Reading, parse_text};
 
-/// The bytes of a manifest file; nothing if it is refused. It is read in all ways that there are.
+/// The bytes of a manifest file; nothing if it is rejected. It is read in every mode.
 pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {
     let file = Path::new("fuzzed.yaml");
     let read = |reading| parse_text(file, Ok(bytes.to_vec()), reading);

@@ -1,12 +1,12 @@
 //! Where objects come from: an API server or a directory of manifests.
 //!
-//! - [`read_manifests`] reads files once, for commands that work offline; [`read_manifests_and_workloads`] also takes
-//!   what makes pods; [`survey_manifests`] and [`ApiServer::survey`] take what is wrong as well, for a linter.
-//! - [`ManifestDirectory`] and [`ApiServer`] are sources: they send [`Event`]s for as long as somebody listens, and can be
-//!   exchanged for one another.
+//! - [`read_manifests`] reads files once, for offline commands; [`read_manifests_and_workloads`] also reads workloads;
+//!   [`survey_manifests`] and [`ApiServer::survey`] also read objects with mistakes, for a linter.
+//! - [`ManifestDirectory`] and [`ApiServer`] are interchangeable sources: they send [`Event`]s until the receiver is
+//!   dropped.
 //!
-//! There is one decoder of objects behind all of them. A manifest is held to what an API server takes in a new object;
-//! what an API server holds is taken as it is, and a term that cannot be read matches nothing.
+//! They share one decoder. A manifest must be valid as a new object; an object that an API server holds is accepted as it
+//! is, and a term that cannot be parsed matches nothing.
 
 mod api;
 mod decode;

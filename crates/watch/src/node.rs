@@ -1,11 +1,11 @@
-//! A tree of values that remember the line they stand on.
+//! A tree of values with their line numbers.
 //!
-//! One decoder reads manifests and objects of an API server alike, so both become this tree first.
+//! One decoder reads both manifests and objects of an API server, so both become this tree first.
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
-    /// The line of the file, from 1; 0 when there is no file.
+    /// The line of the file, from 1; 0 if there is no file.
     pub(crate) line: usize,
     /// The value.
     pub(crate) value: Value,
@@ -16,9 +16,9 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     /// Null, or nothing at all after a key.
     Null,
-    /// A boolean, with the word that was written for it: YAML 1.1 has many, and people mean text by some.
+    /// A boolean, with the word that was written: YAML 1.1 has many, and people often mean text.
     Bool(bool, Box<str>),
-    /// A whole number. A fraction that is whole is one too, as JSON has it.
+    /// A whole number, including a fraction that is whole, as in JSON.
     Integer(i64, Box<str>),
     /// Any other number, as written.
     Float(Box<str>),
@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    /// The value in words, for a message: `a list`, `the number 80`.
+    /// A description of the value, for a message: `a list`, `the number 80`.
     pub(crate) fn in_words(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),

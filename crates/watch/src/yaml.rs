@@ -1,6 +1,6 @@
-//! YAML text to documents of [`Node`]s.
+//! Parses YAML text into documents of [`Node`]s.
 //!
-//! Every document is parsed on its own, so that a mistake in one leaves the others readable. JSON is read the same way:
+//! Every document is parsed separately, so that a mistake in one leaves the others readable. JSON is read the same way:
 //! it is YAML.
 
 mod build;
@@ -28,7 +28,7 @@ pub(crate) struct Malformed {
     pub(crate) hint: Option<String>,
 }
 
-/// The documents of a file, in order. Empty ones are there too, as null.
+/// The documents of a file, in order. Empty ones are included, as null.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
@@ -40,14 +40,14 @@ pub(crate) fn documents(text: &str) -> Vec<Document> {
     documents
 }
 
-/// A stretch of text between document separators, with the line on which it begins.
+/// The text between document separators, with the line on which it begins.
 struct Part<'t> {
     text: &'t str,
     line: usize,
 }
 
-/// Cuts the text at lines that are a `---`. YAML allows no such line inside a document, not even inside quotes.
-/// What precedes the first one is a document only if it is more than comments and directives.
+/// Splits the text at lines that are a `---`. YAML allows no such line inside a document, not even inside quotes. Text
+/// before the first one is a document only if it is more than comments and directives.
 fn split(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut start = 0;

@@ -318,7 +318,7 @@ async fn a_file_that_stops_parsing_keeps_what_it_held() {
     bed.until("rejected", |bed| bed.rejected.contains_key(&file)).await;
     bed.write("b.yaml", &policy("c"));
     bed.until_policies(&["a", "c"]).await;
-    // Bad in another way is told anew; bad in the same way is not.
+    // A different error is reported again; the same one is not.
     let first = bed.rejected[&file].clone();
     bed.write("a.yaml", &policy("a").replace("podSelector", "podselector"));
     bed.until("rejected otherwise", |bed| bed.rejected[&file] != first).await;

@@ -15,13 +15,13 @@ use tokio::time::{Instant, timeout};
 use crate::agent::metrics;
 use crate::agent::status::Status;
 
-/// Asks the loop that enforces to read the kernel's counters into the metrics.
+/// Asks the enforcement loop to read the kernel's counters into the metrics.
 pub(crate) type Refresh = oneshot::Sender<()>;
 
-/// How long a scrape waits for fresh counters before it is served the last ones.
+/// How long a scrape waits for fresh counters before it gets the last ones.
 const REFRESH_TIME: Duration = Duration::from_secs(1);
 
-/// The loop is asked for fresh counters no more often than this, however many scrapes come.
+/// The minimum time between two refreshes of the counters, however many scrapes come.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -43,7 +43,7 @@ impl Answers {
         Self { status, registry: Arc::new(registry), refresh, refreshed: Arc::default() }
     }
 
-    /// The answer to a request. It never waits for the loop but for counters, and for these not long.
+    /// The response to a request. It waits for the loop only for counters, and only briefly.
     pub(super) async fn answer(&self, request: Request<impl Body>) -> Result<Response<Full<Bytes>>, Infallible> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
@@ -51,13 +51,13 @@ impl Answers {
             return Ok(refused);
         }
         if !request.body().is_end_stream() {
-            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, "a request here has no body\n".to_owned()));
+            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, "requests must not have a body\n".to_owned()));
         }
         Ok(match request.uri().path() {
             "/livez" => probe(self.status.liveness()),
             "/readyz" => probe(self.status.readiness()),
             "/metrics" => self.scrape().await,
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
+            _ => text(StatusCode::NOT_FOUND, "only /livez, /readyz and /metrics are served here\n".to_owned()),
         })
     }
 
@@ -69,7 +69,7 @@ impl Answers {
         }
     }
 
-    /// Has the counters refreshed unless they just were. Those who scrape at the same time wait for the same refresh.
+    /// Has the counters refreshed unless they just were. Concurrent scrapes wait for the same refresh.
     async fn refresh(&self) {
         let mut refreshed = self.refreshed.lock().await;
         if refreshed.is_some_and(|last| last.elapsed() < REFRESH_EVERY) {
@@ -77,7 +77,7 @@ impl Answers {
         }
         let (done, fresh) = oneshot::channel();
         if self.refresh.try_send(done).is_ok() {
-            // Late or failed: the last counters are served.
+            // Late or failed: serve the last counters.
             timeout(REFRESH_TIME, fresh).await.ok();
         }
         *refreshed = Some(Instant::now());

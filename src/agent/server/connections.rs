@@ -1,4 +1,4 @@
-//! The open connections: how many, for how long, and which one goes when there are too many.
+//! The open connections: how many, for how long, and which one is closed if there are too many.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 
 use super::answers::Answers;
 
-/// How many connections are open at most. Each takes a descriptor, and netlink and the API server need some too.
+/// The most open connections. Each takes a descriptor, and netlink and the API server need some too.
 pub(super) const MOST: usize = 64;
 
 /// How long the head of a request may take.
 pub(super) const HEAD_TIME: Duration = Duration::from_secs(5);
 
-/// How long a connection may last from its first moment to the last byte of the answer.
+/// How long a connection may last, until the last byte of the response.
 pub(super) const WHOLE_TIME: Duration = Duration::from_secs(10);
 
 /// The largest head of a request.
@@ -38,12 +38,12 @@ struct Open {
 #[derive(Debug)]
 struct Connection {
     task: AbortHandle,
-    /// A whole request has come.
+    /// A whole request has arrived.
     asked: bool,
 }
 
 impl Connections {
-    /// Serves one request of a new connection, for which an older one is closed if there are too many.
+    /// Serves one request of a new connection; closes an older one if there are too many.
     pub(super) fn take(&self, stream: TcpStream, answers: Answers) {
         let mut open = self.open();
         if open.by_age.len() >= MOST {
@@ -53,14 +53,14 @@ impl Connections {
         open.next = open.next.wrapping_add(1);
         let connections = self.clone();
         let task = tokio::spawn(async move {
-            // Late, refused or gone: nobody is waiting for an answer any more.
+            // Late, rejected or gone: no peer is waiting for a response any more.
             timeout(WHOLE_TIME, connections.serve(number, stream, &answers)).await.ok();
             connections.open().by_age.remove(&number);
         });
         open.by_age.insert(number, Connection { task: task.abort_handle(), asked: false });
     }
 
-    /// Closes the oldest connection that has not asked anything yet, or else the oldest. Whether there was one.
+    /// Closes the oldest connection without a request, or else the oldest. Returns whether there was one.
     pub(super) fn close_oldest(&self) -> bool {
         self.open().close_oldest()
     }
@@ -78,7 +78,7 @@ impl Connections {
             }
             answers.answer(request)
         });
-        // One request each: nothing is gained by keeping connections that are used a few times a minute.
+        // One request each: keep-alive gains nothing for a few requests a minute.
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)

@@ -79,8 +79,8 @@ pub(crate) mod attribute {
         /// `NFTA_SET_DESC`, and `NFTA_SET_DESC_SIZE` in it.
         pub(crate) const DESCRIPTION: u16 = 9;
         pub(crate) const SIZE: u16 = 1;
-        /// `NFTA_SET_TIMEOUT`, `_GC_INTERVAL`, `_OBJ_TYPE`, `_EXPR`, `_EXPRESSIONS`: what none of ours has, and what makes
-        /// elements end or match otherwise.
+        /// `NFTA_SET_TIMEOUT`, `_GC_INTERVAL`, `_OBJ_TYPE`, `_EXPR`, `_EXPRESSIONS`: our sets have none of these; they
+        /// make elements expire or match differently.
         pub(crate) const FOREIGN: [u16; 5] = [11, 12, 15, 17, 18];
     }
 
@@ -94,8 +94,8 @@ pub(crate) mod attribute {
         pub(crate) const DATA: u16 = 2;
         pub(crate) const FLAGS: u16 = 3;
         pub(crate) const USERDATA: u16 = 6;
-        /// `NFTA_SET_ELEM_TIMEOUT`, `_EXPR`, `_OBJREF`, `_KEY_END`, `_EXPRESSIONS`: an element with one of these may end by
-        /// itself, or match only now and then.
+        /// `NFTA_SET_ELEM_TIMEOUT`, `_EXPR`, `_OBJREF`, `_KEY_END`, `_EXPRESSIONS`: an element with one of these may
+        /// expire, or match only at times.
         pub(crate) const FOREIGN: [u16; 5] = [4, 7, 9, 10, 11];
     }
 
@@ -118,9 +118,9 @@ pub(crate) mod family {
 
 /// `NFT_TABLE_F_*`.
 pub(crate) mod table_flag {
-    /// None of its chains is hooked in.
+    /// None of its chains is hooked.
     pub(crate) const DORMANT: u32 = 1;
-    /// Only the socket that made or adopted the table may change it.
+    /// Only the socket that created or adopted the table may change it.
     pub(crate) const OWNER: u32 = 2;
     /// The table outlives its owner.
     pub(crate) const PERSIST: u32 = 4;

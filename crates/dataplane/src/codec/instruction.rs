@@ -13,8 +13,8 @@ const DATA: u16 = 2;
 /// `NFT_REG_VERDICT`.
 const VERDICT_REGISTER: u32 = 0;
 
-/// One expression of the kernel's virtual machine. Fields are named as in nf_tables.h; registers are numbered as the
-/// kernel prints them (1 to 4 of 16 bytes, 8 to 23 of 4 bytes).
+/// One expression of the kernel's virtual machine. Registers are numbered as the kernel prints them (1 to 4 of 16
+/// bytes, 8 to 23 of 4 bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Instruction {
     /// Loads metadata.
@@ -122,7 +122,7 @@ impl Instruction {
         }
     }
 
-    /// The instruction in an element of a rule's list; `Err` names what is not one of ours.
+    /// The instruction in an element of a rule's list; `Err` describes a foreign one.
     pub(super) fn decode(element: &[u8]) -> Result<Self, String> {
         let element = Attributes::new(element);
         let name = element.string(NAME).unwrap_or_default();

@@ -12,7 +12,7 @@ use super::lower::{
 };
 use super::value::{address_bytes, address_length, decode_address};
 
-/// Everything that can be loaded. Of which protocol a port is, the instruction does not say.
+/// Everything that can be loaded. The instruction does not say which protocol a port belongs to.
 const LOADS: [Load; 21] = [
     Load::Nfproto,
     Load::L4Proto,
@@ -37,7 +37,7 @@ const LOADS: [Load; 21] = [
     Load::TcpFlags,
 ];
 
-/// The expressions of a rule. What they lower to is what was read, so nothing is taken for something else.
+/// The expressions of a rule. They must lower to what was read, so nothing is misread.
 pub(super) fn lift(instructions: &[Instruction]) -> Result<Vec<Expression>, String> {
     let mut expressions = Vec::new();
     let mut rest = instructions;
@@ -56,7 +56,7 @@ pub(super) fn lift(instructions: &[Instruction]) -> Result<Vec<Expression>, Stri
     }
 }
 
-/// The protocol that a rule is about from here on.
+/// The protocol that the rest of the rule is about.
 fn tested(expressions: &[Expression]) -> Option<Protocol> {
     expressions.iter().rev().find_map(|expression| match expression {
         Expression::Match(Load::L4Proto, Test::L4(L4::Transport(protocol))) => Some(*protocol),
@@ -74,7 +74,7 @@ fn lift_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     }
 }
 
-/// An expression that starts with loading something.
+/// An expression that starts with a load.
 fn lift_loaded(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     let loads: Vec<_> = instructions.iter().map_while(lift_load).collect();
     let rest = instructions.get(loads.len()..)?;
@@ -93,7 +93,7 @@ fn lift_loaded(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     Some((Expression::Match(*load, test), taken + 1))
 }
 
-/// What an instruction loads. Of an address in the packet it may load less than the whole (see `lower_prefix`).
+/// What an instruction loads. From an address in the packet it may load only a part (see `lower_prefix`).
 fn lift_load(instruction: &Instruction) -> Option<Load> {
     LOADS.into_iter().find(|candidate| match (instruction, load(*candidate, REGISTER)) {
         (Instruction::Meta { key, .. }, Instruction::Meta { key: ours, .. }) => *key == ours,

@@ -19,7 +19,7 @@ pub(super) const STREAM_FLAGS: u8 = 0x17;
 /// `ack`.
 pub(super) const ACK_FLAG: u8 = 0x10;
 
-/// A test that the loaded value cannot be put to, like a port range for an address.
+/// A test that does not apply to the loaded value, such as a port range for an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{load:?} cannot be tested with {test:?}")]
 pub(crate) struct Mismatch {
@@ -99,7 +99,7 @@ pub(super) fn lower(expressions: &[Expression]) -> Result<Vec<Instruction>, Mism
     Ok(instructions)
 }
 
-/// The number of the register that starts at a 4-byte slot: a long one where one starts there.
+/// The number of the register that starts at a 4-byte slot: a 16-byte one if one starts there.
 fn register(slot: u32) -> u32 {
     if slot.is_multiple_of(4) { REGISTER + slot / 4 } else { REGISTER32 + slot }
 }
@@ -180,8 +180,8 @@ fn lower_match(load: Load, test: &Test, out: &mut Vec<Instruction>) -> Result<()
     Ok(())
 }
 
-/// A prefix of whole bytes is a comparison of these bytes, and of the packet only these are loaded; of another prefix
-/// the rest is masked away.
+/// A prefix of whole bytes compares only these bytes, and of a packet loads only these; for other prefixes the rest is
+/// masked.
 fn lower_prefix(load: Load, family: Family, net: IpNet, out: &mut Vec<Instruction>) -> Option<()> {
     let address = address_bytes(net.addr());
     let bits = usize::from(net.prefix_len());

@@ -23,7 +23,7 @@ pub(crate) fn write_table(writer: &mut Writer, flags: u32, comment: &str) {
     writer.attribute(table::USERDATA, &userdata::comment(Some(comment)));
 }
 
-/// The attributes of a chain, its rules apart.
+/// The attributes of a chain, without its rules.
 pub(crate) fn write_chain(writer: &mut Writer, name: &str, chain: &Chain) {
     writer.string(chain::TABLE, TABLE);
     writer.string(chain::NAME, name);
@@ -45,7 +45,7 @@ pub(crate) fn write_chain(writer: &mut Writer, name: &str, chain: &Chain) {
     }
 }
 
-/// The name of a chain of our table, and the chain without its rules or what is foreign about it.
+/// The name of a chain of our table, and the chain without its rules, or what makes it foreign.
 pub(crate) fn decode_chain(attributes: Attributes<'_>) -> Option<(&str, Result<Chain, String>)> {
     if attributes.string(chain::TABLE) != Some(TABLE) {
         return None;

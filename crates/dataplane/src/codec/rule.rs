@@ -26,7 +26,7 @@ pub(crate) fn write_rule(writer: &mut Writer, chain: &str, rule: &Rule) -> Resul
     Ok(())
 }
 
-/// The chain of a rule that was read, and the rule or what is foreign about it.
+/// The chain of a rule that was read, and the rule, or what makes it foreign.
 pub(crate) fn decode_rule(attributes: Attributes<'_>) -> Option<(&str, Result<Rule, String>)> {
     let chain = attributes.string(rule::CHAIN)?;
     let instructions: Result<Vec<_>, _> =

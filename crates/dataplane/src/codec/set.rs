@@ -60,7 +60,8 @@ fn key_length(key: KeyType) -> usize {
     }
 }
 
-/// The attributes of a set without its elements; `id` distinguishes the sets of a batch. `None` if such sets cannot be.
+/// The attributes of a set without its elements; `id` distinguishes the sets of a batch. `None` if no such set can
+/// exist.
 pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> Option<()> {
     if !fits(set.key, set.interval) {
         return None;
@@ -81,7 +82,7 @@ pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> 
     Some(())
 }
 
-/// The name of a set of our table, and the set without its elements or what is foreign about it.
+/// The name of a set of our table, and the set without its elements, or what makes it foreign.
 pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set, String>)> {
     if attributes.string(set::TABLE) != Some(TABLE) {
         return None;
@@ -108,7 +109,7 @@ pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set
     Some((name, decoded))
 }
 
-/// Ports come in ranges only, pairs and names never do; addresses may.
+/// Ports are always ranges, pairs and names never are; addresses may be.
 fn fits(key: KeyType, interval: bool) -> bool {
     match key {
         KeyType::Address(_) => true,
@@ -124,8 +125,8 @@ fn key_types() -> impl Iterator<Item = KeyType> {
     addresses.chain([KeyType::Port, KeyType::InterfaceName])
 }
 
-/// Appends an element to a list: one entry, or the start and the exclusive end of a range. `None` if the key does not fit
-/// the set.
+/// Appends an element to a list: one entry, or the start and the exclusive end of a range. `None` if the key does not
+/// fit the set.
 pub(crate) fn element_wire(writer: &mut Writer, shape: SetShape, key: &Key, element: Option<&Element>) -> Option<()> {
     let verdict = element.and_then(|element| element.verdict.as_ref());
     let comment = element.and_then(|element| element.comment.as_deref());
@@ -161,7 +162,7 @@ fn write_entry(writer: &mut Writer, key: &[u8], flags: u32, verdict: Option<&Ver
     });
 }
 
-/// The bytes of a key, and in an interval set those of the exclusive end, unless the range goes to the last value.
+/// The bytes of a key, and in an interval set those of the exclusive end, unless the range reaches the last value.
 fn key_bytes(shape: SetShape, key: &Key) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
     let of = |address: &IpAddr, family| (Family::of(*address) == family).then(|| address_bytes(*address));
     match (shape.key, key) {
@@ -188,7 +189,7 @@ fn key_bytes(shape: SetShape, key: &Key) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
     }
 }
 
-/// The number that follows, if there is one.
+/// The next number, if there is one.
 fn after(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     for byte in bytes.iter_mut().rev() {
         *byte = byte.wrapping_add(1);
@@ -199,7 +200,7 @@ fn after(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     None
 }
 
-/// The number before, which the caller knows to exist.
+/// The previous number, which the caller knows to exist.
 fn before(mut bytes: Vec<u8>) -> Vec<u8> {
     for byte in bytes.iter_mut().rev() {
         *byte = byte.wrapping_sub(1);

@@ -1,5 +1,5 @@
-//! What nft keeps beside objects and the kernel only stores: comments, and hints for listing. Each entry is a type, a
-//! length and the data, a byte each for the first two (libnftnl udata.h).
+//! What nft stores with objects and the kernel only keeps: comments, and hints for listings. Each entry is a type, a
+//! length and the data, one byte each for the first two (libnftnl udata.h).
 
 use palisade_ruleset::model::{KeyType, Set, SetKind};
 
@@ -84,7 +84,7 @@ fn push(bytes: &mut Vec<u8>, kind: u8, value: &[u8]) {
     bytes.extend_from_slice(value);
 }
 
-/// Comments are at most 128 bytes; a longer one is cut here rather than garbled.
+/// Comments are at most 128 bytes; a longer one is truncated here rather than garbled.
 fn push_comment(bytes: &mut Vec<u8>, kind: u8, text: Option<&str>) {
     if let Some(text) = text {
         let mut value: Vec<u8> = text.bytes().take(usize::from(u8::MAX) - 1).collect();

@@ -1,4 +1,4 @@
-//! Values, verdicts and addresses as the kernel keeps them.
+//! Values, verdicts and addresses as the kernel stores them.
 
 use std::net::IpAddr;
 

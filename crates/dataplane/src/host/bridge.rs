@@ -1,27 +1,27 @@
-//! Having a bridge show its packets to netfilter.
+//! Turns on netfilter for a bridge.
 
 use nix::errno::Errno;
 
 use super::{link, socket};
 use crate::Error;
 
-/// `RTM_NEWLINK`, which changes an interface that is there.
+/// `RTM_NEWLINK`, which changes an existing interface.
 const NEW_LINK: u16 = 16;
 
 /// What was switched on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switched {
-    /// The bridge's packets were not shown to netfilter if they were IPv4.
+    /// The bridge's IPv4 packets bypassed netfilter.
     pub ipv4: bool,
     /// The same for IPv6.
     pub ipv6: bool,
 }
 
-/// Has a bridge show its packets to netfilter by its own settings (`nf_call_iptables`, `nf_call_ip6tables`), so that the
-/// settings of the whole network namespace (`net.bridge.bridge-nf-call-*`) do not matter. Returns what was switched on:
-/// nothing if both were, or if there is no such bridge. `CAP_NET_ADMIN` is enough for it.
+/// Turns on netfilter for a bridge by its own settings (`nf_call_iptables`, `nf_call_ip6tables`), so that the settings
+/// of the whole network namespace (`net.bridge.bridge-nf-call-*`) do not matter. Returns what was turned on: nothing if
+/// both were on, or if there is no such bridge. It needs only `CAP_NET_ADMIN`.
 ///
-/// The settings do nothing while br_netfilter is not loaded; [`super::findings`] says so.
+/// The settings have no effect while br_netfilter is not loaded; [`super::findings`] reports that.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`], [`Error::Bridge`].

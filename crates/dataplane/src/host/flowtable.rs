@@ -1,4 +1,4 @@
-//! Flowtables of others, by which packets of established connections go past the forward hook.
+//! Flowtables of other programs, through which packets of established connections bypass the forward hook.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const DEVICE_PREFIX: u16 = 2;
 /// The length of `struct nfgenmsg`, whose first byte is the family.
 const HEADER: usize = 4;
 
-/// The flowtables that interfaces of pods are in.
+/// The flowtables that contain interfaces of pods.
 pub(super) fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
     if pod_ports.is_empty() {
         return Ok(Vec::new());
@@ -38,7 +38,7 @@ pub(super) fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Err
     if bodies.is_empty() {
         return Ok(Vec::new());
     }
-    // Of a bridge it is the ports that packets come in by.
+    // For a bridge, its ports: packets come in through them.
     let mut devices = pod_ports.clone();
     devices.extend(link::members(&mut super::socket()?, pod_ports)?);
     Ok(bodies.iter().filter_map(|body| finding(body, &devices)).collect())
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(finding(&[], &ports), None);
         let whole = message(&[(1, "cni0")]);
         for length in 0..whole.len() {
-            // Cut short anywhere, it is read without a panic.
+            // Truncated anywhere, it is read without a panic.
             finding(whole.get(..length).unwrap(), &ports);
         }
     }

@@ -26,7 +26,7 @@ const LOOPBACK: u32 = 8;
 /// The length of `struct ifinfomsg`; the index is its bytes 4 to 7, the flags are bytes 8 to 11.
 pub(super) const HEADER: usize = 16;
 
-/// Whether a bridge, by its own settings, shows its packets to netfilter.
+/// Whether a bridge passes its packets to netfilter by its own settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bridge {
     pub(super) ipv4: bool,
@@ -54,7 +54,7 @@ pub(super) fn names(socket: &mut Socket) -> Result<BTreeMap<u32, String>, Error>
     Ok(named.collect())
 }
 
-/// The interfaces that hang on one of these bridges.
+/// The ports of one of these bridges.
 pub(super) fn members(socket: &mut Socket, bridges: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
     let names = names(socket)?;
     let bodies = dump(socket, |_| {})?;
@@ -68,7 +68,7 @@ pub(super) fn members(socket: &mut Socket, bridges: &BTreeSet<String>) -> Result
 
 /// All bridges and their settings, by name.
 pub(super) fn bridges(socket: &mut Socket) -> Result<BTreeMap<String, Bridge>, Error> {
-    // The kernel leaves out other kinds, if it is not older than 4.6.
+    // The kernel leaves out other kinds, unless it is older than 4.6.
     let bodies = dump(socket, |writer| writer.nest(INFO, |writer| writer.string(INFO_KIND, "bridge")))?;
     let bridges = bodies.iter().filter_map(|body| {
         let attributes = Attributes::after(body, HEADER);

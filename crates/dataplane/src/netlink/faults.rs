@@ -1,5 +1,5 @@
-//! Faults under the netlink sockets of a thread, for tests: at the n-th system call something goes wrong as it can go wrong
-//! in a kernel that is short of memory, or whose table others write to.
+//! Faults under a thread's netlink sockets, for tests: the n-th system call fails as it can fail in a kernel that is
+//! short of memory, or whose table other programs change.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,14 +14,14 @@ use super::read::{HEADER, Message};
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The system call fails with this error number. Nothing was sent; and nothing received, but that ENOBUFS loses what was
-    /// there.
+    /// The system call fails with this error number. Nothing was sent, and nothing received, except that ENOBUFS loses
+    /// what was there.
     Fails(i32),
-    /// The message is sent and acted on, but its answers are lost; or what is being received is.
+    /// The message is sent and takes effect, but its answers are lost; or what is being received is lost.
     AnswerLost,
     /// Half of what is received is cut off.
     Short,
-    /// The kernel refuses a message, of a batch the one at this place (or the last), with this error number.
+    /// The kernel rejects a message, of a batch the one at this position (or the last), with this error number.
     Refused(usize, i32),
 }
 
@@ -38,7 +38,7 @@ struct Layer {
     injected: u64,
     /// Answers that the kernel did not give.
     made_up: VecDeque<Vec<u8>>,
-    /// Answers are to be lost until the next message is sent.
+    /// Answers are lost until the next message is sent.
     lose: bool,
 }
 
@@ -51,12 +51,12 @@ pub fn arm(plan: &[(u64, Fault)]) {
     LAYER.with_borrow_mut(|layer| *layer = Layer { plan: plan.to_vec(), ..Layer::default() });
 }
 
-/// Plans that something is done just before a system call of this thread, counted as with [`arm`].
+/// Plans an action just before a system call of this thread, counted as with [`arm`].
 pub fn act_before(call: u64, act: impl FnOnce() + 'static) {
     LAYER.with_borrow_mut(|layer| *layer = Layer { act: Some((call, Box::new(act))), ..Layer::default() });
 }
 
-/// Ends all faults. Returns how many system calls there were, and how many of them went wrong.
+/// Ends all faults. Returns how many system calls there were, and how many of them failed.
 pub fn disarm() -> (u64, u64) {
     LAYER.with_borrow_mut(|layer| {
         let layer = std::mem::take(layer);
@@ -64,7 +64,7 @@ pub fn disarm() -> (u64, u64) {
     })
 }
 
-/// Does something without faults and without counting, in the midst of them.
+/// Runs something without faults and without counting, while they are armed.
 pub fn without<T>(act: impl FnOnce() -> T) -> T {
     let layer = LAYER.take();
     let result = act();
@@ -110,7 +110,7 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: MsgFlags) ->
     let lose = LAYER.with_borrow_mut(|layer| std::mem::take(&mut layer.lose));
     match fault {
         Some(Fault::Fails(errno)) if errno != Errno::ENOBUFS as i32 => Err(io::Error::from_raw_os_error(errno)),
-        // What is sent is refused, not what is received.
+        // Sending can be rejected, receiving cannot.
         Some(Fault::Refused(..)) => Err(Errno::ENOMEM.into()),
         Some(Fault::Fails(_) | Fault::AnswerLost) => {
             let lost = socket.recv_from(buffer, MsgFlags::MSG_DONTWAIT.bits());
@@ -132,12 +132,12 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: MsgFlags) ->
     }
 }
 
-/// What the kernel would say if it refused a message. That something is not there it says in a batch only: about what is
-/// read that would be no failure but an answer, and a wrong one.
+/// What the kernel would say if it rejected a message. Only in a batch does it say that something is missing: for a
+/// read that would be an answer, not an error, and a wrong one.
 fn refusal(bytes: &[u8], place: usize, errno: i32) -> Option<Vec<u8>> {
     /// `NLMSG_ERROR`.
     const ERROR: u16 = 2;
-    // The first and the last message of a batch only hold it together.
+    // The first and the last message of a batch only delimit it.
     let messages: Vec<_> = Message::all(bytes).collect();
     let batch = messages.len() > 2;
     let inner = if batch { messages.get(1..messages.len() - 1)? } else { &messages };

@@ -1,4 +1,4 @@
-//! Reading messages. What is cut short or malformed ends the iteration.
+//! Reads messages. Truncated or malformed ones end the iteration.
 
 /// A message read from the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ pub(crate) struct Message<'a> {
     pub(crate) flags: u16,
     /// `nlmsg_seq`.
     pub(crate) sequence: u32,
-    /// `nlmsg_pid`: the socket whose request it goes back to.
+    /// `nlmsg_pid`: the socket whose request this answers.
     pub(crate) port: u32,
     /// What follows the header.
     pub(crate) body: &'a [u8],
@@ -19,7 +19,7 @@ pub(crate) struct Message<'a> {
 pub(crate) const HEADER: usize = 16;
 
 impl<'a> Message<'a> {
-    /// Whether the messages of a datagram are all there to their ends.
+    /// Whether the messages of a datagram are complete.
     pub(crate) fn are_whole(mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let length = bytes.first_chunk().and_then(|length| usize::try_from(u32::from_ne_bytes(*length)).ok());

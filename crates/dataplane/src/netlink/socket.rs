@@ -31,16 +31,16 @@ const SEQUENCES: u32 = (1 << 31) - 1;
 const DATAGRAM: usize = 128 << 10;
 /// Room for the errors of thousands of messages of a batch.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// A dump that keeps being interrupted is given up after this many tries.
+/// A dump that keeps being interrupted is given up after this many attempts.
 const TRIES: usize = 50;
-/// The kernel answers within the system call; this only keeps a surprise from hanging the agent.
+/// The kernel answers within the system call; this only keeps a surprise from blocking the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A socket in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: Inner,
-    /// The number by which the kernel knows it.
+    /// Its netlink port.
     port: u32,
     sequence: u32,
     send_buffer: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Socket {
 pub(crate) enum Answer {
     /// It was done.
     Done(u32),
-    /// It was refused, with the place of the offending attribute in the message, if told.
+    /// It was rejected, with the position of the faulty attribute in the message, if known.
     Refused {
         /// The message's sequence number.
         sequence: u32,
@@ -72,7 +72,7 @@ impl Socket {
         let port = inner.bind_auto()?.port_number();
         inner.set_cap_ack(true)?;
         inner.set_ext_ack(true)?;
-        // Without CAP_NET_ADMIN in the initial user namespace the force is refused; dumps then still work.
+        // Without CAP_NET_ADMIN in the initial user namespace, forcing the size fails; dumps then still work.
         if setsockopt(&inner, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             setsockopt(&inner, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
@@ -88,7 +88,7 @@ impl Socket {
 
     /// Sends bytes to the kernel, which acts on them before this returns.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // A message longer than the send buffer less some bookkeeping is refused with EMSGSIZE.
+        // A message longer than the send buffer less some bookkeeping fails with EMSGSIZE.
         let wanted = bytes.len() + (64 << 10);
         if wanted > self.send_buffer {
             if setsockopt(&self.inner, sockopt::SndBufForce, &wanted).is_err() {
@@ -106,7 +106,7 @@ impl Socket {
         setsockopt(&self.inner, sockopt::RcvBuf, &1).expect("any size will do");
     }
 
-    /// The answers that are there. To be called after [`Socket::send`] of a batch: they all are.
+    /// The answers that have arrived. To be called after [`Socket::send`] of a batch: all have.
     pub(crate) fn answers(&mut self) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();
         loop {
@@ -120,30 +120,30 @@ impl Socket {
                 }
                 Err(error) => return Err(error),
             }
-            // What is left of an earlier request is no answer to a batch.
+            // The rest of an earlier request's answer is no answer to a batch.
             let errors =
                 Message::all(&self.buffer).filter(|message| message.kind == ERROR && message.sequence > SEQUENCES);
             answers.extend(errors.filter_map(|message| answer(&message)));
         }
     }
 
-    /// The number by which the kernel knows it.
+    /// Its netlink port.
     pub(crate) fn port(&self) -> u32 {
         self.port
     }
 
-    /// Has the messages of a multicast group sent here.
+    /// Joins a multicast group.
     pub(crate) fn join(&self, group: u32) -> io::Result<()> {
         self.inner.add_membership(group)
     }
 
-    /// Waits for messages, ten seconds at most, and tells whether one that came is `meant`, or some were lost.
+    /// Waits for messages, ten seconds at most, and returns whether one matched `meant`, or some were lost.
     pub(crate) fn wait_for(&mut self, meant: impl Fn(&Message<'_>) -> bool) -> io::Result<bool> {
         match self.receive(MsgFlags::empty()) {
             Ok(()) => Ok(Message::all(&self.buffer).any(|message| meant(&message))),
             Err(error) if is(&error, Errno::EAGAIN) || is(&error, Errno::EINTR) => Ok(false),
             Err(error) if is(&error, Errno::ENOBUFS) || is(&error, Errno::EBADMSG) => {
-                // The kernel does not say again that it has lost something before all that was there is read.
+                // The kernel does not repeat that it lost something before everything that was there is read.
                 self.drain();
                 Ok(true)
             }
@@ -167,7 +167,7 @@ impl Socket {
         Ok(bodies)
     }
 
-    /// Dumps, again and again until nothing changes meanwhile; returns the bodies of the messages.
+    /// Repeats a dump until nothing changes meanwhile; returns the bodies of the messages.
     pub(crate) fn dump(&mut self, kind: u16, fill: impl Fn(&mut Writer)) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..TRIES {
             let mut bodies = Vec::new();
@@ -178,8 +178,8 @@ impl Socket {
         Err(Errno::EINTR.into())
     }
 
-    /// Dumps once, and hands on the body of each message as it comes: however much there is, no more than a datagram of it
-    /// is in memory. Tells whether that was all, and nothing changed meanwhile.
+    /// Dumps once, and hands on the body of each message as it comes: at most one datagram is in memory. Returns
+    /// whether that was all, and nothing changed meanwhile.
     pub(crate) fn dump_once(
         &mut self,
         kind: u16,
@@ -192,7 +192,7 @@ impl Socket {
         self.send(writer.bytes())?;
         match self.each(sequence, take) {
             Ok(interrupted) => Ok(!interrupted),
-            // Something of it was lost, or the rest of an earlier dump is still to come.
+            // Some of it was lost, or the rest of an earlier dump is still to come.
             Err(error) if [Errno::ENOBUFS, Errno::EBADMSG, Errno::EBUSY].iter().any(|errno| is(&error, *errno)) => {
                 self.drain();
                 Ok(false)
@@ -204,7 +204,7 @@ impl Socket {
         }
     }
 
-    /// Hands on messages up to the end of a dump or an acknowledgement. Tells whether the dump was interrupted.
+    /// Hands on messages up to the end of a dump or an acknowledgement. Returns whether the dump was interrupted.
     fn each(&mut self, sequence: u32, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut interrupted = false;
         loop {
@@ -228,7 +228,7 @@ impl Socket {
         }
     }
 
-    /// Throws away what is there, and so the rest of a dump: the kernel writes on as it is read.
+    /// Discards what is there, including the rest of a dump, which the kernel continues as it is read.
     fn drain(&mut self) {
         let mut failures = 0;
         while failures < TRIES {
@@ -249,7 +249,7 @@ impl Socket {
             if from.port_number() != 0 {
                 continue;
             }
-            // What is cut short would be read as if there were no more of it.
+            // A truncated datagram would be read as a complete one.
             let whole = length == self.buffer.len() && Message::are_whole(&self.buffer);
             return if whole { Ok(()) } else { Err(Errno::EBADMSG.into()) };
         }

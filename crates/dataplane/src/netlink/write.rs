@@ -1,6 +1,6 @@
 //! Writing messages.
 
-/// What stands before the attributes of a message.
+/// The header before the attributes of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     /// `nlmsg_type`.
@@ -35,7 +35,7 @@ impl Writer {
         self.bytes.len()
     }
 
-    /// Whether an attribute got longer than its 16-bit length can say; such a buffer must not be sent.
+    /// Whether an attribute is longer than its 16-bit length can express; such a buffer must not be sent.
     pub(crate) fn overflowed(&self) -> bool {
         self.overflow
     }

@@ -17,7 +17,7 @@ use crate::netlink::{ACK, APPEND, Attributes, CREATE, EXCLUSIVE, Header, Message
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
 
-/// A list of elements is one attribute, which can be at most 64 KiB long; these bounds leave room for one more element.
+/// A list of elements is one attribute of at most 64 KiB; these bounds leave room for one more element.
 const LIST_BYTES: usize = 56 << 10;
 const LIST_ENTRIES: usize = 4000;
 
@@ -27,7 +27,7 @@ const FIRST: u32 = 1 << 31;
 /// Where a message came from.
 #[derive(Clone, Debug)]
 struct Part {
-    /// The operation's place; none for the table itself.
+    /// The operation's position; `None` for the table itself.
     operation: Option<usize>,
     /// The rule among those of the operation.
     rule: usize,
@@ -41,11 +41,11 @@ pub(super) struct Batch {
     writer: Writer,
     parts: Vec<Part>,
     current: Option<usize>,
-    /// Sets that the batch makes and that have no elements yet.
+    /// Sets that the batch creates and that have no elements yet.
     fresh: BTreeSet<Name>,
 }
 
-/// What a refused message was about.
+/// What a rejected message was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Culprit {
     pub(super) index: Option<usize>,
@@ -64,7 +64,7 @@ pub(crate) fn nfgenmsg(writer: &mut Writer, family: u8, resource: u16) {
 }
 
 impl Batch {
-    /// An empty batch; with a generation, it is done only at this generation.
+    /// An empty batch; with a generation, it takes effect only at this generation.
     pub(super) fn new(generation: Option<u32>) -> Self {
         let mut writer = Writer::default();
         writer.message(Header { kind: kind::BATCH_BEGIN, flags: REQUEST, sequence: FIRST }, |writer| {
@@ -76,12 +76,12 @@ impl Batch {
         Self { writer, parts: Vec::new(), current: None, fresh: BTreeSet::new() }
     }
 
-    /// How many messages the operations came to.
+    /// How many messages the operations became.
     pub(super) fn messages(&self) -> usize {
         self.parts.len()
     }
 
-    /// Ends the batch: the last message is to be acknowledged.
+    /// Ends the batch and asks for an acknowledgement of the last message.
     pub(super) fn finish(mut self) -> Finished {
         let end = self.writer.len();
         let sequence = sequence(self.parts.len());
@@ -96,7 +96,7 @@ impl Batch {
         Finished { bytes, parts: self.parts, end }
     }
 
-    /// Makes or adopts the table.
+    /// Creates or adopts the table.
     pub(super) fn add_table(&mut self, flags: u32) {
         self.message(kind::NEW_TABLE, CREATE, 0, |writer| write_table(writer, flags, super::COMMENT));
     }
@@ -106,7 +106,7 @@ impl Batch {
         self.message(kind::DELETE_TABLE, 0, 0, |writer| writer.string(attribute::table::NAME, TABLE));
     }
 
-    /// Adds the messages of operations. `set_id` is counted up for every set.
+    /// Adds the messages of operations. `set_id` is incremented for every set.
     pub(super) fn add(&mut self, operations: &[Operation], set_id: &mut u32) -> Result<(), Error> {
         for (index, operation) in operations.iter().enumerate() {
             self.current = Some(index);
@@ -217,12 +217,12 @@ impl Batch {
     }
 }
 
-/// The sequence number of the message at a place among the parts.
+/// The sequence number of the message at a position among the parts.
 fn sequence(place: usize) -> u32 {
     u32::try_from(place).map_or(u32::MAX, |place| FIRST.saturating_add(1).saturating_add(place))
 }
 
-/// A batch ready to be sent.
+/// A batch ready to send.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) bytes: Vec<u8>,

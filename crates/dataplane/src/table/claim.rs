@@ -1,4 +1,4 @@
-//! Finding the table, and claiming it.
+//! Finds the table, and claims it.
 
 use nix::errno::Errno;
 use palisade_ruleset::model::TABLE;
@@ -29,14 +29,14 @@ pub(super) const OWNED: u32 = table_flag::OWNER | table_flag::PERSIST;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) found: Found,
-    /// None of its chains is hooked in.
+    /// None of its chains is hooked.
     pub(super) dormant: bool,
     /// Its flags if it were not dormant.
     pub(super) awake: u32,
 }
 
 impl State {
-    /// Whether nobody but this socket can change the table.
+    /// Whether only this socket can change the table.
     pub(super) fn is_owned_by(self, socket: &Socket) -> bool {
         self.found == Found::Owned(socket.port())
     }
@@ -62,18 +62,18 @@ pub(super) fn open(ownership: Ownership) -> Result<Table, Error> {
     Ok(table)
 }
 
-/// Makes the table, or adopts it.
+/// Creates the table, or adopts it.
 fn create(table: &mut Table, flags: u32) -> Result<(), Error> {
     commit::claim(table, flags)?;
     table.owned = flags == OWNED;
     Ok(())
 }
 
-/// A plain table cannot get an owner (EOPNOTSUPP), but it can be deleted and made again in one batch.
+/// A plain table cannot get an owner (EOPNOTSUPP), but it can be deleted and created again in one batch.
 fn rebuild(table: &mut Table) -> Result<(), Error> {
     let found = read::read(&mut table.socket, false)?;
     if !found.undecodable.is_empty() {
-        tracing::warn!(objects = ?found.undecodable, "table inet palisade holds what is not ours; it stays without an owner");
+        tracing::warn!(objects = ?found.undecodable, "table inet palisade has objects of another program; not taking ownership");
         return Ok(());
     }
     let (mut operations, rules) = build(&found.ruleset);
@@ -86,12 +86,12 @@ fn rebuild(table: &mut Table) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the kernel does not know owners, or not such that may die.
+/// Whether the kernel does not support owners, or not owners that may die.
 fn unsupported(error: &Error) -> bool {
     matches!(error, Error::Refused { errno: Errno::EOPNOTSUPP | Errno::EINVAL, index: None, .. })
 }
 
-/// The table, if there is one, and whose it is.
+/// The table, if there is one, and its owner.
 pub(super) fn find(socket: &mut Socket) -> Result<Option<Found>, Error> {
     Ok(state(socket)?.map(|state| state.found))
 }

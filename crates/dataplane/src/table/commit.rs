@@ -1,4 +1,4 @@
-//! Sending batches, and what became of them.
+//! Sends batches, and finds out whether they took effect.
 
 use nix::errno::Errno;
 use palisade_ruleset::change::Operation;
@@ -30,7 +30,7 @@ pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed,
     Ok(first.and(commit(table, &rules, None)?))
 }
 
-/// Deletes the table if it is there, makes it again and fills it, all in one batch. What others did before is undone.
+/// Deletes the table if it exists, creates it again and fills it, all in one batch. This undoes what others did.
 pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -> Result<Committed, Error> {
     let start = read::generation(&mut table.socket)?;
     let there = find(&mut table.socket)?.is_some();
@@ -45,7 +45,7 @@ pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -
     Ok(done)
 }
 
-/// Makes the table as it should be but for what it holds: not dormant, and with its owner.
+/// Restores the table, except for its content: not dormant, and with its owner.
 pub(super) fn claim(table: &mut Table, flags: u32) -> Result<(), Error> {
     let mut batch = Batch::new(None);
     batch.add_table(flags);
@@ -61,8 +61,8 @@ pub(super) fn delete(table: &mut Table) -> Result<(), Error> {
     }
 }
 
-/// Sends a batch. The kernel has acted on it when the system call returns, and its answers are there. From then on whatever
-/// goes wrong leaves it open whether the batch was done.
+/// Sends a batch. When the system call returns, the kernel has acted on it and its answers have arrived. Any failure
+/// after that leaves open whether the batch took effect.
 fn send(table: &mut Table, batch: Batch, operations: &[Operation], at: Option<u32>) -> Result<Committed, Error> {
     let messages = batch.messages();
     let before = read::generation(&mut table.socket)?;
@@ -94,13 +94,13 @@ fn send(table: &mut Table, batch: Batch, operations: &[Operation], at: Option<u3
     }
 }
 
-/// What the kernel said to a batch, and the generation after it.
+/// The kernel's answers to a batch, and the generation after it.
 fn outcome(socket: &mut Socket) -> Result<(Vec<Answer>, u32), Error> {
     let answers = socket.answers().map_err(|source| Error::Read { what: "the answer to a batch", source })?;
     Ok((answers, read::generation(socket)?))
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
@@ -110,8 +110,8 @@ pub(super) enum Outcome {
     Unknown,
 }
 
-/// What became of a batch that was sent to be done at a generation or whenever, from the answers that were not lost and
-/// the generations before and after.
+/// The outcome of a batch that was sent for one generation or for any, from the answers that were not lost and the
+/// generations before and after.
 pub(super) fn judge(answers: &[Answer], at: Option<u32>, before: u32, after: u32) -> Outcome {
     // An aborted batch can have its acknowledgement too, so errors come first; the first of them caused the others.
     let refused = answers.iter().find_map(|answer| match *answer {
@@ -129,12 +129,12 @@ pub(super) fn judge(answers: &[Answer], at: Option<u32>, before: u32, after: u32
     if after == before {
         return Outcome::NotDone;
     }
-    // Somebody did a batch. If ours had to be done at this very generation, it was ours, as it could not be later; and if
-    // it was too late, the one answer that says so would not have been lost among others.
+    // Some batch took effect. If ours was for this very generation, it was ours, because it could not take effect
+    // later; and if it had been too late, the only answer, which says so, would not have been lost among others.
     if at == Some(before) && after == next(before) { Outcome::Done } else { Outcome::Unknown }
 }
 
-/// The generation that one batch makes of another; 0 is left out.
+/// The generation after one batch; 0 is skipped.
 fn next(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
 }
@@ -143,13 +143,15 @@ fn next(generation: u32) -> u32 {
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => "Palisade needs CAP_NET_ADMIN, and no other process may own the table",
-        Errno::ENOENT => "something it refers to is not there: somebody changed the table, or it was never made",
-        Errno::EEXIST => "it is there already: somebody changed the table, or it was made before",
+        Errno::ENOENT => {
+            "it refers to an object that is missing: another program changed the table, or it was never created"
+        }
+        Errno::EEXIST => "it already exists: another program changed the table, or it was created before",
         Errno::EBUSY => "something still refers to it",
         Errno::ELOOP | Errno::EMLINK => "chains jump in a circle, or more than 16 deep",
         Errno::EOPNOTSUPP => "this kernel lacks a feature of nftables that Palisade needs",
-        Errno::ENOMEM => "the kernel has no memory for it",
+        Errno::ENOMEM => "the kernel is out of memory",
         Errno::ERANGE => "a name or number is too long",
-        _ => "this is a fault of Palisade: please report it with the object's definition",
+        _ => "this is a bug in Palisade: please report it with the object's definition",
     }
 }

@@ -1,4 +1,4 @@
-//! Noticing that somebody else changes the table, where it has no owner who could forbid it.
+//! Detects changes by other programs to a table without an owner (kernels before 6.9).
 
 use palisade_ruleset::model::TABLE;
 
@@ -13,7 +13,7 @@ const GROUP: u32 = 7;
 /// The name of the table is the first attribute of every kind of object (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, …).
 const TABLE_NAME: u16 = 1;
 
-/// Changes of the table by others. May be given to another thread.
+/// Changes of the table by other programs. It may be passed to another thread.
 #[derive(Debug)]
 pub struct ForeignChanges {
     socket: Socket,
@@ -22,7 +22,7 @@ pub struct ForeignChanges {
 }
 
 impl Table {
-    /// Watches for changes by others from now on; to be called from the network namespace that the table is in.
+    /// Watches for changes by other programs from now on; to be called in the table's network namespace.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -41,8 +41,8 @@ impl ForeignChanges {
         self.socket.shrink();
     }
 
-    /// Waits, ten seconds at most, and tells whether somebody else has changed the table, or may have: messages that did not
-    /// fit the buffer are lost.
+    /// Waits, ten seconds at most, and returns whether another program has changed the table, or may have: messages
+    /// that did not fit the buffer are lost.
     ///
     /// # Errors
     /// [`Error::Read`]; then [`Table::foreign_changes`] opens it again.

@@ -1,11 +1,11 @@
-//! Whether others have written to nftables, by the generations that we know of.
+//! Whether other programs have written to nftables, by the generations that we know.
 
-/// What is known about the writes of others since the table was last read.
+/// What is known about other programs' writes since the table was last read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Others {
-    /// The generation up to which all batches are known to be ours, or to be contained in what was read.
+    /// The generation up to which all batches are known to be ours, or to be included in what was read.
     known: Option<u32>,
-    /// Somebody wrote between a reading and a batch of ours, or around one.
+    /// Another program wrote between a reading and a batch of ours, or around one.
     wrote: bool,
 }
 
@@ -15,24 +15,24 @@ impl Others {
         *self = Self { known: Some(generation), wrote: false };
     }
 
-    /// The table was made whole by a batch of ours, `alone` if nobody wrote around it.
+    /// A batch of ours rebuilt the table, `alone` if no other program wrote around it.
     pub(super) fn know(&mut self, generation: u32, alone: bool) {
         *self = Self { known: Some(generation), wrote: !alone };
     }
 
-    /// A batch of ours is about to be sent at a generation. Whatever becomes of it, an earlier write stays known.
+    /// A batch of ours is about to be sent at a generation. Whatever its outcome, an earlier write stays known.
     pub(super) fn begin(&mut self, before: u32) {
         self.wrote |= self.known != Some(before);
         self.known = Some(before);
     }
 
-    /// It was done, and this is the generation after it.
+    /// It took effect, and this is the generation after it.
     pub(super) fn end(&mut self, after: u32, others: bool) {
         self.wrote |= others;
         self.known = Some(after);
     }
 
-    /// Whether somebody may have written, if this is the generation now.
+    /// Whether another program may have written, if this is the current generation.
     pub(super) fn wrote(self, now: u32) -> bool {
         self.wrote || self.known != Some(now)
     }

@@ -1,4 +1,4 @@
-//! Who holds a netlink socket.
+//! Which process holds a netlink socket.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// `NETLINK_NETFILTER`.
 const NETFILTER: &str = "12";
 
-/// The process that holds the nf_tables socket of a port, in words. The port itself says little: it is the process number
-/// as its own process namespace counts, or any number.
+/// A description of the process that holds the nf_tables socket with a port. The port itself says little: it is the
+/// process number in that process's own namespace, or any number.
 pub(super) fn describe(port: u32) -> String {
     let process = inode(port).and_then(|inode| holder(&format!("socket:[{inode}]")));
     match process {
@@ -26,7 +26,7 @@ fn inode(port: u32) -> Option<String> {
     })
 }
 
-/// The process that was found last: who waits for it to end asks again and again.
+/// The process that was found last, because a waiting agent asks again and again.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
 /// The process that has a file open, and its name.

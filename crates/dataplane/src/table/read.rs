@@ -14,8 +14,8 @@ use crate::codec::{
 };
 use crate::netlink::{Attributes, Socket, Writer};
 
-/// Each dump is of one generation, but they follow each other; where others keep changing nftables, a reading that spans
-/// generations is taken after this many tries. What is wrong with it shows when it is acted on.
+/// Each dump is of one generation, but there are several. If other programs keep changing nftables, a reading that
+/// spans generations is accepted after this many attempts; an error in it shows when it is acted on.
 const TRIES: usize = 5;
 
 pub(super) fn generation(socket: &mut Socket) -> Result<u32, Error> {
@@ -58,7 +58,7 @@ fn read_once(socket: &mut Socket, owned: bool) -> Result<ReadBack, Error> {
     Ok(found)
 }
 
-/// Dumps the objects of a kind. The kernel itself leaves out other families, and other tables except for chains.
+/// Dumps the objects of a kind. The kernel filters by family, and by table except for chains.
 pub(super) fn dump(
     socket: &mut Socket,
     kind: u16,
@@ -110,7 +110,7 @@ fn read_sets(socket: &mut Socket, found: &mut ReadBack) -> Result<(), Error> {
     Ok(())
 }
 
-/// The elements of a set, or what is foreign about them.
+/// The elements of a set, or what makes them foreign.
 fn read_elements(
     socket: &mut Socket,
     set: &str,
@@ -139,7 +139,7 @@ fn chains(socket: &mut Socket) -> Result<Vec<Vec<u8>>, Error> {
     dump(socket, kind::GET_CHAIN, "chains", |_| {})
 }
 
-/// Whether the table has chains that packets come to.
+/// Whether the table has chains that packets reach.
 pub(super) fn has_base_chains(socket: &mut Socket) -> Result<bool, Error> {
     let bodies = chains(socket)?;
     let mut ours = bodies.iter().map(|body| Attributes::after(body, 4)).filter(|chain| {
@@ -168,7 +168,7 @@ fn read_chains(socket: &mut Socket, found: &mut ReadBack) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts a rule into its chain; a foreign one takes the place of all rules of the chain.
+/// Adds a rule to its chain; a foreign one replaces all rules of the chain.
 fn read_rule(
     ruleset: &mut Ruleset,
     undecodable: &mut BTreeMap<String, String>,

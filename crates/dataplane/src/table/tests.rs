@@ -120,7 +120,7 @@ fn errors_that_do_not_fit_the_buffer_are_still_a_refusal() {
     });
 }
 
-/// Fills the socket's receive buffer with answers nobody reads, so that no more fit.
+/// Fills the socket's receive buffer with answers that are never read, so that no more fit.
 fn congest(table: &mut Table) {
     for sequence in 0..100 {
         let mut writer = Writer::default();

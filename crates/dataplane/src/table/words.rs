@@ -1,11 +1,11 @@
-//! Operations in words, for errors.
+//! Describes operations, for errors.
 
 use std::collections::BTreeMap;
 
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Element, Key, Rule, SetKind};
 
-/// An operation and its object, and which rule or element of it is meant.
+/// An operation and its object, and which of its rules or elements is meant.
 pub(super) fn describe(operation: &Operation, detail: Option<String>) -> String {
     let (what, name) = match operation {
         Operation::AddCounter(name) => ("add counter", name),
@@ -25,7 +25,7 @@ pub(super) fn describe(operation: &Operation, detail: Option<String>) -> String 
     }
 }
 
-/// A rule by its place and comment.
+/// A rule by its position and comment.
 pub(super) fn rule(place: usize, rule: &Rule) -> String {
     with_comment(format!("rule {}", place + 1), rule.comment.as_deref())
 }

@@ -8,8 +8,8 @@ use palisade_ruleset::name::Name;
 use crate::owner::small;
 use crate::space::{isolated, load};
 
-/// Each kind of drift, by somebody who can write to a plain table: a difference is found, and what finds it goes when the
-/// table is put right by what [`ReadBack::matches`] demands.
+/// Each kind of drift, by a program that can write to a plain table: a difference is found, and it is gone once the
+/// table is repaired as [`ReadBack::matches`] requires.
 #[test]
 fn every_drift_but_a_foreign_counter_is_a_difference() {
     let wanted = with_a_set();

@@ -145,7 +145,7 @@ fn addresses_without_an_interface_are_told() {
         ip(&["route add 192.0.2.0/24 dev cali1 table 77", "rule add to 192.0.2.1 lookup 77"]);
         let found = pod_ports(&ips(&["192.0.2.1"])).unwrap();
         assert_eq!((found.names, found.without), (names(&["cali1"]), BTreeSet::new()));
-        // The bridge itself as the way out: its pods cannot be told from the world.
+        // The bridge itself as the uplink: its pods cannot be distinguished from the world.
         ip(&["route add 192.0.3.0/24 dev cni0", "route append default via 10.42.0.254 dev cni0"]);
         let found = pod_ports(&ips(&["10.42.0.7"])).unwrap();
         assert_eq!((found.names, found.without), (names(&[]), ips(&["10.42.0.7"])));

@@ -99,7 +99,7 @@ fn a_table_outlives_its_agent_and_is_adopted_as_it_is() {
         let mut second = Table::open(Ownership::Automatic).unwrap();
         assert!(second.is_owned());
         assert_eq!(second.read().unwrap().ruleset, small());
-        // Adopted for good: a flush by somebody else passes it by again, and we can write.
+        // Adopted for good: another program's flush skips it again, and we can write.
         assert!(run("nft", &["flush", "ruleset"], "").status.success());
         second.commit(&[Operation::FlushChain(Name::new("group"))]).unwrap();
         assert!(second.read().unwrap().ruleset.chains[&Name::new("group")].rules.is_empty());
@@ -300,7 +300,7 @@ fn a_first_load_has_no_rules_in_base_chains_before_everything_else_is_there() {
                 }
             }
         });
-        // The watcher listens when it shows a change; tables of another name are made until one does.
+        // The watcher is ready when it reports a change; tables of another name are created until it does.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         for number in 0.. {
             load(&format!("add table inet probe{number}"));

@@ -1,4 +1,4 @@
-//! What is written is what nft writes, and is read back as it was.
+//! What is written equals what nft writes, and is read back unchanged.
 
 use std::collections::BTreeMap;
 

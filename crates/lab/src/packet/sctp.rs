@@ -9,7 +9,7 @@ pub const INIT_ACK: u8 = 2;
 /// Chunk type ABORT.
 pub const ABORT: u8 = 6;
 
-/// The value of the state cookie parameter that answers here carry; nobody reads it back.
+/// The value of the state cookie parameter in answers; nothing reads it back.
 const COOKIE: [u8; 8] = [0, 7, 0, 8, b'l', b'a', b'b', 0];
 
 /// An SCTP packet with a single chunk, as read from the wire.
@@ -23,7 +23,7 @@ pub struct Packet {
     pub verification_tag: u32,
     /// Type of the first chunk.
     pub chunk: u8,
-    /// Initiate tag of an INIT or INIT ACK, otherwise whatever stands there, or zero.
+    /// Initiate tag of an INIT or INIT ACK, otherwise the bytes in its place, or zero.
     pub initiate_tag: u32,
 }
 

@@ -1,6 +1,6 @@
-//! From the rules of policies to the union of what they allow.
+//! Compiles the rules of policies into the union of what they allow.
 //!
-//! The peers of a rule are resolved once and shared by all its ports; ports that the same rules speak of share one union.
+//! The peers of a rule are resolved once and shared by all its ports; ports with the same rules share one union.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::input::{
     whole_cost,
 };
 
-/// So many times what ranges cost as they are, and so many units more, splitting them may cost.
+/// Splitting ranges may cost so many times their cost unsplit, plus so many units.
 const SPLIT_FACTOR: u64 = 2;
 const SPLIT_UNITS: u64 = 16_384;
 
-/// The peers of the rules of policies, resolved once for all groups that a policy is in.
+/// The peers of policies' rules, resolved once for all groups that a policy is in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resolved(BTreeMap<(NamespacedName, Direction), Arc<[Arc<PeerUnion>]>>);
 
@@ -35,7 +35,7 @@ impl Resolved {
         entry.or_insert_with(resolve_all).clone()
     }
 
-    /// A policy changed, or no group is under it any more.
+    /// A policy changed, or is no longer in any group.
     pub(crate) fn forget(&mut self, policy: &NamespacedName) {
         for direction in Direction::ALL {
             self.0.remove(&(policy.clone(), direction));
@@ -48,7 +48,7 @@ pub fn compile<'a>(direction: Direction, policies: impl IntoIterator<Item = &'a 
     compile_resolved(direction, policies, &mut Resolved::default(), &Pulse::default())
 }
 
-/// The same with peers that are resolved already.
+/// The same with already resolved peers.
 pub(crate) fn compile_resolved<'a>(
     direction: Direction,
     policies: impl IntoIterator<Item = &'a Policy>,
@@ -96,7 +96,7 @@ fn resolve(peers: &Peers, own: &Arc<str>, source: RuleRef) -> PeerUnion {
     union
 }
 
-/// The peers of the rules that allow anybody, by number, and the unions of them that were made.
+/// The peers of the rules that allow any peer, by number, and the unions that were made of them.
 #[derive(Default)]
 struct Rules {
     peers: Vec<Arc<PeerUnion>>,
@@ -113,7 +113,7 @@ impl Rules {
         self.peers.get(rule).is_some_and(|peers| !peers.anyone.is_empty())
     }
 
-    /// Of these rules those that make their union: if some are for anyone, only they.
+    /// The rules that determine the union: if some allow any peer, only they.
     fn that_matter(&self, rules: impl Iterator<Item = usize> + Clone) -> Vec<usize> {
         let anyone: Vec<_> = rules.clone().filter(|rule| self.is_for_anyone(*rule)).collect();
         if anyone.is_empty() { rules.collect() } else { anyone }
@@ -147,7 +147,7 @@ impl Rules {
     }
 }
 
-/// Which rules speak of what, by number.
+/// Which rules apply to which ports, by number.
 #[derive(Default)]
 struct Uses {
     anything: BTreeSet<usize>,
@@ -178,7 +178,7 @@ impl Uses {
         }
     }
 
-    /// Leaves out what a rule for anyone already allows; it would only lengthen chains and keep needless sets.
+    /// Removes what a rule for any peer already allows; it would only lengthen chains and keep needless sets.
     fn compile(&self, rules: &mut Rules, pulse: &Pulse) -> Allowed {
         let mut allowed = Allowed { anything: rules.union_of(&self.anything), protocols: BTreeMap::new() };
         if !allowed.anything.anyone.is_empty() {
@@ -214,7 +214,7 @@ fn may_be_split(spans: &[PortSpan], rules: &Rules) -> bool {
 
 /// Splits overlapping ranges at their edges, unites the peers of each piece, and joins neighbours with equal peers.
 fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRange> {
-    // At each edge, which rules begin and which end; ends are exclusive, so 65,536 is one.
+    // At each edge, the rules that begin and end there; ends are exclusive, so 65,536 is one.
     let mut edges: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
     for span in spans {
         edges.entry(u32::from(span.first)).or_default().0.push(span.rule);
@@ -231,7 +231,8 @@ fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRan
             let matter = rules.that_matter(open.keys().copied());
             let peers = rules.union(&matter);
             match pieces.last_mut() {
-                // The same rules have the same union, and other rules another one: each names the rules it comes from.
+                // The same rules have the same union, and different rules different ones, because a union names its
+                // rules.
                 Some(previous)
                     if previous.last.checked_add(1) == Some(first) && Arc::ptr_eq(&previous.peers, &peers) =>
                 {

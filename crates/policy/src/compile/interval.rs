@@ -61,7 +61,7 @@ pub fn ranges_of_block(block: &IpBlock) -> Vec<AddressRange> {
     let family = whole.family();
     let excluded = block.except.iter().copied().map(AddressRange::of_net).filter(|range| range.family() == family);
     let mut left = Vec::new();
-    // The lowest address not yet decided; none once an except reached the end of the family.
+    // The lowest address not yet decided; `None` once an except reached the end of the family.
     let mut next = Some(number(whole.first));
     let end = number(whole.last);
     for hole in AddressRange::merge(excluded) {
@@ -99,7 +99,7 @@ fn number(address: IpAddr) -> u128 {
 
 fn range(family: Family, first: u128, last: u128) -> AddressRange {
     let address = |number: u128| match family {
-        // Numbers of the IPv4 family never leave its 32 bits: they come from its addresses.
+        // Numbers of the IPv4 family never exceed its 32 bits: they come from its addresses.
         Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
         Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
     };
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(net("fd00::1/128").as_net(), Some("fd00::1/128".parse().unwrap()));
         let odd = AddressRange { first: "10.0.0.1".parse().unwrap(), last: "10.0.0.2".parse().unwrap() };
         assert_eq!(odd.as_net(), None);
-        // The last IPv4 address and the first IPv6 addresses are no neighbours.
+        // The last IPv4 address and the first IPv6 addresses are not adjacent.
         let apart = [net("255.255.255.255/32"), net("::1:0:0:0/128")];
         assert_eq!(AddressRange::merge(apart).len(), 2);
     }

@@ -24,13 +24,13 @@ impl fmt::Display for RuleRef {
     }
 }
 
-/// The rules that something comes from; shared by all that comes from the same.
+/// The rules that something comes from; shared by everything with the same rules.
 pub type Sources = Arc<BTreeSet<RuleRef>>;
 
-/// A union of peers, each with the rules it comes from. Empty: nobody.
+/// A union of peers, each with the rules it comes from. Empty: no peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerUnion {
-    /// Rules that allow anyone; if there are any, the rest is empty.
+    /// Rules that allow any peer; if there are any, the rest is empty.
     pub anyone: Sources,
     /// Pods by selector.
     pub pods: BTreeMap<Arc<PeerSelector>, Sources>,
@@ -44,7 +44,7 @@ impl PeerUnion {
         self.anyone.is_empty() && self.pods.is_empty() && self.blocks.is_empty()
     }
 
-    /// Takes in another union. Either both are for anyone or none of them.
+    /// Merges another union. Either both are for any peer or neither is.
     pub(super) fn add(&mut self, other: &Self) {
         extend(&mut self.anyone, &other.anyone);
         for (selector, sources) in &other.pods {
@@ -59,7 +59,7 @@ impl PeerUnion {
     }
 }
 
-/// Adds sources to others, and shares those that stay alone.
+/// Adds sources to others, and keeps single ones shared.
 fn extend(sources: &mut Sources, more: &Sources) {
     if sources.is_empty() {
         sources.clone_from(more);
@@ -75,19 +75,19 @@ pub struct PortRange {
     pub first: u16,
     /// The highest port.
     pub last: u16,
-    /// Who may use it; ranges that the same rules speak of share it.
+    /// Who may use it; ranges with the same rules share it.
     pub peers: Arc<PeerUnion>,
 }
 
-/// What is allowed of one protocol, beyond what [`Allowed::anything`] allows.
+/// What is allowed for one protocol, beyond [`Allowed::anything`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedPorts {
     /// Who may use every port.
     pub all: Arc<PeerUnion>,
     /// Disjoint ranges in order; neighbours have different peers.
     pub ranges: Vec<PortRange>,
-    /// Ranges as the rules have them, which may overlap. Not empty only where to split them at their edges would make far
-    /// more of them than there are; then `ranges` is empty.
+    /// Ranges as the rules have them, which may overlap. Used instead of `ranges`, which is then empty, if splitting at
+    /// the edges would multiply them.
     pub overlapping: Vec<PortRange>,
     /// Named ports, resolved on the destination.
     pub named: BTreeMap<Arc<str>, Arc<PeerUnion>>,
@@ -98,7 +98,7 @@ pub struct AllowedPorts {
 pub struct Allowed {
     /// Who may use everything, protocols without ports included.
     pub anything: Arc<PeerUnion>,
-    /// What else is allowed by protocol.
+    /// What else is allowed, by protocol.
     pub protocols: BTreeMap<Protocol, AllowedPorts>,
 }
 
@@ -113,12 +113,12 @@ impl Allowed {
         std::iter::once(&self.anything).chain(ports).filter(move |union| seen.insert(Arc::as_ptr(union)))
     }
 
-    /// The peer selectors that it needs resolved.
+    /// The peer selectors that must be resolved.
     pub fn selectors(&self) -> BTreeSet<&Arc<PeerSelector>> {
         self.unions().flat_map(|union| union.pods.keys()).collect()
     }
 
-    /// The named ports that it needs resolved.
+    /// The named ports that must be resolved.
     pub fn named_ports(&self) -> BTreeSet<NamedPort> {
         let named = |(protocol, ports): (&Protocol, &AllowedPorts)| {
             let protocol = *protocol;

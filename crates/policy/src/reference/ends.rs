@@ -1,4 +1,4 @@
-//! What the ends of a flow stand for: which family, which address, which pod.
+//! Resolves the ends of a flow: family, IP, pod.
 
 use std::net::IpAddr;
 
@@ -7,23 +7,23 @@ use crate::input::{Family, NamespacedName, Pod};
 
 use super::Reference;
 
-/// What one end of a flow stands for.
+/// What one end of a flow resolves to.
 #[derive(Clone, Debug)]
 pub struct End<'a> {
-    /// The live pod that it is: none for everything else, several if the address is claimed by several that are equal.
+    /// The live pod that it is: none for everything else, several if pods with equal claims have the IP.
     pub pods: Vec<&'a Pod>,
-    /// Its address in the family of the flow; a pod may have none yet, a node's may be unknown.
+    /// Its IP in the family of the flow; a pod may have none yet, a node's may be unknown.
     pub address: Option<IpAddr>,
     /// The node whose own traffic this is, if the flow names a node or a hostNetwork pod.
     pub node: Option<&'a str>,
-    /// The addresses of that node as the flow's end itself tells them; the name may be missing.
+    /// The IPs of that node, as far as the flow's end has them; the name may be missing.
     pub host_addresses: Vec<IpAddr>,
 }
 
-/// What both ends of a flow stand for.
+/// What both ends of a flow resolve to.
 #[derive(Clone, Debug)]
 pub struct Ends<'a> {
-    /// The family of both addresses; none if neither end has an address.
+    /// The family of both IPs; `None` if neither end has one.
     pub family: Option<Family>,
     /// The opener.
     pub from: End<'a>,
@@ -45,7 +45,7 @@ impl<'a> End<'a> {
 enum Families {
     /// Exactly these, in order of preference.
     Only(Vec<Family>),
-    /// Any, for lack of a known address; these first.
+    /// Any, because no IP is known; these first.
     Any(Vec<Family>),
 }
 
@@ -65,14 +65,14 @@ impl Families {
         }
     }
 
-    /// Nothing is known of any address.
+    /// No IP is known.
     fn is_unknown(&self) -> bool {
         matches!(self, Self::Any(first) if first.is_empty())
     }
 }
 
 impl<'a> Reference<'a> {
-    /// What the ends of a flow stand for.
+    /// Resolves the ends of a flow.
     pub fn ends<'s>(&'s self, flow: &'s Flow) -> Result<Ends<'s>, FlowError>
     where
         'a: 's,
@@ -84,8 +84,8 @@ impl<'a> Reference<'a> {
         Ok(Ends { family, from: self.end(&flow.from, family)?, to: self.end(&flow.to, family)? })
     }
 
-    /// The family asked for, or the first of the opener that the server has too. An end of which no address is known
-    /// goes along with the other.
+    /// The requested family, or the first of the client that the server has too. An end without a known IP accepts the
+    /// other's.
     fn family(&self, flow: &Flow) -> Result<Option<Family>, FlowError> {
         let from = self.families(&flow.from)?;
         let to = self.families(&flow.to)?;
@@ -100,7 +100,7 @@ impl<'a> Reference<'a> {
         if from.is_unknown() && to.is_unknown() {
             return Ok(None);
         }
-        // Of an opener without preference, the server's own order decides.
+        // If the client has no preference, the server's order decides.
         let order = if from.is_unknown() { to.in_order() } else { from.in_order() };
         let shared = order.into_iter().find(|family| from.admits(*family) && to.admits(*family));
         let none = || FlowError::NoSharedFamily { from: flow.from.to_string(), to: flow.to.to_string() };
@@ -115,7 +115,7 @@ impl<'a> Reference<'a> {
                 let families: Vec<_> = addresses.iter().map(Family::of).collect();
                 if families.is_empty() { Families::Any(families) } else { Families::Only(families) }
             }
-            // Not all addresses of a node need be known (an old kubelet reports one family), so none is ruled out.
+            // Not all IPs of a node need be known (an old kubelet reports one family), so no family is ruled out.
             Endpoint::Node(name) => {
                 let known = |family: &Family| self.node_address(name, *family).is_some();
                 Families::Any(Family::ALL.into_iter().filter(known).collect())
@@ -133,10 +133,10 @@ impl<'a> Reference<'a> {
                 let pod = self.pod(key)?;
                 let address = family.and_then(|family| pod.addresses.of(family));
                 let pods = match address {
-                    // Section 4: whoever is named, the address decides whose traffic it is: a finished pod's may be
-                    // another's by now, one that is terminating may have lost it, one may be claimed twice.
+                    // Section 4: whatever was named, the IP decides whose traffic it is: a finished pod's may be
+                    // another's by now, a terminating pod may have lost it, two pods may have it.
                     Some(address) => self.owners(address),
-                    // 1.5: a pod that has no address yet is judged by its labels.
+                    // 1.5: a pod without an IP is judged by its labels.
                     None if pod.is_live() => vec![pod],
                     None => Vec::new(),
                 };
@@ -149,7 +149,7 @@ impl<'a> Reference<'a> {
                     host_addresses: host.map(|pod| pod.host_addresses.clone()).unwrap_or_default(),
                 }
             }
-            // Section 4, "node-originated": by origin. The address is the node's, even if a pod's status shows it too.
+            // Section 4, "node-originated": by origin. The IP is the node's, even if a pod's status has it too.
             Endpoint::Node(name) => {
                 let address = family.and_then(|family| self.node_address(name, family));
                 let host_addresses = self.node_addresses.get(&**name).into_iter().flatten().copied().collect();
@@ -158,14 +158,14 @@ impl<'a> Reference<'a> {
         })
     }
 
-    /// Section 4, "two live pods with one IP": a pod that is not terminating wins over those that are; of equals, all.
+    /// Section 4, "two live pods with one IP": a live pod wins over terminating ones; of equals, all.
     fn owners(&self, address: IpAddr) -> Vec<&'a Pod> {
         let claimants = self.claimants.get(&address).map(Vec::as_slice).unwrap_or_default();
         let staying: Vec<&'a Pod> = claimants.iter().copied().filter(|pod| !pod.terminating).collect();
         if staying.is_empty() { claimants.to_vec() } else { staying }
     }
 
-    /// The smallest known address of a node.
+    /// The smallest known IP of a node.
     fn node_address(&self, node: &str, family: Family) -> Option<IpAddr> {
         self.node_addresses.get(node)?.iter().copied().find(|address| Family::of(*address) == family)
     }

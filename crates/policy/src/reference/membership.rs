@@ -1,4 +1,4 @@
-//! Who is selected, which addresses are in a block: the reference evaluator's own reading.
+//! Label matching and block membership: the reference evaluator's own implementation.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ pub(super) fn is_selected(selector: &LabelSelector, labels: &Labels) -> bool {
         let value = labels.iter().find(|(key, _)| **key == requirement.key).map(|(_, value)| value);
         match &requirement.operator {
             Operator::In(values) => value.is_some_and(|value| values.iter().any(|one| one == value)),
-            // Also what lacks the key.
+            // Also matches objects without the key.
             Operator::NotIn(values) => !value.is_some_and(|value| values.iter().any(|one| one == value)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
@@ -18,7 +18,7 @@ pub(super) fn is_selected(selector: &LabelSelector, labels: &Labels) -> bool {
     })
 }
 
-/// In `cidr` and in none of the excepts of this very block.
+/// In `cidr` and in none of the excepts of this block.
 pub(super) fn is_in_block(block: &IpBlock, address: IpAddr) -> bool {
     let is_in = |cidr: &ipnet::IpNet| is_in_cidr(cidr.addr(), cidr.prefix_len(), address);
     is_in(&block.cidr) && !block.except.iter().any(is_in)

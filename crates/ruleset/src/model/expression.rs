@@ -1,8 +1,8 @@
 //! Expressions of rules, one for one with the kernel's.
 //!
-//! What nft calls dependencies is explicit here (an address of the packet needs `meta nfproto` before it, an ICMPv6 type
-//! needs `meta nfproto ipv6` and `meta l4proto ipv6-icmp`, TCP flags and a packet's port need `meta l4proto`). The text form leaves out
-//! such a test where it stands right before the expression that needs it, as nft does.
+//! What nft calls dependencies is explicit here (an address of the packet needs `meta nfproto` before it, an ICMPv6
+//! type needs `meta nfproto ipv6` and `meta l4proto ipv6-icmp`, TCP flags and a packet's port need `meta l4proto`).
+//! Like nft, the text form omits such a test directly before the expression that needs it.
 
 use ipnet::IpNet;
 use palisade_policy::input::{Direction, Family, Protocol};
@@ -13,12 +13,12 @@ use crate::name::Name;
 /// One expression.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expression {
-    /// Goes on if the loaded value passes the test. A value that cannot be loaded (no conntrack entry, other family)
+    /// Continues if the loaded value passes the test. A value that cannot be loaded (no conntrack entry, other family)
     /// never passes.
     Match(Load, Test),
-    /// Goes on if the concatenation of the loaded values is an element of the set.
+    /// Continues if the concatenation of the loaded values is an element of the set.
     Lookup(Vec<Load>, Name),
-    /// Looks the value up in a verdict map; goes on to the next expression if it is not there.
+    /// Looks the value up in a verdict map; continues with the next expression if it is not there.
     Vmap(Load, Name),
     /// Counts the packet, anonymously.
     Counter,
@@ -28,22 +28,22 @@ pub enum Expression {
     Verdict(Verdict),
 }
 
-/// What becomes of the packet.
+/// The fate of the packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// Leaves the base chain; the packet passes this hook's chain.
     Accept,
-    /// The end of the packet.
+    /// Drops the packet.
     Drop,
-    /// Back to the rule after the last jump.
+    /// Returns to the rule after the last jump.
     Return,
-    /// To a chain, and back at its end.
+    /// Jumps to a chain, and back at its end.
     Jump(Name),
-    /// To a chain, and at its end to where the present chain was jumped to from.
+    /// Goes to a chain, and at its end to where the current chain was jumped to from.
     Goto(Name),
 }
 
-/// A value of the packet, its flow or its surroundings.
+/// A value of the packet, its flow or its environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Load {
     /// `meta nfproto`: the family.
@@ -58,9 +58,9 @@ pub enum Load {
     DestinationType,
     /// `ct state`.
     CtState,
-    /// `ct original ip saddr`: who opened the flow.
+    /// `ct original ip saddr`: the client.
     Opener(Family),
-    /// `ct reply ip saddr`: who serves it, after Service translation.
+    /// `ct reply ip saddr`: the server, after Service translation.
     Server(Family),
     /// `ct reply proto-src`: the server's port.
     ServerPort,
@@ -142,7 +142,7 @@ pub struct CtStates {
 }
 
 impl Load {
-    /// The address of the packet that a direction's map is asked for where there is no flow to judge.
+    /// The address of the packet that a direction's map is asked for if there is no flow to judge.
     pub fn packet_end(direction: Direction, family: Family) -> Self {
         match direction {
             Direction::Egress => Self::PacketSource(family),
@@ -150,7 +150,7 @@ impl Load {
         }
     }
 
-    /// The end of the flow whose policies a direction speaks of.
+    /// The end of the flow whose policies a direction is about.
     pub fn subject(direction: Direction, family: Family) -> Self {
         match direction {
             Direction::Egress => Self::Opener(family),

@@ -11,7 +11,7 @@ use crate::name::Name;
 /// The whole table. Names are ordered, so that equal rulesets print equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
-    /// Named counters. They are never deleted in steady state; their values are not part of the model.
+    /// Named counters. They are never deleted in normal operation; their values are not part of the model.
     pub counters: BTreeSet<Name>,
     /// Sets and verdict maps.
     pub sets: BTreeMap<Name, Set>,
@@ -28,7 +28,7 @@ pub struct Set {
     pub key: KeyType,
     /// Keys are ranges (`flags interval`).
     pub interval: bool,
-    /// In words; a function of the name, since the kernel cannot change it in place.
+    /// The comment; a function of the name, because the kernel cannot change it in place.
     pub comment: Option<String>,
     /// The elements.
     pub elements: BTreeMap<Key, Element>,
@@ -82,7 +82,7 @@ impl KeyType {
     }
 }
 
-/// The key of an element. Ranges include both ends and occur in interval sets only, where every key is one; ranges of a
+/// The key of an element. Ranges include both ends and occur only in interval sets, where every key is one; ranges of a
 /// set never overlap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -101,7 +101,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// The address that it is about, if it is about a single one.
+    /// The address in the key, if there is a single one.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Address(address) | Self::AddressPair(address, _) | Self::AddressPort(address, _) => Some(*address),
@@ -110,16 +110,16 @@ impl Key {
     }
 }
 
-/// What an element carries beside its key.
+/// What an element has besides its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Element {
-    /// The verdict; there exactly in verdict maps.
+    /// The verdict; present exactly in verdict maps.
     pub verdict: Option<Verdict>,
-    /// Whose element it is, as `default/web-0`.
+    /// The pod that has the IP, as `default/web-0`.
     pub comment: Option<String>,
 }
 
-/// Where a base chain hooks in. Type `filter`, priority `filter` (0), policy `accept`.
+/// Where a base chain is hooked. Type `filter`, priority `filter` (0), policy `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
     /// Between interfaces: routed, and bridged with br_netfilter.
@@ -133,13 +133,13 @@ pub enum Hook {
 pub struct Chain {
     /// Base chains have one.
     pub hook: Option<Hook>,
-    /// In words; a function of the name, since the kernel cannot change it in place.
+    /// The comment; a function of the name, because the kernel cannot change it in place.
     pub comment: Option<String>,
     /// The rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// A rule: expressions that must all hold, from left to right, and what then happens.
+/// A rule: expressions that must all hold, from left to right, and the verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The expressions.

@@ -1,4 +1,4 @@
-//! What is in the table whatever the policies are: base chains, verdict maps, drops.
+//! The fixed part of the table: base chains, verdict maps, drops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,13 +13,13 @@ use crate::model::{
 };
 use crate::name::Name;
 
-/// The maps from the address of an isolated pod to its egress chain.
+/// The maps from an isolated pod's IP to its egress chain.
 pub const EGRESS_MAPS: [&str; 2] = ["egress4", "egress6"];
 
-/// The maps from the address of an isolated pod to its ingress chain.
+/// The maps from an isolated pod's IP to its ingress chain.
 pub const INGRESS_MAPS: [&str; 2] = ["ingress4", "ingress6"];
 
-/// What drops are counted under beside the two directions: packets that belong to no flow of a pod.
+/// The counter for drops in neither direction: packets that belong to no flow of a pod.
 const STRAY: &str = "stray";
 
 /// The map of a direction and family.
@@ -27,22 +27,22 @@ pub(super) fn verdict_map(direction: Direction, family: Family) -> Name {
     Name::new(&format!("{direction}{}", family.digit()))
 }
 
-/// The addresses of this node's isolated pods.
+/// The IPs of this node's isolated pods.
 pub(super) fn isolated_set(family: Family) -> Name {
     Name::new(&format!("isolated{}", family.digit()))
 }
 
-/// The addresses of this node's pods.
+/// The IPs of this node's pods.
 pub(super) fn local_set(family: Family) -> Name {
     Name::new(&format!("local{}", family.digit()))
 }
 
-/// Each local pod's address, paired with itself.
+/// Each local pod's IP, paired with itself.
 pub(super) fn self_set(family: Family) -> Name {
     Name::new(&format!("self{}", family.digit()))
 }
 
-/// The interfaces behind which the node's pods are.
+/// The interfaces that lead to the node's pods.
 pub(super) fn pod_ports() -> Name {
     Name::new("pod-ports")
 }
@@ -175,8 +175,8 @@ fn forward(options: &Options) -> Chain {
         rules.push(rule([pair, accept()]));
     }
     rules.extend(keep_established(options));
-    // A segment in the middle of a stream that would open a flow from a low port to an ephemeral one: after conntrack lost
-    // the stream, its server spoke first, and the flow would have its ends swapped.
+    // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the connection,
+    // its server spoke first, and the flow would have client and server swapped.
     rules.push(rule([
         states(new),
         is_l4(L4::Transport(Protocol::Tcp)),
@@ -197,20 +197,21 @@ fn forward(options: &Options) -> Chain {
     base(Hook::Forward, "judges every packet between pods and beyond by its flow", rules)
 }
 
-/// What was answered once goes on, whatever the policies say now. A flow whose first packet is dropped is never answered.
+/// A flow that was once answered continues, whatever the policies say now. A flow whose first packet is dropped is
+/// never answered.
 fn keep_established(options: &Options) -> Option<Rule> {
     let established = CtStates { established: true, ..CtStates::default() };
     options.keep_established.then(|| rule([states(established), verdict(Verdict::Accept)]))
 }
 
-/// From pods to their own node. What the node itself sends leaves by the output hook, where nothing of ours is.
+/// From pods to their own node. The node's own packets leave through the output hook, where Palisade has no chain.
 fn input(options: &Options) -> Chain {
     let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
     let mut rules = vec![rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")])];
     if !options.allow_egress_to_own_node {
         let related = CtStates { related: true, ..CtStates::default() };
         rules.push(rule([states(related), is_l4(L4::Icmp), verdict(Verdict::Accept)]));
-        // From pods only: the node may have addresses of the range too, and pods answer to what it sends.
+        // From pods only: the node may have IPs of the range too, and pods answer what it sends.
         let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_ports()));
         let (new, egress) = (CtStates { new: true, ..CtStates::default() }, Direction::Egress);
         let without_flow = [from_pods.clone(), states(no_flow)];
@@ -234,7 +235,8 @@ fn input(options: &Options) -> Chain {
     base(Hook::Input, "judges what pods send to their own node", rules)
 }
 
-/// What IPv6 cannot live without. The hop limit shows that neighbour discovery comes from the same link (RFC 4861 §6.1).
+/// What IPv6 cannot work without. The hop limit proves that neighbour discovery comes from the same link (RFC 4861
+/// §6.1).
 fn icmpv6() -> Chain {
     let related = CtStates { related: true, ..CtStates::default() };
     let from_link = || Expression::Match(Load::HopLimit, Test::Range(255, 255));
@@ -250,7 +252,7 @@ fn icmpv6() -> Chain {
     regular("errors of known flows, neighbour discovery, multicast listeners", rules)
 }
 
-/// Packets that conntrack makes no flow of: flow rules cannot match, so isolated pods neither send nor receive them.
+/// Packets without a flow in conntrack: flow rules cannot match them, so isolated pods neither send nor receive them.
 fn no_flow(options: &Options) -> Chain {
     let mut rules = Vec::new();
     for direction in Direction::ALL {
@@ -276,7 +278,7 @@ fn mid_stream() -> Chain {
     regular("a lost stream picked up from its server's side, where an end is isolated", rules)
 }
 
-/// Forwarded packets with addresses that no map knows; all of them are bridged from pod to pod.
+/// Forwarded packets with addresses in no map; all of them are bridged from pod to pod.
 fn stray_forward(any_isolated: bool) -> Chain {
     let mut rules = router_messages();
     if any_isolated {
@@ -299,7 +301,7 @@ fn stray_forward(any_isolated: bool) -> Chain {
     regular("between pods of one bridge: link-local, broadcast, multicast, router messages", rules)
 }
 
-/// Packets from pods to the node with addresses that no map knows.
+/// Packets from pods to the node with addresses in no map.
 fn stray_input(any_isolated: bool) -> Chain {
     let mut rules = router_messages();
     if any_isolated {

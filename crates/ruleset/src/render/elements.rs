@@ -34,7 +34,7 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
         }
         let own = policy.local.get(address).map(named);
         touched.entry(local_set(family)).or_default().insert(Key::Address(*address), own.clone());
-        // Where an address is kept by which nobody is let in, so that whoever adopts the table knows whose it was.
+        // Keeps an IP in a chain that allows nothing, so that an agent that adopts the table knows its pod.
         let own = own.or_else(|| policy.former.get(address).map(named));
         touched.entry(self_set(family)).or_default().insert(Key::AddressPair(*address, *address), own);
     }
@@ -72,7 +72,7 @@ pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
     }
 }
 
-/// What tells whose an address is.
+/// The comment that names an IP's pod.
 pub(super) fn named(owner: &Arc<str>) -> Element {
     Element { verdict: None, comment: Some(crate::name::comment(owner)) }
 }

@@ -1,6 +1,6 @@
 //! The chain of a group: what the union of its policies allows, then drop.
 //!
-//! Rules test the port first and the peers second: a rule missed at the port costs a quarter of one missed at a set.
+//! Rules test the port first and the peers second: a mismatch at the port costs a quarter of one at a set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const PORTS_INLINE: usize = 8;
 /// How many source rules a comment names before it only counts.
 const SOURCES_NAMED: usize = 3;
 
-/// The objects that a group brings.
+/// The objects of a group.
 #[derive(Clone, Debug)]
 pub(super) struct GroupObjects {
     /// The name of its chain.
@@ -86,15 +86,15 @@ fn end(direction: Direction) -> Rule {
 enum Terms {
     /// The packet's flow.
     Flow,
-    /// The packet itself: for packets to the node that no flow is known of, as those to a DNS cache that takes the address of
-    /// the Service (NodeLocal DNSCache). Such an address is no pod's, so only ipBlocks and rules without peers matter.
+    /// The packet itself: for packets to the node without a flow, such as those to a DNS cache on the Service's IP
+    /// (NodeLocal DNSCache). Such an IP is no pod's, so only ipBlocks and rules without peers matter.
     Packet,
 }
 
 /// What a rule tests of the peer, and its comment.
 type PeerRule = (Vec<Expression>, String);
 
-/// The union of peers that rules were written for, by where it is: it lives as long as what is rendered.
+/// The union of peers that rules were written for, by its memory address: it lives as long as what is rendered.
 type Known = BTreeMap<(*const PeerUnion, Terms, Family), Arc<[PeerRule]>>;
 
 struct Writer<'a> {
@@ -104,7 +104,7 @@ struct Writer<'a> {
     direction: Direction,
     terms: Terms,
     objects: GroupObjects,
-    /// What was written already of peers that several ports share.
+    /// What was already written for peers that several ports share.
     known: Known,
 }
 
@@ -127,7 +127,7 @@ impl Writer<'_> {
         }
     }
 
-    /// One protocol: first what holds for all its ports, then named ports, then numbers, which may lead away for good.
+    /// One protocol: first what holds for all its ports, then named ports, then numbers, which may jump away for good.
     fn allow_ports(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], protocol: Protocol, ports: &AllowedPorts) {
         self.allow(rules, tests, &ports.all);
         let with = |expression| tests.iter().cloned().chain([expression]).collect::<Vec<_>>();
@@ -215,7 +215,7 @@ impl Writer<'_> {
         rules.extend(peer_rules.iter().map(|(test, comment)| rule(tests, test, comment.clone())));
     }
 
-    /// What rules test of peers of a family, without what they test of ports.
+    /// What rules test of peers of a family, without the tests of ports.
     fn peer_rules(&mut self, peers: &PeerUnion, family: Family) -> Vec<PeerRule> {
         let mut rules = Vec::new();
         if self.terms == Terms::Flow {
@@ -253,7 +253,7 @@ impl Writer<'_> {
     fn is_in(&self, range: AddressRange) -> Vec<Expression> {
         let family = range.family();
         match range.as_net() {
-            // Every address of a family: the kernel has no compare of zero bits.
+            // Every address of a family: the kernel cannot compare zero bits.
             Some(net) if net.prefix_len() == 0 => vec![is_family(family)],
             Some(net) => self.is_peer(family, Test::Prefix(net)),
             None => self.is_peer(family, Test::AddressRange(range.first, range.last)),
@@ -261,14 +261,14 @@ impl Writer<'_> {
     }
 }
 
-/// An allowed flow returns: after egress the ingress map still judges it, and while an element is on its way from one
-/// chain to another both judge it.
+/// An allowed flow returns: after egress the ingress map still judges it, and while an element moves from one chain to
+/// another both judge it.
 fn rule(tests: &[Expression], more: &[Expression], comment: String) -> Rule {
     let expressions = tests.iter().chain(more).cloned().chain([Expression::Verdict(Verdict::Return)]);
     Rule { expressions: expressions.collect(), comment: Some(comment) }
 }
 
-/// The selectors of `peers` by the set that stands for them: one each while they are few, all in one when they are many.
+/// The selectors of `peers` by their set: one set each if they are few, one for all if they are many.
 fn peer_sets(peers: &PeerUnion) -> Vec<(Vec<Arc<PeerSelector>>, Sources)> {
     if peers.pods.len() <= SELECTORS_INLINE {
         return peers.pods.iter().map(|(selector, sources)| (vec![selector.clone()], sources.clone())).collect();

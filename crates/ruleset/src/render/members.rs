@@ -20,7 +20,7 @@ impl Renderer {
         created: &BTreeSet<SetKey>,
         touched: &mut Touched,
     ) {
-        // Each set once, however many of its selectors are concerned.
+        // Each set once, however many of its selectors changed.
         let mut concerned: BTreeMap<&SetKey, BTreeSet<IpAddr>> = BTreeMap::new();
         for (selector, addresses) in &dirty.peers {
             let Some(sets) = self.sets_of.get(selector) else { continue };

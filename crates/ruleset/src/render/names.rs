@@ -1,4 +1,4 @@
-//! Names are functions of what an object is, never of its members; two objects never share one.
+//! Names depend only on what an object is, never on its members; two objects never share one.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use palisade_policy::input::Family;
 use crate::model::KeyType;
 use crate::name::{Digested, Name, comment, hash};
 
-/// What a set is: the key that it is shared by.
+/// The identity of a set: the key that it is shared by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SetIdentity {
-    /// The addresses of the pods that any of these selectors selects.
+    /// The IPs of the pods that any of these selectors selects.
     Pods(Vec<Arc<PeerSelector>>, Family),
-    /// Where a named port leads, on every pod that declares it.
+    /// The IPs and ports of a named port, on every pod that declares it.
     NamedPort(NamedPort, Family),
     /// Ranges of addresses, disjoint and in order.
     Blocks(Vec<AddressRange>, Family),
@@ -30,7 +30,7 @@ impl SetIdentity {
         }
     }
 
-    /// The name it has while no other object has it.
+    /// Its name while no other object has that name.
     fn name(&self) -> String {
         match self {
             Self::Pods(selectors, family) => {
@@ -45,7 +45,7 @@ impl SetIdentity {
         }
     }
 
-    /// What it is in words.
+    /// Its description.
     pub(super) fn comment(&self) -> String {
         match self {
             Self::Pods(selectors, _) => comment(&join(selectors, "; ")),
@@ -57,7 +57,7 @@ impl SetIdentity {
     }
 }
 
-/// A set identity with the name that it has while no other object has it. Large ones are compared by it first, and are shared.
+/// A set's identity with its preferred name. Large ones are compared by the name first, and are shared.
 #[derive(Clone, Debug)]
 pub(super) struct SetKey(Arc<(String, SetIdentity)>);
 
@@ -110,7 +110,7 @@ fn group_name(group: &Group) -> String {
     }
 }
 
-/// What a group's chain is in words.
+/// The description of a group's chain.
 pub(super) fn group_comment(group: &Group) -> String {
     match group {
         Group::Policies { namespace, policies, .. } => comment(&format!("{namespace}: {}", join(policies, ", "))),
@@ -124,12 +124,12 @@ pub(super) fn group_comment(group: &Group) -> String {
 pub(super) enum Identity {
     Set(SetKey),
     Group(Group),
-    /// A chain or map that is nothing but its content.
+    /// A chain or map that is identified by its content.
     Content(Digested),
 }
 
 impl Identity {
-    /// What tells it from all others.
+    /// What distinguishes it from all others.
     fn text(&self) -> String {
         match self {
             Self::Set(key) => format!("{:?}", key.identity()),
@@ -139,8 +139,8 @@ impl Identity {
     }
 }
 
-/// Which object has which name. Names end in 48 bits of a hash, which somebody may bring to collide on purpose; then the
-/// later object gets a name with a longer one.
+/// Which object has which name. Names end in 48 bits of a hash, and an attacker may provoke a collision; then the later
+/// object gets a name with a longer hash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     sets: BTreeMap<SetKey, Name>,
@@ -168,7 +168,7 @@ impl Names {
         name
     }
 
-    /// The name of a chain or map that is nothing but its content.
+    /// The name of a chain or map that is identified by its content.
     pub(super) fn of_content(&mut self, head: &str, content: fmt::Arguments<'_>) -> Name {
         let digest = Digested::of(content);
         if let Some(name) = self.contents.get(&digest) {
@@ -206,7 +206,7 @@ impl Names {
         }
     }
 
-    /// Forgets the names that are not wanted any more.
+    /// Forgets the names that are no longer wanted.
     pub(super) fn retain(&mut self, wanted: impl Fn(&Name) -> bool) {
         let gone: Vec<_> = self.taken.keys().filter(|name| !wanted(name)).cloned().collect();
         gone.iter().for_each(|name| self.release(name));

@@ -1,4 +1,4 @@
-//! The objects that groups bring, and that they share.
+//! The objects of groups, some of them shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::change::{ChainChange, Patch, SetChange};
 use crate::model::Chain;
 use crate::name::Name;
 
-/// The names of what a group brings; the objects themselves are in the ruleset.
+/// The names of a group's objects; the objects themselves are in the ruleset.
 #[derive(Clone, Debug)]
 pub(super) struct Brought {
     chain: Name,
@@ -23,7 +23,7 @@ pub(super) struct Brought {
     sets: BTreeSet<SetKey>,
 }
 
-/// Whether a group brought the object of this name.
+/// Whether this name is one of the group's objects.
 pub(super) fn brought_by(group: &Group, brought: &Brought, identity: &Identity, object: &Name) -> bool {
     match identity {
         Identity::Group(named) => named == group,
@@ -162,7 +162,7 @@ impl Renderer {
     }
 }
 
-/// Counts one user more; true if it is the first.
+/// Counts one user more; returns true if it is the first.
 fn gain<K: Ord + Clone>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
     if let Some(count) = users.get_mut(key) {
         *count += 1;
@@ -172,7 +172,7 @@ fn gain<K: Ord + Clone>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
     true
 }
 
-/// Counts one user less; true if it was the last.
+/// Counts one user less; returns true if it was the last.
 fn lose<K: Ord>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
     let Some(count) = users.get_mut(key) else { return false };
     *count -= 1;

@@ -27,12 +27,12 @@ pub struct Renderer {
     pub(super) ruleset: Ruleset,
     /// Nothing was rendered yet, not even the skeleton.
     fresh: bool,
-    /// The families that local pods have addresses of; the other would only fill chains and sets that no packet meets.
+    /// The families of local pods; the other family would only fill chains and sets that no packet meets.
     pub(super) families: Vec<Family>,
     pub(super) names: Names,
-    /// The names of what each group brings.
+    /// The names of each group's objects.
     pub(super) groups: BTreeMap<Group, Brought>,
-    /// Groups whose objects the kernel refused.
+    /// Groups whose objects the kernel rejected.
     pub(super) quarantined: BTreeSet<Group>,
     /// How many groups use each shared set, and each chain or map that is named by its content.
     pub(super) set_users: BTreeMap<SetKey, usize>,
@@ -44,7 +44,7 @@ pub struct Renderer {
     pub(super) pulse: Pulse,
 }
 
-/// How much there is of what in a ruleset, for gauges.
+/// The sizes of a ruleset, for gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObjectCounts {
     /// Chains.
@@ -53,7 +53,7 @@ pub struct ObjectCounts {
     pub sets: usize,
     /// Verdict maps.
     pub maps: usize,
-    /// Groups whose objects the kernel refused.
+    /// Groups whose objects the kernel rejected.
     pub quarantined: usize,
 }
 
@@ -76,7 +76,7 @@ impl Renderer {
         }
     }
 
-    /// The same, which raises a count while it works.
+    /// The same, which increments a counter while it works.
     #[must_use]
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
@@ -92,7 +92,7 @@ impl Renderer {
         self.ruleset
     }
 
-    /// How much there is of what. Nothing is counted for it.
+    /// The sizes, kept up to date without counting.
     pub fn counts(&self) -> ObjectCounts {
         ObjectCounts {
             chains: self.ruleset.chains.len(),
@@ -102,13 +102,13 @@ impl Renderer {
         }
     }
 
-    /// The ranges that the node gives its pods addresses from, as far as they matter.
+    /// The ranges from which the node assigns pod IPs, as far as they matter.
     pub fn pod_ranges(&self) -> &BTreeSet<IpNet> {
         &self.options.pod_ranges
     }
 
-    /// Takes what the policies allow out of the groups that brought an object which the kernel refused: their pods stay
-    /// isolated and everything else goes on. It ends for a group when its policies change, or with
+    /// Removes what the policies allow from the groups that use an object which the kernel rejected: their pods stay
+    /// isolated, and everything else continues. It ends for a group when its policies change, or with
     /// [`Renderer::end_quarantine`]. Returns the groups.
     pub fn quarantine(&mut self, policy: &NodePolicy, object: &Name) -> Vec<Group> {
         let Some(identity) = self.names.identity(object) else { return Vec::new() };
@@ -128,8 +128,8 @@ impl Renderer {
         self.quarantined.iter()
     }
 
-    /// Brings back what the policies of a group in quarantine allow, to try whether the kernel takes it now. Returns the
-    /// difference; nothing if the group is not in quarantine.
+    /// Restores what the policies of a quarantined group allow, to try whether the kernel accepts it now. Returns the
+    /// difference; nothing if the group is not quarantined.
     pub fn end_quarantine(&mut self, policy: &NodePolicy, group: &Group) -> Patch {
         let mut patch = Patch::default();
         if self.quarantined.remove(group) {
@@ -139,7 +139,7 @@ impl Renderer {
         patch
     }
 
-    /// Follows what changed, and plans it: the transactions in the order in which they have to be committed.
+    /// Follows what changed, and plans it: the transactions in the order in which they must be committed.
     pub fn follow(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Transaction> {
         let patch = self.update(policy, dirty);
         let mut transactions = patch.plan_in_order(dirty.order.events(), &self.ruleset, &self.pulse);
@@ -148,7 +148,7 @@ impl Renderer {
         transactions.into_iter().filter(|transaction| transaction.batches().next().is_some()).collect()
     }
 
-    /// Follows what changed in `policy` and returns the difference. [`Renderer::update_starting`] comes after it; see
+    /// Follows what changed in `policy` and returns the difference. [`Renderer::update_starting`] must follow; see
     /// [`Renderer::follow`].
     pub fn update(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Patch {
         self.quarantined.retain(|group| !dirty.groups.contains(group));
@@ -175,8 +175,8 @@ impl Renderer {
         patch
     }
 
-    /// Follows whether isolated pods are starting. To be committed after what [`Renderer::update`] returns: a pod that has got its
-    /// address is isolated by that first.
+    /// Follows whether isolated pods are starting. Commit this after the result of [`Renderer::update`], which isolates
+    /// a pod that has just got its IP.
     pub fn update_starting(&mut self, policy: &NodePolicy) -> Patch {
         let mut patch = Patch::default();
         for direction in Direction::ALL {
@@ -207,7 +207,7 @@ impl Renderer {
         self.pulse.beat();
     }
 
-    /// Sets the ranges that the node gives its pods addresses from: those of the options, once they are known.
+    /// Sets the ranges from which the node assigns pod IPs: those of the options, once they are known.
     pub fn set_pod_ranges(&mut self, policy: &NodePolicy, ranges: BTreeSet<IpNet>) {
         self.options.pod_ranges = ranges;
         if !self.fresh {
@@ -215,7 +215,7 @@ impl Renderer {
         }
     }
 
-    /// Follows the interfaces that pods are behind.
+    /// Follows the interfaces that lead to pods.
     pub fn update_pod_ports(&mut self, ports: &BTreeSet<String>) -> Patch {
         let mut patch = Patch::default();
         self.options.pod_ports.clone_from(ports);
@@ -226,8 +226,8 @@ impl Renderer {
         patch
     }
 
-    /// A family came or went: every group has other rules. The names are kept, so that objects which stay are the same, and so
-    /// are quarantines.
+    /// A family came or went, so every group has different rules. Names are kept, so that unchanged objects stay the
+    /// same, and so are quarantines.
     fn render_anew(&mut self, policy: &NodePolicy, families: Vec<Family>) -> Patch {
         let (names, pulse) = (self.names.clone(), self.pulse.clone());
         let quarantined = self.quarantined.iter().filter(|group| policy.groups.contains_key(*group)).cloned().collect();
@@ -236,7 +236,8 @@ impl Renderer {
         anew.update_starting(policy);
         let ruleset = &anew.ruleset;
         anew.names.retain(|name| ruleset.sets.contains_key(name) || ruleset.chains.contains_key(name));
-        // A name stands for one object, and an object's structure follows from what it is: nothing can be incompatible.
+        // A name identifies one object, and an object's structure follows from its identity: nothing can be
+        // incompatible.
         let patch = crate::change::diff(&self.ruleset, &anew.ruleset).unwrap_or_default();
         *self = anew;
         patch

@@ -1,5 +1,5 @@
-//! What holds while a pod that policies isolate is starting: nobody can tell its packets from those of others whose address
-//! is not known, so none of them passes.
+//! What is blocked while an isolated pod is starting: its packets cannot be distinguished from those of other unknown
+//! IPs, so none of them passes.
 
 use ipnet::IpNet;
 use palisade_policy::input::{Direction, Family};
@@ -9,12 +9,12 @@ use super::base::{drop_chain, is_family, local_set, prefix, regular, rule, state
 use crate::model::{Chain, CtStates, Expression, Load, Rule, Test, Verdict};
 use crate::name::Name;
 
-/// The chain for addresses of the node's pod ranges, of which not all are known.
+/// The chain for IPs of the node's pod ranges, of which not all are known.
 pub(super) fn starting_chain(direction: Direction) -> Name {
     Name::new(&format!("starting/{direction}"))
 }
 
-/// Rules that lead addresses of the node's pod ranges to where those that no known pod has may be dropped.
+/// Rules that send IPs of the node's pod ranges to where unknown ones may be dropped.
 pub(super) fn to_starting(
     options: &Options,
     tests: &[Expression],
@@ -33,7 +33,7 @@ pub(super) fn to_starting(
     options.pod_ranges.iter().map(to).collect()
 }
 
-/// The chain; `held` while a pod that policies isolate in this direction is starting.
+/// The chain; `held` while a pod isolated in this direction is starting.
 pub(super) fn starting(direction: Direction, held: bool) -> Chain {
     let mut rules = Vec::new();
     if held {

@@ -6,12 +6,12 @@ use palisade_policy::input::{Family, Protocol};
 
 use crate::model::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
 
-/// An expression that is written out.
+/// An expression that is printed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spelled<'a>(pub(crate) &'a Expression);
 
-/// The expressions that are written out: all but a test of family or protocol that stands right before the expression which
-/// implies it. nft leaves such a test out when it lists, and puts it there when it loads.
+/// The expressions that are printed: all except a test of family or protocol directly before the expression that
+/// implies it. nft omits such a test in listings, and adds it when it loads.
 pub(crate) fn spelled(expressions: &[Expression]) -> impl Iterator<Item = Spelled<'_>> {
     let is_spelled = |position: &usize| {
         let rest = expressions.get(*position..).unwrap_or_default();

@@ -21,7 +21,7 @@ pub struct Flow {
     pub server_port: Option<u16>,
 }
 
-/// The TCP flags that rules tell apart.
+/// The TCP flags that rules distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
     /// Of SYN, FIN, RST and ACK only the last.
@@ -45,9 +45,9 @@ pub struct Packet {
     pub destination_port: Option<u16>,
     /// Its conntrack state.
     pub states: CtStates,
-    /// Its conntrack entry; none if invalid or untracked.
+    /// Its conntrack entry; `None` if invalid or untracked.
     pub flow: Option<Flow>,
-    /// The interface it came by.
+    /// Its input interface.
     pub input_interface: Option<String>,
     /// Whether the frame was broadcast or multicast.
     pub frame_type: Option<PacketType>,
@@ -61,7 +61,7 @@ pub struct Packet {
     pub hop_limit: u8,
 }
 
-/// An ephemeral port, for flows whose opener's port does not matter.
+/// An ephemeral port, for flows whose client port does not matter.
 const EPHEMERAL: u16 = 45_678;
 
 impl Packet {
@@ -90,7 +90,7 @@ impl Packet {
         }
     }
 
-    /// A packet of the same flow the other way, at the hook it meets.
+    /// A packet of the same flow in the other direction, at the hook it meets.
     #[must_use]
     pub fn reply(&self, hook: Hook) -> Self {
         Self {

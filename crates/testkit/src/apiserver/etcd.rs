@@ -1,4 +1,4 @@
-//! What the API server would refuse today, put where an older one has left it.
+//! Puts objects into etcd that the API server would reject today, as an older one left them.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;

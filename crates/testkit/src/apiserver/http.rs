@@ -24,7 +24,7 @@ pub(super) fn request(
     stream.set_read_timeout(Some(TIMEOUT))?;
     let body = body.unwrap_or_default();
     let length = body.len();
-    // Version 1.0: the answer comes in one piece and ends with the connection.
+    // Version 1.0: the response comes in one piece and ends with the connection.
     let head = format!(
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n\
          Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"

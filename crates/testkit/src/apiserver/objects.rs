@@ -1,5 +1,4 @@
-//! Objects: making, changing and deleting them, and what controllers and kubelets
-//! would do with them.
+//! Creates, changes and deletes objects, and does what controllers and kubelets would do with them.
 
 use std::net::IpAddr;
 
@@ -28,16 +27,14 @@ impl ApiServer {
         self.request("POST", &collection(object)?, Some(object))
     }
 
-    /// Creates the object, or makes an existing one as the manifest says (server-side
-    /// apply).
+    /// Creates the object, or applies the manifest to an existing one (server-side apply).
     pub fn apply_object(&self, object: &Value) -> Result<Value> {
         let name = field(object, "/metadata/name", "metadata.name")?;
         let path = format!("{}/{name}?fieldManager=testkit&force=true", collection(object)?);
         self.request_as("PATCH", &path, "application/apply-patch+yaml", Some(object))
     }
 
-    /// Creates the object at a path, or makes it as the manifest says, which goes to the server as it is written
-    /// (server-side apply).
+    /// Creates or updates the object at a path with a manifest that is sent verbatim (server-side apply).
     pub fn apply_text(&self, path: &str, yaml: &str) -> Result<Value> {
         let path = format!("{path}?fieldManager=testkit&force=true");
         self.request_text("PATCH", &path, "application/apply-patch+yaml", Some(yaml))
@@ -48,14 +45,13 @@ impl ApiServer {
         self.request("GET", path, None)
     }
 
-    /// Changes fields of the object at a path (JSON merge patch; null removes one).
-    /// `PATH/status` changes the status.
+    /// Changes fields of the object at a path (JSON merge patch; null removes one). `PATH/status` changes the status.
     pub fn patch(&self, path: &str, patch: &Value) -> Result<Value> {
         self.request_as("PATCH", path, "application/merge-patch+json", Some(patch))
     }
 
-    /// Deletes the object at a path at once: pods without grace, as if their kubelet had
-    /// confirmed it. Namespaces: [`Self::delete_namespace`].
+    /// Deletes the object at a path at once: pods without grace, as if their kubelet had confirmed it. For namespaces
+    /// use [`Self::delete_namespace`].
     pub fn delete(&self, path: &str) -> Result<()> {
         let options = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
         self.request("DELETE", path, Some(&options)).map(drop)
@@ -100,7 +96,7 @@ impl ApiServer {
         self.request("PUT", &finalize, Some(&namespace)).map(drop)
     }
 
-    /// Creates a pod bound to a node, with one container and no address yet.
+    /// Creates a pod bound to a node, with one container and no IP yet.
     pub fn create_pod(&self, namespace: &str, name: &str, node: &str, labels: &Value) -> Result<()> {
         let pod = json!({
             "apiVersion": "v1",
@@ -126,7 +122,7 @@ impl ApiServer {
     }
 }
 
-/// The path that objects of this kind, in this namespace, are created at.
+/// The path for creating objects of this kind, in this namespace.
 fn collection(object: &Value) -> Result<String> {
     let version = field(object, "/apiVersion", "apiVersion")?;
     let kind = field(object, "/kind", "kind")?.to_lowercase();

@@ -10,7 +10,7 @@ use super::{ADMIN, ApiServer, Authorization, Result, write};
 impl ApiServer {
     pub(super) fn apiserver_flags(&self) -> Vec<String> {
         let certificates = self.certificates();
-        // The serving key, which the server makes, also signs service-account tokens.
+        // The serving key, which the server creates, also signs service-account tokens.
         let key = certificates.join("apiserver.key").display().to_string();
         let address = self.server.ip();
         let authorization = match self.authorization {
@@ -31,7 +31,7 @@ impl ApiServer {
             format!("--bind-address={address}"),
             format!("--advertise-address={address}"),
             format!("--secure-port={}", self.server.port()),
-            // No EndpointSlice for the server itself: it refuses loopback addresses.
+            // No EndpointSlice for the server itself: it rejects loopback addresses.
             "--endpoint-reconciler-type=none".to_owned(),
             "--allow-privileged=true".to_owned(),
         ]
@@ -61,8 +61,8 @@ impl ApiServer {
         write(&self.tokens(), &tokens)
     }
 
-    /// The text of a kubeconfig that checks the server's certificate, or does not: the
-    /// proxy starts before the certificate is made.
+    /// The text of a kubeconfig that checks the server's certificate, or does not: the proxy starts before the
+    /// certificate exists.
     fn kubeconfig_text(&self, token: &str, check: bool) -> String {
         let server = self.url();
         let cluster = if check {

@@ -15,7 +15,7 @@ pub enum Answer {
     Right,
     /// Not at all: the connection stays open.
     Hang,
-    /// With the head, and half of what a list or object says; then nothing, for ever.
+    /// Sends the head and half of the list or object; then nothing, forever.
     HangInside,
     /// With an error of this HTTP status.
     Status(u16),
@@ -25,7 +25,7 @@ pub enum Answer {
     Garbage,
     /// Rightly, but with so long a pause after each byte.
     Dribble(Duration),
-    /// A watch begins and is ended at once with 410 Gone; other requests are refused with it.
+    /// A watch begins and ends at once with 410 Gone; other requests get it as the response.
     Expired,
 }
 
@@ -41,7 +41,7 @@ pub enum Shown {
     First(usize),
     /// The last so many.
     Last(usize),
-    /// By turns the first and the last so many, so that no two lists in a row agree.
+    /// Alternately the first and the last so many, so that no two consecutive lists agree.
     Alternating(usize),
     /// These objects instead: those of another cluster.
     Instead(Vec<Value>),

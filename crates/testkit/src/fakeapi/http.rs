@@ -44,7 +44,7 @@ pub(super) fn read(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Mess
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    // Nothing that is looked at needs decoding: versions, limits, tokens of our own, names of DNS.
+    // The parameters that are read need no decoding: versions, limits, our own tokens, DNS names.
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let query = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     Ok(Some(Message { method: method.to_owned(), path: path.to_owned(), query, body }))

@@ -41,7 +41,7 @@ pub fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
     })
 }
 
-/// A policy that lets nobody reach any pod of a namespace.
+/// A policy that isolates every pod of a namespace for ingress and allows nothing.
 pub fn deny(namespace: &str, name: &str) -> Value {
     policy(namespace, name, &json!({ "podSelector": {}, "policyTypes": ["Ingress"] }))
 }

@@ -1,4 +1,4 @@
-//! What the server knows: objects, their history, who is connected, what was asked.
+//! The server's state: objects, their history, connections, requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpStream;
@@ -93,7 +93,7 @@ impl State {
         self.next
     }
 
-    /// Adds or changes an object. What is of no kind that is served is left out.
+    /// Adds or changes an object. Kinds that are not served are ignored.
     pub(super) fn put(&mut self, mut object: Value, told: bool) {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let Some(resource) = Resource::of_kind(&text("/kind")) else { return };
@@ -147,7 +147,7 @@ impl State {
     }
 
     pub(super) fn expire(&mut self, resource: Resource) {
-        // The version is no longer that of the open watches, so that these cannot be taken up again.
+        // The version no longer matches the open watches, so that these cannot be resumed.
         self.version += 1;
         let (version, objects) = (self.version, self.of(resource));
         objects.history.clear();
@@ -170,7 +170,8 @@ impl State {
         }
     }
 
-    /// The lines of a watch after a version, so many bytes of them at most but for the first, and the version of the last.
+    /// The lines of a watch after a version, up to a number of bytes but at least one line, and the version of the
+    /// last.
     pub(super) fn lines(&mut self, resource: Resource, since: u64, most: usize) -> Option<(Vec<u8>, u64)> {
         let history = &self.of(resource).history;
         let start = history.partition_point(|(version, _)| *version <= since);
@@ -186,7 +187,7 @@ impl State {
         Some((lines, last?))
     }
 
-    /// A list as it is shown now, and the number that its tokens name it by.
+    /// A list as it is shown now, and the number by which its tokens refer to it.
     pub(super) fn list(&mut self, resource: Resource, namespace: &str) -> (u64, Snapshot) {
         let shown = self.faults.next_shown(resource);
         let version = self.version;

@@ -18,7 +18,7 @@ const LONGEST: u64 = 1800;
 /// How much is sent in one piece, unless one line is longer.
 const CHUNK: usize = 256 << 10;
 
-/// How often a watch that has nothing to say looks whether its client is still there.
+/// How often an idle watch checks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What a watch does next.
@@ -137,7 +137,7 @@ impl Watch {
     }
 }
 
-/// Whether the client has closed the connection. It has nothing to say while it watches.
+/// Whether the client has closed the connection. It sends nothing while it watches.
 fn is_closed(stream: &TcpStream) -> bool {
     let mut ignored = [0];
     let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut ignored));
@@ -154,7 +154,7 @@ fn expire(mut stream: &TcpStream) -> io::Result<()> {
     stream.write_all(b"0\r\n\r\n")
 }
 
-/// What a server says to a version that it has not reached, as after a restore.
+/// The response to a version that the server has not reached, as after a restore.
 fn too_large(asked: u64, present: u64) -> serde_json::Value {
     let mut status = status(504, &format!("Timeout: Too large resource version: {asked}, current: {present}"));
     if let Some(status) = status.as_object_mut() {

@@ -13,7 +13,7 @@ use super::policy::{PolicySeed, policy};
 /// How many nodes new pods may be on.
 const NODES: u8 = super::MAX_NODES;
 
-/// An event, before it is known what there is. Numbers pick among what there is then.
+/// An event, independent of what exists. Numbers pick among what exists then.
 #[derive(Clone, Debug)]
 pub(crate) enum ChangeSeed {
     PodCreated(u8, PodSeed),
@@ -28,13 +28,13 @@ pub(crate) enum ChangeSeed {
     NamespaceTerminates(u16),
     NamespaceGone(u16),
     NamespaceAgain(u16),
-    /// Terminating, then its policies, pods and itself gone; the first two in either order.
+    /// Becomes terminating, then its policies, pods and itself go; the first two in either order.
     NamespaceRemoved(u16, bool),
     PolicyCreated(u8, PolicySeed),
     PolicyEdited(u16, PolicySeed),
     PolicyGone(u16),
     PolicyAgain(u16),
-    /// A list that lacks every so-maniest pod, in reverse order if told, with a new one.
+    /// A list that lacks every n-th pod, optionally in reverse order, with a new one.
     Pods(u8, bool, Option<(u8, PodSeed)>),
     Namespaces(u8, Labels),
     Policies(u8, bool, Option<(u8, PolicySeed)>),
@@ -193,7 +193,7 @@ fn remove_namespace(state: &State, number: u16, pods_first: bool) -> Vec<Change>
     first.chain(contents).chain(std::iter::once(Change::NamespaceGone(name))).collect()
 }
 
-/// What a new list holds: not every n-th of the old, and what is new instead of its namesake.
+/// The content of a new list: all but every n-th of the old, and new objects in place of those with the same name.
 fn list<T, K: PartialEq>(
     old: impl Iterator<Item = T>,
     n: u8,

@@ -57,7 +57,7 @@ pub(crate) enum Life {
     Phase(Phase),
     Terminating,
     HostNetwork,
-    /// Running, and its sandbox is made anew.
+    /// Running, and its sandbox is being recreated.
     AwaitsNetwork,
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn address() -> impl Strategy<Value = AddressSeed> {
     ]
 }
 
-/// Node addresses beyond what pods tell: the second family, or a bridge's.
+/// Node addresses in addition to what pods report: the second family, or a bridge's.
 pub(crate) fn facts() -> impl Strategy<Value = NodeFacts> {
     let bridge = |node: u8| -> IpAddr { [10, 42, node, 1].into() };
     let known = vec((1..=MAX_NODES, any::<bool>()), 0..3).prop_map(move |list| {
@@ -201,7 +201,7 @@ fn depart(state: &mut State, name: Arc<str>, presence: Presence) {
 }
 
 impl PodSeed {
-    /// The pod with this number; `all` are the pods whose addresses it may show.
+    /// The pod with this number; `all` are the pods whose IPs it may claim.
     pub(crate) fn pod(&self, number: u8, namespaces: u8, nodes: u8, all: &[Self]) -> Pod {
         let known = NAMESPACES.get(..usize::from(namespaces)).unwrap_or(&NAMESPACES);
         let namespace = pick(known, self.namespace).copied().unwrap_or_default();
@@ -263,7 +263,7 @@ impl Life {
 }
 
 impl AddressSeed {
-    /// The addresses shown by a pod with this node and number; `other` tells node and number of another pod.
+    /// The IPs in the status of a pod with this node and number; `other` is the node and number of another pod.
     pub(crate) fn addresses(self, own: (u8, u8), other: impl Fn(u16) -> Option<(u8, u8)>) -> Addresses {
         let of = |(node, number): (u8, u8), families: &[Family]| {
             Addresses::accept(families.iter().map(|family| pod_address(node.max(1), number, *family))).0

@@ -28,7 +28,7 @@ pub(crate) struct FlowSeed {
     six: bool,
     /// Whether to ask for a family, and for that one.
     asked: Option<bool>,
-    /// The rule that it is aimed at: at a pod of its namespace, from or to one of its peers, with one of its ports.
+    /// The rule that it targets: at a pod of its namespace, from or to one of its peers, with one of its ports.
     aim: Option<u16>,
 }
 
@@ -55,7 +55,7 @@ enum TransportSeed {
     Portless,
 }
 
-/// Addresses that are nobody's: in the world, and at the ends of everything.
+/// IPs that no pod or node has: in the world, and at the ends of the address space.
 const OUTSIDE: [&str; 10] = [
     "9.9.9.9",
     "10.42.1.250",
@@ -154,7 +154,7 @@ impl Vocabulary {
 
     /// The flow, bent towards a rule.
     fn aimed(&self, plain: Flow, (namespace, direction, rule): &(Arc<str>, Direction, Rule), aim: u16) -> Flow {
-        // The number that chose the rule chooses the rest, turned a little each time.
+        // The number that chose the rule chooses the rest, rotated a little each time.
         let [low, high] = aim.to_le_bytes();
         let own: Vec<_> = self.pods.iter().filter(|pod| pod.namespace == *namespace).cloned().collect();
         let (subject, peer) = match direction {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 /// Everything as one file of YAML documents, for people and for `palisade … -f`.
 ///
-/// What manifests cannot say is a comment: policies that are in force although their source has dropped them.
+/// What manifests cannot express is a comment: policies that are in force although their source has dropped them.
 pub fn manifests(state: &State) -> String {
     let namespaces = state.namespaces.values().map(namespace);
     let pods = state.pods.values().map(pod);
@@ -22,7 +22,7 @@ pub fn manifests(state: &State) -> String {
     objects.chain(tombstones).chain(departing).collect()
 }
 
-/// One event, as a comment that says what and the objects that it brings.
+/// One event, as a comment with its kind and objects.
 pub fn change(change: &Change) -> String {
     let (title, objects): (String, Vec<Value>) = match change {
         Change::Pod(one) => (format!("pod {}", one.key), vec![pod(one)]),
@@ -127,7 +127,7 @@ fn peer(peer: &Peer) -> Value {
             let except: Vec<_> = block.except.iter().map(ToString::to_string).collect();
             json!({"ipBlock": without_empty(json!({"cidr": block.cidr.to_string(), "except": except}))})
         }
-        // What cannot be enforced is refused in a manifest; this is the same in legal terms.
+        // A manifest with a term that cannot be enforced is rejected; this is the same in legal terms.
         Peer::Unmatchable => json!({"podSelector": {"matchExpressions": [
             {"key": "unmatchable", "operator": "Exists"},
             {"key": "unmatchable", "operator": "DoesNotExist"},

@@ -1,13 +1,13 @@
-//! Address blocks and addresses: as a new object may write them, and as an old one may still have them.
+//! Address blocks and addresses, as a new object may write them and as an old one may still have them.
 //!
-//! Kubernetes read addresses with Go's sloppy parser until 1.36: leading zeros are decimal, host bits are masked, an
+//! Kubernetes parsed addresses with Go's sloppy parser until 1.36: leading zeros are decimal, host bits are masked, an
 //! IPv4-mapped block is the IPv4 block. Such values stay legal in existing objects, so they must be read the same way.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Why a block is refused in a new object.
+/// Why a block is rejected in a new object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) reason: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Refused {
 
 const NOT_A_BLOCK: &str = "is not an address block, as 10.9.8.0/24 or 2001:db8::/64 are";
 
-/// A block as the API server takes it in a new object: no leading zeros, no host bits, no IPv4-mapped address.
+/// A block as the API server accepts it in a new object: no leading zeros, no host bits, no IPv4-mapped address.
 pub(super) fn strict(text: &str) -> Result<IpNet, Refused> {
     let block = sloppy(text).ok_or_else(|| not_a_block(text))?;
     let meant = || Some(format!("write {block}"));
@@ -70,7 +70,7 @@ pub(super) fn sloppy_address(text: &str) -> Option<IpAddr> {
     sloppy_v4(text).map(IpAddr::V4).or_else(|| sloppy_v6(text).map(IpAddr::V6))
 }
 
-/// Four decimal numbers, leading zeros allowed and without meaning.
+/// Four decimal numbers; leading zeros are allowed and ignored.
 fn sloppy_v4(text: &str) -> Option<Ipv4Addr> {
     let mut octets = [0_u8; 4];
     let mut parts = text.split('.');
@@ -80,7 +80,7 @@ fn sloppy_v4(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| Ipv4Addr::from(octets))
 }
 
-/// A decimal number; any leading zeros are without meaning.
+/// A decimal number; leading zeros are ignored.
 fn decimal(text: &str) -> Option<u8> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -95,7 +95,7 @@ fn without_zeros(digits: &str) -> &str {
     }
 }
 
-/// An IPv6 address, with a sloppy IPv4 one at its end if it has dots. Zones are no part of an address here.
+/// An IPv6 address, which may end in a sloppy IPv4 one. Zones are not part of an address here.
 fn sloppy_v6(text: &str) -> Option<Ipv6Addr> {
     let plain = |groups: &str| groups.split(':').map(without_zeros).collect::<Vec<_>>().join(":");
     if !text.contains('.') {

@@ -1,4 +1,4 @@
-//! What the decoder carries along: the mode and the mistakes so far, and how typed fields are read.
+//! The decoder's state: the mode and the mistakes so far, and how typed fields are read.
 
 use super::path::Path;
 use super::schema::Schema;
@@ -8,18 +8,18 @@ use crate::node::{Entry, Node, Value};
 /// Where an object comes from, and so what is allowed in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A manifest: what a current API server takes in a new object.
+    /// A manifest: what a current API server accepts in a new object.
     Manifest,
     /// An object that an API server holds.
     Accepted,
 }
 
-/// A mistake, or something worth a warning.
+/// A mistake, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issue {
     /// The line of the file, 0 if there is no file.
     pub(crate) line: usize,
-    /// What sort of mistake it is.
+    /// The kind of mistake.
     pub(crate) flaw: Flaw,
     /// The field.
     pub(crate) field: String,
@@ -42,12 +42,12 @@ impl Context {
         Self { mode, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Notes a value that the API server refuses.
+    /// Notes a value that the API server rejects.
     pub(super) fn error(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>, hint: Option<String>) {
         self.flaw(Flaw::InvalidValue, line, path, reason, hint);
     }
 
-    /// Notes a mistake of some sort.
+    /// Notes a mistake of a kind.
     pub(super) fn flaw(
         &mut self,
         flaw: Flaw,
@@ -59,7 +59,7 @@ impl Context {
         self.errors.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint });
     }
 
-    /// Notes a value that is not even of the right type.
+    /// Notes a value of the wrong type.
     pub(super) fn wrong_type(&mut self, line: usize, path: &Path<'_>, reason: impl Into<String>, hint: Option<String>) {
         self.flaw(Flaw::WrongType, line, path, reason, hint);
     }
@@ -69,12 +69,12 @@ impl Context {
         self.flaw(Flaw::MissingField, line, path, reason, hint);
     }
 
-    /// Notes something worth a warning.
+    /// Notes a warning.
     pub(super) fn warn(&mut self, flaw: Flaw, line: usize, path: &Path<'_>, reason: impl Into<String>) {
         self.warnings.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint: None });
     }
 
-    /// Decodes a part; also whether it was free of mistakes.
+    /// Decodes a part; also returns whether it was free of mistakes.
     pub(super) fn part<T>(&mut self, decode: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = self.errors.len();
         let decoded = decode(self);

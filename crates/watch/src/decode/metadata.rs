@@ -8,7 +8,7 @@ use super::schema::METADATA;
 use super::syntax;
 use crate::node::{Node, Value};
 
-/// What is needed of `metadata`.
+/// The fields of `metadata` that are used.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     /// The name; empty if it could not be read.
@@ -25,7 +25,7 @@ pub(crate) struct Metadata {
 const DEFAULT_NAMESPACE: &str = "default";
 
 impl Context {
-    /// Reads the metadata of an object in a namespace.
+    /// Reads the metadata of a namespaced object.
     pub(super) fn metadata(&mut self, object: &Node, path: &Path<'_>) -> Metadata {
         let mut metadata = self.metadata_without_namespace(object, path, syntax::dns_subdomain);
         let path = path.key("metadata");

@@ -9,7 +9,7 @@ use crate::finding::Flaw;
 use crate::node::Node;
 
 impl Context {
-    /// Reads a Namespace. Only what policies look at is read; the rest may be anything.
+    /// Reads a Namespace: only the fields that policies use; the rest may be anything.
     pub(crate) fn namespace(&mut self, object: &Node, path: &Path<'_>) -> Namespace {
         let metadata = self.metadata_without_namespace(object, path, syntax::dns_label);
         let status = object.get("status");
@@ -32,10 +32,10 @@ impl Context {
     }
 }
 
-/// What is said about [`LEGACY_ANNOTATION`].
+/// The warning about [`LEGACY_ANNOTATION`].
 pub(crate) const LEGACY_WARNING: &str = "isolates nothing without --legacy-namespace-isolation: Kubernetes ignores it since 1.7; write a NetworkPolicy with an empty podSelector instead";
 
-/// Whether the value of [`LEGACY_ANNOTATION`] asks for isolation. What is no such JSON counted as absent.
+/// Whether the value of [`LEGACY_ANNOTATION`] asks for isolation. Other JSON, or none, counted as absent.
 pub(crate) fn demands_isolation(annotation: &str) -> bool {
     let value: Option<serde_json::Value> = serde_json::from_str(annotation).ok();
     value.as_ref().and_then(|value| value.pointer("/ingress/isolation")) == Some(&"DefaultDeny".into())

@@ -1,4 +1,4 @@
-//! Pods: the few fields that policies look at.
+//! Pods: the few fields that policies use.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::node::{Node, Value};
 /// The condition of a pod whose sandbox has a network.
 pub(crate) const HAS_NETWORK: &str = "PodReadyToStartContainers";
 
-/// What a pod's `spec` and `status` say, as text; nothing is believed yet.
+/// What a pod's `spec` and `status` contain, as text and unverified.
 #[derive(Debug, Default)]
 pub(crate) struct PodFacts {
     /// `spec.nodeName`.
@@ -36,7 +36,7 @@ pub(crate) struct PodFacts {
 }
 
 impl PodFacts {
-    /// The pod, and for a warning what its status claims that cannot be.
+    /// The pod, and for a warning the IPs in its status that are not possible.
     pub(crate) fn into_pod(self, key: NamespacedName, labels: Labels, terminating: bool) -> (Pod, Vec<String>) {
         let mut refused = Vec::new();
         let claimed = parse_all(&self.addresses, &mut refused);
@@ -91,8 +91,8 @@ fn parse_phase(text: &str) -> Option<Phase> {
 pub(crate) type DeclaredPort = (Protocol, u16);
 
 impl Context {
-    /// Reads a Pod manifest. Only what policies look at is read; the rest may be anything. Every declared port is added to
-    /// `declared`.
+    /// Reads a Pod manifest: only the fields that policies use; the rest may be anything. Every declared port is added
+    /// to `declared`.
     pub(crate) fn pod(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> Pod {
         let metadata = self.metadata(object, path);
         let key = NamespacedName::new(metadata.namespace, metadata.name);

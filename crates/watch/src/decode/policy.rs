@@ -11,7 +11,7 @@ use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
 impl Context {
-    /// Reads a NetworkPolicy manifest. The policy is worth nothing if a mistake was noted.
+    /// Reads a NetworkPolicy manifest. The policy must not be used if a mistake was noted.
     pub(crate) fn policy(&mut self, object: &Node, path: &Path<'_>, legacy: bool) -> Policy {
         self.fields(object, path, &POLICY);
         if let Some(entry) = object.entry("status") {
@@ -34,8 +34,8 @@ impl Context {
 
     /// Reads the `spec` of a NetworkPolicy that an API server holds.
     ///
-    /// Whatever cannot be understood matches nothing and is listed in [`Policy::unenforceable`]: a peer or port by
-    /// itself; in `podSelector` or in `spec` as such, the policy selects more and allows nothing.
+    /// Terms that cannot be parsed match nothing and are listed in [`Policy::unenforceable`]: a peer or port alone; if
+    /// `podSelector` or `spec` itself is at fault, the policy selects more and allows nothing.
     pub(crate) fn accepted_policy(&mut self, key: NamespacedName, spec: Option<&Node>) -> Policy {
         let mut policy = self.policy_spec(key, spec, &Path::Root.key("spec"), ProtocolCase::Upper);
         policy.unenforceable =
@@ -53,7 +53,7 @@ impl Context {
         });
         let mut ingress = self.rules(spec, path, Direction::Ingress, case);
         let mut egress = self.rules(spec, path, Direction::Egress, case);
-        // Judged by what is written, as the API server's defaults are, whatever becomes of the rules below.
+        // Depends on what is written, like the API server's defaults, whatever becomes of the rules below.
         let egress_written = spec.get("egress").is_some_and(|list| list.value != Value::Sequence(Vec::new()));
         let mut isolates = self.isolates(spec, path, egress_written);
         if !matches!(spec.value, Value::Mapping(_) | Value::Null) {
@@ -72,7 +72,7 @@ impl Context {
         items.iter().enumerate().map(|(index, item)| self.rule(item, &path.index(index), direction, case)).collect()
     }
 
-    /// `policyTypes` with its default. A type that cannot be read isolates in both directions.
+    /// `policyTypes` with its default. A type that cannot be parsed isolates in both directions.
     fn isolates(&mut self, spec: &Node, path: &Path<'_>, egress_written: bool) -> Isolates {
         let path = &path.key("policyTypes");
         let (items, listed) = self.part(|context| context.items(spec, "policyTypes", path));

@@ -14,12 +14,12 @@ use super::{cidr, syntax};
 use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
-/// How protocol names are spelt.
+/// How protocol names are spelled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProtocolCase {
     /// `TCP`, as `v1` has it.
     Upper,
-    /// Any, as `extensions/v1beta1` manifests of old have it.
+    /// Any case, as in old `extensions/v1beta1` manifests.
     Any,
 }
 
@@ -54,7 +54,7 @@ impl Context {
         Rule { peers, ports }
     }
 
-    /// Reads a list; also whether it was a list at all. A missing one is an empty one.
+    /// Reads a list; also returns whether it was a list at all. A missing one is empty.
     fn part_list<T>(
         &mut self,
         node: &Node,
@@ -99,7 +99,7 @@ impl Context {
         Some(Peer::Pods { namespaces: scope, pods: pods.unwrap_or_else(LabelSelector::everything) })
     }
 
-    /// Reports a peer without terms; one that is null was likely meant as `{}`.
+    /// Reports a peer without terms; a null peer was probably meant as `{}`.
     fn no_peer(&mut self, node: &Node, path: &Path<'_>) {
         let null = ["podSelector", "namespaceSelector", "ipBlock"].into_iter().find(|key| node.entry(key).is_some());
         let hint = match null {
@@ -237,7 +237,7 @@ impl Context {
         port
     }
 
-    /// `protocol`, TCP if it is missing.
+    /// `protocol`, TCP if missing.
     pub(super) fn protocol(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Option<Protocol> {
         let Some(field) = node.get("protocol") else { return Some(Protocol::Tcp) };
         let path = &path.key("protocol");
@@ -264,7 +264,7 @@ fn is_strictly_within(inner: IpNet, outer: IpNet) -> bool {
     outer.contains(&inner) && outer.prefix_len() < inner.prefix_len()
 }
 
-/// What to write for a port in quotes, or for a range written as text.
+/// What to write for a quoted port, or for a range written as text.
 fn port_hint(text: &str) -> Option<String> {
     if text.parse::<u16>().is_ok() {
         return Some(format!("write {text} without quotes; text is the name of a container port"));

@@ -1,4 +1,4 @@
-//! The fields that each part of an object may have, and what people write instead.
+//! The fields that each part of an object may have, and common mistakes.
 
 use super::syntax::nearest;
 use crate::finding::Flaw;
@@ -6,18 +6,18 @@ use crate::node::{Node, Value};
 
 /// The fields of a mapping.
 pub(super) struct Schema {
-    /// The mapping in words: `a peer`.
+    /// A description of the mapping: `a peer`.
     pub(super) what: &'static str,
     /// Its fields.
     pub(super) fields: &'static [&'static str],
     /// Fields that people put here by mistake, and where they belong.
     misplaced: &'static [(&'static str, &'static str)],
-    /// What to do when it is not a mapping at all.
+    /// What to do if it is not a mapping at all.
     shape: &'static str,
 }
 
 impl Schema {
-    /// What was probably meant by the unknown field `key`: whether it is misspelt or in the wrong place, and what to write.
+    /// What was probably meant by the unknown field `key`: whether it is misspelled or misplaced, and what to write.
     pub(super) fn meant(&self, key: &str, value: &Node) -> (Flaw, Option<String>) {
         match self.misplaced.iter().find(|(name, _)| *name == key) {
             Some((_, hint)) => (Flaw::MisplacedField, Some((*hint).to_owned())),
@@ -53,7 +53,7 @@ impl Schema {
 /// A NetworkPolicy.
 pub(super) const POLICY: Schema = Schema {
     what: "a NetworkPolicy",
-    // `status` was a field of some releases; it never meant anything.
+    // `status` was a field in some releases; it never had a meaning.
     fields: &["apiVersion", "kind", "metadata", "spec", "status"],
     misplaced: &[
         ("podSelector", "it belongs under spec"),
@@ -87,7 +87,7 @@ pub(super) const METADATA: Schema = Schema {
         "finalizers",
         "managedFields",
     ],
-    misplaced: &[("spec", "spec stands beside metadata, not in it")],
+    misplaced: &[("spec", "spec belongs next to metadata, not in it")],
     shape: "",
 };
 
@@ -154,7 +154,7 @@ pub(super) const PEER: Schema = Schema {
         ("matchExpressions", "it belongs under podSelector or namespaceSelector"),
         ("cidr", "it belongs under ipBlock"),
         ("except", "it belongs under ipBlock"),
-        ("ports", "it stands beside from or to, not in their items: remove the indentation"),
+        ("ports", "it belongs next to from or to, not in their items: remove the indentation"),
         ("namespace", "write namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: …}}"),
     ],
     shape: "a peer is a mapping with podSelector, namespaceSelector or ipBlock",
@@ -177,8 +177,8 @@ pub(super) const PORT: Schema = Schema {
         ("containerPort", "write port"),
         ("number", "write port"),
         ("name", "write port; it takes a number or the name of a container port"),
-        ("from", "it stands beside ports, not in its items: remove the indentation"),
-        ("to", "it stands beside ports, not in its items: remove the indentation"),
+        ("from", "it belongs next to ports, not in its items: remove the indentation"),
+        ("to", "it belongs next to ports, not in its items: remove the indentation"),
         ("startPort", "write port and endPort"),
     ],
     shape: "write `- port: …`",
@@ -190,7 +190,7 @@ pub(super) const SELECTOR: Schema = Schema {
     fields: &["matchLabels", "matchExpressions"],
     misplaced: &[
         ("podSelector", "a podSelector holds matchLabels or matchExpressions directly"),
-        ("namespaceSelector", "it stands beside podSelector, not in it: remove the indentation"),
+        ("namespaceSelector", "it belongs next to podSelector, not in it: remove the indentation"),
         ("key", "it belongs in an item of matchExpressions"),
         ("labels", "write matchLabels"),
         ("matchNames", "write matchLabels: {kubernetes.io/metadata.name: …}"),
@@ -204,7 +204,7 @@ pub(super) const REQUIREMENT: Schema = Schema {
     fields: &["key", "operator", "values"],
     misplaced: &[
         ("value", "write values: […]"),
-        ("matchLabels", "it stands beside matchExpressions, not in its items"),
+        ("matchLabels", "it belongs next to matchExpressions, not in its items"),
     ],
     shape: "write {key: …, operator: …, values: […]}",
 };

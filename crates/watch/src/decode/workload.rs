@@ -1,4 +1,4 @@
-//! Workloads: the one pod that the template of each stands for.
+//! Workloads, each as the one pod of its template.
 
 use palisade_policy::input::{NamespacedName, Pod};
 
@@ -8,7 +8,7 @@ use super::pod::DeclaredPort;
 use super::schema::METADATA;
 use crate::node::{Entry, Node, Value};
 
-/// The kinds of objects that make pods of a template.
+/// The kinds that create pods from a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WorkloadKind {
     Deployment,
@@ -23,7 +23,7 @@ impl WorkloadKind {
     pub(crate) const ALL: [Self; 6] =
         [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::ReplicaSet, Self::Job, Self::CronJob];
 
-    /// The kind as manifests write it.
+    /// The kind as manifests spell it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -54,7 +54,7 @@ impl WorkloadKind {
 
 impl Context {
     /// Reads a workload as the pod of its template: its namespace and name, the template's labels and containers, no
-    /// address. Every declared port is added to `declared`.
+    /// IP. Every declared port is added to `declared`.
     pub(crate) fn workload(
         &mut self,
         kind: WorkloadKind,
@@ -99,7 +99,7 @@ impl Context {
     }
 }
 
-/// The object, named after its `generateName` if that is all it has.
+/// The object, named after its `generateName` if it has no name.
 fn with_name(object: &Node) -> Node {
     let mut metadata = match object.get("metadata") {
         Some(metadata) => metadata.clone(),

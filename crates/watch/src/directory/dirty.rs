@@ -1,4 +1,4 @@
-//! From the kernel's notifications to what must be read anew.
+//! Turns the kernel's notifications into what must be read again.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -9,10 +9,10 @@ use nix::sys::inotify::{AddWatchFlags, InotifyEvent};
 
 use crate::manifests::is_manifest;
 
-/// The link that a mounted ConfigMap or Secret is swapped by.
+/// The link through which a mounted ConfigMap or Secret is swapped.
 const SWAPPED_LINK: &str = "..data";
 
-/// What is to be read anew.
+/// What to read again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     /// Files that have new content, or are gone.
@@ -21,9 +21,9 @@ pub(super) struct Work {
     pub(super) recheck: BTreeSet<OsString>,
     /// Every file.
     pub(super) all: bool,
-    /// Every file that is not as it was when it was read, notified or not.
+    /// Every file that differs from when it was read, notified or not.
     pub(super) altered: bool,
-    /// Files that somebody is in the middle of writing, not to be read now.
+    /// Files that are being written, not to be read yet.
     pub(super) in_writing: BTreeSet<OsString>,
 }
 
@@ -45,12 +45,12 @@ impl Dirty {
         self.work.all = true;
     }
 
-    /// Whatever has changed must be read, also what the kernel did not notify.
+    /// Everything that changed must be read, including what the kernel did not notify.
     pub(super) fn altered(&mut self) {
         self.work.altered = true;
     }
 
-    /// The work so far; from here on there is none, but what is in writing still is.
+    /// Takes the work so far; files that are being written stay.
     pub(super) fn take(&mut self) -> Work {
         let next = Work { in_writing: self.work.in_writing.clone(), ..Work::default() };
         std::mem::replace(&mut self.work, next)
@@ -84,7 +84,7 @@ impl Dirty {
             self.directory_gone = true;
         }
         if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            // Whatever was in writing may have been closed unseen.
+            // Files that were being written may have been closed unseen.
             self.work.in_writing.clear();
             self.work.all = true;
         }
@@ -102,7 +102,7 @@ impl Dirty {
         } else if mask.contains(AddWatchFlags::IN_CREATE) && is_whole(&self.directory.join(&name)) {
             self.work.files.insert(name);
         } else if mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY) {
-            // Its writer will close it. Until then it may look like a good file that says less.
+            // Its writer will close it. Until then it may look like a good file with less in it.
             self.work.files.remove(&name);
             self.work.in_writing.insert(name);
         } else if mask.contains(AddWatchFlags::IN_ATTRIB) {
@@ -111,7 +111,7 @@ impl Dirty {
     }
 }
 
-/// Whether a name that was just made is complete: a link of either kind rather than a new file, or no file at all.
+/// Whether a name that was just created is complete: a link of either kind rather than a new file, or no file at all.
 fn is_whole(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file() || metadata.nlink() > 1)
 }

@@ -14,11 +14,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dirty::Dirty;
 
-/// Quiet time after which an edit of several steps is taken to be over.
+/// Quiet time after which an edit of several steps counts as finished.
 const QUIET: Duration = Duration::from_millis(4);
 /// The longest wait for quiet.
 const SETTLE: Duration = Duration::from_millis(20);
-/// How often a directory that vanished is looked for.
+/// How often to look for a directory that vanished.
 const RETURN_CHECK: Duration = Duration::from_secs(1);
 
 /// The kernel's notifications for one directory.
@@ -32,7 +32,7 @@ pub(super) struct Watch {
 /// What is at a path, compared with what is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The directory that is watched, or nobody can tell now.
+    /// The directory that is watched, or it is unknown.
     Same,
     /// Something else.
     Other,
@@ -63,7 +63,7 @@ impl Watch {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        // Before: if another directory takes its place in between, that is noticed with the next look.
+        // Before: a directory that replaces it in between is noticed at the next check.
         let place = fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))?;
         inotify.add_watch(path, events)?;
         // SAFETY: the descriptor is open, belongs to the value that is registered, which never gives it away or changes
@@ -73,8 +73,8 @@ impl Watch {
         Ok(Self { inotify, place })
     }
 
-    /// What is at the path now. The kernel notifies nothing when a link in the path is pointed elsewhere, or a directory
-    /// above is renamed.
+    /// What is at the path now. The kernel does not notify when a symlink in the path changes, or a directory above is
+    /// renamed.
     pub(super) async fn place(&self, path: &Path) -> Place {
         let (path, watched) = (path.to_owned(), self.place);
         let look = move || match fs::metadata(path) {
@@ -96,7 +96,7 @@ impl Watch {
         }
     }
 
-    /// Waits until something is worth reading anew, and a little longer, so that an edit of several steps is one.
+    /// Waits until something must be read again, and a little longer, so that an edit of several steps is one.
     pub(super) async fn note_next(&self, dirty: &mut Dirty) -> io::Result<()> {
         while !dirty.is_anything() {
             dirty.note(self.events().await?);
@@ -112,7 +112,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The events there are; waits for the first.
+    /// Takes the available events; waits for the first.
     async fn events(&self) -> io::Result<Vec<InotifyEvent>> {
         loop {
             let mut guard = self.inotify.readable().await?;

@@ -1,4 +1,4 @@
-//! What the files of a directory hold, and what changes when they do.
+//! The content of a directory's files, and what changes when they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,9 +24,9 @@ pub(super) struct Store {
     files: BTreeMap<PathBuf, FileState>,
     pub(super) in_force: Assembled,
     started: bool,
-    /// The directory was away and has not shown a manifest since.
+    /// The directory was away and has not had a manifest since.
     was_away: bool,
-    /// It could not be listed, so what was to be read then still is.
+    /// It could not be listed, so there is still the same to read.
     unlisted: bool,
     limits: Limits,
     /// Bytes of all files.
@@ -36,15 +36,15 @@ pub(super) struct Store {
 /// One file.
 #[derive(Debug, Default)]
 struct FileState {
-    /// What is in force of it.
+    /// Its content in force.
     applied: Option<Content>,
     /// Content without mistakes that is not in force yet.
     pending: Option<Content>,
     /// Why its content on disk is not in force; empty if it is.
     rejected: Vec<Finding>,
-    /// The same as last told to the receiver.
+    /// The same as last reported to the receiver.
     told: Vec<Finding>,
-    /// How many bytes it had, and which content that was, when it was last read.
+    /// Its size, and which content that was, when it was last read.
     size: u64,
     identity: Option<Identity>,
 }
@@ -73,12 +73,12 @@ impl Store {
         }
     }
 
-    /// The directory was away; what it holds now may not be all of it yet.
+    /// The directory was away; its content may not be complete yet.
     pub(super) fn directory_returned(&mut self) {
         self.was_away = true;
     }
 
-    /// Reads what is dirty and tells what follows from it.
+    /// Reads what is dirty and returns the resulting events.
     pub(super) fn refresh(&mut self, work: &Work) -> Vec<Event> {
         let mut events = Vec::new();
         let mut gone = Vec::new();
@@ -115,12 +115,12 @@ impl Store {
         Event::Failed(Failure { resource: None, reason: "directory", message })
     }
 
-    /// The files to read: those on disk and, if all are to be read, those that were there before.
+    /// The files to read: those on disk and, if all must be read, those that were there before.
     pub(super) fn paths(&mut self, work: &Work) -> io::Result<BTreeSet<PathBuf>> {
         let mut paths: BTreeSet<_> = work.files.iter().map(|name| self.directory.join(name)).collect();
         let recheck = work.recheck.iter().map(|name| self.directory.join(name));
         paths.extend(recheck.filter(|path| self.files.get(path).is_some_and(|file| !file.rejected.is_empty())));
-        // A new file may be one too many: list, to know.
+        // A new file may exceed the limit: list to find out.
         let grows = paths.iter().any(|path| !self.files.contains_key(path)) && self.files.len() >= self.limits.files;
         let all = work.all || self.was_away || self.unlisted;
         if all || work.altered || grows {
@@ -139,7 +139,7 @@ impl Store {
         Ok(paths)
     }
 
-    /// Whether reading a file again may give anything else than the last time.
+    /// Whether reading a file again may give a different result.
     fn is_altered(&self, path: &Path) -> bool {
         let now = Identity::at(path).ok();
         self.files.get(path).is_none_or(|file| now.is_none() || now != file.identity || !file.rejected.is_empty())
@@ -157,7 +157,7 @@ impl Store {
         let file = self.files.entry(path.clone()).or_default();
         let others = self.total.saturating_sub(file.size);
         let read = read_found(&path, self.limits.after(others));
-        // What cannot be read leaves what it held before in force, and in memory.
+        // A file that cannot be read keeps its last content in force, and in memory.
         if let Ok((bytes, identity)) = &read {
             file.size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             file.identity = Some(*identity);
@@ -170,7 +170,7 @@ impl Store {
         file.rejected = rejected;
     }
 
-    /// Takes pending content that no other file contradicts. Returns the warnings of what was taken.
+    /// Accepts pending content that no other file contradicts. Returns the warnings of the accepted content.
     ///
     /// All of it is tried together first, so that an object may move from one file to another.
     fn accept(&mut self) -> Vec<Finding> {
@@ -216,7 +216,7 @@ impl Store {
             .collect()
     }
 
-    /// Tells which files are rejected anew or otherwise than before, and which are not any more.
+    /// Reports newly rejected files, changed reasons, and files that are no longer rejected.
     fn tell(&mut self, gone: Vec<PathBuf>, events: &mut Vec<Event>) {
         events.extend(gone.into_iter().map(|file| Event::FileMended { file }));
         for (path, file) in &mut self.files {
@@ -254,7 +254,7 @@ impl Store {
     }
 }
 
-/// A list of everything of a kind.
+/// A list of all objects of a kind.
 fn whole(kind: Kind, mut objects: Vec<Object>) -> impl Iterator<Item = Event> {
     let pages = std::iter::from_fn(move || {
         let rest = objects.split_off(objects.len().min(PAGE));
@@ -264,7 +264,7 @@ fn whole(kind: Kind, mut objects: Vec<Object>) -> impl Iterator<Item = Event> {
     std::iter::once(ListPart::Begin(kind)).chain(pages).chain([ListPart::End(kind)]).map(Event::List)
 }
 
-/// Whether there is no file at `path`: nothing, or a directory. One that cannot be read is there.
+/// Whether there is no file at `path`: nothing, or a directory. A file that cannot be read exists.
 fn is_gone(path: &Path) -> bool {
     match path.metadata() {
         Ok(metadata) => metadata.is_dir(),
@@ -272,8 +272,8 @@ fn is_gone(path: &Path) -> bool {
     }
 }
 
-/// The changes from one set of objects to another: what leaves its address first, isolation before pods, and a
-/// namespace last.
+/// The changes from one set of objects to another: first those that free an IP, isolation before pods, and namespaces
+/// last.
 fn difference(old: &Assembled, new: &Assembled) -> Vec<Change> {
     let pods_gone = gone(&old.pods, &new.pods).map(Change::PodGone);
     let namespaces = altered(&old.namespaces, &new.namespaces).map(Change::Namespace);

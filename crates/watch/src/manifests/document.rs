@@ -1,4 +1,4 @@
-//! Documents to objects: kinds, lists, and what to make of the rest.
+//! Turns documents into objects: kinds, lists, and what to do with the rest.
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
@@ -20,7 +20,7 @@ fn is_named(object: &Object) -> bool {
     }
 }
 
-/// What is made of a file.
+/// What to read from a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// Pods, namespaces and policies.
@@ -28,11 +28,11 @@ pub(crate) enum Reading {
     Objects,
     /// Also workloads, each as one pod.
     Workloads,
-    /// Also what has mistakes, as far as it could be read, and where everything is written.
+    /// Also objects with mistakes, as far as they could be read, and the position of everything.
     Everything,
 }
 
-/// A workload, as the one pod that it stands for. The pod gets its name when all files are read.
+/// A workload, as its one pod. The pod gets its name after all files are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) kind: WorkloadKind,
@@ -43,7 +43,7 @@ pub(crate) struct Workload {
     pub(crate) sound: bool,
 }
 
-/// What a file holds. Worth nothing if there are errors, unless everything was to be read.
+/// The content of a file. Not to be used if there are errors, unless everything was to be read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
     pub(crate) objects: Vec<(Object, Place)>,
@@ -138,7 +138,7 @@ impl Reader<'_> {
                 line: node.get("apiVersion").map_or(node.line, |field| field.line),
                 flaw: Flaw::LegacyVersion,
                 field: path.key("apiVersion").to_string(),
-                reason: "extensions/v1beta1 is gone since Kubernetes 1.16; read as networking.k8s.io/v1".to_owned(),
+                reason: "Kubernetes 1.16 removed extensions/v1beta1; read as networking.k8s.io/v1".to_owned(),
                 hint: None,
             });
         }
@@ -151,7 +151,7 @@ impl Reader<'_> {
         let name = is_named(&object).then(|| ObjectName::of(&object));
         let sound = context.errors.is_empty();
         if self.reading == Reading::Everything && name.is_some() {
-            // Only of policies does anybody ask where a field is.
+            // Only for policies are positions of fields needed.
             let lines = if kind == Kind::NetworkPolicy { Lines::of(node, path) } else { Lines::default() };
             let (place, prefix) = (self.place(node), path.to_string());
             self.content.written.push(Written { place, prefix, lines, sound, workload: None, ports });
@@ -197,7 +197,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes over what the decoder found.
+    /// Takes over the decoder's findings.
     fn note(&mut self, context: Context, object: Option<&ObjectName>) {
         let finding = |issue: Issue| Finding {
             file: self.file.to_owned(),
@@ -225,7 +225,7 @@ impl Reader<'_> {
 }
 
 impl Context {
-    /// A mistake in a field is where its key is, even if the value begins further down; one in a list, where its item is.
+    /// A mistake in a field is at its key, even if the value begins further down; one in a list is at its item.
     fn relocate(&mut self, object: &Node, path: &Path<'_>) {
         if self.errors.is_empty() && self.warnings.is_empty() {
             return;
@@ -237,7 +237,7 @@ impl Context {
     }
 }
 
-/// The type of an object; items of a typed list may leave it out.
+/// The type of an object; items of a typed list may omit it.
 fn type_meta<'n>(
     node: &'n Node,
     path: &Path<'_>,
@@ -298,7 +298,7 @@ fn route(meta: TypeMeta<'_>) -> Route {
     }
 }
 
-/// A workload, of whatever version of its group: where its pod template is has never changed.
+/// A workload, of any version of its group: the position of its pod template has never changed.
 fn workload_route(meta: TypeMeta<'_>) -> Option<Route> {
     let (singular, is_list) = match meta.kind.strip_suffix("List") {
         Some(singular) => (singular, true),
@@ -331,7 +331,7 @@ fn mistaken(meta: TypeMeta<'_>) -> Option<Route> {
     })
 }
 
-/// A kind that is not one of its group, but nearly.
+/// A kind that is almost one of its group.
 fn misspelt_kind(meta: TypeMeta<'_>) -> Option<Route> {
     let kinds: &[&str] = match (meta.group, meta.version) {
         ("", "v1") => &["Pod", "PodList", "Namespace", "NamespaceList", "List"],

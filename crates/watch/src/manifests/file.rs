@@ -1,7 +1,7 @@
-//! Files to bytes, within limits.
+//! Reads files, within limits.
 //!
-//! Whoever may write a manifest may also put something there that never ends or never begins: a named pipe, a device, a
-//! file of many gigabytes. None of them may hold up the files beside it.
+//! Anyone who may write a manifest may also create a file that never ends or never begins: a named pipe, a device, many
+//! gigabytes. None of them may delay the other files.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 
 const MIB: u64 = 1 << 20;
 
-/// How much is read at most.
+/// The most to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Bytes of one file.
@@ -25,19 +25,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// For a directory that is watched: what it holds stays in memory.
+    /// For a watched directory, whose content stays in memory.
     pub(crate) const WATCHED: Self = Self { file: 16 * MIB, total: 256 * MIB, files: 10_000 };
 
-    /// For files that somebody names: the dump of a large cluster is one file.
+    /// For files that a user names: the dump of a large cluster is one file.
     pub(crate) const NAMED: Self = Self { file: 256 * MIB, ..Self::WATCHED };
 
-    /// These limits, when so many bytes have been read already.
+    /// These limits, after so many bytes have been read.
     pub(crate) fn after(self, read: u64) -> Self {
         Self { total: self.total.saturating_sub(read), ..self }
     }
 }
 
-/// What tells one content of a path from another without reading it.
+/// What distinguishes one content of a path from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// That of what is at a path now, links followed.
+    /// That of the file at a path now, symlinks followed.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::of(&metadata))
     }
@@ -63,9 +63,10 @@ impl Identity {
     }
 }
 
-/// Reads a regular file that was found in a directory. Anything else there is refused, and never waited for.
+/// Reads a regular file that was found in a directory. Anything else is rejected, and never waited for.
 pub(crate) fn read_found(path: &Path, limits: Limits) -> io::Result<(Vec<u8>, Identity)> {
-    // Opening is not harmless with every device, so look first; and again then, for the path may lead elsewhere by now.
+    // Opening some devices has effects, so check first; and again after opening, because the path may lead elsewhere by
+    // now.
     must_be_regular(&fs::metadata(path)?)?;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
@@ -77,7 +78,7 @@ pub(crate) fn read_found(path: &Path, limits: Limits) -> io::Result<(Vec<u8>, Id
     Ok((read_bounded(file, limits)?, Identity::of(&metadata)))
 }
 
-/// Reads a file that somebody named. It may be a pipe, as `<(helm template …)` is one.
+/// Reads a file that a user named. It may be a pipe, such as `<(helm template …)`.
 pub(super) fn read_named(path: &Path, limits: Limits) -> io::Result<Vec<u8>> {
     read_bounded(File::open(path)?, limits)
 }
@@ -137,7 +138,7 @@ mod tests {
         assert!(read(11, limits).unwrap_err().to_string().contains("split it"));
         assert_eq!(read(5, limits.after(20)).unwrap(), 5);
         assert!(read(6, limits.after(20)).unwrap_err().to_string().contains("all manifests together"));
-        // What has no end is left at the limit.
+        // An endless file is cut off at the limit.
         assert!(read_bounded(io::repeat(b'x'), limits).unwrap_err().to_string().contains("split it"));
     }
 }

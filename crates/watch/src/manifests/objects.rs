@@ -18,9 +18,9 @@ pub struct Objects {
     pub namespaces: Vec<Namespace>,
     /// The policies, by name.
     pub policies: Vec<Policy>,
-    /// Where each object is written; a namespace that is only mentioned is not here.
+    /// The position of each object; a namespace that is only mentioned is not here.
     pub places: BTreeMap<ObjectName, Place>,
-    /// What is worth knowing though nothing is refused for it.
+    /// Warnings.
     pub warnings: Vec<Finding>,
     /// How many objects of other kinds there were, by kind.
     pub ignored: BTreeMap<String, usize>,
@@ -51,7 +51,7 @@ pub(crate) struct Assembled {
     pub(crate) policies: BTreeMap<NamespacedName, Policy>,
 }
 
-/// Puts the objects of several files together and adds the namespaces that are only mentioned.
+/// Merges the objects of several files and adds the namespaces that are only mentioned.
 pub(crate) fn assemble<'o>(objects: impl IntoIterator<Item = &'o Object>) -> Assembled {
     let mut assembled = Assembled::default();
     for object in objects {
@@ -83,12 +83,12 @@ pub(crate) struct Duplicate<'c> {
 }
 
 impl Duplicate<'_> {
-    /// The error, told at the second place.
+    /// The error, at the second position.
     pub(crate) fn finding(&self) -> Finding {
         self.told(self.second, self.first)
     }
 
-    /// The error, told at the place in `file`, if it is one of the two.
+    /// The error, at the position in `file`, if it is one of the two.
     pub(crate) fn finding_in(&self, file: &Path) -> Option<Finding> {
         if self.second.file == file {
             Some(self.finding())
@@ -130,7 +130,7 @@ pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) ->
 }
 
 impl Objects {
-    /// Puts files together that hold neither errors nor duplicates.
+    /// Merges files that have neither errors nor duplicates.
     pub(crate) fn of(contents: Vec<Content>) -> Self {
         let assembled = assemble(contents.iter().flat_map(|content| &content.objects).map(|(object, _)| object));
         let mut objects = Self {

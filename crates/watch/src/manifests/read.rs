@@ -13,24 +13,24 @@ use crate::finding::{Finding, Flaw, ManifestErrors};
 
 /// Reads the manifests at `paths`: files, directories, or `-` for standard input.
 ///
-/// Of a directory, the files in it whose names end in `.yaml`, `.yml` or `.json` are read; hidden ones and
-/// subdirectories are not, as with `kubectl -f` without `-R`. A file named twice is read once.
+/// In a directory, it reads the files whose names end in `.yaml`, `.yml` or `.json`, except hidden ones and
+/// subdirectories, like `kubectl -f` without `-R`. A file named twice is read once.
 ///
-/// A directory may hold 10,000 regular files; together, 256 MiB are read at most.
+/// A directory may have 10,000 regular files; together, at most 256 MiB are read.
 ///
 /// # Errors
-/// Every mistake in every file, in order: text that is not YAML, objects that an API server would refuse or read
-/// otherwise than written, an object written twice, and files that cannot be read.
+/// Every mistake in every file, in order: text that is not YAML, objects that an API server would reject or read
+/// differently, an object written twice, and files that cannot be read.
 pub fn read_manifests(paths: &[PathBuf]) -> Result<Objects, ManifestErrors> {
     read(paths, Reading::Objects)
 }
 
-/// Reads manifests as [`read_manifests`] does, and besides Deployment, StatefulSet, DaemonSet, ReplicaSet, Job and CronJob,
-/// each as one pod without address: its namespace and name, the labels, ports and `hostNetwork` of its template. If
-/// several objects of a namespace have the same name, a Pod keeps it; else the first kind of this list does; the others'
-/// pods are named `name.kind`, as `web.cronjob`.
+/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job and
+/// CronJob, each as one pod without an IP: its namespace and name, the labels, ports and `hostNetwork` of its template.
+/// If several objects of a namespace have the same name, a Pod keeps it, or else the first kind in this list; the
+/// others' pods are named `name.kind`, as `web.cronjob`.
 ///
-/// For commands that judge what a repository says. What is enforced is only ever a pod.
+/// For commands that judge the content of a repository. Only pods are ever enforced.
 ///
 /// # Errors
 /// As [`read_manifests`].

@@ -1,4 +1,4 @@
-//! The pods that workloads stand for.
+//! The pods of workloads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::written::{Lines, Written};
 use crate::decode::WorkloadKind;
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 
-/// Names the pods of workloads and puts them among the objects of their files. Returns the workloads that are written
+/// Names the pods of workloads and adds them to the objects of their files. Returns the workloads that are written
 /// twice.
 pub(super) fn become_pods(contents: &mut [Content]) -> Vec<Finding> {
     let pods = contents.iter().flat_map(|content| &content.objects).filter_map(|(object, _)| match object {

@@ -1,4 +1,4 @@
-//! Parser events to trees: anchors, merge keys, duplicate keys, limits.
+//! Builds trees from parser events: anchors, merge keys, duplicate keys, limits.
 
 use std::collections::HashMap;
 
@@ -154,7 +154,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts a finished node where the parser is.
+    /// Adds a finished node at the parser's position.
     fn place(&mut self, node: Node, anchor: usize, height: usize) -> Result<(), Malformed> {
         if self.stack.len() + height > MAX_DEPTH {
             return Err(malformed(node.line, "nested too deeply"));
@@ -180,7 +180,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Whether the scalar is a `<<` in the place of a key; then it is noted.
+    /// Whether the scalar is a `<<` used as a key; if so, that is noted.
     fn takes_merge_key(&mut self, text: &str, style: ScalarStyle) -> bool {
         let Some(Open { collection: Collection::Mapping { key: key @ None, .. }, .. }) = self.stack.last_mut() else {
             return false;
@@ -205,7 +205,7 @@ fn refuse_duplicates(entries: &[Entry]) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Takes the keys of `<<: *anchor` or `<<: [*one, *two]`; of several sources the first that has a key gives it.
+/// Takes the keys of `<<: *anchor` or `<<: [*one, *two]`; the first source that has a key wins.
 fn merge(node: Node, entries: &[Entry], merged: &mut Vec<Entry>) -> Result<(), Malformed> {
     let line = node.line;
     let sources = match node.value {
@@ -217,7 +217,7 @@ fn merge(node: Node, entries: &[Entry], merged: &mut Vec<Entry>) -> Result<(), M
             return Err(malformed(source.line, "a merge key (<<) takes a mapping or a list of mappings"));
         };
         for field in fields {
-            // YAML lets the key outside the merge win wherever it stands; Kubernetes' reader lets the later one win.
+            // In YAML the key outside the merge wins wherever it is; in Kubernetes' parser the later one wins.
             if let Some(explicit) = entries.iter().find(|entry| entry.key == field.key) {
                 let mut error = malformed(
                     explicit.line,

@@ -1,4 +1,4 @@
-//! What a YAML scalar means.
+//! The meaning of a YAML scalar.
 //!
 //! The API server's clients read YAML through `sigs.k8s.io/yaml`, which follows YAML 1.1: `on`, `yes` and `n` are
 //! booleans, `010` is eight, `1_000` is a thousand. The rules here are those of its `resolve.go`.
@@ -40,7 +40,7 @@ fn number(text: &str) -> Option<Value> {
     Some(whole(value).map_or_else(|| Value::Float(text.into()), |v| Value::Integer(v, text.into())))
 }
 
-/// The integer that a fraction is written as in JSON, if it is whole.
+/// The integer that JSON writes for a fraction, if it is whole.
 fn whole(value: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() != 0.0 || value.abs() > EXACT {

@@ -91,7 +91,7 @@ fn witness() -> Socket {
     Socket::open(claim::NETFILTER).unwrap()
 }
 
-/// What an agent does, and somebody who looks over its shoulder.
+/// What an agent does, with another program that checks it.
 struct Agent {
     table: Option<Table>,
     witness: Socket,
