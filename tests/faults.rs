@@ -28,6 +28,8 @@ mod endings;
 mod flows;
 #[path = "faults/minutes.rs"]
 mod minutes;
+#[path = "faults/monitor.rs"]
+mod monitor;
 #[path = "faults/reuse.rs"]
 mod reuse;
 #[path = "faults/scene.rs"]

@@ -11,6 +11,7 @@ use palisade_testkit::fakeapi::{FakeApi, Resource, deny, namespace, node, pod, p
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, Setup, within};
+use crate::monitor::Monitor;
 
 /// Pods and policies elsewhere, so that there is something to be cut.
 pub(crate) const CROWD: usize = 20;
@@ -144,6 +145,8 @@ impl Scene {
     /// How long a change takes from its event to the kernel: ops/client is isolated and freed by turns.
     pub(crate) fn delays(&self, rounds: usize) -> Vec<Duration> {
         let mut delays = Vec::new();
+        let client = first(&self.client);
+        let monitor = Monitor::start(self.node().namespace());
         for round in 0..rounds {
             let isolating = round % 2 == 0;
             let start = Instant::now();
@@ -153,8 +156,9 @@ impl Scene {
                 let labels = json!({ "round": round });
                 self.api.put(policy("ops", "turn", &json!({ "podSelector": { "matchLabels": labels_of(&labels) } })));
             }
-            self.agent.wait("turn", LIMIT, || self.is_isolated(&self.client) == isolating);
-            delays.push(start.elapsed());
+            let seen = monitor.wait_isolated(client, isolating, LIMIT);
+            let seen = seen.unwrap_or_else(|| panic!("no turn within {LIMIT:?}; {}", self.agent.words()));
+            delays.push(seen.saturating_duration_since(start));
         }
         delays.sort();
         delays

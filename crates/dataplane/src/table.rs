@@ -225,7 +225,7 @@ impl Table {
         Ok(sum)
     }
 
-    /// Waits until the packets that were in flight at the last batch have left; about 8 ms, or nothing if that was done
+    /// Waits until the packets that were in flight at the last batch have left; nothing if that was done
     /// already. The next transaction waits anyway; waiting now lets it begin at once.
     pub fn wait_for_packets(&mut self) {
         if std::mem::take(&mut self.under_way) {

@@ -1,0 +1,68 @@
+//! What nft hears from the kernel of changes to the table, at the moment it hears it.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::IpAddr;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use palisade_lab::Namespace;
+
+/// `nft monitor` in a network namespace.
+pub(crate) struct Monitor {
+    child: Child,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Monitor {
+    pub(crate) fn start(namespace: &Namespace) -> Self {
+        let mut command = namespace.command("nft");
+        let mut child = command.args(["monitor", "elements"]).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        let monitor = Self { child, lines };
+        monitor.wait_until_it_listens(namespace);
+        monitor
+    }
+
+    fn wait_until_it_listens(&self, namespace: &Namespace) {
+        let mark =
+            "table ip mark {\nset heard {\ntype ipv4_addr\nelements = { 192.0.2.1 }\n}\n}\ndelete table ip mark\n";
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            namespace.nft(mark).unwrap();
+            if self.lines.recv_timeout(Duration::from_millis(100)).is_ok_and(|(_, line)| line.contains(" ip mark ")) {
+                return;
+            }
+        }
+        panic!("nft monitor hears nothing");
+    }
+
+    /// When the map from IPs to ingress chains gained or lost this IP.
+    pub(crate) fn wait_isolated(&self, address: IpAddr, isolated: bool, limit: Duration) -> Option<Instant> {
+        let begin = format!("{} element inet palisade ingress4 {{ {address} ", if isolated { "add" } else { "delete" });
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok((at, line)) if line.starts_with(&begin) => return Some(at),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
