@@ -188,6 +188,10 @@ impl Enforcer {
                 report::answer(&name, &answer);
                 Input::Namespace { name, answer }
             }
+            Event::ObjectAnswer { kind, key, answer, .. } => {
+                report::object_answer(kind, &key, answer);
+                Input::Object { kind, key, answer }
+            }
             Event::PodRanges(ranges) => {
                 report::pod_ranges(&ranges);
                 self.parts.health.ranges_known(!ranges.is_empty());
@@ -255,6 +259,7 @@ impl Enforcer {
         match ask {
             Ask::ListAgain(kind) => self.again.push_back((Instant::now() + LIST_AGAIN, kind)),
             Ask::Namespace(name) => self.request(Request::Namespace(name)),
+            Ask::Object { kind, key } => self.request(Request::Object { kind, key }),
         }
     }
 

@@ -201,6 +201,10 @@ impl Engine {
             Input::Changes(changes) => self.source.changes(changes, &self.index, &mut out),
             Input::List(part) => self.source.list(part, &self.index, &mut out),
             Input::Namespace { name, answer } => self.source.answer(&name, answer, self.index.state(), &mut out),
+            Input::Object { kind, key, answer } => {
+                self.source.object(kind, key, answer, &mut out);
+                return;
+            }
             Input::PodRanges(ranges) => {
                 self.renderer.set_pod_ranges(self.index.compiled(), ranges);
                 self.table_is_unknown();
