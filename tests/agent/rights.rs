@@ -43,7 +43,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
 
     // Without one of them just that is missed.
     let all = rights(&whole);
-    assert_eq!(all.len(), 10, "a right that no feature uses, or one that is not tried here: {all:?}");
+    assert_eq!(all.len(), 11, "a right that no feature uses, or one that is not tried here: {all:?}");
     for missing in &all {
         api.patch(ROLE, &json!({ "rules": without(&whole, missing) })).unwrap();
         wait_for_rights(&api, &all.iter().filter(|right| *right != missing).cloned().collect());
