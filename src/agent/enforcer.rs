@@ -70,7 +70,7 @@ pub(crate) struct Enforcer {
     /// Lists to be asked for again, and when.
     again: VecDeque<(Instant, Kind)>,
     notices: VecDeque<Notice>,
-    /// Requests that the source has yet to take: at most one of each kind and namespace, and as many notices as wait.
+    /// Requests that the source has yet to take: as few as the engine asks for, and as many notices as wait.
     requests: VecDeque<Request>,
     /// The bridge that tagged frames pass by, once it has been reported.
     warned_of: Option<String>,

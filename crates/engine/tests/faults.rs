@@ -10,6 +10,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "in tests")]
 
+#[path = "faults/truth.rs"]
+mod truth;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,7 +21,7 @@ use palisade_engine::{
 };
 use palisade_policy::flow::Transport;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, Family, Kind, Namespace, NamespacedName, Object, Pod, Policy, Protocol, State};
+use palisade_policy::input::{Change, Family, Kind, Object, Pod, Protocol};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{Options as RenderOptions, render};
@@ -28,6 +31,8 @@ use palisade_testkit::kernel::{Fault, ModelKernel, hand_in, list, list_kind};
 use palisade_testkit::trials::Trials;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+
+use truth::Truth;
 
 /// Steps that are performed in a test run.
 const STEPS: usize = 40_000;
@@ -97,54 +102,6 @@ fn arb_course() -> impl Strategy<Value = Course> {
 #[test]
 fn whatever_fails_nothing_is_opened_and_all_is_caught_up_with() {
     Trials::of("steps with faults", "PALISADE_STEPS", STEPS).run(arb_course, |course| Scene::new(course).play());
-}
-
-/// The objects as the server has them.
-#[derive(Clone, Debug, Default)]
-struct Truth {
-    pods: BTreeMap<NamespacedName, Pod>,
-    namespaces: BTreeMap<std::sync::Arc<str>, Namespace>,
-    policies: BTreeMap<NamespacedName, Policy>,
-}
-
-impl Truth {
-    fn of(state: &State) -> Self {
-        let mut policies = state.policies.clone();
-        policies.retain(|key, _| !state.tombstones.contains(key));
-        Self { pods: state.pods.clone(), namespaces: state.namespaces.clone(), policies }
-    }
-
-    fn apply(&mut self, change: &Change) {
-        match change.clone() {
-            Change::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod)),
-            Change::PodGone(key) => drop(self.pods.remove(&key)),
-            Change::Namespace(namespace) => drop(self.namespaces.insert(namespace.name.clone(), namespace)),
-            Change::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
-            Change::Policy(policy) => drop(self.policies.insert(policy.key.clone(), policy)),
-            Change::PolicyGone(key) => drop(self.policies.remove(&key)),
-            Change::Pods(all) => self.pods = all.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
-            Change::Namespaces(all) => self.namespaces = all.into_iter().map(|one| (one.name.clone(), one)).collect(),
-            Change::Policies(all) => self.policies = all.into_iter().map(|one| (one.key.clone(), one)).collect(),
-        }
-    }
-
-    /// The names of all objects of a kind.
-    fn names(&self, kind: Kind) -> BTreeSet<NamespacedName> {
-        match kind {
-            Kind::Pod => self.pods.keys().cloned().collect(),
-            Kind::Namespace => self.namespaces.keys().map(|name| NamespacedName::new("", name.clone())).collect(),
-            Kind::NetworkPolicy => self.policies.keys().cloned().collect(),
-        }
-    }
-
-    fn state(&self) -> State {
-        State {
-            pods: self.pods.clone(),
-            namespaces: self.namespaces.clone(),
-            policies: self.policies.clone(),
-            ..State::default()
-        }
-    }
 }
 
 struct Scene<'a> {

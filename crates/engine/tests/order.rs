@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "in tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use palisade_engine::doubt::Reason;
@@ -273,13 +273,13 @@ fn first_lists_that_would_open_what_the_table_isolates_are_asked_for_again() {
 
 #[test]
 fn first_lists_are_not_believed_while_the_server_has_what_the_table_names() {
-    let without_pods = || State { pods: Default::default(), ..state(&["a"]) };
+    let without_pods = || State { pods: BTreeMap::new(), ..state(&["a"]) };
     for (first, asked) in [(state(&[]), "shop/a"), (without_pods(), "shop/web")] {
         let kind = if asked == "shop/a" { Kind::NetworkPolicy } else { Kind::Pod };
         let mut scene = Scene::new(&state(&["a"])).start_again(&first);
-        for (answer, reason) in [(ObjectAnswer::Present, Reason::Object), (ObjectAnswer::Present, Reason::Object)] {
-            assert_eq!(scene.answer_objects(answer), (vec![asked.to_owned()], Kind::ALL.to_vec()));
-            assert!(scene.doubts().contains(&(kind, reason)), "{:?}", scene.doubts());
+        for _ in 0..3 {
+            assert_eq!(scene.answer_objects(ObjectAnswer::Present), (vec![asked.to_owned()], Kind::ALL.to_vec()));
+            assert!(scene.doubts().contains(&(kind, Reason::Object)), "{:?}", scene.doubts());
             list(&mut scene.engine, &first);
             scene.run_without_a_change();
         }

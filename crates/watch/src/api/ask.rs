@@ -139,13 +139,14 @@ async fn terminating(namespaces: &Api<KubeNamespace>, name: &str) -> Result<Name
     }
 }
 
-/// Whether an object is there. What it says does not matter, and may be long.
+/// Whether an object is there. What it says does not matter, and may be long. A proxy also has pages for 404 and 403: only an
+/// API server's word counts.
 async fn is_there<K: Read>(objects: &Api<K>, name: &str) -> Result<ObjectAnswer, String> {
-    match objects.get_metadata_opt(name).await {
-        Ok(None) => Ok(ObjectAnswer::Absent),
-        Ok(Some(found)) if found.metadata.name.as_deref() == Some(name) => Ok(ObjectAnswer::Present),
-        Ok(Some(_)) => Err("the answer is another object".to_owned()),
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(ObjectAnswer::Refused),
+    match objects.get_metadata(name).await {
+        Ok(found) if found.metadata.name.as_deref() == Some(name) => Ok(ObjectAnswer::Present),
+        Ok(_) => Err("the answer is another object".to_owned()),
+        Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(ObjectAnswer::Absent),
+        Err(kube::Error::Api(status)) if status.reason == "Forbidden" => Ok(ObjectAnswer::Refused),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -107,6 +107,9 @@ async fn objects_are_asked_for_by_kind_and_name() {
         (Verb::Get, "/apis/networking.k8s.io/v1/namespaces/n/networkpolicies/there", _) => {
             Reply::Json(200, object("there"))
         }
+        // A proxy's page, which is no API server's word.
+        (Verb::Get, "/api/v1/namespaces/n/pods/behind", 0) => Reply::Json(404, json!({"message": "no such page"})),
+        (Verb::Get, "/api/v1/namespaces/n/pods/behind", _) => Reply::Json(200, object("behind")),
         (Verb::Get, "/api/v1/namespaces/there", _) => Reply::Json(200, namespace("there", true)),
         (Verb::Get, "/api/v1/namespaces/n/pods/secret", _) => refusal(403, "Forbidden", "no"),
         // Many questions about namespaces hang, which holds up no other.
@@ -123,6 +126,7 @@ async fn objects_are_asked_for_by_kind_and_name() {
         (Kind::Pod, "n", "there", ObjectAnswer::Present),
         (Kind::Pod, "n", "secret", ObjectAnswer::Refused),
         (Kind::Pod, "n", "gone", ObjectAnswer::Absent),
+        (Kind::Pod, "n", "behind", ObjectAnswer::Present),
         (Kind::Namespace, "", "there", ObjectAnswer::Present),
         (Kind::NetworkPolicy, "n", "there", ObjectAnswer::Present),
     ];
