@@ -333,16 +333,24 @@ impl Source {
             held.is_some_and(|held| held.policies.contains(*key) || held.later.contains(*key))
         };
         let surprising: Keys = missing.iter().filter(|key| !is_held(key)).cloned().collect();
-        let judge = |new: &Keys| doubt(kind, new, missing, known, index, own_pod);
-        let reason = match &before {
-            None => judge(&surprising),
-            // What the list before lacked too is gone, unless the server has some of it; the rest is judged by itself.
-            Some(before) => judge(&surprising.difference(&before.missing).cloned().collect())
-                .or_else(|| before.witnesses.objection(&surprising))
-                .or_else(|| judge(&surprising).filter(|_| !before.witnesses.is_about(&surprising))),
+        // What is known to be gone is not counted among what there is.
+        let left = |new: &Keys| known.saturating_sub(missing.len().saturating_sub(new.len()));
+        let judge = |new: &Keys| doubt(kind, new, missing, left(new), index, own_pod);
+        // What the list before lacked too is gone, unless the server has some of it; the rest is judged by itself.
+        let new: Keys = match &before {
+            None => surprising.clone(),
+            Some(before) => surprising.difference(&before.missing).cloned().collect(),
         };
+        let doubtful = judge(&new);
+        let reason = doubtful.or_else(|| {
+            let witnesses = &before.as_ref()?.witnesses;
+            let unasked = || judge(&surprising).filter(|_| !witnesses.is_about(&surprising));
+            witnesses.objection(&surprising).or_else(unasked)
+        });
         if let Some(reason) = reason {
-            let witnesses = Witnesses::ask(kind, by_weight(kind, &surprising, index, own_pod), out.asks);
+            let fresh = by_weight(kind, if doubtful.is_some() { &new } else { &surprising }, index, own_pod);
+            let known = before.map(|before| before.witnesses).unwrap_or_default();
+            let witnesses = known.and(kind, fresh, &surprising, out.asks);
             out.asks.push_back(Ask::ListAgain(kind));
             out.reports.push(Report::Doubted { kind, reason, missing: missing.len() });
             self.doubts.insert(kind, Doubt { reason, missing: missing.clone(), witnesses });

@@ -27,6 +27,24 @@ impl Witnesses {
         Self(keys.into_iter().map(|key| (key, None)).collect())
     }
 
+    /// What is known of those that the next list lacks too. Asked for are `fresh` ones, and again those that are there or of
+    /// which nothing was said: they may go yet.
+    pub(crate) fn and(
+        mut self,
+        kind: Kind,
+        fresh: Vec<NamespacedName>,
+        missing: &Keys,
+        asks: &mut VecDeque<Ask>,
+    ) -> Self {
+        self.0.retain(|key, _| missing.contains(key));
+        let is_open = |answer: &Option<ObjectAnswer>| matches!(answer, None | Some(ObjectAnswer::Present));
+        let open = self.0.iter().filter(|(key, answer)| is_open(answer) && !fresh.contains(key));
+        let again: Vec<_> = open.map(|(key, _)| key.clone()).take(MOST).collect();
+        let asked = Self::ask(kind, fresh, asks).0.into_iter().chain(Self::ask(kind, again, asks).0);
+        self.0.extend(asked);
+        self
+    }
+
     /// Takes an answer. Whether somebody waits for it.
     pub(crate) fn answer(&mut self, key: &NamespacedName, answer: ObjectAnswer) -> bool {
         self.0.get_mut(key).is_some_and(|known| known.replace(answer) != Some(answer))

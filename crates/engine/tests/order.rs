@@ -213,13 +213,13 @@ fn a_namespace_that_is_gone_keeps_its_policies_until_its_watch_says_so() {
 fn a_list_that_takes_away_too_much_is_believed_the_second_time() {
     let mut scene = Scene::new(&state(&[]));
     for (names, reason, asked) in [
-        (vec![("web", NODE, 1), ("far-2", "node-2", 2)], Reason::Half, ["shop/far-3", "shop/far-4", "shop/far-5"]),
-        // The agent's own pod and those of its node come first.
-        (Vec::new(), Reason::Canary, ["shop/far-2", "shop/web", "shop/far-3"]),
+        (vec![("web", NODE, 1), ("far-2", "node-2", 2)], Reason::Half, vec!["shop/far-3", "shop/far-4", "shop/far-5"]),
+        // The agent's own pod and those of its node come first; that the others are gone is known.
+        (Vec::new(), Reason::Canary, vec!["shop/far-2", "shop/web"]),
     ] {
         scene.list_pods(&names);
         assert_eq!(scene.doubts(), [(Kind::Pod, reason)]);
-        let asked = asked.map(str::to_owned).to_vec();
+        let asked = asked.into_iter().map(str::to_owned).collect();
         assert_eq!(scene.answer_objects(ObjectAnswer::Absent), (asked, vec![Kind::Pod]));
         assert_eq!(scene.engine.index().state().pods.len(), 5);
     }
@@ -412,4 +412,23 @@ fn flows_are_deleted_when_their_address_is_closed_and_no_packet_of_them_is_under
     }
     assert!(scene.engine.is_settled());
     assert_ne!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/address-reused"));
+}
+
+#[test]
+fn what_is_new_in_a_second_list_is_judged_and_asked_about_by_itself() {
+    let others = |names: &[&str]| names.iter().map(|name| Object::Policy(deny(name, "other"))).collect::<Vec<_>>();
+    let mut start = state(&[]);
+    others(&["a", "b", "c", "d", "e", "f", "g"]).into_iter().for_each(|policy| start.apply(Change::from(policy)));
+    let mut scene = Scene::new(&start);
+    list_kind(&mut scene.engine, Kind::NetworkPolicy, others(&["f", "g"]));
+    scene.run();
+    scene.answer_objects(ObjectAnswer::Absent);
+    for reason in [Reason::Half, Reason::Object, Reason::Object] {
+        list_kind(&mut scene.engine, Kind::NetworkPolicy, Vec::new());
+        scene.run();
+        assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, reason)]);
+        // Those that are known to be gone say nothing about the two that are new.
+        let (asked, _) = scene.answer_objects(ObjectAnswer::Present);
+        assert!(reason == Reason::Object || asked == ["shop/f", "shop/g"], "{asked:?}");
+    }
 }
