@@ -70,7 +70,7 @@ pub(crate) struct Enforcer {
     /// Lists to request again, and when.
     again: VecDeque<(Instant, Kind)>,
     notices: VecDeque<Notice>,
-    /// Requests that the source has not taken yet: at most one of each kind and namespace, plus all waiting notices.
+    /// Requests that the source has not taken yet: those of the engine, which bounds them, plus all waiting notices.
     requests: VecDeque<Request>,
     /// The bridge that lets tagged frames bypass the rules, once it has been reported.
     warned_of: Option<String>,
@@ -187,6 +187,10 @@ impl Enforcer {
                 report::answer(&name, &answer);
                 Input::Namespace { name, answer }
             }
+            Event::ObjectAnswer { kind, key, answer, .. } => {
+                report::object_answer(kind, &key, answer);
+                Input::Object { kind, key, answer }
+            }
             Event::PodRanges(ranges) => {
                 report::pod_ranges(&ranges);
                 self.parts.health.ranges_known(!ranges.is_empty());
@@ -254,6 +258,7 @@ impl Enforcer {
         match ask {
             Ask::ListAgain(kind) => self.again.push_back((Instant::now() + LIST_AGAIN, kind)),
             Ask::Namespace(name) => self.request(Request::Namespace(name)),
+            Ask::Object { kind, key } => self.request(Request::Object { kind, key }),
         }
     }
 

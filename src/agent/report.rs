@@ -6,8 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use palisade_dataplane::perform::Look;
 use palisade_dataplane::table::Count;
-use palisade_engine::{CommitKind, Engine, ListPart, NamespaceAnswer, Report};
-use palisade_policy::input::{Change, Family};
+use palisade_engine::{CommitKind, Engine, ListPart, NamespaceAnswer, ObjectAnswer, Report};
+use palisade_policy::input::{Change, Family, NamespacedName};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::dropped_counter;
 use palisade_watch::{Event, Kind};
@@ -49,6 +49,23 @@ pub(super) fn answer(namespace: &str, answer: &NamespaceAnswer) {
     }
 }
 
+/// The answer to a question about an object that a list lacks.
+pub(super) fn object_answer(kind: Kind, object: &NamespacedName, answer: ObjectAnswer) {
+    if answer == ObjectAnswer::Refused {
+        let (resource, object) = (kind.resource(), name(object));
+        tracing::warn!(
+            object,
+            "cannot ask whether an object is there that a list lacks, so a second list is believed without; the ClusterRole \
+             must allow get of {resource}"
+        );
+    }
+}
+
+/// A name in words; a namespace has no namespace.
+fn name(object: &NamespacedName) -> String {
+    if object.namespace.is_empty() { object.name.to_string() } else { object.to_string() }
+}
+
 /// The kind as the label of events.
 fn resource(kind: Kind) -> &'static str {
     match kind {
@@ -80,7 +97,11 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
             tracing::info!(file = %file.display(), "manifest can be read again");
             status.note_mended(file);
         }
-        Event::List(_) | Event::Changes(_) | Event::NamespaceAnswer { .. } | Event::PodRanges(_) => {}
+        Event::List(_)
+        | Event::Changes(_)
+        | Event::NamespaceAnswer { .. }
+        | Event::ObjectAnswer { .. }
+        | Event::PodRanges(_) => {}
     }
 }
 
@@ -147,6 +168,13 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
                 "a list is not believed until a second one agrees; the rules stay"
             );
         }
+        Report::Contradicted { kind, object } => {
+            tracing::warn!(
+                resource = kind.resource(),
+                object = name(object),
+                "the API server has an object that its list lacks: the list is false, and the rules stay"
+            );
+        }
         Report::Believed { kind, gone } => {
             tracing::warn!(resource = kind.resource(), gone, "a second list lacks the same objects: they are gone");
         }
@@ -204,7 +232,7 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     if doubts.is_empty() {
         status.have("lists");
     } else {
-        status.miss("lists", format!("waiting for a second list of what is doubted: {}", doubts.join("; ")));
+        status.miss("lists", format!("waiting for another list of what is doubted: {}", doubts.join("; ")));
     }
     let (index, renderer) = (engine.index(), engine.renderer());
     let counts = index.counts();

@@ -31,13 +31,28 @@ pub(crate) fn start_with(bed: &Bed, authorization: Authorization) -> (ApiServer,
         "spec": { "podCIDR": range4, "podCIDRs": [range4, range6] },
     });
     api.create(&node).unwrap();
+    for namespace in ["shop", "ops"] {
+        api.create_namespace(namespace, &json!({})).unwrap();
+    }
+    create_pods(bed, &api);
+    (api, host)
+}
+
+/// Makes the bed's pods.
+pub(crate) fn create_pods(bed: &Bed, api: &ApiServer) {
     for pod in [&bed.web, &bed.client] {
         let (namespace, name) = pod.name().split_once('/').unwrap();
-        api.create_namespace(namespace, &json!({})).unwrap();
         api.create_pod(namespace, name, pod.node(), &json!({ "app": name })).unwrap();
         api.set_pod_running(namespace, name, &pod.addresses()).unwrap();
     }
-    (api, host)
+}
+
+/// Deletes the bed's pods.
+pub(crate) fn delete_pods(bed: &Bed, api: &ApiServer) {
+    for pod in [&bed.web, &bed.client] {
+        let (namespace, name) = pod.name().split_once('/').unwrap();
+        api.delete(&pod_path(namespace, name)).unwrap();
+    }
 }
 
 /// Relabels the pod ops/client.

@@ -119,6 +119,14 @@ pub(crate) fn doubted(scene: &Scene, resource: Resource) -> bool {
     scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0)
 }
 
+/// A kind's lists were doubted because single objects are there that they lack, and readiness says so.
+pub(crate) fn contradicted(scene: &Scene, resource: Resource) -> bool {
+    let labels = format!("resource=\"{}\",reason=\"object\"", resource.name());
+    let counted = scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0);
+    let unready = scene.agent.get("/readyz").filter(|(status, _)| *status == 503);
+    counted && unready.is_some_and(|(_, why)| why.contains("lists: ") && why.contains(resource.name()))
+}
+
 /// Errors with a kind were counted, or it is said to be unheard of.
 pub(crate) fn failing(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\"", resource.name());

@@ -7,31 +7,67 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use palisade_policy::index::{Former, Index};
-use palisade_policy::input::Isolates;
-use palisade_ruleset::model::{Key, Ruleset};
+use palisade_policy::input::{Isolates, Kind, NamespacedName};
+use palisade_ruleset::model::{Element, Key, Ruleset};
 use palisade_ruleset::name::{Name, comment};
 use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
 
+use crate::doubt::Keys;
+
 /// Whether the first lists would open a pod that the table of a predecessor isolates, or lack more than half of its pods.
-pub(crate) fn contradicts(table: &Ruleset, index: &Index) -> bool {
-    let compiled = index.compiled();
-    let opens = |maps: [&str; 2], is_isolated: &dyn Fn(IpAddr) -> bool| {
+/// If so, the objects of each kind that the table names, and the lists lack.
+pub(crate) fn contradiction(table: &Ruleset, index: &Index) -> Option<BTreeMap<Kind, Keys>> {
+    let (compiled, state) = (index.compiled(), index.state());
+    let opened = |maps: [&str; 2], is_isolated: &dyn Fn(IpAddr) -> bool| {
         let maps = maps.into_iter().filter_map(|map| table.sets.get(&Name::new(map)));
-        maps.flat_map(|map| &map.elements).any(|(key, element)| {
+        let is_opened = |(key, element): &(&Key, &Element)| {
             let Key::Address(address) = key else { return false };
             let owner = compiled.local.get(address).map(|owner| comment(owner));
             owner.is_some() && owner == element.comment && !is_isolated(*address)
-        })
+        };
+        let opened: Vec<_> = maps.flat_map(|map| &map.elements).filter(is_opened).map(|(_, element)| element).collect();
+        opened
     };
     let subject = |address| compiled.subjects.get(&address);
     let egress = |address| subject(address).is_some_and(|subject| subject.egress.is_some());
     let ingress = |address| subject(address).is_some_and(|subject| subject.ingress.is_some());
-    let local = table.sets.values().flat_map(|set| set.elements.keys()).filter_map(|key| match key {
-        Key::AddressPair(address, _) => Some(*address),
+    let opened = [opened(EGRESS_MAPS, &egress), opened(INGRESS_MAPS, &ingress)].concat();
+    let local = table.sets.values().flat_map(|set| &set.elements).filter_map(|(key, element)| match key {
+        Key::AddressPair(address, _) => Some((address, element)),
         _ => None,
     });
-    let (left, gone): (Vec<_>, Vec<_>) = local.partition(|address| compiled.local.contains_key(address));
-    opens(EGRESS_MAPS, &egress) || opens(INGRESS_MAPS, &ingress) || gone.len() > left.len()
+    let (left, gone): (Vec<_>, Vec<_>) = local.partition(|(address, _)| compiled.local.contains_key(address));
+    let most_are_gone = gone.len() > left.len();
+    if opened.is_empty() && !most_are_gone {
+        return None;
+    }
+    let chains = opened.iter().filter_map(|element| table.chains.get(element.verdict.as_ref()?.chain()?));
+    let policies = chains.filter_map(|chain| chain.comment.as_deref()).flat_map(policies);
+    let pods = gone.iter().filter(|_| most_are_gone).filter_map(|(_, element)| pod(element.comment.as_deref()?));
+    let policies: Keys = policies.filter(|key| !state.policies.contains_key(key)).collect();
+    let pods: Keys = pods.filter(|key| !state.pods.contains_key(key)).collect();
+    let named = [(Kind::NetworkPolicy, policies), (Kind::Pod, pods)];
+    Some(named.into_iter().filter(|(_, keys)| !keys.is_empty()).collect())
+}
+
+/// The policies that the comment of a group's chain names.
+fn policies(comment: &str) -> impl Iterator<Item = NamespacedName> {
+    let (namespace, names) = comment.split_once(": ").unwrap_or_default();
+    names.split(", ").filter_map(move |name| named(namespace, name))
+}
+
+/// The pod that the comment of an element names.
+fn pod(comment: &str) -> Option<NamespacedName> {
+    let (namespace, name) = comment.split_once('/')?;
+    named(namespace, name)
+}
+
+/// The object of this name, if it can be one: comments may be cut, and of other things.
+fn named(namespace: &str, name: &str) -> Option<NamespacedName> {
+    let is_name = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
+    };
+    (is_name(namespace) && is_name(name)).then(|| NamespacedName::new(namespace, name))
 }
 
 /// The addresses that `table` says were somebody else's than `index` says they are, and the pods of this node that had them.

@@ -2,12 +2,14 @@
 //!
 //! A list takes away what it leaves out, and taking a policy away opens its pods. A list can be empty or short without any
 //! error: a restored etcd, a faulty proxy, another cluster behind the same address. So a list that would take away too much
-//! changes nothing until a second one takes away the same.
+//! changes nothing until a second one takes away the same, and the server does not have the single objects that it is asked for.
 
 use std::collections::BTreeSet;
 
 use palisade_policy::index::Index;
 use palisade_policy::input::{Direction, Kind, NamespacedName, Policy, State};
+
+use crate::witness::Witnesses;
 
 /// Why a list is doubted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +22,10 @@ pub enum Reason {
     Canary,
     /// At a start: pods that the table of the agent before has isolated would be open, or most of its pods are gone.
     Table,
+    /// It lacks an object that the server has when it is asked for it.
+    Object,
+    /// The server has not said yet whether it has single objects that the list lacks.
+    Unanswered,
 }
 
 impl Reason {
@@ -30,6 +36,8 @@ impl Reason {
             Self::Isolation => "isolation",
             Self::Canary => "canary",
             Self::Table => "table",
+            Self::Object => "object",
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -41,12 +49,14 @@ impl std::fmt::Display for Reason {
             Self::Isolation => "it lacks the last policy that isolates a pod of this node",
             Self::Canary => "it lacks namespace kube-system or the agent's own pod",
             Self::Table => "it would open what the table of the agent before isolates",
+            Self::Object => "it lacks an object that the API server has when asked for it",
+            Self::Unanswered => "the API server has not said yet whether it has objects that the list lacks",
         })
     }
 }
 
 /// The namespace that every cluster has.
-const SYSTEM: &str = "kube-system";
+pub(crate) const SYSTEM: &str = "kube-system";
 
 /// Objects of one kind by name; those of namespaces have an empty namespace.
 pub(crate) type Keys = BTreeSet<NamespacedName>;
@@ -57,12 +67,15 @@ pub(crate) struct Doubt {
     pub(crate) reason: Reason,
     /// What the last list lacked.
     pub(crate) missing: Keys,
+    /// Some of that, which the server is asked for one by one.
+    pub(crate) witnesses: Witnesses,
 }
 
-/// Why a list that lacks `missing` of the `known` objects of a kind is doubted, if it is.
+/// Why a list that `lacks` these of the `known` objects of a kind is doubted, if it is: `missing` of them are a surprise.
 pub(crate) fn doubt(
     kind: Kind,
     missing: &Keys,
+    lacks: &Keys,
     known: usize,
     index: &Index,
     own_pod: Option<&NamespacedName>,
@@ -81,11 +94,12 @@ pub(crate) fn doubt(
     if missing.len().saturating_mul(2) > known {
         return Some(Reason::Half);
     }
-    (kind == Kind::NetworkPolicy && opens_a_local_pod(missing, index)).then_some(Reason::Isolation)
+    (kind == Kind::NetworkPolicy && opens_a_local_pod(missing, lacks, index)).then_some(Reason::Isolation)
 }
 
-/// Whether a local pod that is isolated in a direction would not be without these policies.
-fn opens_a_local_pod(missing: &Keys, index: &Index) -> bool {
+/// Whether a local pod that is isolated in a direction, by a missing policy at least, would not be without all that a list
+/// lacks.
+fn opens_a_local_pod(missing: &Keys, lacks: &Keys, index: &Index) -> bool {
     let state = index.state();
     let namespaces: BTreeSet<_> = missing.iter().map(|key| &key.namespace).collect();
     namespaces.into_iter().any(|namespace| {
@@ -95,8 +109,8 @@ fn opens_a_local_pod(missing: &Keys, index: &Index) -> bool {
                 let isolates = |policy: &&Policy| {
                     policy.isolates.in_direction(direction) && policy.pod_selector.selects(&pod.labels)
                 };
-                let mut isolating = state.policies_of(namespace).filter(isolates).peekable();
-                isolating.peek().is_some() && isolating.all(|policy| missing.contains(&policy.key))
+                let isolating = || state.policies_of(namespace).filter(isolates).map(|policy| &policy.key);
+                isolating().all(|key| lacks.contains(key)) && isolating().any(|key| missing.contains(key))
             })
         })
     })

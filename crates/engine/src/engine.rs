@@ -211,6 +211,10 @@ impl Engine {
                 believed
             }
             Input::Namespace { name, answer } => self.source.answer(&name, answer, self.index.state(), &mut out),
+            Input::Object { kind, key, answer } => {
+                self.source.object(kind, key, answer, &mut out);
+                return;
+            }
             Input::PodRanges(ranges) => {
                 self.renderer.set_pod_ranges(self.index.compiled(), ranges);
                 self.table_is_unknown();

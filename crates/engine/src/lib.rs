@@ -24,10 +24,11 @@ mod jobs;
 mod report;
 mod source;
 mod step;
+mod witness;
 
 pub use cause::Cause;
 pub use engine::{BackOff, Engine, Options};
-pub use palisade_policy::input::{ListPart, NamespaceAnswer};
+pub use palisade_policy::input::{ListPart, NamespaceAnswer, ObjectAnswer};
 pub use report::{CommitKind, Report};
 pub use source::Input;
 pub use step::{Ask, Class, Done, Forgotten, NodeView, Present, Step, Trouble};

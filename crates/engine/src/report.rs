@@ -93,6 +93,13 @@ pub enum Report {
         /// How many objects it lacks.
         missing: usize,
     },
+    /// The server has an object that its list lacks: the list is false.
+    Contradicted {
+        /// Of what kind.
+        kind: Kind,
+        /// The object; a namespace has no namespace.
+        object: NamespacedName,
+    },
     /// A second list agreed with one that was doubted.
     Believed {
         /// Of what.

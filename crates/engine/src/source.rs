@@ -6,12 +6,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use palisade_policy::index::Index;
 use palisade_policy::input::{
-    Change, Kind, LEGACY_ANNOTATION, ListPart, NamespaceAnswer, NamespacedName, Object, State,
+    Change, Kind, LEGACY_ANNOTATION, ListPart, NamespaceAnswer, NamespacedName, Object, ObjectAnswer, State,
 };
 
 use crate::doubt::{Doubt, Keys, Reason, doubt, has_local_pods, is_ending};
 use crate::report::Report;
 use crate::step::Ask;
+use crate::witness::{Witnesses, by_weight};
 
 /// Something that the source says.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,15 @@ pub enum Input {
         name: Arc<str>,
         /// What is known of it.
         answer: NamespaceAnswer,
+    },
+    /// The answer to [`Ask::Object`].
+    Object {
+        /// Of what kind it is.
+        kind: Kind,
+        /// Which one.
+        key: NamespacedName,
+        /// Whether it is there.
+        answer: ObjectAnswer,
     },
     /// The ranges that the node gives its pods addresses from.
     PodRanges(BTreeSet<IpNet>),
@@ -62,8 +72,10 @@ pub(crate) struct Source {
     /// The kinds that have been listed once.
     listed: BTreeSet<Kind>,
     doubts: BTreeMap<Kind, Doubt>,
-    /// The kinds of which a second list is to come before the table is first changed.
-    unconfirmed: BTreeSet<Kind>,
+    /// The kinds of which another list is to come before the table is first changed, and why.
+    unconfirmed: BTreeMap<Kind, Reason>,
+    /// Objects that the table of a predecessor names, and first lists lack.
+    named: BTreeMap<Kind, Witnesses>,
     held: BTreeMap<Arc<str>, Held>,
 }
 
@@ -81,7 +93,8 @@ impl Source {
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
             doubts: BTreeMap::new(),
-            unconfirmed: BTreeSet::new(),
+            unconfirmed: BTreeMap::new(),
+            named: BTreeMap::new(),
             held: BTreeMap::new(),
         }
     }
@@ -96,12 +109,24 @@ impl Source {
         self.listed.len() == Kind::ALL.len()
     }
 
-    /// Asks for a second list of these kinds, before the table is first changed.
-    pub(crate) fn confirm(&mut self, kinds: &[Kind], out: &mut Outbox<'_>) {
-        for kind in kinds {
-            self.unconfirmed.insert(*kind);
-            out.asks.push_back(Ask::ListAgain(*kind));
+    /// Asks for another list of every kind before the table is first changed, and for objects that its predecessor's names.
+    pub(crate) fn confirm(&mut self, reason: Reason, named: BTreeMap<Kind, Keys>, out: &mut Outbox<'_>) {
+        let ask = |(kind, keys)| (kind, Witnesses::ask(kind, keys, out.asks));
+        self.named = named.into_iter().map(ask).collect();
+        for kind in Kind::ALL {
+            self.unconfirmed.insert(kind, reason);
+            out.asks.push_back(Ask::ListAgain(kind));
+            out.reports.push(Report::Doubted { kind, reason, missing: 0 });
         }
+    }
+
+    /// What speaks against lists that still lack these objects, which the table of a predecessor names.
+    pub(crate) fn objection(&self, named: &BTreeMap<Kind, Keys>) -> Option<Reason> {
+        let objections = named.iter().map(|(kind, missing)| match self.named.get(kind) {
+            Some(witnesses) if witnesses.is_about(missing) => witnesses.objection(missing),
+            _ => Some(Reason::Table),
+        });
+        objections.flatten().max()
     }
 
     /// Whether a second list is to come before the table is first changed.
@@ -111,7 +136,7 @@ impl Source {
 
     /// The kinds whose last list is doubted.
     pub(crate) fn doubts(&self) -> impl Iterator<Item = (Kind, Reason)> {
-        let unconfirmed = self.unconfirmed.iter().map(|kind| (*kind, Reason::Table));
+        let unconfirmed = self.unconfirmed.iter().map(|(kind, reason)| (*kind, *reason));
         self.doubts.iter().map(|(kind, doubt)| (*kind, doubt.reason)).chain(unconfirmed)
     }
 
@@ -221,6 +246,22 @@ impl Source {
         believed
     }
 
+    /// The answer to a question about an object that a list lacks.
+    pub(crate) fn object(&mut self, kind: Kind, key: NamespacedName, answer: ObjectAnswer, out: &mut Outbox<'_>) {
+        let doubt = self.doubts.get_mut(&kind).map(|doubt| (Some(&mut doubt.reason), &mut doubt.witnesses));
+        let first = self.named.get_mut(&kind).map(|witnesses| (self.unconfirmed.get_mut(&kind), witnesses));
+        let mut is_false = false;
+        for (reason, witnesses) in doubt.into_iter().chain(first) {
+            if witnesses.answer(&key, answer) && answer == ObjectAnswer::Present {
+                reason.into_iter().for_each(|reason| *reason = Reason::Object);
+                is_false = true;
+            }
+        }
+        if is_false {
+            out.reports.push(Report::Contradicted { kind, object: key });
+        }
+    }
+
     /// A part of a list. Returns what is to be applied at its end.
     pub(crate) fn list(&mut self, part: ListPart, index: &Index, out: &mut Outbox<'_>) -> Vec<Change> {
         match part {
@@ -282,18 +323,37 @@ impl Source {
         believed
     }
 
-    /// Whether this list has to wait for a second one, which is then asked for.
+    /// Whether this list has to wait for another one, which is then asked for.
     fn is_doubted(&mut self, kind: Kind, missing: &Keys, known: usize, index: &Index, out: &mut Outbox<'_>) -> bool {
         let before = self.doubts.remove(&kind);
-        // What the list before lacked too is gone; the rest is judged by itself.
-        let unconfirmed = match &before {
-            Some(before) => missing.difference(&before.missing).cloned().collect(),
-            None => missing.clone(),
+        let own_pod = self.own_pod.as_ref();
+        // What a watch has told to be gone is no surprise.
+        let is_held = |key: &&NamespacedName| {
+            let held = self.held.get(&key.namespace).filter(|_| kind == Kind::NetworkPolicy);
+            held.is_some_and(|held| held.policies.contains(*key) || held.later.contains(*key))
         };
-        if let Some(reason) = doubt(kind, &unconfirmed, known, index, self.own_pod.as_ref()) {
+        let surprising: Keys = missing.iter().filter(|key| !is_held(key)).cloned().collect();
+        // What is known to be gone is not counted among what there is.
+        let left = |new: &Keys| known.saturating_sub(missing.len().saturating_sub(new.len()));
+        let judge = |new: &Keys| doubt(kind, new, missing, left(new), index, own_pod);
+        // What the list before lacked too is gone, unless the server has some of it; the rest is judged by itself.
+        let new: Keys = match &before {
+            None => surprising.clone(),
+            Some(before) => surprising.difference(&before.missing).cloned().collect(),
+        };
+        let doubtful = judge(&new);
+        let reason = doubtful.or_else(|| {
+            let witnesses = &before.as_ref()?.witnesses;
+            let unasked = || judge(&surprising).filter(|_| !witnesses.is_about(&surprising));
+            witnesses.objection(&surprising).or_else(unasked)
+        });
+        if let Some(reason) = reason {
+            let fresh = by_weight(kind, if doubtful.is_some() { &new } else { &surprising }, index, own_pod);
+            let known = before.map(|before| before.witnesses).unwrap_or_default();
+            let witnesses = known.and(kind, fresh, &surprising, out.asks);
             out.asks.push_back(Ask::ListAgain(kind));
             out.reports.push(Report::Doubted { kind, reason, missing: missing.len() });
-            self.doubts.insert(kind, Doubt { reason, missing: missing.clone() });
+            self.doubts.insert(kind, Doubt { reason, missing: missing.clone(), witnesses });
             return true;
         }
         if before.is_some() {

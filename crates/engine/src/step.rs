@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use palisade_policy::input::Kind;
+use palisade_policy::input::{Kind, NamespacedName};
 use palisade_ruleset::change::Batch;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
@@ -45,6 +45,13 @@ pub enum Ask {
     ListAgain(Kind),
     /// Is this namespace there, and is it terminating?
     Namespace(Arc<str>),
+    /// Is this object there, which a list lacks?
+    Object {
+        /// Of what kind it is.
+        kind: Kind,
+        /// Its name; a namespace has no namespace.
+        key: NamespacedName,
+    },
 }
 
 /// What came of a step.

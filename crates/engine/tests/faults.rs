@@ -5,17 +5,23 @@
 //!
 //! Seen to fail when: a failed commit is followed by one on top of it, without a reading; addresses due are dropped with a
 //! failed commit; an address that leaves a pod while its flows are being deleted counts as done; what a predecessor's table
-//! says of owners is not looked at; policies of a terminating namespace go without a question.
+//! says of owners is not looked at; policies of a terminating namespace go without a question; a list that stays empty is
+//! believed although the server has what it lacks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "in tests")]
+
+#[path = "faults/truth.rs"]
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use palisade_engine::{Ask, Class, Done, Engine, Forgotten, Input, NamespaceAnswer, Options, Report, Step};
+use palisade_engine::{
+    Ask, Class, Done, Engine, Forgotten, Input, NamespaceAnswer, ObjectAnswer, Options, Report, Step,
+};
 use palisade_policy::flow::Transport;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, Family, Namespace, Object, Pod, Policy, Protocol, State};
+use palisade_policy::input::{Change, Family, Kind, Object, Pod, Protocol};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{Options as RenderOptions, render};
@@ -25,6 +31,8 @@ use palisade_testkit::kernel::{Fault, ModelKernel, hand_in, list, list_kind};
 use palisade_testkit::trials::Trials;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+
+use truth::Truth;
 
 /// Steps that are performed in a test run.
 const STEPS: usize = 40_000;
@@ -49,6 +57,11 @@ enum Turn {
     },
     /// A question is answered.
     Answer,
+    /// Lists of a kind are empty from here on, and one of them comes; or they are true again. Single objects always are.
+    Lie {
+        kind: Kind,
+        empty: bool,
+    },
     QuarantineEnds,
 }
 
@@ -75,7 +88,9 @@ fn arb_turn() -> impl Strategy<Value = Turn> {
         1 => Just(Turn::Meddle),
         6 => Just(Turn::Event),
         2 => prop::bool::weighted(0.7).prop_map(|finished| Turn::Flows { finished }),
-        2 => Just(Turn::Answer),
+        3 => Just(Turn::Answer),
+        1 => (prop::sample::select(Kind::ALL.to_vec()), prop::bool::weighted(0.7))
+            .prop_map(|(kind, empty)| Turn::Lie { kind, empty }),
         1 => Just(Turn::QuarantineEnds),
     ]
 }
@@ -89,45 +104,6 @@ fn whatever_fails_nothing_is_opened_and_all_is_caught_up_with() {
     Trials::of("steps with faults", "PALISADE_STEPS", STEPS).run(arb_course, |course| Scene::new(course).play());
 }
 
-/// The objects as the server has them.
-#[derive(Clone, Debug, Default)]
-struct Truth {
-    pods: BTreeMap<palisade_policy::input::NamespacedName, Pod>,
-    namespaces: BTreeMap<std::sync::Arc<str>, Namespace>,
-    policies: BTreeMap<palisade_policy::input::NamespacedName, Policy>,
-}
-
-impl Truth {
-    fn of(state: &State) -> Self {
-        let mut policies = state.policies.clone();
-        policies.retain(|key, _| !state.tombstones.contains(key));
-        Self { pods: state.pods.clone(), namespaces: state.namespaces.clone(), policies }
-    }
-
-    fn apply(&mut self, change: &Change) {
-        match change.clone() {
-            Change::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod)),
-            Change::PodGone(key) => drop(self.pods.remove(&key)),
-            Change::Namespace(namespace) => drop(self.namespaces.insert(namespace.name.clone(), namespace)),
-            Change::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
-            Change::Policy(policy) => drop(self.policies.insert(policy.key.clone(), policy)),
-            Change::PolicyGone(key) => drop(self.policies.remove(&key)),
-            Change::Pods(all) => self.pods = all.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
-            Change::Namespaces(all) => self.namespaces = all.into_iter().map(|one| (one.name.clone(), one)).collect(),
-            Change::Policies(all) => self.policies = all.into_iter().map(|one| (one.key.clone(), one)).collect(),
-        }
-    }
-
-    fn state(&self) -> State {
-        State {
-            pods: self.pods.clone(),
-            namespaces: self.namespaces.clone(),
-            policies: self.policies.clone(),
-            ..State::default()
-        }
-    }
-}
-
 struct Scene<'a> {
     course: &'a Course,
     truth: Truth,
@@ -138,6 +114,8 @@ struct Scene<'a> {
     forgetting: Option<BTreeSet<IpAddr>>,
     /// Questions that wait for an answer.
     asked: Vec<Ask>,
+    /// Kinds whose lists are empty.
+    empty: BTreeSet<Kind>,
     /// Addresses that have flows of a pod that has left them, and that pod as the table named it.
     stale: BTreeMap<IpAddr, String>,
     /// What the table was like at the last moment at which it was in step, and what the objects have said since.
@@ -162,6 +140,7 @@ impl<'a> Scene<'a> {
             kernel: ModelKernel::default(),
             forgetting: None,
             asked: Vec::new(),
+            empty: BTreeSet::new(),
             stale: BTreeMap::new(),
             allowed: Vec::new(),
             steps: 0,
@@ -174,13 +153,16 @@ impl<'a> Scene<'a> {
             self.turn(*turn)?;
         }
         // From here on nothing fails any more.
+        self.empty.clear();
         while self.next_event() {}
         for _ in 0..100 {
             self.engine.retry();
             self.engine.retry_quarantined();
             self.engine.suspect();
             self.run_well()?;
-            self.answer();
+            for _ in 0..self.asked.len() {
+                self.answer()?;
+            }
             self.flows_done(true);
         }
         self.run_well()?;
@@ -191,7 +173,15 @@ impl<'a> Scene<'a> {
         match turn {
             Turn::Event => drop(self.next_event()),
             Turn::Flows { finished } => self.flows_done(finished),
-            Turn::Answer => self.answer(),
+            Turn::Answer => self.answer()?,
+            Turn::Lie { kind, empty } => {
+                if empty {
+                    self.empty.insert(kind);
+                } else {
+                    self.empty.remove(&kind);
+                }
+                self.list(kind)?;
+            }
             Turn::QuarantineEnds => self.engine.retry_quarantined(),
             Turn::Meddle => self.meddle(),
             Turn::Kill { after: false } => self.kill(),
@@ -208,6 +198,13 @@ impl<'a> Scene<'a> {
     /// The next event happens, and the engine hears of it.
     fn next_event(&mut self) -> bool {
         let Some(change) = self.events.next() else { return false };
+        // A list of this kind that comes by itself is a true one.
+        match change {
+            Change::Pods(_) => drop(self.empty.remove(&Kind::Pod)),
+            Change::Namespaces(_) => drop(self.empty.remove(&Kind::Namespace)),
+            Change::Policies(_) => drop(self.empty.remove(&Kind::NetworkPolicy)),
+            _ => {}
+        }
         let before = self.truth.clone();
         self.truth.apply(change);
         self.note_departures(&before);
@@ -261,9 +258,9 @@ impl<'a> Scene<'a> {
         self.engine.done(Done::Forgot(done));
     }
 
-    fn answer(&mut self) {
+    fn answer(&mut self) -> Result<(), TestCaseError> {
         if self.asked.is_empty() {
-            return;
+            return Ok(());
         }
         match self.asked.remove(0) {
             Ask::Namespace(name) => {
@@ -273,21 +270,38 @@ impl<'a> Scene<'a> {
                 };
                 self.engine.take(Input::Namespace { name, answer });
             }
-            Ask::ListAgain(kind) => {
-                let state = self.truth.state();
-                let objects = match kind {
-                    palisade_policy::input::Kind::Pod => state.pods.into_values().map(Object::Pod).collect(),
-                    palisade_policy::input::Kind::Namespace => {
-                        state.namespaces.into_values().map(Object::Namespace).collect()
-                    }
-                    palisade_policy::input::Kind::NetworkPolicy => {
-                        state.policies.into_values().map(Object::Policy).collect()
-                    }
-                };
-                list_kind(&mut self.engine, kind, objects);
+            Ask::Object { kind, key } => {
+                let is_there = self.truth.names(kind).contains(&key);
+                let answer = if is_there { ObjectAnswer::Present } else { ObjectAnswer::Absent };
+                self.engine.take(Input::Object { kind, key, answer });
             }
+            Ask::ListAgain(kind) => self.list(kind)?,
         }
         self.allow_now();
+        Ok(())
+    }
+
+    /// A list comes, which is empty if it is to be; then nothing of what there is may go.
+    fn list(&mut self, kind: Kind) -> Result<(), TestCaseError> {
+        if !self.empty.contains(&kind) {
+            let state = self.truth.state();
+            let objects = match kind {
+                Kind::Pod => state.pods.into_values().map(Object::Pod).collect(),
+                Kind::Namespace => state.namespaces.into_values().map(Object::Namespace).collect(),
+                Kind::NetworkPolicy => state.policies.into_values().map(Object::Policy).collect(),
+            };
+            list_kind(&mut self.engine, kind, objects);
+            self.allow_now();
+            return Ok(());
+        }
+        let known = |scene: &Self| {
+            let known = Truth::of(scene.engine.index().state()).names(kind);
+            known.intersection(&scene.truth.names(kind)).cloned().collect::<BTreeSet<_>>()
+        };
+        let before = known(self);
+        list_kind(&mut self.engine, kind, Vec::new());
+        prop_assert_eq!(before, known(self), "an empty list of {} is believed", kind);
+        Ok(())
     }
 
     /// Somebody deletes the table, empties a map or switches the table off. What that opens is not the engine's doing.
@@ -309,6 +323,8 @@ impl<'a> Scene<'a> {
         self.engine = new_engine();
         self.forgetting = None;
         self.asked.clear();
+        // First lists that are false have tests of their own.
+        self.empty.clear();
         list(&mut self.engine, &self.truth.state());
         self.allowed.extend(self.kernel.table.clone());
         self.allow_now();

@@ -5,11 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "in tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use palisade_engine::doubt::Reason;
-use palisade_engine::{Ask, Class, Done, Engine, Input, ListPart, NamespaceAnswer, Options, Step, Trouble};
+use palisade_engine::{
+    Ask, Class, Done, Engine, Input, ListPart, NamespaceAnswer, NodeView, ObjectAnswer, Options, Step, Trouble,
+};
 use palisade_policy::input::{
     Addresses, Change, Isolates, Kind, LabelSelector, Labels, Namespace, NamespaceScope, NamespacedName, Object, Peer,
     Peers, Phase, Pod, Policy, Ports, Rule, State,
@@ -81,6 +83,21 @@ impl Scene {
         scene
     }
 
+    /// Another agent in the place of this one, whose first lists are these.
+    fn start_again(self, state: &State) -> Self {
+        let options = Options { source_answers: true, ..Options::default() };
+        let mut scene = Self { engine: Engine::new(NODE, options), kernel: self.kernel, asked: Vec::new() };
+        list(&mut scene.engine, state);
+        scene.run_without_a_change();
+        scene
+    }
+
+    /// Performs what there is to do, which changes nothing in the kernel.
+    fn run_without_a_change(&mut self) {
+        let steps = self.run();
+        assert!(!steps.iter().any(|step| matches!(step, Step::Commit(_) | Step::Replace)), "{steps:?}");
+    }
+
     /// Performs what there is to do, and returns it but for questions.
     fn run(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -108,6 +125,33 @@ impl Scene {
 
     fn asks(&mut self) -> Vec<Ask> {
         std::mem::take(&mut self.asked)
+    }
+
+    /// Answers all questions about objects alike. Their names, and the kinds that are to be listed again.
+    fn answer_objects(&mut self, answer: ObjectAnswer) -> (Vec<String>, Vec<Kind>) {
+        let (mut objects, mut lists) = (Vec::new(), Vec::new());
+        for ask in self.asks() {
+            match ask {
+                Ask::ListAgain(kind) => lists.push(kind),
+                Ask::Object { kind, key } => {
+                    objects.push(key.to_string());
+                    self.engine.take(Input::Object { kind, key, answer });
+                }
+                Ask::Namespace(name) => panic!("{name} is asked for"),
+            }
+        }
+        self.run();
+        (objects, lists)
+    }
+
+    fn list_policies(&mut self, names: &[&str]) {
+        let policies = names.iter().map(|name| Object::Policy(deny(name, "web"))).collect();
+        list_kind(&mut self.engine, Kind::NetworkPolicy, policies);
+        self.run();
+    }
+
+    fn is_isolated(&self, last: u8) -> bool {
+        chain(self.kernel.table.as_ref().unwrap(), last).is_some()
     }
 
     fn policies(&self) -> Vec<&str> {
@@ -171,11 +215,15 @@ fn a_namespace_that_is_gone_keeps_its_policies_until_its_watch_says_so() {
 #[test]
 fn a_list_that_takes_away_too_much_is_believed_the_second_time() {
     let mut scene = Scene::new(&state(&[]));
-    for (names, reason) in
-        [(vec![("web", NODE, 1), ("far-2", "node-2", 2)], Reason::Half), (Vec::new(), Reason::Canary)]
-    {
+    for (names, reason, asked) in [
+        (vec![("web", NODE, 1), ("far-2", "node-2", 2)], Reason::Half, vec!["shop/far-3", "shop/far-4", "shop/far-5"]),
+        // The agent's own pod and those of its node come first; that the others are gone is known.
+        (Vec::new(), Reason::Canary, vec!["shop/far-2", "shop/web"]),
+    ] {
         scene.list_pods(&names);
-        assert_eq!((scene.doubts(), scene.asks()), (vec![(Kind::Pod, reason)], vec![Ask::ListAgain(Kind::Pod)]));
+        assert_eq!(scene.doubts(), [(Kind::Pod, reason)]);
+        let asked = asked.into_iter().map(str::to_owned).collect();
+        assert_eq!(scene.answer_objects(ObjectAnswer::Absent), (asked, vec![Kind::Pod]));
         assert_eq!(scene.engine.index().state().pods.len(), 5);
     }
     // It lacks what the one before lacked, too.
@@ -219,17 +267,115 @@ fn nothing_is_done_before_everything_is_listed() {
 
 #[test]
 fn first_lists_that_would_open_what_the_table_isolates_are_asked_for_again() {
-    let before = Scene::new(&state(&["a"]));
-    let options = Options { source_answers: true, ..Options::default() };
-    let mut scene = Scene { engine: Engine::new(NODE, options), kernel: before.kernel, asked: Vec::new() };
-    list(&mut scene.engine, &state(&[]));
-    let steps = scene.run();
-    assert!(!steps.iter().any(|step| matches!(step, Step::Commit(_) | Step::Replace)), "{steps:?}");
-    assert_eq!(scene.asks(), Kind::ALL.map(Ask::ListAgain));
+    let mut scene = Scene::new(&state(&["a"])).start_again(&state(&[]));
+    assert_eq!(scene.answer_objects(ObjectAnswer::Present), (vec!["shop/a".to_owned()], Kind::ALL.to_vec()));
     list(&mut scene.engine, &state(&["a"]));
     scene.run();
-    assert!(scene.engine.is_settled());
-    assert!(chain(scene.kernel.table.as_ref().unwrap(), 1).is_some());
+    assert!(scene.engine.is_settled() && scene.is_isolated(1));
+}
+
+#[test]
+fn first_lists_are_not_believed_while_the_server_has_what_the_table_names() {
+    let without_pods = || State { pods: BTreeMap::new(), ..state(&["a"]) };
+    for (first, asked) in [(state(&[]), "shop/a"), (without_pods(), "shop/web")] {
+        let kind = if asked == "shop/a" { Kind::NetworkPolicy } else { Kind::Pod };
+        let mut scene = Scene::new(&state(&["a"])).start_again(&first);
+        for _ in 0..3 {
+            assert_eq!(scene.answer_objects(ObjectAnswer::Present), (vec![asked.to_owned()], Kind::ALL.to_vec()));
+            assert!(scene.doubts().contains(&(kind, Reason::Object)), "{:?}", scene.doubts());
+            list(&mut scene.engine, &first);
+            scene.run_without_a_change();
+        }
+        // Nobody has answered yet.
+        let asks = scene.asks();
+        list(&mut scene.engine, &first);
+        scene.run_without_a_change();
+        assert!(scene.doubts().contains(&(kind, Reason::Unanswered)), "{:?}", scene.doubts());
+        assert_eq!(scene.asks(), asks);
+        scene.asked = asks;
+        scene.answer_objects(ObjectAnswer::Absent);
+        list(&mut scene.engine, &first);
+        scene.run();
+        assert!(scene.engine.is_settled() && !scene.is_isolated(1), "it is gone");
+    }
+}
+
+#[test]
+fn a_list_is_not_believed_while_the_server_has_what_it_lacks() {
+    let mut scene = Scene::new(&state(&["a", "b"]));
+    scene.list_policies(&[]);
+    for _ in 0..5 {
+        let asked = vec!["shop/a".to_owned(), "shop/b".to_owned()];
+        assert_eq!(scene.answer_objects(ObjectAnswer::Present), (asked, vec![Kind::NetworkPolicy]));
+        assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, Reason::Object)]);
+        scene.list_policies(&[]);
+        assert!(scene.is_isolated(1) && scene.policies() == ["a", "b"]);
+    }
+    // They go at last, and the server says so.
+    scene.answer_objects(ObjectAnswer::Absent);
+    scene.list_policies(&[]);
+    assert_eq!((scene.doubts(), scene.asks()), (Vec::new(), vec![Ask::Namespace("shop".into())]));
+}
+
+#[test]
+fn a_list_waits_for_the_answer_about_what_it_lacks_but_not_for_a_right() {
+    let mut scene = Scene::new(&state(&["a"]));
+    scene.list_policies(&[]);
+    scene.list_policies(&[]);
+    assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, Reason::Unanswered)]);
+    scene.answer_objects(ObjectAnswer::Refused);
+    scene.list_policies(&[]);
+    assert_eq!(scene.doubts(), []);
+    // A list that has it all is believed, whatever was said or not.
+    let mut scene = Scene::new(&state(&["a"]));
+    scene.list_policies(&[]);
+    scene.list_policies(&["a"]);
+    assert_eq!(scene.doubts(), []);
+}
+
+#[test]
+fn what_nobody_was_asked_about_is_asked_about_first() {
+    let mut scene = Scene::new(&state(&["a", "b", "c", "d", "e", "f", "g"]));
+    scene.list_policies(&[]);
+    assert_eq!(scene.answer_objects(ObjectAnswer::Absent).0, ["shop/a", "shop/b", "shop/c"]);
+    // It has what was asked for, and lacks most of the rest, as the list before did.
+    scene.list_policies(&["a", "b", "c"]);
+    assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, Reason::Half)]);
+    assert_eq!(scene.answer_objects(ObjectAnswer::Absent).0, ["shop/d", "shop/e", "shop/f"]);
+}
+
+#[test]
+fn what_a_watch_has_told_to_be_gone_is_no_witness() {
+    let mut scene = Scene::new(&state(&["a", "b"]));
+    scene.change(Change::PolicyGone(key("a")));
+    assert_eq!(scene.asks(), [Ask::Namespace("shop".into())]);
+    scene.list_policies(&[]);
+    assert_eq!(scene.answer_objects(ObjectAnswer::Present).0, ["shop/b"]);
+    scene.list_policies(&["b"]);
+    assert_eq!((scene.doubts(), scene.policies()), (Vec::new(), vec!["a", "b"]));
+}
+
+#[test]
+fn a_pod_that_claims_an_address_of_the_node_is_never_isolated() {
+    let options = Options { source_answers: true, ..Options::default() };
+    let mut engine = Engine::new(NODE, options);
+    let mut kernel = ModelKernel::default();
+    list(&mut engine, &state(&["a"]));
+    let mut looked = false;
+    while let Some(step) = engine.next_step() {
+        let done = match kernel.perform(step, engine.ruleset()).expect("nothing is asked") {
+            Done::Looked(Ok(view)) => {
+                looked = true;
+                Done::Looked(Ok(NodeView { addresses: [address(1)].into(), ..view }))
+            }
+            other => other,
+        };
+        engine.done(done);
+        let table = kernel.table.as_ref();
+        assert_eq!(table.and_then(|table| chain(table, 1)), None, "the node's address is isolated");
+    }
+    assert!(looked && engine.is_settled());
+    assert!(kernel.table.as_ref().unwrap().sets.contains_key(&Name::new("ingress4")), "the table is there");
 }
 
 #[test]
@@ -306,4 +452,23 @@ fn an_object_that_is_refused_after_each_reading_is_quarantined() {
     assert!(!scene.run().iter().any(|step| adds(step).is_some()));
     assert!(scene.engine.is_settled());
     assert!(chain(scene.kernel.table.as_ref().unwrap(), 1).is_some(), "the pod is isolated");
+}
+
+#[test]
+fn what_is_new_in_a_second_list_is_judged_and_asked_about_by_itself() {
+    let others = |names: &[&str]| names.iter().map(|name| Object::Policy(deny(name, "other"))).collect::<Vec<_>>();
+    let mut start = state(&[]);
+    others(&["a", "b", "c", "d", "e", "f", "g"]).into_iter().for_each(|policy| start.apply(Change::from(policy)));
+    let mut scene = Scene::new(&start);
+    list_kind(&mut scene.engine, Kind::NetworkPolicy, others(&["f", "g"]));
+    scene.run();
+    scene.answer_objects(ObjectAnswer::Absent);
+    for reason in [Reason::Half, Reason::Object, Reason::Object] {
+        list_kind(&mut scene.engine, Kind::NetworkPolicy, Vec::new());
+        scene.run();
+        assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, reason)]);
+        // Those that are known to be gone say nothing about the two that are new.
+        let (asked, _) = scene.answer_objects(ObjectAnswer::Present);
+        assert!(reason == Reason::Object || asked == ["shop/f", "shop/g"], "{asked:?}");
+    }
 }

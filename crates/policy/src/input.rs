@@ -14,7 +14,7 @@ mod state;
 
 pub use budget::{Budget, Cost};
 pub(crate) use budget::{PortSpan, split_cost, whole_cost};
-pub use kind::{Kind, ListPart, NamespaceAnswer, Object};
+pub use kind::{Kind, ListPart, NamespaceAnswer, Object, ObjectAnswer};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};
 pub use policy::{IpBlock, Isolates, NamespaceScope, Peer, Peers, Policy, Port, Ports, Rule, Unenforceable};

@@ -31,7 +31,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::error::SourceError;
 use crate::event::{Arrival, Event, Request};
-use ask::Questions;
+use ask::{Questions, Subject};
 pub use contact::{Contact, KindContact};
 use cycle::Cycle;
 use notice::Notices;
@@ -136,7 +136,8 @@ impl ApiServer {
         all.push(policies.run::<KubePolicy>().boxed());
         let (notices, writing) = Notices::new(self.client.clone(), self.timing.clone());
         all.push(writing.boxed());
-        let questions = Questions::new(self.client.clone(), self.timing.answer);
+        let questions = || Questions::new(self.client.clone(), self.timing.answer);
+        let questions = Asked { namespaces: questions(), objects: questions() };
         let wishes = Wishes { namespaces: wish_namespaces, pods: wish_pods, policies: wish_policies };
         all.push(answer(requests, questions, wishes, notices, tx.clone()).boxed());
         // None of them ends before the receiver is gone.
@@ -176,10 +177,16 @@ impl Wishes {
     }
 }
 
+/// What the server is asked. Neither waits for the other: a kind whose objects nobody answers for holds up no deletion.
+struct Asked {
+    namespaces: Questions,
+    objects: Questions,
+}
+
 /// Sees to what the receiver asks for.
 async fn answer(
     mut requests: Receiver<Request>,
-    mut questions: Questions,
+    mut asked: Asked,
     wishes: Wishes,
     notices: Notices,
     tx: Sender<Arrival>,
@@ -189,11 +196,17 @@ async fn answer(
         tokio::select! {
             request = requests.recv(), if open => match request {
                 Some(Request::List(kind)) => wishes.wish(kind),
-                Some(Request::Namespace(name)) => questions.ask(name),
+                Some(Request::Namespace(name)) => asked.namespaces.ask(Subject::Namespace(name)),
+                Some(Request::Object { kind, key }) => asked.objects.ask(Subject::Object(kind, key)),
                 Some(Request::Notice(notice)) => notices.hand_in(notice),
                 None => open = false,
             },
-            Some(event) = questions.next() => {
+            Some(event) = asked.namespaces.next() => {
+                if tx.send(Arrival::now(event)).await.is_err() {
+                    return;
+                }
+            }
+            Some(event) = asked.objects.next() => {
                 if tx.send(Arrival::now(event)).await.is_err() {
                     return;
                 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use palisade_policy::input::{Change, Kind, NamespacedName};
-pub use palisade_policy::input::{ListPart, NamespaceAnswer};
+pub use palisade_policy::input::{ListPart, NamespaceAnswer, ObjectAnswer};
 
 use crate::finding::{ManifestErrors, ObjectName};
 
@@ -63,6 +63,17 @@ pub enum Event {
         /// What the server says about it.
         answer: NamespaceAnswer,
     },
+    /// The answer to [`Request::Object`].
+    ObjectAnswer {
+        /// Of what kind it is.
+        kind: Kind,
+        /// The object; a namespace has no namespace.
+        key: NamespacedName,
+        /// When the server was asked, as with a namespace.
+        asked: Instant,
+        /// What the server says of it.
+        answer: ObjectAnswer,
+    },
     /// The ranges from which the receiver's node assigns pod IPs (`spec.podCIDRs` of the Node): as soon as they are
     /// known, and again when they change.
     PodRanges(BTreeSet<IpNet>),
@@ -99,6 +110,14 @@ pub enum Request {
     /// Whether a namespace exists, and whether it is terminating. The server is asked until it answers; the answer is
     /// [`Event::NamespaceAnswer`], one for all requests up to the time of its `asked`.
     Namespace(Arc<str>),
+    /// Whether an object is there. The server is asked until it answers, as with a namespace; the answer is
+    /// [`Event::ObjectAnswer`].
+    Object {
+        /// Of what kind it is.
+        kind: Kind,
+        /// The object; a namespace has no namespace.
+        key: NamespacedName,
+    },
     /// Write an Event on a policy.
     Notice(Notice),
 }

@@ -120,7 +120,9 @@ impl Bed {
                 self.failures += 1;
             }
             Event::Warning { message, .. } => self.warnings.push(message),
-            Event::PodRanges(_) | Event::NamespaceAnswer { .. } => panic!("manifests know no nodes and answer nothing"),
+            Event::PodRanges(_) | Event::NamespaceAnswer { .. } | Event::ObjectAnswer { .. } => {
+                panic!("manifests know no nodes and answer nothing")
+            }
         }
     }
 

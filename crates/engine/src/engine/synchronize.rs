@@ -1,6 +1,6 @@
 //! From the table as it is to the table as it is to be.
 
-use palisade_policy::input::{Change, Kind};
+use palisade_policy::input::Change;
 use palisade_ruleset::change::diff;
 use palisade_ruleset::model::Ruleset;
 
@@ -14,21 +14,21 @@ use crate::step::Present;
 use crate::{adopt, freeze};
 
 impl Engine {
-    /// Whether the first lists would open what the table of a predecessor has closed. Then second ones are asked for, and the
-    /// table stays as it is until they have come.
+    /// Whether the first lists would open what the table of a predecessor has closed. Then others are asked for, and the table
+    /// stays as it is until they have come; and after that for as long as the server has objects that they lack.
     fn doubts_first_lists(&mut self, present: &Ruleset) -> bool {
-        if !self.source.answers() || self.predecessor != Predecessor::Unknown {
+        if !self.source.answers() || self.predecessor == Predecessor::Adopted {
             return false;
         }
-        self.predecessor = Predecessor::Compared;
-        if !adopt::contradicts(present, &self.index) {
-            return false;
-        }
+        let before = std::mem::replace(&mut self.predecessor, Predecessor::Compared);
+        let Some(named) = adopt::contradiction(present, &self.index) else { return false };
+        let reason = match before {
+            Predecessor::Unknown => Some(Reason::Table),
+            _ => self.source.objection(&named),
+        };
+        let Some(reason) = reason else { return false };
         let mut out = Outbox { asks: &mut self.asks, reports: &mut self.reports };
-        self.source.confirm(&Kind::ALL, &mut out);
-        for kind in Kind::ALL {
-            self.reports.push(Report::Doubted { kind, reason: Reason::Table, missing: 0 });
-        }
+        self.source.confirm(reason, named, &mut out);
         self.table = Table::Unknown;
         true
     }

@@ -165,18 +165,14 @@ impl Index {
     }
 
     /// Addresses of this node itself, which no pod can have, whatever its status says: isolating one would cut the node's
-    /// own traffic.
+    /// own traffic. Flows of such an address are the node's, so none are to be forgotten when a pod's claim is refused.
     pub fn refuse_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
         let changed: Vec<_> = self.claims.refused.symmetric_difference(&addresses).copied().collect();
         let mut touched = Touched::default();
-        let before: Vec<_> = changed.iter().map(|address| self.owner_now(*address)).collect();
         changed.iter().for_each(|address| self.touch(*address, &mut touched));
         self.claims.refused = addresses;
         if !changed.is_empty() {
             self.dirty.order.lose();
-        }
-        for (address, before) in changed.into_iter().zip(before) {
-            self.release_if_left(address, before);
         }
         self.refresh(&touched);
     }

@@ -208,9 +208,9 @@ impl Index {
         is_local.then(name)
     }
 
-    /// The local pod that had an address which nobody has since.
+    /// The local pod that had an address which nobody has since, not even the node.
     pub fn former(&self, address: IpAddr) -> Option<Former> {
-        let nobody_has_it = !self.owners.contains_key(&address);
+        let nobody_has_it = !self.owners.contains_key(&address) && !self.claims.refused.contains(&address);
         self.due.former(address).filter(|_| nobody_has_it).cloned()
     }
 

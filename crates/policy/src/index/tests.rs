@@ -120,6 +120,21 @@ fn what_a_local_pod_had_is_due_at_once_and_stays_due_until_it_is_forgotten() {
 }
 
 #[test]
+fn an_address_of_the_node_is_no_pods_and_keeps_its_flows() {
+    let mut index = shop();
+    index.refuse_addresses(BTreeSet::from([address(1)]));
+    assert_eq!(ingress(&index, 1), None, "the node would be cut off");
+    assert!(index.compiled().local.is_empty() && index.due().is_empty());
+    index.refuse_addresses(BTreeSet::new());
+    assert!(ingress(&index, 1).is_some());
+    // It left a pod before the node had it.
+    index.apply(gone("web-0"));
+    index.refuse_addresses(BTreeSet::from([address(1)]));
+    assert_eq!((ingress(&index, 1), index.compiled().former.len()), (None, 0));
+    assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
+}
+
+#[test]
 fn addresses_of_a_former_agent_are_held_from_the_start() {
     let mut index = shop();
     index.mark_due([(address(1), None), (address(9), None)]);

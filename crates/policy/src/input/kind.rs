@@ -90,6 +90,17 @@ pub enum ListPart {
     Abandoned(Kind),
 }
 
+/// What the source of objects says when it is asked for a single object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectAnswer {
+    /// It is there.
+    Present,
+    /// There is none of this name.
+    Absent,
+    /// The agent may not ask.
+    Refused,
+}
+
 /// What the source of objects says when it is asked for a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceAnswer {

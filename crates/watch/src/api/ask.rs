@@ -1,4 +1,4 @@
-//! Whether a namespace is there, and whether it is terminating.
+//! Questions about single objects: whether a namespace is there and terminating, whether an object is there at all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use kube::{Api, Client};
-use palisade_policy::input::Object;
+use palisade_policy::input::{Kind, NamespacedName, Object};
 
 use super::chance;
-use super::objects::{KubeNamespace, Read as _};
-use crate::event::{Event, NamespaceAnswer};
+use super::objects::{KubeNamespace, KubePod, KubePolicy, Read};
+use crate::event::{Event, NamespaceAnswer, ObjectAnswer};
 
 /// How many questions are under way at a time.
 const AT_ONCE: usize = 4;
@@ -20,7 +20,16 @@ const AT_ONCE: usize = 4;
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
-/// The question about one namespace.
+/// What a question is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// A namespace: is it there, and is it terminating?
+    Namespace(Arc<str>),
+    /// Any object: is it there?
+    Object(Kind, NamespacedName),
+}
+
+/// The question about one subject.
 enum Question {
     Waiting,
     UnderWay {
@@ -29,13 +38,13 @@ enum Question {
     },
 }
 
-/// The questions that wait for an answer, at most one for a namespace.
+/// The questions that wait for an answer, at most one for a subject.
 pub(super) struct Questions {
     client: Client,
     patience: Duration,
-    open: BTreeMap<Arc<str>, Question>,
-    waiting: VecDeque<Arc<str>>,
-    under_way: FuturesUnordered<BoxFuture<'static, (Arc<str>, Instant, NamespaceAnswer)>>,
+    open: BTreeMap<Subject, Question>,
+    waiting: VecDeque<Subject>,
+    under_way: FuturesUnordered<BoxFuture<'static, (Subject, Event)>>,
 }
 
 impl Questions {
@@ -45,13 +54,13 @@ impl Questions {
     }
 
     /// Takes a question.
-    pub(super) fn ask(&mut self, name: Arc<str>) {
-        match self.open.get_mut(&name) {
+    pub(super) fn ask(&mut self, subject: Subject) {
+        match self.open.get_mut(&subject) {
             Some(Question::Waiting) => {}
             Some(Question::UnderWay { again }) => *again = true,
             None => {
-                self.open.insert(name.clone(), Question::Waiting);
-                self.waiting.push_back(name);
+                self.open.insert(subject.clone(), Question::Waiting);
+                self.waiting.push_back(subject);
                 self.go_on();
             }
         }
@@ -59,44 +68,85 @@ impl Questions {
 
     /// The next answer. None while nothing is asked.
     pub(super) async fn next(&mut self) -> Option<Event> {
-        let (name, asked, answer) = self.under_way.next().await?;
-        if let Some(Question::UnderWay { again: true }) = self.open.remove(&name) {
-            self.open.insert(name.clone(), Question::Waiting);
-            self.waiting.push_back(name.clone());
+        let (subject, event) = self.under_way.next().await?;
+        if let Some(Question::UnderWay { again: true }) = self.open.remove(&subject) {
+            self.open.insert(subject.clone(), Question::Waiting);
+            self.waiting.push_back(subject);
         }
         self.go_on();
-        Some(Event::NamespaceAnswer { name, asked, answer })
+        Some(event)
     }
 
     fn go_on(&mut self) {
         while self.under_way.len() < AT_ONCE
-            && let Some(name) = self.waiting.pop_front()
+            && let Some(subject) = self.waiting.pop_front()
         {
-            self.open.insert(name.clone(), Question::UnderWay { again: false });
-            self.under_way.push(Box::pin(answer(self.client.clone(), name, self.patience)));
+            self.open.insert(subject.clone(), Question::UnderWay { again: false });
+            self.under_way.push(Box::pin(answer(self.client.clone(), subject, self.patience)));
         }
     }
 }
 
 /// Asks until there is an answer; also tells when the question was put that was answered.
-async fn answer(client: Client, name: Arc<str>, patience: Duration) -> (Arc<str>, Instant, NamespaceAnswer) {
-    let namespaces = Api::<KubeNamespace>::all(client);
+async fn answer(client: Client, subject: Subject, patience: Duration) -> (Subject, Event) {
     let mut failures = 0_u32;
     loop {
         let asked = Instant::now();
-        let error = match tokio::time::timeout(patience, namespaces.get_opt(&name)).await {
-            Err(_) => format!("no answer within {patience:?}"),
-            Ok(Ok(None)) => return (name, asked, NamespaceAnswer::Absent),
-            Ok(Ok(Some(found))) => match found.read().map(|decoded| decoded.object) {
-                Some(Object::Namespace(namespace)) => return (name, asked, NamespaceAnswer::Present(namespace)),
-                _ => "the answer is no namespace".to_owned(),
-            },
-            // Without the right to ask there is no answer to wait for.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => return (name, asked, NamespaceAnswer::Refused),
-            Ok(Err(error)) => error.to_string(),
+        let answered = tokio::time::timeout(patience, subject.ask(&client, asked)).await;
+        let error = match answered.unwrap_or_else(|_late| Err(format!("no answer within {patience:?}"))) {
+            Ok(event) => return (subject, event),
+            Err(error) => error,
         };
         failures = failures.saturating_add(1);
-        tracing::debug!(namespace = &*name, error, "cannot ask whether a namespace is being deleted; asking again");
+        tracing::debug!(?subject, error, "cannot ask about an object; asking again");
         tokio::time::sleep(chance::after_failures(failures, RETRY_FIRST, RETRY_MOST)).await;
+    }
+}
+
+impl Subject {
+    /// Asks once. Without the right to ask there is no answer to wait for.
+    async fn ask(&self, client: &Client, asked: Instant) -> Result<Event, String> {
+        let client = client.clone();
+        match self {
+            Self::Namespace(name) => {
+                let answer = terminating(&Api::all(client), name).await?;
+                Ok(Event::NamespaceAnswer { name: name.clone(), asked, answer })
+            }
+            Self::Object(kind, key) => {
+                let answer = match kind {
+                    Kind::Pod => is_there(&Api::<KubePod>::namespaced(client, &key.namespace), &key.name).await?,
+                    Kind::Namespace => is_there(&Api::<KubeNamespace>::all(client), &key.name).await?,
+                    Kind::NetworkPolicy => {
+                        is_there(&Api::<KubePolicy>::namespaced(client, &key.namespace), &key.name).await?
+                    }
+                };
+                Ok(Event::ObjectAnswer { kind: *kind, key: key.clone(), asked, answer })
+            }
+        }
+    }
+}
+
+/// Whether a namespace is there, and whether it is terminating.
+async fn terminating(namespaces: &Api<KubeNamespace>, name: &str) -> Result<NamespaceAnswer, String> {
+    match namespaces.get_opt(name).await {
+        Ok(None) => Ok(NamespaceAnswer::Absent),
+        Ok(Some(found)) => match found.read().map(|decoded| decoded.object) {
+            Some(Object::Namespace(namespace)) => Ok(NamespaceAnswer::Present(namespace)),
+            _ => Err("the answer is no namespace".to_owned()),
+        },
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(NamespaceAnswer::Refused),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether an object is there. What it says does not matter, and may be long. A proxy also has pages for 404 and 403: only an
+/// API server's word counts.
+async fn is_there<K: Read>(objects: &Api<K>, name: &str) -> Result<ObjectAnswer, String> {
+    match objects.get_metadata(name).await {
+        Ok(found) if found.metadata.name.as_deref() == Some(name) => Ok(ObjectAnswer::Present),
+        Ok(_) => Err("the answer is another object".to_owned()),
+        Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(ObjectAnswer::Absent),
+        Err(kube::Error::Api(status)) if status.reason == "Forbidden" => Ok(ObjectAnswer::Refused),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use palisade_policy::input::NamespacedName;
-use palisade_watch::{ApiServer, Event, Kind, NamespaceAnswer, Notice, Request};
+use palisade_watch::{ApiServer, Event, Kind, NamespaceAnswer, Notice, ObjectAnswer, Request};
 use serde_json::json;
 
 use crate::server::{Reply, Server, Verb, calm, namespace, refusal};
@@ -95,6 +95,60 @@ async fn an_answer_is_waited_for_but_not_a_right() {
     let busy = server.seen(|asked| asked.path.ends_with("/busy"));
     assert_eq!(busy.len(), 2, "within a request nothing is retried");
     assert!(busy[1].at - busy[0].at >= Duration::from_millis(900), "{:?}", busy[1].at - busy[0].at);
+}
+
+#[tokio::test]
+async fn objects_are_asked_for_by_kind_and_name() {
+    let server = Server::start("objects", |asked| match (asked.verb, &*asked.path, asked.number) {
+        (Verb::Get, "/api/v1/namespaces/n/pods/there", _) => Reply::Json(200, object("there")),
+        (Verb::Get, "/apis/networking.k8s.io/v1/namespaces/n/networkpolicies/there", 0) => {
+            Reply::Json(200, object("another"))
+        }
+        (Verb::Get, "/apis/networking.k8s.io/v1/namespaces/n/networkpolicies/there", _) => {
+            Reply::Json(200, object("there"))
+        }
+        // A proxy's page, which is no API server's word.
+        (Verb::Get, "/api/v1/namespaces/n/pods/behind", 0) => Reply::Json(404, json!({"message": "no such page"})),
+        (Verb::Get, "/api/v1/namespaces/n/pods/behind", _) => Reply::Json(200, object("behind")),
+        (Verb::Get, "/api/v1/namespaces/there", _) => Reply::Json(200, namespace("there", true)),
+        (Verb::Get, "/api/v1/namespaces/n/pods/secret", _) => refusal(403, "Forbidden", "no"),
+        // Many questions about namespaces hang, which holds up no other.
+        (Verb::Get, path, _) if path.starts_with("/api/v1/namespaces/hung") => Reply::Never,
+        _ => calm(asked),
+    })
+    .await;
+    let mut watching = Watching::start(&server, quick()).await;
+    watching.until_listed().await;
+    for number in 0..8 {
+        watching.requests.send(Request::Namespace(format!("hung-{number}").into())).await.unwrap();
+    }
+    let expected = [
+        (Kind::Pod, "n", "there", ObjectAnswer::Present),
+        (Kind::Pod, "n", "secret", ObjectAnswer::Refused),
+        (Kind::Pod, "n", "gone", ObjectAnswer::Absent),
+        (Kind::Pod, "n", "behind", ObjectAnswer::Present),
+        (Kind::Namespace, "", "there", ObjectAnswer::Present),
+        (Kind::NetworkPolicy, "n", "there", ObjectAnswer::Present),
+    ];
+    for (kind, space, name, _) in expected {
+        watching.requests.send(Request::Object { kind, key: NamespacedName::new(space, name) }).await.unwrap();
+    }
+    let is_answer = |event: &&Event| matches!(event, Event::ObjectAnswer { .. });
+    watching.until("answers", |now| now.others.iter().filter(is_answer).count() == expected.len()).await;
+    for (kind, space, name, answer) in expected {
+        let wanted = (kind, NamespacedName::new(space, name), answer);
+        let is_wanted = |event: &Event| match event {
+            Event::ObjectAnswer { kind, key, answer, .. } => (*kind, key.clone(), *answer) == wanted,
+            _ => false,
+        };
+        assert!(watching.others.iter().any(is_wanted), "{wanted:?} is not among {:?}", watching.others);
+    }
+}
+
+/// What is sent of an object of which only the metadata are asked for.
+fn object(name: &str) -> serde_json::Value {
+    let metadata = json!({"namespace": "n", "name": name, "uid": "u", "resourceVersion": "1"});
+    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
 }
 
 #[tokio::test]

@@ -1,0 +1,98 @@
+//! Single objects that the server is asked for before a list is believed that lacks them.
+//!
+//! Lists can be false for as long as what makes them is broken: a cache, a proxy, an aggregator. What gives a single object is
+//! often another part, and it is cheap to ask. One that is there shows that the list is false.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use palisade_policy::index::Index;
+use palisade_policy::input::{Kind, NamespacedName, ObjectAnswer, Pod};
+
+use crate::doubt::{Keys, Reason, SYSTEM, is_local};
+use crate::step::Ask;
+
+/// How many objects are asked for at most: many agents may doubt the same list.
+const MOST: usize = 3;
+
+/// Objects of one kind that were asked for, and what the server said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Witnesses(BTreeMap<NamespacedName, Option<ObjectAnswer>>);
+
+impl Witnesses {
+    /// Asks for the first of these objects.
+    pub(crate) fn ask(kind: Kind, keys: impl IntoIterator<Item = NamespacedName>, asks: &mut VecDeque<Ask>) -> Self {
+        let keys: Vec<_> = keys.into_iter().take(MOST).collect();
+        asks.extend(keys.iter().map(|key| Ask::Object { kind, key: key.clone() }));
+        Self(keys.into_iter().map(|key| (key, None)).collect())
+    }
+
+    /// What is known of those that the next list lacks too. Asked for are `fresh` ones, and again those that are there or of
+    /// which nothing was said: they may go yet.
+    pub(crate) fn and(
+        mut self,
+        kind: Kind,
+        fresh: Vec<NamespacedName>,
+        missing: &Keys,
+        asks: &mut VecDeque<Ask>,
+    ) -> Self {
+        self.0.retain(|key, _| missing.contains(key));
+        let is_open = |answer: &Option<ObjectAnswer>| matches!(answer, None | Some(ObjectAnswer::Present));
+        let open = self.0.iter().filter(|(key, answer)| is_open(answer) && !fresh.contains(key));
+        let again: Vec<_> = open.map(|(key, _)| key.clone()).take(MOST).collect();
+        let asked = Self::ask(kind, fresh, asks).0.into_iter().chain(Self::ask(kind, again, asks).0);
+        self.0.extend(asked);
+        self
+    }
+
+    /// Takes an answer. Whether somebody waits for it.
+    pub(crate) fn answer(&mut self, key: &NamespacedName, answer: ObjectAnswer) -> bool {
+        self.0.get_mut(key).is_some_and(|known| known.replace(answer) != Some(answer))
+    }
+
+    /// What speaks against a list that lacks these objects. A refusal does not: the right to ask may be missing for ever.
+    pub(crate) fn objection(&self, missing: &Keys) -> Option<Reason> {
+        let mut answers = self.0.iter().filter(|(key, _)| missing.contains(*key)).map(|(_, answer)| *answer);
+        if answers.clone().any(|answer| answer == Some(ObjectAnswer::Present)) {
+            return Some(Reason::Object);
+        }
+        answers.any(|answer| answer.is_none()).then_some(Reason::Unanswered)
+    }
+
+    /// Whether the server was asked for any of these.
+    pub(crate) fn is_about(&self, missing: &Keys) -> bool {
+        self.0.keys().any(|key| missing.contains(key))
+    }
+}
+
+/// What a list lacks, what matters most first: what this node isolates and its canaries, and then what is on this node.
+pub(crate) fn by_weight(
+    kind: Kind,
+    missing: &Keys,
+    index: &Index,
+    own_pod: Option<&NamespacedName>,
+) -> Vec<NamespacedName> {
+    let state = index.state();
+    let local: Vec<&Pod> = state.pods.values().filter(|pod| is_local(index, pod)).collect();
+    let names: BTreeSet<_> = local.iter().map(|pod| &pod.key).collect();
+    let spaces: BTreeSet<&Arc<str>> = local.iter().map(|pod| &pod.key.namespace).collect();
+    let is_isolated = |pod: &&Pod| pod.claims().any(|address| index.compiled().subjects.contains_key(&address));
+    let isolated: BTreeSet<_> = local.iter().copied().filter(is_isolated).map(|pod| &pod.key).collect();
+    let isolates = |key: &NamespacedName| {
+        let of_space = |pod: &&&Pod| pod.key.namespace == key.namespace;
+        let policy = state.policies.get(key);
+        policy.is_some_and(|policy| local.iter().filter(of_space).any(|pod| policy.pod_selector.selects(&pod.labels)))
+    };
+    let weight = |key: &&NamespacedName| {
+        let is_near = spaces.contains(if kind == Kind::Namespace { &key.name } else { &key.namespace });
+        match kind {
+            Kind::NetworkPolicy => (!(is_near && isolates(key)), !is_near),
+            Kind::Pod if own_pod == Some(*key) => (false, false),
+            Kind::Pod => (!isolated.contains(key), !names.contains(key)),
+            Kind::Namespace => (&*key.name != SYSTEM, !is_near),
+        }
+    };
+    let mut keys: Vec<_> = missing.iter().collect();
+    keys.sort_by_cached_key(weight);
+    keys.into_iter().take(MOST).cloned().collect()
+}
