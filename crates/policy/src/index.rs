@@ -8,9 +8,11 @@ mod build;
 mod counts;
 mod due;
 mod groups;
+mod load;
 mod owner;
 mod refresh;
 mod selectors;
+mod shares;
 mod terms;
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,7 @@ impl Index {
             Change::Policy(policy) => {
                 let policy = policy.within(&self.state.budget);
                 let is_tombstone = self.state.tombstones.contains(&policy.key);
-                if is_tombstone || self.state.policies.get(&policy.key) != Some(&policy) {
+                if is_tombstone || self.written(&policy.key) != Some(&policy) {
                     self.take_policy(policy.key.clone(), Change::Policy(policy), touched);
                 }
             }
@@ -127,6 +127,7 @@ impl Index {
     fn note_policies(&mut self, replaced: &[crate::input::Policy], touched: &mut Touched) {
         for policy in replaced {
             self.tally.policy(policy, false);
+            self.shares.forget(&policy.key);
             touched.policies.insert(policy.key.clone());
         }
     }

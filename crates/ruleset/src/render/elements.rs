@@ -44,13 +44,15 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
 pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
     let identity = key.identity();
     let elements = match identity {
-        SetIdentity::Pods(selectors, family) => selectors
-            .iter()
-            .filter_map(|selector| policy.peers.get(selector))
-            .flatten()
-            .filter(|(address, _)| Family::of(**address) == *family)
-            .map(|(address, owner)| (Key::Address(*address), named(owner)))
-            .collect(),
+        SetIdentity::Pods(selectors, family) => {
+            // One by one: most members of many selectors are the same.
+            let mut elements = BTreeMap::new();
+            let members = selectors.iter().filter_map(|selector| policy.peers.get(selector)).flatten();
+            for (address, owner) in members.filter(|(address, _)| Family::of(**address) == *family) {
+                elements.entry(Key::Address(*address)).or_insert_with(|| named(owner));
+            }
+            elements
+        }
         SetIdentity::NamedPort(named_port, family) => policy
             .named_ports
             .get(named_port)
