@@ -72,7 +72,8 @@ pub(crate) struct AgentArgs {
     /// Whether the bridges of pods are set to show their packets to netfilter, or only checked
     #[arg(long, value_name = "HOW", default_value = "set")]
     pub(crate) bridge_netfilter: BridgeNetfilter,
-    /// What one policy may cost, in units of one ipBlock; a policy above it isolates its pods and allows nothing
+    /// What one policy may cost, in units of one ipBlock, and with it what those of a namespace may select: four pod IPs for
+    /// each unit. A policy above it isolates its pods and allows nothing
     #[arg(long, value_name = "UNITS", default_value_t = palisade_policy::input::Budget::DEFAULT.policy.0)]
     pub(crate) policy_budget: u64,
     /// The pod that the agent runs in, as NAMESPACE/NAME: a list of pods without it is not believed at once

@@ -20,6 +20,7 @@ mod tests;
 pub use build::Index;
 pub use counts::Counts;
 pub use due::Former;
+pub use shares::set_aside_somewhere;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -116,7 +116,7 @@ impl Index {
         count(self.compiled.named_ports.get(port).map_or_else(found, BTreeMap::len))
     }
 
-    fn groups_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Allowed> {
+    pub(super) fn groups_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Allowed> {
         Direction::ALL.into_iter().flat_map(move |direction| {
             let first = Group::Policies { direction, namespace: namespace.clone(), policies: Arc::new([]) };
             let is_there = move |group: &Group| match group {

@@ -42,7 +42,7 @@ impl Index {
             self.pulse.beat();
             self.refresh_owner(*address);
         }
-        self.count_changes(touched);
+        self.prepare_for(touched);
         for (address, before) in &touched.addresses {
             self.pulse.beat();
             self.refresh_peers(*address, before.as_deref());

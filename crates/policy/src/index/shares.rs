@@ -12,7 +12,7 @@ use super::apply::Touched;
 use super::load::{Pending, Share};
 use super::terms::TooMuch;
 use crate::compile::Group;
-use crate::input::{NamespacedName, Pod, Policy};
+use crate::input::{NamespacedName, Pod, Policy, State};
 
 /// What is known of loads, and what follows from them.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +60,13 @@ impl Shares {
     fn since(&self, at: u64) -> u64 {
         self.changed.saturating_sub(at)
     }
+
+    /// The namespaces that may bring more than the limit by now, and what they brought.
+    fn grown(&self, limit: u64) -> impl Iterator<Item = (&Arc<str>, &Share)> {
+        let may_be_more =
+            move |load: &Share, at| load.elements.saturating_add(load.spread.saturating_mul(self.since(at))) > limit;
+        self.loads.iter().filter(move |(_, (load, at))| may_be_more(load, *at)).map(|(name, (load, _))| (name, load))
+    }
 }
 
 impl Index {
@@ -74,8 +81,9 @@ impl Index {
         std::mem::take(&mut self.shares.news)
     }
 
-    /// Counts what may have changed who is selected: not who, only how many.
-    pub(super) fn count_changes(&mut self, touched: &Touched) {
+    /// Counts what may change who is selected. Where so much at once may be too much, members are not followed one by one but
+    /// looked up anew in the end, as that is stopped in time.
+    pub(super) fn prepare_for(&mut self, touched: &Touched) {
         let ports = |pod: &Pod| pod.ports.len();
         let of = |address| 1 + self.owner_pod(address).map_or(0, |(pod, _)| ports(pod));
         let addresses: usize = touched.addresses.keys().map(|address| of(*address)).sum();
@@ -83,19 +91,20 @@ impl Index {
         let relabelled: usize = relabelled.map(|pod| pod.claims().count() + ports(pod)).sum();
         let changed = u64::try_from(addresses + relabelled).unwrap_or(u64::MAX);
         self.shares.changed = self.shares.changed.saturating_add(changed);
+        let limit = self.state.budget.elements;
+        let is_much = |load: &Share| load.spread.saturating_mul(changed) > limit / 4;
+        let grown = self.shares.grown(limit).filter(|(_, load)| is_much(load));
+        for namespace in grown.map(|(namespace, _)| namespace.clone()).collect::<Vec<_>>() {
+            self.look_up_anew(&namespace);
+        }
     }
 
     /// Looks up what is new, sets aside what is too much of it, and tries again what may not be too much any more.
     pub(super) fn settle(&mut self) {
-        let limit = self.state.budget.elements;
-        let shares = &mut self.shares;
-        let stirred = shares.suspects.clone();
-        for (namespace, (load, at)) in &shares.loads {
-            let grown = load.spread.saturating_mul(shares.changed.saturating_sub(*at));
-            if load.elements.saturating_add(grown) > limit {
-                shares.suspects.insert(namespace.clone());
-            }
-        }
+        let stirred = self.shares.suspects.clone();
+        let grown = self.shares.grown(self.state.budget.elements).map(|(namespace, _)| namespace.clone());
+        let grown: Vec<_> = grown.collect();
+        self.shares.suspects.extend(grown);
         self.fill_and_admit();
         self.try_again(&stirred);
         self.fill_and_admit();
@@ -242,6 +251,25 @@ impl Index {
             self.recompile(&group);
         }
     }
+}
+
+/// The policies that a node with the pods of all nodes would set aside, and why: for verbs that judge objects without a node.
+pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
+    let addresses = state.pods.values().map(|pod| pod.claims().count()).sum::<usize>();
+    let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
+    let mut costs: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
+    for policy in state.policies.values() {
+        let cost = costs.entry(&policy.key.namespace).or_default();
+        *cost = cost.saturating_add(policy.cost().0);
+    }
+    // So it is nearly everywhere, and then nothing has to be copied.
+    if costs.values().all(|cost| cost.saturating_mul(addresses) <= state.budget.elements) {
+        return Vec::new();
+    }
+    let everywhere: Arc<str> = "every node".into();
+    let mut state = state.clone();
+    state.pods.values_mut().for_each(|pod| pod.node = Some(everywhere.clone()));
+    Index::build(everywhere, &state).take_set_aside()
 }
 
 /// A policy that is set aside is counted again when one in so many addresses changed.

@@ -84,6 +84,26 @@ impl Index {
         }
     }
 
+    /// Forgets whom the selectors and named ports of a namespace's groups stand for, so that they are filled as if new.
+    pub(super) fn look_up_anew(&mut self, namespace: &Arc<str>) {
+        let groups = || self.groups_in(namespace);
+        let selectors: Vec<_> = groups().flat_map(Allowed::selectors).cloned().collect();
+        let named_ports: Vec<_> = groups().flat_map(Allowed::named_ports).collect();
+        for selector in selectors {
+            self.pulse.beat();
+            if let Some(members) = self.compiled.peers.remove(&selector) {
+                self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
+                self.terms.new_selectors.insert(selector);
+            }
+        }
+        for named_port in named_ports {
+            if let Some(ports) = self.compiled.named_ports.remove(&named_port) {
+                self.dirty.named_ports.entry(named_port.clone()).or_default().extend(ports.keys());
+                self.terms.new_ports.insert(named_port);
+            }
+        }
+    }
+
     /// Fills the selectors and named ports that are new. Stops as soon as those of a namespace are too many, and says which
     /// policies that is due to.
     pub(super) fn fill(&mut self) -> Result<(), TooMuch> {

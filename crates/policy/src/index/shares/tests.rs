@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::set_aside_somewhere;
 use crate::compile::Group;
 use crate::index::Index;
 use crate::input::{
@@ -144,6 +145,29 @@ fn far_too_many_are_not_even_collected() {
     assert!(!index.is_dirty());
 }
 
+#[test]
+fn nor_where_the_pods_come_after_the_policy() {
+    let mut index = shop(2);
+    index.apply(selecting("wide", 0..190));
+    assert_eq!(set_aside(&index), names([]));
+    index.apply_all((2..1_000).map(|number| Change::Pod(pod(number))));
+    assert_eq!((set_aside(&index), members(&index)), (names(["wide"]), 0));
+    let aside = &index.shares.aside[&key("wide")];
+    assert!(aside.share.elements < 10_000, "{:?}, of 190,000", aside.share);
+}
+
+#[test]
+fn many_pods_at_once_that_are_not_too_many_are_followed() {
+    let mut index = shop(2);
+    index.apply_all([selecting("modest", 0..3), selecting("other", 2..4)]);
+    index.take_dirty();
+    index.apply_all((2..90).map(|number| Change::Pod(pod(number))));
+    assert_eq!((set_aside(&index), members(&index)), (names([]), 360));
+    let dirty = index.take_dirty();
+    assert!(dirty.peers.len() == 4 && dirty.peers.values().all(|members| members.len() >= 88), "{dirty:?}");
+    assert_kept(&index);
+}
+
 fn aside_written(index: &Index) -> Policy {
     index.written(&key("wide")).unwrap().clone()
 }
@@ -187,6 +211,19 @@ fn of_many_that_do_not_all_fit_some_are_in_force() {
     assert_kept(&index);
     index.apply_all(aside.iter().map(|name| Change::PolicyGone(key(name))));
     assert_eq!(set_aside(&index), names([]));
+}
+
+#[test]
+fn it_can_be_told_without_a_node() {
+    let mut index = shop(80);
+    index.apply(selecting("modest", 0..4));
+    assert_eq!(set_aside_somewhere(index.state()), []);
+    index.apply(Change::Policy(policy("modest", Vec::new())));
+    let mut state = index.state().clone();
+    state.apply(selecting("wide", 0..6));
+    let (policies, reasons): (Vec<_>, Vec<_>) = set_aside_somewhere(&state).into_iter().unzip();
+    assert_eq!(policies, [key("wide")]);
+    assert!(reasons[0].contains("more than 400 elements"), "{reasons:?}");
 }
 
 #[test]
