@@ -45,13 +45,13 @@ pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
     let identity = key.identity();
     let elements = match identity {
         SetIdentity::Pods(selectors, family) => {
-            // One by one: most members of many selectors are the same.
-            let mut elements = BTreeMap::new();
+            // Each member once, before there is an element of it: most members of many selectors are the same.
             let members = selectors.iter().filter_map(|selector| policy.peers.get(selector)).flatten();
+            let mut owners = BTreeMap::new();
             for (address, owner) in members.filter(|(address, _)| Family::of(**address) == *family) {
-                elements.entry(Key::Address(*address)).or_insert_with(|| named(owner));
+                owners.entry(address).or_insert(owner);
             }
-            elements
+            owners.into_iter().map(|(address, owner)| (Key::Address(*address), named(owner))).collect()
         }
         SetIdentity::NamedPort(named_port, family) => policy
             .named_ports
