@@ -22,9 +22,10 @@ pub(super) struct Shares {
     /// Namespaces whose groups changed since.
     suspects: BTreeSet<Arc<str>>,
     aside: BTreeMap<NamespacedName, Aside>,
-    /// Policies that are tried again just now, and namespaces with such where it is because pods are fewer.
+    /// Namespaces whose groups changed, of whose policies that are set aside some may be tried again.
+    stirred: BTreeSet<Arc<str>>,
+    /// Policies that are tried again just now, one of a namespace.
     tried: BTreeSet<NamespacedName>,
-    cautious: BTreeSet<Arc<str>>,
     /// How many addresses changed so far, each with its ports.
     changed: u64,
     /// In the present settling, so many policies are set aside at once at least: twice as many each time.
@@ -101,15 +102,16 @@ impl Index {
 
     /// Looks up what is new, sets aside what is too much of it, and tries again what may not be too much any more.
     pub(super) fn settle(&mut self) {
-        let stirred = self.shares.suspects.clone();
+        if !self.shares.aside.is_empty() {
+            self.shares.stirred.extend(self.shares.suspects.iter().cloned());
+        }
         let grown = self.shares.grown(self.state.budget.elements).map(|(namespace, _)| namespace.clone());
         let grown: Vec<_> = grown.collect();
         self.shares.suspects.extend(grown);
         self.fill_and_admit();
-        self.try_again(&stirred);
+        self.try_again();
         self.fill_and_admit();
         self.shares.tried.clear();
-        self.shares.cautious.clear();
     }
 
     fn fill_and_admit(&mut self) {
@@ -152,8 +154,13 @@ impl Index {
     fn bar(&self, namespace: &Arc<str>) -> u64 {
         let limit = self.state.budget.elements;
         let first = NamespacedName::new(namespace.clone(), "");
-        let is_tried = || self.shares.tried.range(first..).next().is_some_and(|key| key.namespace == *namespace);
-        if self.shares.cautious.contains(namespace) && is_tried() { lower(limit) } else { limit }
+        let is_tried = self.shares.tried.range(first..).next().is_some_and(|key| key.namespace == *namespace);
+        if is_tried { self.bar_to_return(namespace) } else { limit }
+    }
+
+    fn bar_to_return(&self, namespace: &Arc<str>) -> u64 {
+        let limit = self.state.budget.elements;
+        if self.shares.stirred.contains(namespace) { limit } else { limit - limit / 4 }
     }
 
     /// The policies to be set aside: the largest, of those that are tried again if there are any.
@@ -186,6 +193,8 @@ impl Index {
             if !self.shares.tried.remove(&key) {
                 let why = isolation.unenforceable.first().map(|term| term.reason.clone()).unwrap_or_default();
                 self.shares.news.push((key.clone(), why));
+                // Others that were looked up with it may have kept it from being counted to the end.
+                self.shares.stirred.insert(key.namespace.clone());
             }
             self.replace(isolation);
             self.shares.aside.insert(key.clone(), Aside { written, share, at: self.shares.changed });
@@ -196,38 +205,26 @@ impl Index {
     }
 
     /// Brings back what there may be room for, by what is known of it: at most so much of it can have gone as addresses
-    /// changed. It is counted anew when other policies of its namespace changed, or enough addresses to be worth it.
-    fn try_again(&mut self, stirred: &BTreeSet<Arc<str>>) {
-        if self.shares.aside.is_empty() {
-            return;
-        }
-        let mut by_namespace: BTreeMap<&Arc<str>, Vec<(u64, &NamespacedName)>> = BTreeMap::new();
+    /// changed. It is counted anew when other policies of its namespace changed, or enough addresses to be worth it. One policy
+    /// of a namespace at a time: so each is measured by itself, and what there is to do at once is bounded.
+    fn try_again(&mut self) {
+        let mut candidates: BTreeMap<&Arc<str>, Vec<(u64, &NamespacedName)>> = BTreeMap::new();
         for (key, aside) in &self.shares.aside {
             let changed = self.shares.since(aside.at);
-            if stirred.contains(&key.namespace) || changed.saturating_mul(WORTH_IT) >= self.reach() {
-                let least = aside.share.elements.saturating_sub(aside.share.spread.saturating_mul(changed));
-                by_namespace.entry(&key.namespace).or_default().push((least, key));
+            let is_worth_it = changed.saturating_mul(WORTH_IT) >= self.reach();
+            let least = aside.share.elements.saturating_sub(aside.share.spread.saturating_mul(changed));
+            let may_return = is_worth_it || self.shares.stirred.contains(&key.namespace);
+            if may_return && least <= self.bar_to_return(&key.namespace) {
+                candidates.entry(&key.namespace).or_default().push((least, key));
             }
         }
-        let mut keys = BTreeSet::new();
-        let cautious = by_namespace.keys().filter(|namespace| !stirred.contains(**namespace));
-        self.shares.cautious = cautious.map(|namespace| Arc::clone(namespace)).collect();
-        for (namespace, mut policies) in by_namespace {
-            let limit = self.state.budget.elements;
-            let bar = if self.shares.cautious.contains(namespace) { lower(limit) } else { limit };
-            policies.retain(|(least, _)| *least <= bar);
-            if policies.is_empty() {
-                continue;
-            }
-            policies.sort();
-            let mut elements = self.load(namespace, &Pending::default(), 0).elements;
-            for (least, key) in policies {
-                elements = elements.saturating_add(least);
-                if elements <= bar {
-                    keys.insert(key.clone());
-                }
-            }
-        }
+        let fits = |(namespace, policies): (_, Vec<(u64, &NamespacedName)>)| {
+            let (least, key) = policies.into_iter().min()?;
+            let others = self.load(namespace, &Pending::default(), 0).elements;
+            (others.saturating_add(least) <= self.bar_to_return(namespace)).then(|| key.clone())
+        };
+        let keys: BTreeSet<_> = candidates.into_iter().filter_map(fits).collect();
+        self.shares.stirred.retain(|namespace| keys.iter().any(|key| key.namespace == *namespace));
         for key in &keys {
             if let Some(aside) = self.shares.aside.remove(key) {
                 self.replace(aside.written);
@@ -274,11 +271,6 @@ pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
 
 /// A policy that is set aside is counted again when one in so many addresses changed.
 const WORTH_IT: u64 = 16;
-
-/// Up to which a policy comes back when pods are fewer.
-fn lower(limit: u64) -> u64 {
-    limit - limit / 4
-}
 
 #[cfg(test)]
 mod tests;

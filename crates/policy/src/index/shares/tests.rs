@@ -209,8 +209,12 @@ fn of_many_that_do_not_all_fit_some_are_in_force() {
     let aside = set_aside(&index);
     assert!((100..=LIMIT as usize).contains(&members(&index)), "{} members, {aside:?}", members(&index));
     assert_kept(&index);
+    // Further ones are tried one by one.
+    (0..20).for_each(|_| index.apply(Change::Pod(pod(1))));
+    assert_eq!(members(&index), 300);
+    let aside = set_aside(&index);
     index.apply_all(aside.iter().map(|name| Change::PolicyGone(key(name))));
-    assert_eq!(set_aside(&index), names([]));
+    assert_eq!((set_aside(&index), members(&index)), (names([]), 300));
 }
 
 #[test]
