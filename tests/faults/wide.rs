@@ -62,7 +62,7 @@ fn print(name: &str, fault: &str, took: Option<Duration>, note: String) {
 fn policies_that_select_far_too_many_pods() {
     const NAME: &str = "policies_that_select_far_too_many_pods";
     let many = selectors();
-    let apart = |count| (0..count).map(|number| rule(number, number..number + 1));
+    let apart = |count| (0..count).map(|number| rule(number, std::iter::once(number)));
     let shapes = [
         ("one rule", wide("wide", [rule(0, 0..many)].into_iter()), true),
         ("a rule each", wide("wide", apart(many.min(3_500))), true),
