@@ -200,7 +200,7 @@ fn engine_options(arguments: &AgentArgs) -> Options {
         },
         legacy_isolation: arguments.legacy_namespace_isolation,
         source_answers: arguments.manifests.is_none(),
-        budget: Budget { policy: Cost(arguments.policy_budget) },
+        budget: Budget::of(Cost(arguments.policy_budget)),
         own_pod: own_pod.map(|(namespace, name)| NamespacedName::new(namespace, name)),
     }
 }

@@ -72,7 +72,8 @@ pub(crate) struct AgentArgs {
     /// Turn on netfilter for the bridges of pods, or only check it
     #[arg(long, value_name = "HOW", default_value = "set")]
     pub(crate) bridge_netfilter: BridgeNetfilter,
-    /// The budget of one policy, in units of one ipBlock; a policy above it isolates its pods and allows nothing
+    /// The budget of one policy, in units of one ipBlock; the policies of a namespace may select four pod IPs for each
+    /// unit. A policy above it isolates its pods and allows nothing
     #[arg(long, value_name = "UNITS", default_value_t = palisade_policy::input::Budget::DEFAULT.policy.0)]
     pub(crate) policy_budget: u64,
     /// The agent's own pod, as NAMESPACE/NAME: a list of pods without it is doubted

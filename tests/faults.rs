@@ -40,3 +40,5 @@ mod shapes;
 mod sizes;
 #[path = "faults/source.rs"]
 mod source;
+#[path = "faults/wide.rs"]
+mod wide;

@@ -1,5 +1,6 @@
 //! Terms that the API server still holds but would reject in a new object.
 
+use palisade_policy::index::set_aside_somewhere;
 use palisade_policy::input::{Peer, Policy};
 use palisade_watch::ObjectName;
 
@@ -9,7 +10,18 @@ use super::view::{View, peers, rules};
 
 /// Checks terms that could not be parsed, and blocks.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
-    view.policies().flat_map(|policy| unenforceable(policy).chain(excepts(policy))).collect()
+    let terms = view.policies().flat_map(|policy| unenforceable(policy).chain(excepts(policy)));
+    terms.chain(too_wide(view)).collect()
+}
+
+/// What selects more pods than agents take of a namespace, as far as the pods are known.
+fn too_wide(view: &View<'_>) -> impl Iterator<Item = Remark> {
+    let policies = set_aside_somewhere(view.state).into_iter();
+    let policies = policies.map(|(policy, why)| (ObjectName::policy(&policy), why));
+    policies.filter(|(policy, _)| view.is_sound(policy)).map(|(policy, why)| {
+        let advice = "write fewer selectors, or such that select fewer pods";
+        Remark::new(Code::UnenforceableTerm, policy, "spec", why, advice)
+    })
 }
 
 fn unenforceable(policy: &Policy) -> impl Iterator<Item = Remark> {

@@ -194,6 +194,8 @@ impl Engine {
 
     /// What happened since this was last asked.
     pub fn take_reports(&mut self) -> Vec<Report> {
+        let set_aside = self.index.take_set_aside().into_iter();
+        self.reports.extend(set_aside.map(|(policy, why)| Report::OverBudget { policy, why }));
         std::mem::take(&mut self.reports)
     }
 

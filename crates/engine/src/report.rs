@@ -72,7 +72,7 @@ pub enum Report {
         /// The namespaces.
         namespaces: BTreeSet<Arc<str>>,
     },
-    /// A policy costs more than the budget: it isolates its pods and allows nothing.
+    /// A policy costs more than the budget, or stands for too many elements: it isolates its pods and allows nothing.
     OverBudget {
         /// The policy.
         policy: NamespacedName,

@@ -9,9 +9,11 @@ mod counts;
 mod due;
 mod groups;
 mod order;
+mod load;
 mod owner;
 mod refresh;
 mod selectors;
+mod shares;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ pub use build::Index;
 pub use counts::Counts;
 pub use due::Former;
 pub use order::EventOrder;
+pub use shares::set_aside_somewhere;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -13,7 +13,7 @@ mod selector;
 mod state;
 
 pub use budget::{Budget, Cost};
-pub(crate) use budget::{PortSpan, split_cost, whole_cost};
+pub(crate) use budget::{PortSpan, SETS_APART, split_cost, whole_cost};
 pub use kind::{Kind, ListPart, NamespaceAnswer, Object, ObjectAnswer};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};

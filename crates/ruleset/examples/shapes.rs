@@ -1,7 +1,7 @@
 //! What policies of many shapes cost: seconds of CPU and MiB from the object to the plan, each in a process of its own.
 //!
 //! `cargo run --release -p palisade-ruleset --example shapes` runs all of them; with the name of a shape, that one;
-//! with `scale`, a large cluster.
+//! with `scale`, a large cluster; with `members` or `members apart`, wide selectors beside many pods, and how many of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -264,6 +264,51 @@ fn scale() {
     println!("a pod of another node that is relabelled, planned: {:.1} us", started.elapsed().as_secs_f64() * 1000.0);
 }
 
+/// Selectors that select nearly every pod, in one rule or in a rule each, beside pods of another node.
+fn members(count: usize, pods: u32, apart: bool) {
+    let mut index = Index::new("node-1");
+    let mut renderer = Renderer::new(Options::default()).with_pulse(index.pulse().clone());
+    let other = |number: u32| {
+        let address = std::net::Ipv4Addr::from_bits(0x0a80_0000 + number);
+        Change::Pod(Pod {
+            node: Some("node-2".into()),
+            phase: Phase::Running,
+            addresses: Addresses::accept([address.into()]).0,
+            labels: [("app".to_owned(), format!("v{number}"))].into(),
+            ..Pod::new(NamespacedName::new("shop", format!("pod-{number}")))
+        })
+    };
+    index.apply_all([Change::Namespace(Namespace::new("shop", [].into())), pod("one", 2, "a1")]);
+    index.apply_all((0..pods).map(other));
+    let dirty = index.take_dirty();
+    renderer.follow(index.compiled(), &dirty);
+    let wide = |number: usize| expressions(number, 1);
+    let rules = if apart {
+        (0..count).map(|number| rule([wide(number)], [tcp(number + 1, number + 1)])).collect()
+    } else {
+        vec![rule((0..count).map(wide), [])]
+    };
+    let idle = memory();
+    let watch = Watch::start(index.pulse().clone());
+    let started = Work::now();
+    index.apply(Change::Policy(policy("wide", rules)));
+    let (indexed, after) = (started.elapsed(), memory());
+    let dirty = index.take_dirty();
+    let operations: usize = renderer.follow(index.compiled(), &dirty).iter().map(Transaction::operations).sum();
+    println!(
+        "{count} selectors{} beside {pods} pods: {} members, index {:.3} s and {} MiB, in all {:.3} s and {} MiB, {operations} \
+         operations, {} over the budget, beats {:.3} s apart",
+        if apart { " apart" } else { "" },
+        index.compiled().peers.values().map(std::collections::BTreeMap::len).sum::<usize>(),
+        indexed.as_secs_f64(),
+        after.saturating_sub(idle) / 1024,
+        started.elapsed().as_secs_f64(),
+        memory().saturating_sub(idle) / 1024,
+        index.counts().over_budget,
+        watch.end().as_secs_f64(),
+    );
+}
+
 /// Time that this thread was on a CPU, whatever else the machine does.
 struct Work(Duration);
 
@@ -288,6 +333,13 @@ fn memory() -> u64 {
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("scale") {
         scale();
+        return;
+    }
+    if let Some("members") = std::env::args().nth(1).as_deref() {
+        let apart = std::env::args().any(|argument| argument == "apart");
+        let numbers: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+        let (count, pods) = (numbers.first().copied().unwrap_or(100), numbers.get(1).copied().unwrap_or(5_000));
+        members(count as usize, pods, apart);
         return;
     }
     if let Some(name) = std::env::args().nth(1) {

@@ -104,7 +104,7 @@ pub struct Allowed {
 
 impl Allowed {
     /// Every union of peers in it, once.
-    fn unions(&self) -> impl Iterator<Item = &Arc<PeerUnion>> {
+    pub(crate) fn unions(&self) -> impl Iterator<Item = &Arc<PeerUnion>> {
         let ports = self.protocols.values().flat_map(|ports| {
             let ranges = ports.ranges.iter().chain(&ports.overlapping).map(|range| &range.peers);
             std::iter::once(&ports.all).chain(ranges).chain(ports.named.values())

@@ -53,7 +53,7 @@ impl Index {
             Change::Policy(policy) => {
                 let policy = policy.within(&self.state.budget);
                 let is_tombstone = self.state.tombstones.contains(&policy.key);
-                if is_tombstone || self.state.policies.get(&policy.key) != Some(&policy) {
+                if is_tombstone || self.written(&policy.key) != Some(&policy) {
                     self.take_policy(policy.key.clone(), Change::Policy(policy), touched);
                 }
             }
@@ -134,6 +134,7 @@ impl Index {
         for policy in replaced {
             self.dirty.order.lose();
             self.tally.policy(policy, false);
+            self.shares.forget(&policy.key);
             touched.policies.insert(policy.key.clone());
         }
     }

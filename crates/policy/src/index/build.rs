@@ -9,6 +9,7 @@ use super::counts::Tally;
 use super::due::Due;
 use super::groups::Groups;
 use super::owner::{Claims, Owned};
+use super::shares::Shares;
 use super::terms::Terms;
 use super::{Dirty, NodePolicy};
 use crate::Pulse;
@@ -35,6 +36,8 @@ pub struct Index {
     pub(super) resolved: Resolved,
     pub(super) due: Due,
     pub(super) tally: Tally,
+    /// What the policies of each namespace bring, and those of them that are set aside for it.
+    pub(super) shares: Shares,
     pub(super) dirty: Dirty,
     pub(super) pulse: Pulse,
 }
@@ -56,6 +59,7 @@ impl Index {
             resolved: Resolved::default(),
             due: Due::default(),
             tally: Tally::default(),
+            shares: Shares::default(),
             dirty: Dirty::default(),
             pulse: Pulse::default(),
         }

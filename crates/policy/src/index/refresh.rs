@@ -42,6 +42,7 @@ impl Index {
             self.pulse.beat();
             self.refresh_owner(*address);
         }
+        self.prepare_for(touched);
         for (address, before) in &touched.addresses {
             self.pulse.beat();
             self.refresh_peers(*address, before.as_deref());
@@ -64,7 +65,7 @@ impl Index {
             starting.extend(there.cloned());
         }
         starting.iter().for_each(|key| self.refresh_starting(key));
-        self.fill();
+        self.settle();
         self.bound_due();
     }
 
@@ -276,6 +277,7 @@ impl Index {
     fn enter(&mut self, group: &Group) -> Group {
         let (group, is_new) = self.groups.enter(group);
         if is_new {
+            self.shares.suspect(&group);
             let allowed = self.allowed(&group);
             self.use_terms(&allowed);
             self.compiled.groups.insert(group.clone(), allowed);
@@ -286,6 +288,7 @@ impl Index {
 
     fn leave(&mut self, group: &Group) {
         if let Some(unused) = self.groups.leave(group) {
+            self.shares.suspect(group);
             unused.iter().for_each(|policy| self.resolved.forget(policy));
             if let Some(allowed) = self.compiled.groups.remove(group) {
                 self.release_terms(&allowed);
@@ -294,7 +297,8 @@ impl Index {
         }
     }
 
-    fn recompile(&mut self, group: &Group) {
+    pub(super) fn recompile(&mut self, group: &Group) {
+        self.shares.suspect(group);
         let allowed = self.allowed(group);
         self.use_terms(&allowed);
         if let Some(before) = self.compiled.groups.insert(group.clone(), allowed) {

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Index;
+use super::load::{Pending, Share};
 use super::selectors::{ByLabel, Selectors};
 use crate::compile::{Allowed, NamedPort, Namespaces, PeerSelector};
-use crate::input::{LabelSelector, Pod};
+use crate::input::{LabelSelector, NamespacedName, Pod};
 
 /// What groups name, and by how many.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,26 @@ pub(super) struct Terms {
     /// Of these, what is yet to be filled.
     new_selectors: BTreeSet<Arc<PeerSelector>>,
     new_ports: BTreeSet<NamedPort>,
+}
+
+/// Policies that bring too much, and what of it.
+pub(super) type TooMuch = Vec<(NamespacedName, Share)>;
+
+/// Tells when so much was found that it has to be asked whose that is.
+struct Watch {
+    found: u64,
+    step: u64,
+    next: u64,
+}
+
+impl Watch {
+    fn is_due(&mut self) -> bool {
+        let is_due = self.found > self.next;
+        if is_due {
+            self.next = self.found.saturating_add(self.step);
+        }
+        is_due
+    }
 }
 
 type Members = BTreeMap<IpAddr, Arc<str>>;
@@ -63,27 +84,55 @@ impl Index {
         }
     }
 
-    /// Fills the selectors and named ports that are new.
-    pub(super) fn fill(&mut self) {
-        let selectors = std::mem::take(&mut self.terms.new_selectors);
-        if !selectors.is_empty() {
-            for (selector, members) in self.select_all(&selectors) {
-                self.pulse.beat();
+    /// Forgets whom the selectors and named ports of a namespace's groups stand for, so that they are filled as if new.
+    pub(super) fn look_up_anew(&mut self, namespace: &Arc<str>) {
+        let groups = || self.groups_in(namespace);
+        let selectors: Vec<_> = groups().flat_map(Allowed::selectors).cloned().collect();
+        let named_ports: Vec<_> = groups().flat_map(Allowed::named_ports).collect();
+        for selector in selectors {
+            self.pulse.beat();
+            if let Some(members) = self.compiled.peers.remove(&selector) {
                 self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
-                self.compiled.peers.insert(selector, members);
+                self.terms.new_selectors.insert(selector);
             }
         }
-        let ports = std::mem::take(&mut self.terms.new_ports);
-        if !ports.is_empty() {
-            for (named_port, ports) in self.resolve_all(ports) {
+        for named_port in named_ports {
+            if let Some(ports) = self.compiled.named_ports.remove(&named_port) {
                 self.dirty.named_ports.entry(named_port.clone()).or_default().extend(ports.keys());
-                self.compiled.named_ports.insert(named_port, ports);
+                self.terms.new_ports.insert(named_port);
             }
         }
     }
 
+    /// Fills the selectors and named ports that are new. Stops as soon as those of a namespace are too many, and says which
+    /// policies that is due to.
+    pub(super) fn fill(&mut self) -> Result<(), TooMuch> {
+        if !self.terms.new_selectors.is_empty() {
+            for (selector, members) in self.select_all(&self.terms.new_selectors)? {
+                self.pulse.beat();
+                // Where nothing is noted of it yet, no set has it either: sets that it comes to are new.
+                if let Some(noted) = self.dirty.peers.get_mut(&selector) {
+                    noted.extend(members.keys());
+                }
+                self.compiled.peers.insert(selector, members);
+            }
+            self.terms.new_selectors.clear();
+        }
+        if !self.terms.new_ports.is_empty() {
+            for (named_port, ports) in self.resolve_all(&self.terms.new_ports)? {
+                self.dirty.named_ports.entry(named_port.clone()).or_default().extend(ports.keys());
+                self.compiled.named_ports.insert(named_port, ports);
+            }
+            self.terms.new_ports.clear();
+        }
+        Ok(())
+    }
+
     /// The members of selectors: each pod is only compared with those that its labels lead to.
-    fn select_all(&self, selectors: &BTreeSet<Arc<PeerSelector>>) -> BTreeMap<Arc<PeerSelector>, Members> {
+    fn select_all(
+        &self,
+        selectors: &BTreeSet<Arc<PeerSelector>>,
+    ) -> Result<Vec<(Arc<PeerSelector>, Members)>, TooMuch> {
         let mut named: BTreeMap<&Arc<str>, ByLabel> = BTreeMap::new();
         let mut matching: BTreeMap<&LabelSelector, ByLabel> = BTreeMap::new();
         for selector in selectors {
@@ -95,6 +144,7 @@ impl Index {
         // By where they are: to compare selectors with each other would take longer than to compare them with pods.
         let mut members: BTreeMap<*const PeerSelector, Members> =
             selectors.iter().map(|selector| (Arc::as_ptr(selector), Members::new())).collect();
+        let mut watch = self.watch();
         let objects = if matching.is_empty() { None } else { Some(self.state.namespaces.keys()) };
         let namespaces: BTreeSet<&Arc<str>> = objects.into_iter().flatten().chain(named.keys().copied()).collect();
         for name in namespaces {
@@ -111,15 +161,22 @@ impl Index {
                 for selector in candidates.filter(|selector| selector.pods.selects(&pod.labels)) {
                     if let Some(members) = members.get_mut(&Arc::as_ptr(selector)) {
                         members.insert(address, owner.clone());
+                        watch.found += 1;
                     }
+                }
+                if watch.is_due() {
+                    let size = |selector| members.get(&Arc::as_ptr(selector)).map_or(0, Members::len);
+                    let selectors = selectors.iter().map(|selector| (&**selector, size(selector))).collect();
+                    self.admit(&Pending { selectors, ..Pending::default() })?;
                 }
             }
         }
         let of = |selector: Arc<PeerSelector>| {
             let members = members.remove(&Arc::as_ptr(&selector)).unwrap_or_default();
-            (selector, members)
+            // Collected at once they take less room than as they came.
+            (selector, members.into_iter().collect())
         };
-        selectors.iter().cloned().map(of).collect()
+        Ok(selectors.iter().cloned().map(of).collect())
     }
 
     /// The pods of a namespace at the addresses that they alone have.
@@ -132,19 +189,30 @@ impl Index {
         })
     }
 
-    fn resolve_all(&self, wanted: BTreeSet<NamedPort>) -> BTreeMap<NamedPort, Ports> {
-        let mut found: BTreeMap<NamedPort, Ports> = wanted.into_iter().map(|port| (port, Ports::new())).collect();
+    fn resolve_all(&self, wanted: &BTreeSet<NamedPort>) -> Result<BTreeMap<NamedPort, Ports>, TooMuch> {
+        let mut found: BTreeMap<NamedPort, Ports> = wanted.iter().map(|port| (port.clone(), Ports::new())).collect();
+        let mut watch = self.watch();
         for address in self.owners.keys() {
             let Some((pod, owner)) = self.owner_pod(*address) else { continue };
             for port in &pod.ports {
                 let named_port = NamedPort { name: port.name.clone(), protocol: port.protocol };
                 if let Some(ports) = found.get_mut(&named_port) {
                     ports.insert((*address, port.port), owner.clone());
+                    watch.found += 1;
                 }
+            }
+            if watch.is_due() {
+                let ports = found.iter().map(|(port, found)| (port, found.len())).collect();
+                self.admit(&Pending { ports, ..Pending::default() })?;
             }
         }
         self.pulse.beat();
-        found
+        Ok(found)
+    }
+
+    fn watch(&self) -> Watch {
+        let step = self.state.budget.elements / 4;
+        Watch { found: 0, step, next: step }
     }
 
     /// Follows the membership of `address` in the selectors that can concern the pod that it was and the one that it is.

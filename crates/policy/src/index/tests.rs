@@ -174,7 +174,7 @@ fn objects_that_are_as_they_were_change_nothing() {
 
 #[test]
 fn a_policy_above_the_budget_isolates_and_allows_nothing() {
-    let mut index = Index::new(NODE).with_budget(Budget { policy: Cost(100) });
+    let mut index = Index::new(NODE).with_budget(Budget::of(Cost(100)));
     index.apply_all([Change::Namespace(Namespace::new("shop", Labels::new())), pod("web-0", NODE, 1, "web")]);
     let cidrs = (0..=255).map(|third| {
         Peer::IpBlock(IpBlock { cidr: format!("192.168.{third}.0/24").parse().unwrap(), except: Vec::new() })

@@ -17,7 +17,10 @@ const PORT_CHAIN: u64 = 16;
 /// A rule that compares ports by itself, because a map is not possible: packets meet them one after the other.
 const INLINE_RULE: u64 = 16;
 /// So many selectors become sets of their own; more of them become one.
-const SETS_APART: u64 = 8;
+pub(crate) const SETS_APART: u64 = 8;
+
+/// So many elements on a node go with a unit of the budget.
+const ELEMENTS_PER_UNIT: u64 = 4;
 
 /// What a policy, or a part of it, costs. One unit is what one block of addresses costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,17 +32,25 @@ impl fmt::Display for Cost {
     }
 }
 
-/// What one policy may cost.
+/// What one policy may cost, and what those of a namespace may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// The highest cost of a policy that is enforced as it is written.
     pub policy: Cost,
+    /// So many elements the policies of one namespace may bring to a node: what their selectors select, and the named ports
+    /// that pods declare.
+    pub elements: u64,
 }
 
 impl Budget {
     /// With it, no object that an API server takes occupies an agent for more than a second, and no policy that people write
     /// comes near: 120,000 blocks of addresses are within it, 7,000 selectors, or 2,500 named ports.
-    pub const DEFAULT: Self = Self { policy: Cost(131_072) };
+    pub const DEFAULT: Self = Self::of(Cost(131_072));
+
+    /// So much for one policy, and as many elements as go with it: by default half a million.
+    pub const fn of(policy: Cost) -> Self {
+        Self { policy, elements: policy.0.saturating_mul(ELEMENTS_PER_UNIT) }
+    }
 }
 
 impl Default for Budget {
@@ -65,6 +76,22 @@ impl Policy {
              allowed",
             budget.policy
         );
+        self.isolation_alone(reason)
+    }
+
+    /// One that isolates the same pods in the same directions and allows nothing, since it stands for too many elements. No
+    /// figure that differs between nodes: all of them write the same Event.
+    #[must_use]
+    pub(crate) fn too_wide(self, budget: &Budget) -> Self {
+        let reason = format!(
+            "{TOO_COSTLY}: its selectors and named ports, with those of the other policies of its namespace on a node, stand \
+             for more than {} elements; its pods are isolated and nothing is allowed",
+            budget.elements
+        );
+        self.isolation_alone(reason)
+    }
+
+    fn isolation_alone(self, reason: String) -> Self {
         Self {
             ingress: Vec::new(),
             egress: Vec::new(),
@@ -73,7 +100,7 @@ impl Policy {
         }
     }
 
-    /// Whether it is what [`Policy::within`] made of a policy above the budget.
+    /// Whether it is what was made of a policy above the budget.
     pub fn is_over_budget(&self) -> bool {
         self.unenforceable.iter().any(|term| term.field == "spec" && term.reason.starts_with(TOO_COSTLY))
     }

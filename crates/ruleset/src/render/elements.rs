@@ -44,13 +44,15 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
 pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
     let identity = key.identity();
     let elements = match identity {
-        SetIdentity::Pods(selectors, family) => selectors
-            .iter()
-            .filter_map(|selector| policy.peers.get(selector))
-            .flatten()
-            .filter(|(address, _)| Family::of(**address) == *family)
-            .map(|(address, owner)| (Key::Address(*address), named(owner)))
-            .collect(),
+        SetIdentity::Pods(selectors, family) => {
+            // Each member once, before there is an element of it: most members of many selectors are the same.
+            let members = selectors.iter().filter_map(|selector| policy.peers.get(selector)).flatten();
+            let mut owners = BTreeMap::new();
+            for (address, owner) in members.filter(|(address, _)| Family::of(**address) == *family) {
+                owners.entry(address).or_insert(owner);
+            }
+            owners.into_iter().map(|(address, owner)| (Key::Address(*address), named(owner))).collect()
+        }
         SetIdentity::NamedPort(named_port, family) => policy
             .named_ports
             .get(named_port)

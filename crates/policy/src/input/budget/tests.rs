@@ -61,7 +61,7 @@ fn only_directions_in_which_it_isolates_cost() {
 #[test]
 fn above_the_budget_nothing_is_left_but_isolation() {
     let large = policy(vec![of((0..100).map(block).collect(), vec![tcp(1, 1)])]);
-    let budget = |cost| Budget { policy: Cost(cost) };
+    let budget = |cost| Budget::of(Cost(cost));
     assert_eq!(large.clone().within(&budget(large.cost().0)), large);
     let reduced = large.clone().within(&budget(large.cost().0 - 1));
     assert!(reduced.is_over_budget() && !large.is_over_budget());
