@@ -7,7 +7,12 @@
 //!
 //! `hack/fuzz-semantics` sends more of them (`PALISADE_PROBES`); see [`palisade_testkit::trials`].
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests, also outside of test functions")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in tests, also outside of test functions"
+)]
 
 #[path = "common/driven.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
