@@ -35,11 +35,11 @@ impl Monitor {
 
     fn wait_until_it_listens(&self, namespace: &Namespace) {
         let mark =
-            "table ip mark {\nset heard {\ntype ipv4_addr\nelements = { 192.0.2.1 }\n}\n}\ndelete table ip mark\n";
+            "table ip heard {\nset signs {\ntype ipv4_addr\nelements = { 192.0.2.1 }\n}\n}\ndelete table ip heard\n";
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             namespace.nft(mark).unwrap();
-            if self.lines.recv_timeout(Duration::from_millis(100)).is_ok_and(|(_, line)| line.contains(" ip mark ")) {
+            if self.lines.recv_timeout(Duration::from_millis(100)).is_ok_and(|(_, line)| line.contains(" ip heard ")) {
                 return;
             }
         }
@@ -48,7 +48,9 @@ impl Monitor {
 
     /// When the map from IPs to ingress chains gained or lost this IP.
     pub(crate) fn wait_isolated(&self, address: IpAddr, isolated: bool, limit: Duration) -> Option<Instant> {
-        let begin = format!("{} element inet palisade ingress4 {{ {address} ", if isolated { "add" } else { "delete" });
+        // "create" for an element that must not be there, as the agent adds it.
+        let begin = if isolated { "create" } else { "delete" };
+        let begin = format!("{begin} element inet palisade ingress4 {{ {address} ");
         let deadline = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
