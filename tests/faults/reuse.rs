@@ -283,7 +283,8 @@ impl Rounds {
     }
 }
 
-/// Seen to fail when: TODO.
+/// Seen to fail when: a held address is under the rules of its new pod at once (packets leak), or sets of peers do not follow
+/// pods (verdicts are wrong).
 #[test]
 fn addresses_pass_from_pod_to_pod() {
     const NAME: &str = "addresses_pass_from_pod_to_pod";
