@@ -109,7 +109,7 @@ fn stays(number: usize) -> IpAddr {
 
 /// A pod that is isolated in every second round.
 fn mark(round: usize, number: usize) -> Value {
-    member(&format!("mark-{number}"), stays(number), if round % 2 == 0 { 0 } else { OPEN })
+    member(&format!("mark-{number}"), stays(number), if round.is_multiple_of(2) { 0 } else { OPEN })
 }
 
 /// An address and the pod that has it.
@@ -213,7 +213,8 @@ impl Rounds {
     }
     /// Looks at the verdicts once the last event is in force, and again when nothing is held any more.
     fn judge(&mut self, round: usize, start: Instant) {
-        let marked = |mark: usize| self.scene.isolated("ingress4").contains_key(&stays(mark)) == (round % 2 == 0);
+        let marked =
+            |mark: usize| self.scene.isolated("ingress4").contains_key(&stays(mark)) == round.is_multiple_of(2);
         let took = within(PROMPT, || marked(3));
         assert!(took.is_some(), "round {round} is not in force; {}", self.scene.agent.words());
         self.slowest = self.slowest.max(start.elapsed());
