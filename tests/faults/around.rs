@@ -139,7 +139,9 @@ fn flood_of_scrapes() {
     let scrapes: usize = scrapers.into_iter().map(|scraper| scraper.join().unwrap()).sum();
     let note = format!("{scrapes} scrapes; median delay {:.0?}, before {:.0?}", busy[10], calm[10]);
     finish(&scene, NAME, "metrics are asked for without pause", None, note);
-    assert!(busy[18] < calm[18] * 4 + Duration::from_millis(200), "calm {calm:?}, busy {busy:?}");
+    // The slowest are those of a busy machine, too.
+    let (median, most) = (busy[10] < calm[10] * 4 + Duration::from_millis(200), busy[19] < Duration::from_secs(3));
+    assert!(median && most, "calm {calm:?}, busy {busy:?}");
 }
 
 /// Asks for metrics again and again; how often there was an answer.

@@ -1,6 +1,6 @@
 //! A node with three pods, an API server that knows them, an agent, and packets on their way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
@@ -102,16 +102,32 @@ impl Scene {
 
     /// The IPv4 addresses that are isolated in a direction, with the chains that judge them.
     pub(crate) fn isolated(&self, direction: &str) -> BTreeMap<IpAddr, String> {
-        let listing = self.node().namespace().output("nft", &["-j", "list", "map", "inet", "palisade", direction], "");
-        let listing: Value = listing.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let maps =
-            listing["nftables"].as_array().into_iter().flatten().filter_map(|item| item["map"]["elem"].as_array());
+        let listing = self.listing(&["map", "inet", "palisade", direction]);
+        let maps = listing.iter().filter_map(|item| item["map"]["elem"].as_array());
         let entries = maps.flatten().filter_map(|entry| {
-            let key = entry[0].as_str().or_else(|| entry[0]["elem"]["val"].as_str())?;
             let verdict = entry[1].as_object()?.values().next()?;
-            Some((key.parse().ok()?, verdict["target"].as_str().unwrap_or_default().to_owned()))
+            Some((address(&entry[0])?, verdict["target"].as_str().unwrap_or_default().to_owned()))
         });
         entries.collect()
+    }
+
+    /// The addresses in the sets of peers that this one is in.
+    pub(crate) fn set_with(&self, peer: IpAddr) -> BTreeSet<IpAddr> {
+        let listing = self.listing(&["sets", "table", "inet", "palisade"]);
+        let peers = listing.iter().map(|item| &item["set"]).filter(|set| {
+            let name = set["name"].as_str().unwrap_or_default();
+            name.starts_with("pods/") && name.ends_with("/4")
+        });
+        let elements = peers.filter_map(|set| set["elem"].as_array());
+        let sets = elements.map(|elements| elements.iter().filter_map(address).collect::<BTreeSet<_>>());
+        sets.filter(|set| set.contains(&peer)).flatten().collect()
+    }
+
+    /// What nft lists.
+    fn listing(&self, what: &[&str]) -> Vec<Value> {
+        let listing = self.node().namespace().output("nft", &[&["-j", "list"], what].concat(), "");
+        let listing: Value = listing.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        listing["nftables"].as_array().cloned().unwrap_or_default()
     }
 
     /// Whether a pod is isolated for ingress.
@@ -170,6 +186,11 @@ impl Scene {
         let flood = |from: &Pod| Flood::start(&Flow::udp(from, first(&self.web), PORT), Some(RATE)).unwrap();
         Traffic { denied: flood(&self.client), allowed: flood(&self.friend), sink }
     }
+}
+
+/// The address that is an element, with or without a comment.
+fn address(element: &Value) -> Option<IpAddr> {
+    element.as_str().or_else(|| element["elem"]["val"].as_str())?.parse().ok()
 }
 
 /// Labels must be texts.

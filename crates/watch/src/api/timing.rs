@@ -27,8 +27,8 @@ pub struct Timing {
     pub refusals: u32,
     /// A kind that was watched for so long without a failure is well: its failures are forgotten.
     pub healthy: Duration,
-    /// Lists of a kind that is not well are at least so far apart, but for the first after it was; so are lists that were
-    /// asked for, but for the first.
+    /// Lists of a kind that is not well are so far apart, or up to an eighth less by chance, but for the first after it was;
+    /// so are lists that were asked for, but for the first.
     pub between_lists: Duration,
     /// After so long everything is listed again to be sure, up to a tenth sooner or later.
     pub relist: Duration,

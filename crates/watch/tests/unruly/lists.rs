@@ -130,7 +130,7 @@ async fn a_list_that_is_asked_for_comes_at_once_and_then_not_more_than_one_in_a_
     }
     watching.until("another", |now| now.lists_of(Kind::Pod) >= 3).await;
     let listed = pods_listed(&server);
-    assert!(listed[2].at - listed[1].at >= Duration::from_millis(950), "{:?}", listed[2].at - listed[1].at);
+    assert!(listed[2].at - listed[1].at >= Duration::from_millis(850), "{:?}", listed[2].at - listed[1].at);
     assert_eq!((watching.lists_of(Kind::Namespace), watching.lists_of(Kind::NetworkPolicy)), (1, 1));
 }
 
