@@ -4,6 +4,7 @@
 //! difference reaches the kernel as several batches, each atomic ([`Transaction`]), and some of them wait until the packets
 //! that were under way have left; the module `plan` says which and why.
 
+mod gates;
 mod plan;
 mod split;
 
@@ -14,6 +15,7 @@ use palisade_policy::Pulse;
 
 use crate::model::{Chain, Element, Key, Rule, Ruleset, Set};
 use crate::name::Name;
+pub use gates::Gates;
 
 /// So many sets are copied at a time before it is cheaper to change addresses one after the other, in place.
 const FEW_COPIES: usize = 32;

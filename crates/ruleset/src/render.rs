@@ -9,7 +9,7 @@ mod objects;
 mod renderer;
 mod starting;
 
-pub use base::{EGRESS_MAPS, INGRESS_MAPS, dropped_counter};
+pub use base::{EGRESS_MAPS, INGRESS_MAPS, dropped_counter, gates};
 pub use renderer::{ObjectCounts, Renderer};
 
 use std::collections::BTreeSet;

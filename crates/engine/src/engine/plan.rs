@@ -63,7 +63,7 @@ impl Engine {
         let Some(group) = self.renderer.quarantined().next().cloned() else { return };
         let patch = self.renderer.end_quarantine(self.index.compiled(), &group);
         let mut work = Work::new(CommitKind::Incremental, []);
-        work.then(&patch.plan(self.renderer.ruleset()));
+        self.renderer.plan(patch, None).iter().for_each(|transaction| work.then(transaction));
         work.jobs.push_back(Job::Finish);
         self.work = work;
         self.cause = Cause::other("a quarantined policy is tried again");

@@ -84,7 +84,7 @@ impl Engine {
                 if !patch.is_empty() {
                     self.repairing(work.kind, "objects of it were changed");
                 }
-                work.then(&patch.plan(self.renderer.ruleset()));
+                self.renderer.plan(patch, None).iter().for_each(|transaction| work.then(transaction));
             }
             Err(incompatible) => {
                 self.reports.push(Report::OtherLayout { objects: incompatible.to_string() });

@@ -8,6 +8,7 @@ use palisade_policy::input::{Direction, Family, Protocol};
 
 use super::Options;
 use super::starting::{starting, starting_chain, to_starting};
+use crate::change::Gates;
 use crate::model::{
     Chain, CtStates, Expression, Hook, Key, KeyType, L4, Load, PacketType, Rule, Ruleset, Set, SetKind, Test, Verdict,
 };
@@ -35,6 +36,11 @@ pub(super) fn isolated_set(family: Family) -> Name {
 /// The IPs of this node's pods.
 pub(super) fn local_set(family: Family) -> Name {
     Name::new(&format!("local{}", family.digit()))
+}
+
+/// The sets besides those of peers that decide about a pod's packets.
+pub fn gates() -> Gates {
+    Gates { admit: Family::ALL.map(local_set).into(), bar: Family::ALL.map(isolated_set).into() }
 }
 
 /// Each local pod's IP, paired with itself.

@@ -11,7 +11,7 @@ use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::base::{pod_ports, port_elements, skeleton, stray_chains};
+use super::base::{gates, pod_ports, port_elements, skeleton, stray_chains};
 use super::elements::{Touched, touch_subjects};
 use super::names::{Names, SetKey};
 use super::objects::{Brought, brought_by};
@@ -142,10 +142,18 @@ impl Renderer {
     /// Follows what changed, and plans it: the transactions in the order in which they must be committed.
     pub fn follow(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Transaction> {
         let patch = self.update(policy, dirty);
-        let mut transactions = patch.plan_in_order(dirty.order.events(), &self.ruleset, &self.pulse);
+        let mut transactions = self.plan(patch, dirty.order.events());
         let patch = self.update_starting(policy);
-        transactions.push(patch.plan_with(&self.ruleset, &self.pulse));
-        transactions.into_iter().filter(|transaction| transaction.batches().next().is_some()).collect()
+        transactions.extend(self.plan(patch, None));
+        transactions
+    }
+
+    /// The transactions that bring a patch, which led to the ruleset as it is, to the kernel. `events` has the addresses that
+    /// each event is about, if events in this order are all that changed.
+    pub fn plan(&self, patch: Patch, events: Option<&[BTreeSet<IpAddr>]>) -> Vec<Transaction> {
+        let parts = patch.around(&gates());
+        let plans = parts.iter().flat_map(|part| part.plan_in_order(events, &self.ruleset, &self.pulse));
+        plans.filter(|transaction| transaction.batches().next().is_some()).collect()
     }
 
     /// Follows what changed in `policy` and returns the difference. [`Renderer::update_starting`] must follow; see

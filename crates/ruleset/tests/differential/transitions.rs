@@ -12,9 +12,9 @@ use palisade_policy::input::{
     Addresses, Change, Direction, Family, Isolates, LabelSelector, Labels, Namespace, NamespacedName, Peers, Phase,
     Pod, Policy, Ports, Protocol, Rule, State,
 };
-use palisade_ruleset::change::Patch;
+use palisade_ruleset::change::{Patch, Transaction};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
-use palisade_ruleset::render::{Options, Renderer, render};
+use palisade_ruleset::render::{Options, Renderer, gates, render};
 use palisade_ruleset::walk::{End, Later, Packet, Walk, walk, walk_across};
 use palisade_testkit::generate::{History, arb_history, ports_in_use};
 use palisade_testkit::table::perform;
@@ -117,11 +117,11 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
         let dirty = index.take_dirty();
         let packets = packets(course, &state, known, &dirty);
         let patch = renderer.update(index.compiled(), &dirty);
-        let middle = renderer.ruleset().clone();
+        let (plans, middle) = (renderer.plan(patch, None), renderer.ruleset().clone());
         let starting = renderer.update_starting(index.compiled());
-        for (patch, after) in [(patch, &middle), (starting, renderer.ruleset())] {
+        for (plans, after) in [(plans, &middle), (renderer.plan(starting, None), renderer.ruleset())] {
             let transition = Transition { before: &before, after };
-            walked += transition.walk_through(&patch, &packets).map_err(|why| {
+            walked += transition.walk_through(&plans, &packets).map_err(|why| {
                 let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
                 TestCaseError::fail(format!("{why}\nduring\n{}", changes.join("\n")))
             })?;
@@ -162,8 +162,10 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
         let dirty = index.take_dirty();
         let packets = packets(course, &state, known, &dirty);
         let patch = renderer.update(index.compiled(), &dirty);
-        let parts = dirty.order.events().and_then(|order| patch.split(order, renderer.ruleset()));
-        if let Some(parts) = parts.filter(|parts| parts.len() > 1) {
+        let split = |part: &Patch| part.split(dirty.order.events()?, renderer.ruleset());
+        let parts = patch.around(&gates());
+        let parts: Vec<_> = parts.iter().flat_map(|part| split(part).unwrap_or_else(|| vec![part.clone()])).collect();
+        if dirty.order.events().is_some() && parts.len() > 1 {
             in_turn += 1;
             walk_in_turn(&before, renderer.ruleset(), &parts, &states, &packets).map_err(|why| {
                 let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
@@ -190,7 +192,7 @@ fn walk_in_turn(
     for part in parts {
         let mut next = table.clone();
         part.apply(&mut next);
-        Transition { before: &table, after: &next }.walk_through(part, packets)?;
+        Transition { before: &table, after: &next }.walk_through(&[part.plan(&next)], packets)?;
         for packet in packets {
             let end = |ruleset| walk(ruleset, packet).unwrap().end;
             if states.iter().all(|state| end(state) != end(&next)) {
@@ -253,13 +255,15 @@ struct Transition<'a> {
 
 impl Transition<'_> {
     /// All packets at all batches of the transaction; how many walks there were.
-    fn walk_through(&self, patch: &Patch, packets: &[Packet]) -> Result<usize, String> {
+    fn walk_through(&self, plans: &[Transaction], packets: &[Packet]) -> Result<usize, String> {
         let (mut walked, mut table) = (0, self.before.clone());
         // The tables that packets under way may have met since they began.
         let mut met = vec![table.clone()];
-        for batch in patch.plan(self.after).batches() {
+        let batches = plans.iter().flat_map(|plan| plan.batches().enumerate());
+        for (number, batch) in batches {
             batch.operations.iter().for_each(|operation| perform(&mut table, operation));
-            if batch.waits {
+            // The engine waits before the first batch of a transaction, too.
+            if batch.waits || number == 0 {
                 met.drain(..met.len() - 1);
             }
             met.push(table.clone());

@@ -1,0 +1,82 @@
+//! Sets that a flow's packets are looked up in besides the sets of peers.
+//!
+//! A flow that changes in both could meet the one as before and the other as after, and pass although neither state allows
+//! it. So what closes such a set comes before what opens peers, and what opens it after what closes them.
+
+use super::{Patch, SetChange};
+use crate::model::Element;
+use crate::name::Name;
+
+/// The sets, by what an element means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gates {
+    /// Addresses in them pass, others may be dropped.
+    pub admit: Vec<Name>,
+    /// Addresses in them may be dropped, others pass. Packets are looked up in them last, so that an address that is added
+    /// together with peers is found in them by a packet that has found these.
+    pub bar: Vec<Name>,
+}
+
+impl Patch {
+    /// The same as patches to be committed one after the other.
+    pub fn around(mut self, gates: &Gates) -> Vec<Self> {
+        let (opens, closes) = self.peers_change(gates);
+        let (mut first, mut last) = (Self::default(), Self::default());
+        for name in &gates.admit {
+            if opens {
+                self.move_elements(name, Which::Gone, &mut first);
+            }
+            if closes {
+                self.move_elements(name, Which::New, &mut last);
+            }
+        }
+        for name in gates.bar.iter().filter(|_| closes) {
+            self.move_elements(name, Which::Gone, &mut last);
+        }
+        [first, self, last].into_iter().filter(|patch| !patch.is_empty()).collect()
+    }
+
+    /// Whether other sets gain elements, and whether they lose some.
+    fn peers_change(&self, gates: &Gates) -> (bool, bool) {
+        let is_gate = |name: &Name| gates.admit.contains(name) || gates.bar.contains(name);
+        let sets = self.sets.iter().filter(|(name, _)| !is_gate(name));
+        let mut elements = sets.filter_map(|(_, change)| match change {
+            SetChange::Elements { remove, add } if !remove.values().chain(add.values()).any(is_verdict) => {
+                Some((add.keys().any(|key| !remove.contains_key(key)), remove.keys().any(|key| !add.contains_key(key))))
+            }
+            _ => None,
+        });
+        let both = |found: (bool, bool), set: (bool, bool)| (found.0 | set.0, found.1 | set.1);
+        elements.by_ref().fold((false, false), both)
+    }
+
+    fn move_elements(&mut self, name: &Name, which: Which, to: &mut Self) {
+        let Some(SetChange::Elements { remove, add }) = self.sets.get_mut(name) else { return };
+        let (from, other) = match which {
+            Which::Gone => (&mut *remove, &mut *add),
+            Which::New => (&mut *add, &mut *remove),
+        };
+        let moved = from.extract_if(.., |key, _| !other.contains_key(key)).collect();
+        if remove.is_empty() && add.is_empty() {
+            self.sets.remove(name);
+        }
+        to.put_set(
+            name,
+            match which {
+                Which::Gone => SetChange::Elements { remove: moved, add: Default::default() },
+                Which::New => SetChange::Elements { remove: Default::default(), add: moved },
+            },
+        );
+    }
+}
+
+/// Elements that are not there any more, or not yet.
+#[derive(Clone, Copy)]
+enum Which {
+    Gone,
+    New,
+}
+
+fn is_verdict(element: &Element) -> bool {
+    element.verdict.is_some()
+}
