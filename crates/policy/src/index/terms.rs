@@ -112,7 +112,7 @@ impl Index {
         if !self.terms.new_selectors.is_empty() {
             for (selector, members) in self.select_all(&self.terms.new_selectors)? {
                 self.pulse.beat();
-                // Where nothing is noted of it yet, no set has it either: sets that it comes to are new.
+                // If no change of it is noted yet, no set has it either: its sets will be new.
                 if let Some(noted) = self.dirty.peers.get_mut(&selector) {
                     noted.extend(members.keys());
                 }
