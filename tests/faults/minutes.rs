@@ -10,7 +10,7 @@ use crate::scene::{LIMIT, Scene};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
 
-/// By when somebody must say that a kind has not been heard of. The last that was heard of it is up to half a minute old.
+/// The deadline for reporting that a kind is silent. Its last sign of life is up to half a minute old.
 const NOTICE: Duration = Duration::from_secs(62);
 
 /// A fault that lasts longer than it may go unnoticed.
@@ -21,7 +21,7 @@ fn hang(scene: &Scene, verb: Verb, resource: Resource, answer: Answer) {
     scene.api.expire(resource);
 }
 
-/// What hangs goes on to hang; what is asked for from now on is answered.
+/// Hanging requests keep hanging; new ones are answered.
 fn nothing_wrong(scene: &Scene) {
     scene.api.answer_all(&Answer::Right);
     scene.put_late();
@@ -113,7 +113,7 @@ cases! {
 fn node_gets_another_pod_range() {
     const NAME: &str = "node_gets_another_pod_range";
     let scene = Scene::new(NAME);
-    // Ranges are in the table while a pod that is isolated is starting.
+    // Ranges are in the table while an isolated pod is starting.
     scene.api.put(palisade_testkit::fakeapi::pod("shop", "starting", "node-1", &[], &serde_json::json!({})));
     let holds = |range: &str| {
         let listed = scene.node().namespace().output("nft", &["list", "table", "inet", "palisade"], "");

@@ -1,4 +1,4 @@
-//! An API server that answers wrongly, for seconds.
+//! An API server that gives wrong answers, for seconds.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::scene::{LIMIT, Scene, paper};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
 
-/// A list that is doubted is asked for again within seconds, and the doubt is counted by then.
+/// The deadline for a doubted list to be counted and requested again.
 const DOUBT: Duration = Duration::from_secs(8);
 
-/// A second list has come by then, and some time has passed.
+/// The time after which a second list has arrived, and some more.
 const PAST_THE_SECOND: Duration = Duration::from_secs(8);
 
 /// The next list of a kind is false; those after it are true.
@@ -22,13 +22,13 @@ fn once(scene: &Scene, resource: Resource, shown: Shown) {
     scene.api.expire(resource);
 }
 
-/// All lists of a kind are false from here on.
+/// All lists of a kind are false from now on.
 fn for_ever(scene: &Scene, resource: Resource, shown: Shown) {
     scene.api.show(resource, shown);
     scene.api.expire(resource);
 }
 
-/// What another cluster has: none of what this one has, `kube-system` included.
+/// The objects of another cluster: none of this one, `kube-system` included.
 fn strangers(resource: Resource) -> Shown {
     Shown::Instead(match resource {
         Pods => (0..5).map(|number| paper("elsewhere", number)).collect(),
@@ -37,7 +37,7 @@ fn strangers(resource: Resource) -> Shown {
     })
 }
 
-/// Every request of these kinds is answered so.
+/// Sets the answer to every request of these kinds.
 fn everything(scene: &Scene, answer: &Answer) {
     scene.api.answer_all(answer);
     scene.api.cut_connections();
@@ -59,11 +59,11 @@ fn many_pods(api: &FakeApi) {
     api.load((100..1300).map(|number| paper("crowd", number)));
 }
 
-/// An etcd that went back to an older state, in which the agent's versions are in the future.
+/// Restores an older state of etcd, in which the agent's versions are in the future.
 fn restore(scene: &Scene) {
     let backup = scene.api.backup();
     scene.api.advance(1000);
-    // What every watch hears after that, so that the versions it goes on from are newer than the backup.
+    // Every watch gets this afterwards, so that its next version is newer than the backup.
     scene.api.put(namespace("ops", &json!({ "restored": "no" })));
     scene.api.put(paper("crowd", 1));
     scene.put_late();
@@ -72,7 +72,7 @@ fn restore(scene: &Scene) {
     scene.agent.wait("connection", LIMIT, || scene.api.connections() > 0);
 }
 
-/// After a restore the late policy is one of the objects that are gone, so another must be followed.
+/// The restore deletes the late policy, so another one must be followed.
 fn after_restore(scene: &Scene) {
     scene.agent.wait("deletion of what the backup does not have", LIMIT, || !scene.is_in_step());
     scene.put_late();
