@@ -51,7 +51,7 @@ fn log_is_not_read() {
     finish(
         &scene,
         NAME,
-        "nobody reads the log, whose pipe is full",
+        "no process reads the log, and its pipe is full",
         Some(traffic),
         format!("longest delay {most:.2?}"),
     );
@@ -73,7 +73,7 @@ fn log_is_closed() {
     for number in 0..5 {
         scene.api.put(deny("crowd", &format!("more-{number}")));
     }
-    finish(&scene, NAME, "the log's reader is gone", Some(traffic), String::new());
+    finish(&scene, NAME, "the reader of the log has exited", Some(traffic), String::new());
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn port_is_taken() {
     let enforced = within(Duration::from_secs(10), || scene.is_isolated(&scene.web));
     let ended = scene.agent.ended();
     drop(taken);
-    let fault = "somebody has the port when the agent starts";
+    let fault = "another program has the port when the agent starts";
     Row { name: NAME, fault, toll: None, told: None, in_step: enforced, note: ended.clone().unwrap_or_default() }
         .print();
     assert!(enforced.is_some() && ended.is_none(), "nothing is enforced: {ended:?}");
@@ -116,7 +116,7 @@ fn silent_connections() {
     // The agent must reopen watches and delete flows, which takes descriptors.
     scene.api.cut_connections();
     let note = format!("{} connections held", held.len());
-    finish(&scene, NAME, "connections to the port that say nothing, at 1,024 descriptors", Some(traffic), note);
+    finish(&scene, NAME, "silent connections to the port, at 1,024 descriptors", Some(traffic), note);
     assert!(alive, "the kubelet's probe is not answered; {}", scene.agent.words());
     drop(held);
 }
@@ -138,7 +138,7 @@ fn flood_of_scrapes() {
     let busy = scene.delays(20);
     let scrapes: usize = scrapers.into_iter().map(|scraper| scraper.join().unwrap()).sum();
     let note = format!("{scrapes} scrapes; median delay {:.0?}, before {:.0?}", busy[10], calm[10]);
-    finish(&scene, NAME, "metrics are asked for without pause", None, note);
+    finish(&scene, NAME, "metrics are scraped without pause", None, note);
     // The slowest scrapes are those of a busy machine, too.
     let (median, most) = (busy[10] < calm[10] * 4 + Duration::from_millis(200), busy[19] < Duration::from_secs(3));
     assert!(median && most, "calm {calm:?}, busy {busy:?}");

@@ -100,9 +100,9 @@ impl Case {
         let words = || scene.agent.words();
         assert_eq!(scene.agent.ended(), None, "the agent has ended: {}", words());
         assert_eq!((toll.leaked, toll.lost), (0, 0), "leaked and lost of {} packets; {}", toll.sent, words());
-        assert!(self.told.is_none() || told.is_some(), "nobody says so within {by:?}; {}", words());
+        assert!(self.told.is_none() || told.is_some(), "no report of it within {by:?}; {}", words());
         assert!(in_step.is_some(), "changes are not followed within {:?}; {}", self.in_step, words());
-        assert!(most <= self.lists, "{lists:?} lists were asked for, {} of a kind may be", self.lists);
+        assert!(most <= self.lists, "{lists:?} lists were requested, the limit is {} of a kind", self.lists);
     }
 }
 

@@ -52,7 +52,7 @@ fn namespace_ends_unheard() {
     // All watches miss it. That of policies returns first, with a list; that of namespaces stays down.
     stays_closed_until_its_pods_are_gone(
         "namespace_ends_unheard",
-        "a namespace ends while watches are away; the list of policies comes before that of namespaces",
+        "a namespace ends while watches are down; the list of policies arrives before that of namespaces",
         |scene| {
             Resource::WATCHED.into_iter().for_each(|kind| scene.api.silence(kind, true));
             shop_ends(scene);
@@ -115,7 +115,7 @@ fn what_is_gone_for_good_is_believed() {
     wait_listed(&scene, start, NetworkPolicies);
     let believed = within(BELIEVED, || scene.isolated("ingress4").is_empty());
     let note = format!("{} lists", scene.api.count_since(start, Verb::List, NetworkPolicies));
-    let fault = "all policies were deleted for good while the watch was away";
+    let fault = "all policies were deleted for good while the watch was down";
     Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
     scene.put_late();
@@ -137,7 +137,7 @@ fn pods_that_are_gone_for_good_are_believed() {
     wait_listed(&scene, start, Pods);
     let believed = within(BELIEVED, || !scene.is_isolated(&scene.web));
     let note = format!("{} lists", scene.api.count_since(start, Verb::List, Pods));
-    let fault = "most pods were deleted for good while the watch was away";
+    let fault = "most pods were deleted for good while the watch was down";
     Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
 }

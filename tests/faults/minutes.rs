@@ -58,7 +58,7 @@ cases! {
     };
     #[ignore = "takes two minutes"]
     watch_that_stops_after_its_head: Case {
-        fault: "a watch of policies that brings nothing after its head",
+        fault: "a watch of policies that sends nothing after its head",
         inject: |scene| hang(scene, Verb::Watch, NetworkPolicies, Answer::HangInside),
         told: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
         ..LONG
@@ -72,7 +72,7 @@ cases! {
     };
     #[ignore = "takes two minutes"]
     silent_watches: Case {
-        fault: "open watches that bring nothing: no event, no bookmark, no end",
+        fault: "open watches that send nothing: no event, no bookmark, no end",
         inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| scene.api.silence(kind, true)),
         told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| unheard(scene, kind)), NOTICE)),
         lift: |scene| {
@@ -85,7 +85,7 @@ cases! {
     };
     #[ignore = "takes two minutes"]
     storm_of_expiries: Case {
-        fault: "410 for every watch at its beginning, for a minute",
+        fault: "410 for every watch at its start, for a minute",
         inject: |scene| {
             for kind in Resource::WATCHED {
                 hang(scene, Verb::Watch, kind, Answer::Expired);
@@ -145,7 +145,7 @@ fn quiet_cluster_is_no_fault() {
     let alarm = within(Duration::from_secs(130), || !scene.agent.is_ready());
     Row {
         name: NAME,
-        fault: "nothing happens",
+        fault: "a quiet cluster: no events",
         toll: None,
         told: alarm,
         in_step: None,

@@ -66,7 +66,7 @@ fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
 fn address_passes_to_an_isolated_pod() {
     former_flows_let_nobody_in(
         "address_passes_to_an_isolated_pod",
-        "an address passes to an isolated pod; the former pod's peer goes on",
+        "an IP passes to an isolated pod; the former pod's peer continues to send",
         false,
     );
 }
@@ -296,7 +296,7 @@ fn addresses_pass_from_pod_to_pod() {
     (0..rounds).for_each(|round| all.pass(round));
     let Rounds { pods, wrong, slowest, toll, scene, .. } = all;
     let note = format!("{pods} pairs in {rounds} rounds, {} wrong", wrong.len());
-    let fault = "addresses pass between pods that are isolated otherwise, agents killed in between";
+    let fault = "IPs pass between pods with different isolation, agents killed in between";
     Row { name: NAME, fault, toll: Some(toll), told: None, in_step: Some(slowest), note }.print();
     let first: Vec<_> = wrong.iter().take(20).collect();
     assert!(wrong.is_empty(), "{} verdicts: {first:#?}; {}", wrong.len(), scene.agent.words());

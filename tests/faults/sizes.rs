@@ -127,7 +127,7 @@ fn unchanged_objects_are_listed_again() {
     }
     let after = scene.agent.memory("VmHWM");
     let note = format!("{pods} pods, {policies} policies: {written} operations, {memory} -> {after} MiB");
-    row(NAME, "lists of objects that did not change", Some(most), note);
+    row(NAME, "lists of unchanged objects", Some(most), note);
     assert!(written.abs() < f64::EPSILON, "{written} operations were committed");
     assert!(most < Duration::from_secs(1) * slack(), "an event waited for {most:?}");
     assert!(after * 10 <= memory * 13 + 80, "{memory} -> {after} MiB");
@@ -182,7 +182,7 @@ fn large(name: &str, policy: &Value) -> Option<String> {
     let limit = Duration::from_secs(20);
     let (took, peak) = unless_too_large(&scene.agent, limit, || scene.isolated(direction).contains_key(&client));
     let note = format!("{size} KiB, {idle} -> {peak} MiB");
-    row(&format!("large_policies_of_every_shape ({name})"), "one policy as large as an API server takes", took, note);
+    row(&format!("large_policies_of_every_shape ({name})"), "one policy as large as an API server accepts", took, note);
     let prompt = took.is_some_and(|took| took < Duration::from_secs(2) * slack());
     let small = peak <= idle + 256;
     (!(prompt && small)).then(|| format!("{name}: {size} KiB in force after {took:?}, {idle} -> {peak} MiB"))
@@ -211,7 +211,7 @@ fn two_pods_are_swapped_beside_a_large_policy() {
     let start = Instant::now();
     scene.api.put_at_once([other("one", 3), other("two", 2), client], &[]);
     let took = scene.time_to_step(LIMIT).map(|_| start.elapsed());
-    row(NAME, "a pod is swapped for another beside a policy of many rules", took, format!("{count} rules"));
+    row(NAME, "a pod is swapped for another next to a policy of many rules", took, format!("{count} rules"));
     assert!(took.is_some_and(|took| took < Duration::from_secs(1) * slack()), "{took:?}; {}", scene.agent.words());
 }
 

@@ -111,14 +111,14 @@ cases! {
         ..BRIEF
     };
     empty_lists_of_policies_for_ever: Case {
-        fault: "all lists of policies are empty from now on; single policies are there",
+        fault: "all lists of policies are empty from now on; GETs return single policies",
         inject: |scene| for_ever(scene, NetworkPolicies, Shown::Nothing),
         lasts: PAST_THE_SECOND,
         told: Some((|scene| contradicted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
     cut_lists_of_pods_for_ever: Case {
-        fault: "all lists of pods lack their second half from now on; single pods are there",
+        fault: "all lists of pods lack their second half from now on; GETs return single pods",
         inject: |scene| for_ever(scene, Pods, Shown::First(3)),
         lasts: PAST_THE_SECOND,
         told: Some((|scene| contradicted(scene, Pods), DOUBT)),
@@ -126,14 +126,14 @@ cases! {
     };
     #[ignore = "like others; hack/faults runs it"]
     empty_lists_of_namespaces_for_ever: Case {
-        fault: "all lists of namespaces are empty from now on; single namespaces are there",
+        fault: "all lists of namespaces are empty from now on; GETs return single namespaces",
         inject: |scene| for_ever(scene, Namespaces, Shown::Nothing),
         lasts: PAST_THE_SECOND,
         told: Some((|scene| contradicted(scene, Namespaces), DOUBT)),
         ..BRIEF
     };
     empty_lists_for_ever_and_nobody_answers: Case {
-        fault: "all lists of policies are empty from now on, and the GETs of single ones fail",
+        fault: "all lists of policies are empty from now on, and GETs of single ones fail",
         inject: |scene| {
             scene.api.answer(Verb::Get, NetworkPolicies, Answer::Status(500));
             for_ever(scene, NetworkPolicies, Shown::Nothing);
@@ -143,7 +143,7 @@ cases! {
         ..BRIEF
     };
     lists_that_contradict_each_other: Case {
-        fault: "lists of policies and pods, each cut in another way than the one before",
+        fault: "lists of policies and pods, each cut differently from the one before",
         inject: |scene| {
             for resource in [NetworkPolicies, Pods] {
                 scene.api.show(resource, Shown::Alternating(10));
@@ -252,7 +252,7 @@ cases! {
     };
     #[ignore = "like others; hack/faults runs it"]
     server_that_ignores_limits: Case {
-        fault: "lists come in one page whatever limit is asked for",
+        fault: "lists come in one page, whatever the requested limit",
         prepare: many_pods,
         inject: |scene| {
             scene.api.ignore_limits(true);
@@ -275,7 +275,7 @@ cases! {
     };
     #[ignore = "takes a minute"]
     watches_expire_at_once: Case {
-        fault: "410 for every watch, at its beginning",
+        fault: "410 for every watch, at its start",
         inject: |scene| {
             for kind in Resource::WATCHED {
                 scene.api.answer(Verb::Watch, kind, Answer::Expired);
@@ -324,7 +324,7 @@ fn agent_starts_again_among_lists_that_stay_false() {
     observe(start + PAST_THE_SECOND + DOUBT);
     let (isolated, toll) = (scene.is_isolated(&scene.web), traffic.stop(&scene));
     let fault =
-        "the agent starts again, and all lists of policies and pods are empty from now on; single ones are there";
+        "the agent starts again, and all lists of policies and pods are empty from now on; GETs return single ones";
     Row { name: NAME, fault, toll: Some(toll), told, in_step: None, note: String::new() }.print();
     assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());
     assert!(isolated && told.is_some(), "{}", scene.agent.words());

@@ -111,7 +111,7 @@ fn many_policies_that_select_many_pods() {
     let others = scene.agent.wait("policies set aside", LIMIT, || set_aside(&scene.agent) >= f64::from(count) - 1.0);
     let peak = scene.agent.memory("VmHWM");
     let note = format!("{count} policies, {} pods: {idle} -> {peak} MiB, told after {others:.2?}", pods());
-    print(NAME, "policies that a namespace may have one of", took, note);
+    print(NAME, "many policies of which a namespace's budget allows one", took, note);
     assert!(took.is_some_and(|took| took < limit() * 2), "{took:?}; {}", scene.agent.words());
     assert!(peak <= idle + MEMORY, "{idle} -> {peak} MiB");
     // Once the others are gone there is room again.
