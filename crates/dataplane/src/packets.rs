@@ -2,7 +2,7 @@
 //!
 //! The hooks of our chains run in softirq or with softirqs disabled, and so does everything that receives a packet. A
 //! CPU that does this runs nothing else until it is done, unless the kernel is PREEMPT_RT. So a thread that has run on
-//! every CPU knows that each has finished the packet that it was handling. That takes some 0.1 ms where an RCU grace
+//! every CPU knows that each has finished the packet that it was handling. That takes some 0.1 ms, while an RCU grace
 //! period takes about 10.
 
 use std::thread;
@@ -114,8 +114,8 @@ mod tests {
         (began, Instant::now())
     }
 
-    /// Calls `wait` while a packet is in a hook, and returns whether it had arrived afterwards. None if the machine was too
-    /// busy to tell.
+    /// Calls `wait` while a packet is in a hook, and returns whether it had arrived afterwards. None if the machine was
+    /// too busy for a result.
     fn arrives_by(wait: fn(), receiver: &UdpSocket, slow: Duration) -> Option<bool> {
         let to = receiver.local_addr().unwrap();
         thread::scope(|scope| {

@@ -71,8 +71,8 @@ pub(crate) struct Doubt {
     pub(crate) witnesses: Witnesses,
 }
 
-/// The reason to doubt a list of a kind with `known` objects that `lacks` these; `missing` are those of them that no watch
-/// reported as deleted and that the doubted list before it had.
+/// The reason to doubt a list of a kind with `known` objects that `lacks` these; `missing` are those of them that no
+/// watch reported as deleted and that the doubted list before it had.
 pub(crate) fn doubt(
     kind: Kind,
     missing: &Keys,

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! first, and after anything failed:   Open ▸ Look ▸ Read ▸ (Wake) ▸ Commit… | Replace ▸ Wait ▸ Forget
-//! after a change of objects:          Commit… ▸ Look, if local addresses changed ▸ Commit… ▸ Wait ▸ Forget
+//! after a change of objects:          Commit… ▸ Look, if local IPs changed ▸ Commit… ▸ Wait ▸ Forget
 //! ```
 //!
 //! - A failed step leads to reading the table again, never to a commit on top of an unknown one.

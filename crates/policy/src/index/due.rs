@@ -154,8 +154,8 @@ impl Index {
         self.refresh(&touched);
     }
 
-    /// Marks the flows of these IPs as due, whoever had them. This is for a start, when only the table of the previous
-    /// agent has the owners. It may name the local pod that had an IP.
+    /// Marks the flows of these IPs as due, no matter which pod had them. This is for a start, when only the table of
+    /// the previous agent has the owners. It may name the local pod that had an IP.
     pub fn mark_due(&mut self, addresses: impl IntoIterator<Item = (IpAddr, Option<Former>)>) {
         let mut touched = Touched::default();
         for (address, former) in addresses {

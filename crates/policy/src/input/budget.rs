@@ -63,7 +63,7 @@ impl Default for Budget {
 const TOO_COSTLY: &str = "is too large to be enforced";
 
 impl Policy {
-    /// The policy, or, if it costs more than the budget allows, one that isolates the same pods in the same directions and
+    /// The policy, or, if it costs more than the budget, one that isolates the same pods in the same directions and
     /// allows nothing.
     #[must_use]
     pub fn within(self, budget: &Budget) -> Self {
@@ -84,8 +84,8 @@ impl Policy {
     #[must_use]
     pub(crate) fn too_wide(self, budget: &Budget) -> Self {
         let reason = format!(
-            "{TOO_COSTLY}: its selectors and named ports, with those of the other policies of its namespace, have more than \
-             {} elements on a node; its pods are isolated and nothing is allowed",
+            "{TOO_COSTLY}: its selectors and named ports, with those of the other policies of its namespace, have more \
+             than {} elements on a node; its pods are isolated and nothing is allowed",
             budget.elements
         );
         self.isolation_alone(reason)

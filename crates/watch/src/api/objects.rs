@@ -174,7 +174,7 @@ impl Port {
     }
 }
 
-/// The addresses of the list, or if it is empty, the single one.
+/// The IPs of the list, or if it is empty, the single one.
 fn addresses(list: Option<Vec<Ip>>, single: Option<String>) -> Vec<String> {
     let listed: Vec<_> = list.into_iter().flatten().filter_map(|item| item.ip).filter(|ip| !ip.is_empty()).collect();
     if listed.is_empty() { single.into_iter().collect() } else { listed }

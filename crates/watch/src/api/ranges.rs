@@ -74,7 +74,7 @@ impl Asker {
             tracing::warn!(
                 node = &*self.node,
                 error = problem,
-                "this node's pod ranges are unknown; until they are known, a new pod is isolated only once it has its IP"
+                "this node's pod ranges are unknown; a new pod is isolated only once its IP is known"
             );
             self.told = Some(problem);
         }
