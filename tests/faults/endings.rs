@@ -82,7 +82,7 @@ fn namespace_ends_and_nobody_answers_for_it() {
 }
 
 #[test]
-#[ignore = "like others; hack/faults runs it"]
+#[ignore = "similar to another test; hack/faults runs it"]
 fn many_policies_of_an_ending_namespace() {
     const NAME: &str = "many_policies_of_an_ending_namespace";
     let scene = Scene::with(NAME, |api| api.load((0..200).map(|number| deny("shop", &format!("more-{number}")))));

@@ -85,7 +85,7 @@ cases! {
         told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     empty_list_of_pods_once: Case {
         fault: "an empty list of pods, then true ones",
         inject: |scene| once(scene, Pods, Shown::Nothing),
@@ -124,7 +124,7 @@ cases! {
         told: Some((|scene| contradicted(scene, Pods), DOUBT)),
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     empty_lists_of_namespaces_for_ever: Case {
         fault: "all lists of namespaces are empty from now on; GETs return single namespaces",
         inject: |scene| for_ever(scene, Namespaces, Shown::Nothing),
@@ -162,7 +162,7 @@ cases! {
         lists: 5,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     wrong_cluster_once: Case {
         fault: "lists of another cluster, of every kind, then true ones",
         inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| once(scene, kind, strangers(kind))),
@@ -195,7 +195,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     connections_closed: Case {
         fault: "every request's connection is closed",
         inject: |scene| everything(scene, &Answer::Close),
@@ -203,7 +203,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     connections_refused: Case {
         fault: "connections are refused",
         inject: |scene| {
@@ -216,7 +216,7 @@ cases! {
         },
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     garbage_instead_of_lists: Case {
         fault: "lists and watches of policies are answered by a proxy's welcome page",
         inject: |scene| {
@@ -238,7 +238,7 @@ cases! {
         lift: |_| {},
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     list_expires_while_it_is_read: Case {
         fault: "410 on every second page of pods",
         prepare: many_pods,
@@ -250,7 +250,7 @@ cases! {
         lists: 6,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     server_that_ignores_limits: Case {
         fault: "lists come in one page, whatever the requested limit",
         prepare: many_pods,
@@ -260,7 +260,7 @@ cases! {
         },
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     lists_come_a_byte_at_a_time: Case {
         fault: "a list of policies that takes five seconds, byte by byte",
         inject: |scene| lists_of_policies(scene, Answer::Dribble(Duration::from_micros(500))),

@@ -109,7 +109,7 @@ impl Source {
         self.listed.len() == Kind::ALL.len()
     }
 
-    /// Requests another list of every kind before the first change to the table, and a GET of each object in `named`.
+    /// Requests another list of every kind before the first change to the table, and GETs of some objects in `named`.
     pub(crate) fn confirm(&mut self, reason: Reason, named: BTreeMap<Kind, Keys>, out: &mut Outbox<'_>) {
         let ask = |(kind, keys)| (kind, Witnesses::ask(kind, keys, out.asks));
         self.named = named.into_iter().map(ask).collect();

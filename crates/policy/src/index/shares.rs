@@ -172,8 +172,7 @@ impl Index {
         }
         shares.sort_by_key(|(_, share)| std::cmp::Reverse(share.elements));
         let mut excess = load.elements.saturating_sub(self.bar(namespace));
-        // Elements that policies share do not leave with one of them, so more policies may have to go than the sums
-        // say.
+        // Shared elements do not leave with one policy, so more policies may have to go than the sums say.
         let needed = shares.iter().enumerate().take_while(|(number, (_, share))| {
             let is_needed = excess > 0 || *number < self.shares.at_once;
             excess = excess.saturating_sub(share.elements);
