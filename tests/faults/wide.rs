@@ -110,7 +110,7 @@ fn many_policies_that_select_many_pods() {
     let took = within(LIMIT, || scene.is_in_step());
     let others = scene.agent.wait("policies set aside", LIMIT, || set_aside(&scene.agent) >= f64::from(count) - 1.0);
     let peak = scene.agent.memory("VmHWM");
-    let note = format!("{count} policies, {} pods: {idle} -> {peak} MiB, told after {others:.2?}", pods());
+    let note = format!("{count} policies, {} pods: {idle} -> {peak} MiB, others set aside after {others:.2?}", pods());
     print(NAME, "many policies of which a namespace's budget allows one", took, note);
     assert!(took.is_some_and(|took| took < limit() * 2), "{took:?}; {}", scene.agent.words());
     assert!(peak <= idle + MEMORY, "{idle} -> {peak} MiB");
