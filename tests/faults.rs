@@ -1,9 +1,9 @@
-//! Faults that an agent must bear, each with real packets on their way: what leaks, what is lost, who says so, and how soon
-//! the truth is in force again.
+//! Faults that an agent must survive, each under real traffic: packets leaked and lost, the report of the fault, and
+//! the time until changes are in force again.
 //!
-//! Every test prints a row of `hack/faults`, which runs them on a release binary. Those that take minutes are ignored here, and
-//! sizes are small; `hack/faults --all` runs everything at full size. `PALISADE_BIN` is the program to test, if not the one
-//! that cargo built; `PALISADE_FAULTS=full` asks for full sizes.
+//! Every test prints a row of `hack/faults`, which runs them with a release binary. Tests that take minutes are ignored
+//! here, and sizes are small; `hack/faults --all` runs everything at full size. `PALISADE_BIN` is the program to test
+//! instead of the one that cargo built; `PALISADE_FAULTS=full` sets full sizes.
 
 #![allow(
     clippy::unwrap_used,

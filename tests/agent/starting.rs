@@ -140,7 +140,7 @@ fn pod_ranges_that_come_late_are_held_from_then_on() {
     agent.wait_ready();
     assert_eq!(scene.reached(), [true; 5]);
     let complaint = agent.events().into_iter().find(|event| event["level"] == "WARN" && event["node"] == *name);
-    assert_eq!(complaint.unwrap()["error"], "it has no spec.podCIDRs");
+    assert_eq!(complaint.unwrap()["error"], "the Node has no spec.podCIDRs");
     let (range4, range6) = scene.bed.node().pod_ranges();
     scene.api.patch(&path, &json!({ "spec": { "podCIDR": range4, "podCIDRs": [range4, range6] } })).unwrap();
     let held = || agent.told("committed") == 2 && agent.told("this node assigns pod IPs from these ranges") == 1;

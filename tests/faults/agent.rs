@@ -1,4 +1,4 @@
-//! An agent in a node's namespace, whatever becomes of its log.
+//! An agent in a node's namespace, whatever happens to its log.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use palisade_lab::{Child, Node, Signal};
 
-/// Where agents listen, each in its node's namespace.
+/// The HTTP address of agents, each in its node's namespace.
 pub(crate) const LISTEN: &str = "127.0.0.1:9440";
 
-/// How long an answer of its HTTP server may take.
+/// The deadline of an answer of its HTTP server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Between two looks at a condition that is waited for; the machine is for the agents.
+/// The pause between two checks of a condition; the machine is for the agents.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// How an agent is started.
+/// The settings of an agent.
 #[derive(Default)]
 pub(crate) struct Setup {
-    /// What gets its log, if not a file.
+    /// The receiver of its log, if not a file.
     pub(crate) stderr: Option<OwnedFd>,
     /// Its soft and hard limits of open files.
     pub(crate) files: Option<(u32, u32)>,
@@ -38,7 +38,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent that adds to the log.
+    /// Starts an agent that appends to the log.
     pub(crate) fn start(node: &Node, kubeconfig: &Path, log: &Path, setup: Setup) -> Self {
         let program = std::env::var_os("PALISADE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_palisade").into());
         let mut command = match setup.files {
@@ -60,7 +60,7 @@ impl Agent {
         Self { child, node: node.clone(), log: log.to_owned(), started: Instant::now() }
     }
 
-    /// The status and body of the answer to a GET; none if there is none in time.
+    /// The status and body of the answer to a GET; none if it does not arrive in time.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let ask = || {
             let address: SocketAddr = LISTEN.parse().unwrap();
@@ -75,17 +75,17 @@ impl Agent {
         self.node.run(ask).unwrap()
     }
 
-    /// Whether it says that it is ready.
+    /// Whether it reports that it is ready.
     pub(crate) fn is_ready(&self) -> bool {
         self.get("/readyz").is_some_and(|(status, _)| status == 200)
     }
 
-    /// Whether it says that it is alive.
+    /// Whether it reports that it is alive.
     pub(crate) fn is_live(&self) -> bool {
         self.get("/livez").is_some_and(|(status, _)| status == 200)
     }
 
-    /// The sum of all series of a metric whose labels have these words in them; none if there is no such series.
+    /// The sum of all series of a metric whose labels contain these words; none if there is no such series.
     pub(crate) fn metric(&self, name: &str, labels: &str) -> Option<f64> {
         let (_, body) = self.get("/metrics")?;
         let of_it = |line: &&str| {
@@ -103,12 +103,12 @@ impl Agent {
         self.wait("readiness", Duration::from_secs(60), || self.is_ready());
     }
 
-    /// Waits until something is so, and returns how long that took.
+    /// Waits for a condition, and returns the time it took.
     pub(crate) fn wait(&self, what: &str, limit: Duration, condition: impl Fn() -> bool) -> Duration {
         within(limit, condition).unwrap_or_else(|| panic!("no {what} within {limit:?}; {}", self.words()))
     }
 
-    /// What it says of itself, for messages of failures.
+    /// Its readiness and log, for messages of failures.
     pub(crate) fn words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -122,12 +122,12 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn ended(&self) -> Option<String> {
         self.child.try_wait().unwrap().map(|status| status.to_string())
     }
 
-    /// When it was started.
+    /// The time of its start.
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
@@ -153,7 +153,7 @@ impl Agent {
     }
 }
 
-/// How long it took until something was so; none if that took too long.
+/// The time until a condition held; none if that took too long.
 pub(crate) fn within(limit: Duration, condition: impl Fn() -> bool) -> Option<Duration> {
     let start = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What surrounds an agent: who reads its log, who has its port, who connects to it.
+//! The surroundings of an agent: the reader of its log, the owner of its port, and its HTTP clients.
 
 use std::io::{Read as _, Write as _, pipe};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use crate::agent::{LISTEN, Setup, within};
 use crate::case::{Row, observe};
 use crate::scene::{LIMIT, Scene, Traffic, full};
 
-/// How long changes may take whatever happens around.
+/// The most time that a change may take during these faults.
 const PROMPT: Duration = Duration::from_secs(5);
 
 fn finish(scene: &Scene, name: &str, fault: &str, traffic: Option<Traffic>, note: String) {
@@ -51,11 +51,11 @@ fn log_is_not_read() {
     finish(
         &scene,
         NAME,
-        "nobody reads the log, whose pipe is full",
+        "no process reads the log, and its pipe is full",
         Some(traffic),
         format!("longest delay {most:.2?}"),
     );
-    // Somebody reads again: lines come, and one says how many were dropped.
+    // The log is read again: lines arrive, and one has the number of dropped lines.
     let mut read = vec![0; 65536];
     reader.read_exact(&mut read).unwrap();
     scene.agent.wait("more of the log", LIMIT, || scene.agent.metric("palisade_log_lines_dropped_total", "").is_some());
@@ -73,7 +73,7 @@ fn log_is_closed() {
     for number in 0..5 {
         scene.api.put(deny("crowd", &format!("more-{number}")));
     }
-    finish(&scene, NAME, "the log's reader is gone", Some(traffic), String::new());
+    finish(&scene, NAME, "the reader of the log has exited", Some(traffic), String::new());
 }
 
 #[test]
@@ -88,11 +88,11 @@ fn port_is_taken() {
     let enforced = within(Duration::from_secs(10), || scene.is_isolated(&scene.web));
     let ended = scene.agent.ended();
     drop(taken);
-    let fault = "somebody has the port when the agent starts";
+    let fault = "another program has the port when the agent starts";
     Row { name: NAME, fault, toll: None, told: None, in_step: enforced, note: ended.clone().unwrap_or_default() }
         .print();
     assert!(enforced.is_some() && ended.is_none(), "nothing is enforced: {ended:?}");
-    // It is served once the port is free.
+    // The port is served once it is free.
     scene.agent.wait_ready();
 }
 
@@ -105,7 +105,7 @@ fn silent_connections() {
     scene.agent.wait_ready();
     let traffic = scene.traffic();
     let address: SocketAddr = LISTEN.parse().unwrap();
-    // The listener's queue is full when nobody accepts: further ones are tried, not waited for.
+    // The listener's queue is full if no thread accepts: further connections are tried, not waited for.
     let held = scene.node().run(|| {
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(20)).ok();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -113,10 +113,10 @@ fn silent_connections() {
     });
     let held = held.unwrap();
     let alive = scene.agent.is_live();
-    // Watches have to be opened anew, and flows to be forgotten: that takes descriptors.
+    // The agent must reopen watches and delete flows, which takes descriptors.
     scene.api.cut_connections();
     let note = format!("{} connections held", held.len());
-    finish(&scene, NAME, "connections to the port that say nothing, at 1,024 descriptors", Some(traffic), note);
+    finish(&scene, NAME, "silent connections to the port, at 1,024 descriptors", Some(traffic), note);
     assert!(alive, "the kubelet's probe is not answered; {}", scene.agent.words());
     drop(held);
 }
@@ -138,13 +138,13 @@ fn flood_of_scrapes() {
     let busy = scene.delays(20);
     let scrapes: usize = scrapers.into_iter().map(|scraper| scraper.join().unwrap()).sum();
     let note = format!("{scrapes} scrapes; median delay {:.0?}, before {:.0?}", busy[10], calm[10]);
-    finish(&scene, NAME, "metrics are asked for without pause", None, note);
-    // The slowest are those of a busy machine, too.
+    finish(&scene, NAME, "metrics are scraped without pause", None, note);
+    // The slowest scrapes are those of a busy machine, too.
     let (median, most) = (busy[10] < calm[10] * 4 + Duration::from_millis(200), busy[19] < Duration::from_secs(3));
     assert!(median && most, "calm {calm:?}, busy {busy:?}");
 }
 
-/// Asks for metrics again and again; how often there was an answer.
+/// Scrapes metrics again and again; returns the number of answers.
 fn scrape_until(address: SocketAddr, end: Instant) -> usize {
     let mut answers = 0;
     while Instant::now() < end {

@@ -1,4 +1,4 @@
-//! One fault: injected, borne, lifted; and the row that says what came of it.
+//! One fault: injected, survived, lifted; and its row.
 
 use std::time::{Duration, Instant};
 
@@ -7,30 +7,30 @@ use palisade_testkit::fakeapi::{FakeApi, Resource, Verb};
 use crate::agent::within;
 use crate::scene::{Scene, Toll};
 
-/// Whether somebody says so.
+/// Whether the agent or its metrics report the fault.
 type Told = fn(&Scene) -> bool;
 
-/// A fault and what must hold while it lasts and afterwards.
+/// A fault and the conditions that must hold during it and afterwards.
 pub(crate) struct Case {
-    /// In words, for the table.
+    /// Its description in the row.
     pub(crate) fault: &'static str,
-    /// Objects besides those of every scene.
+    /// Adds objects to those of every scene.
     pub(crate) prepare: fn(&FakeApi),
-    /// Brings it about.
+    /// Injects it.
     pub(crate) inject: fn(&Scene),
-    /// How long it lasts at least. Packets are counted over this time; nothing is waited for.
+    /// The least duration. Packets are counted over this time without other conditions.
     pub(crate) lasts: Duration,
-    /// Who says so, and by when, counted from its beginning.
+    /// The report of the fault, and its deadline, counted from the start.
     pub(crate) told: Option<(Told, Duration)>,
     /// Ends it. The scene's late policy must come into force after it.
     pub(crate) lift: fn(&Scene),
-    /// By when changes are followed again.
+    /// The deadline for following changes again.
     pub(crate) in_step: Duration,
-    /// How many lists of one kind may be asked for meanwhile.
+    /// The most lists of one kind that may be requested meanwhile.
     pub(crate) lists: usize,
 }
 
-/// A fault of a few seconds that ends with a policy which must be followed.
+/// A fault of a few seconds that ends with a policy which the agent must enforce.
 pub(crate) const BRIEF: Case = Case {
     fault: "",
     prepare: |_| {},
@@ -42,10 +42,10 @@ pub(crate) const BRIEF: Case = Case {
     lists: 3,
 };
 
-/// How long packets are counted after the last that a case waits for: what is believed too late opens only then.
+/// The time over which packets are counted at the end: a list that is believed too late opens pods only then.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// What came of a fault.
+/// The result of a fault.
 pub(crate) struct Row<'a> {
     pub(crate) name: &'a str,
     pub(crate) fault: &'a str,
@@ -56,7 +56,7 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Prints it, for `hack/faults`.
+    /// Prints the row, for `hack/faults`.
     pub(crate) fn print(&self) {
         let count = |of: fn(&Toll) -> u64| self.toll.as_ref().map_or("-".to_owned(), |toll| of(toll).to_string());
         let seconds =
@@ -76,7 +76,7 @@ impl Row<'_> {
 }
 
 impl Case {
-    /// Runs it.
+    /// Runs the case.
     pub(crate) fn run(&self, name: &str) {
         let scene = Scene::with(name, self.prepare);
         let traffic = scene.traffic();
@@ -100,26 +100,26 @@ impl Case {
         let words = || scene.agent.words();
         assert_eq!(scene.agent.ended(), None, "the agent has ended: {}", words());
         assert_eq!((toll.leaked, toll.lost), (0, 0), "leaked and lost of {} packets; {}", toll.sent, words());
-        assert!(self.told.is_none() || told.is_some(), "nobody says so within {by:?}; {}", words());
+        assert!(self.told.is_none() || told.is_some(), "no report of it within {by:?}; {}", words());
         assert!(in_step.is_some(), "changes are not followed within {:?}; {}", self.in_step, words());
-        assert!(most <= self.lists, "{lists:?} lists were asked for, {} of a kind may be", self.lists);
+        assert!(most <= self.lists, "{lists:?} lists were requested, the limit is {} of a kind", self.lists);
     }
 }
 
-/// Lets time pass over which packets are counted.
+/// Waits while packets are counted.
 pub(crate) fn observe(until: Instant) {
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         std::thread::park_timeout(left);
     }
 }
 
-/// A kind's lists were doubted.
+/// Whether a kind's lists were doubted.
 pub(crate) fn doubted(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\"", resource.name());
     scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0)
 }
 
-/// A kind's lists were doubted because single objects are there that they lack, and readiness says so.
+/// Whether a kind's lists were doubted because single objects exist that they lack, and readiness reports it.
 pub(crate) fn contradicted(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\",reason=\"object\"", resource.name());
     let counted = scene.agent.metric("palisade_lists_doubted_total", &labels).is_some_and(|count| count > 0.0);
@@ -127,14 +127,14 @@ pub(crate) fn contradicted(scene: &Scene, resource: Resource) -> bool {
     counted && unready.is_some_and(|(_, why)| why.contains("lists: ") && why.contains(resource.name()))
 }
 
-/// Errors with a kind were counted, or it is said to be unheard of.
+/// Whether errors with a kind were counted, or readiness reports the kind as silent.
 pub(crate) fn failing(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\"", resource.name());
     let errors = scene.agent.metric("palisade_watch_errors_total", &labels);
     errors.is_some_and(|count| count > 0.0) || unheard(scene, resource)
 }
 
-/// It is said that a kind has not been heard of for long: by readiness, or by the metric's age.
+/// Whether readiness or the metric's age reports that a kind has been silent for long.
 pub(crate) fn unheard(scene: &Scene, resource: Resource) -> bool {
     let labels = format!("resource=\"{}\"", resource.name());
     let age = scene.agent.metric("palisade_watch_last_contact_seconds", &labels);

@@ -1,4 +1,4 @@
-//! What an agent asks of the API server, and writes to its log, for what a user does.
+//! The requests and log lines that a user's actions cause.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::scene::{LIMIT, Scene};
 
 use Resource::{Events, Namespaces, NetworkPolicies};
 
-/// How long requests are counted.
+/// The time over which requests are counted.
 const WINDOW: Duration = Duration::from_secs(3);
 
 fn row(name: &str, fault: &str, note: String) {
@@ -60,7 +60,7 @@ fn bad_terms_of_others_cost_no_request() {
         scene.api.count_since(start, Verb::Get, NetworkPolicies) + scene.api.count_since(start, Verb::Create, Events);
     row(NAME, "100 policies with a bad term select no pod of this node", format!("{asked} requests in 3 s"));
     assert_eq!(asked, 0, "requests about policies that select no pod here");
-    // One that does is told.
+    // A policy that does select a pod gets an Event.
     scene.api.put(policy_with("shop", "bad", &bad));
     scene.agent.wait("Event", LIMIT, || !scene.api.events().is_empty());
     assert_eq!(scene.api.events()[0]["involvedObject"]["name"], "bad");
@@ -77,7 +77,7 @@ fn bad_terms_fill_no_log() {
         let mut policy = policy_with("shop", "bad", &json!([{ "from": bad }]));
         policy["metadata"]["labels"] = json!({ "edit": edit.to_string() });
         scene.api.put(policy);
-        // Each edit is an event of its own.
+        // Each edit is a separate event.
         scene.api.put(deny("ops", "late"));
         scene.agent.wait("edit", LIMIT, || scene.is_in_step());
         scene.api.delete(NetworkPolicies, "ops", "late");

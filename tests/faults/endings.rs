@@ -1,4 +1,4 @@
-//! Policies that depart: with their namespace, before their pods (CVE-2024-7598), or for good.
+//! Policies that are deleted: with their namespace, before their pods (CVE-2024-7598), or for good.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::scene::{CROWD, LIMIT, Scene, real, wait_listed};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
 
-/// What is true is believed by then.
+/// The deadline for believing a true list.
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// How long the pods of an ending namespace live on in these tests.
+/// The time that the pods of an ending namespace live on in these tests.
 const LINGER: Duration = Duration::from_secs(4);
 
 fn shop_ends(scene: &Scene) {
@@ -23,7 +23,7 @@ fn shop_ends(scene: &Scene) {
     scene.api.delete(NetworkPolicies, "shop", "allow-friends");
 }
 
-/// Nothing may reach the pod while it is there, and nothing keeps its isolation when it is gone.
+/// No packet may reach the pod while it exists, and its isolation must end with it.
 fn stays_closed_until_its_pods_are_gone(name: &str, fault: &str, inject: impl FnOnce(&Scene)) {
     let scene = Scene::new(name);
     let traffic = scene.traffic();
@@ -49,10 +49,10 @@ fn namespace_ends() {
 
 #[test]
 fn namespace_ends_unheard() {
-    // All watches miss it. That of policies is the first to come back, with a list; that of namespaces stays away.
+    // All watches miss it. That of policies returns first, with a list; that of namespaces stays down.
     stays_closed_until_its_pods_are_gone(
         "namespace_ends_unheard",
-        "a namespace ends while watches are away; the list of policies comes before that of namespaces",
+        "a namespace ends while watches are down; the list of policies arrives before that of namespaces",
         |scene| {
             Resource::WATCHED.into_iter().for_each(|kind| scene.api.silence(kind, true));
             shop_ends(scene);
@@ -82,7 +82,7 @@ fn namespace_ends_and_nobody_answers_for_it() {
 }
 
 #[test]
-#[ignore = "like others; hack/faults runs it"]
+#[ignore = "similar to another test; hack/faults runs it"]
 fn many_policies_of_an_ending_namespace() {
     const NAME: &str = "many_policies_of_an_ending_namespace";
     let scene = Scene::with(NAME, |api| api.load((0..200).map(|number| deny("shop", &format!("more-{number}")))));
@@ -115,7 +115,7 @@ fn what_is_gone_for_good_is_believed() {
     wait_listed(&scene, start, NetworkPolicies);
     let believed = within(BELIEVED, || scene.isolated("ingress4").is_empty());
     let note = format!("{} lists", scene.api.count_since(start, Verb::List, NetworkPolicies));
-    let fault = "all policies were deleted for good while the watch was away";
+    let fault = "all policies were deleted for good while the watch was down";
     Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
     scene.put_late();
@@ -137,7 +137,7 @@ fn pods_that_are_gone_for_good_are_believed() {
     wait_listed(&scene, start, Pods);
     let believed = within(BELIEVED, || !scene.is_isolated(&scene.web));
     let note = format!("{} lists", scene.api.count_since(start, Verb::List, Pods));
-    let fault = "most pods were deleted for good while the watch was away";
+    let fault = "most pods were deleted for good while the watch was down";
     Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
 }
@@ -151,7 +151,7 @@ fn unanswered_question_holds_a_deletion_and_no_longer() {
     let start = Instant::now();
     scene.api.delete(NetworkPolicies, "shop", "allow-friends");
     scene.agent.wait("question", LIMIT, || scene.api.count_since(start, Verb::Get, Namespaces) > 0);
-    // Others are followed meanwhile.
+    // Other changes are followed meanwhile.
     scene.put_late();
     let in_step = scene.time_to_step(Duration::from_secs(5));
     assert!(in_step.is_some(), "changes of others wait; {}", scene.agent.words());

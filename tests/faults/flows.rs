@@ -1,4 +1,4 @@
-//! Flows that are to be forgotten, among very many.
+//! Flows that are due for deletion, among very many.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
@@ -9,17 +9,17 @@ use palisade_testkit::fakeapi::{FakeApi, Resource};
 use crate::case::{Row, observe};
 use crate::scene::{Scene, full, paper};
 
-/// Pods that end elsewhere in a second.
+/// Pods that end elsewhere each second.
 const ENDINGS: u32 = 10;
 
-/// So many conntrack entries of the node itself, at least.
+/// The least number of conntrack entries of the node itself.
 fn fill(scene: &Scene, entries: usize) {
     let fill = || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let targets =
             (0..entries).map(|n| (IpAddr::from([127, u8::try_from(1 + n / 50_000).unwrap(), 0, 1]), n % 50_000));
         for (address, port) in targets {
-            // Nobody listens; what comes back of earlier ones is no failure.
+            // There is no listener; errors from earlier datagrams are no failure.
             socket.send_to(b"x", (address, u16::try_from(1024 + port).unwrap())).ok();
         }
         fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap().trim().parse::<usize>().unwrap()
@@ -28,7 +28,7 @@ fn fill(scene: &Scene, entries: usize) {
     assert!(count >= entries * 9 / 10, "there are {count} entries of {entries}");
 }
 
-/// Ends pods elsewhere until then, and returns how many.
+/// Ends pods elsewhere until then, and returns their number.
 fn end_pods(api: &FakeApi, until: Instant) -> usize {
     let mut ended = 0;
     while Instant::now() < until {

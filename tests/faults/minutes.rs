@@ -10,7 +10,7 @@ use crate::scene::{LIMIT, Scene};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
 
-/// By when somebody must say that a kind has not been heard of. The last that was heard of it is up to half a minute old.
+/// The deadline for reporting that a kind is silent. Its last sign of life is up to half a minute old.
 const NOTICE: Duration = Duration::from_secs(62);
 
 /// A fault that lasts longer than it may go unnoticed.
@@ -21,7 +21,7 @@ fn hang(scene: &Scene, verb: Verb, resource: Resource, answer: Answer) {
     scene.api.expire(resource);
 }
 
-/// What hangs goes on to hang; what is asked for from now on is answered.
+/// Hanging requests keep hanging; new ones are answered.
 fn nothing_wrong(scene: &Scene) {
     scene.api.answer_all(&Answer::Right);
     scene.put_late();
@@ -58,7 +58,7 @@ cases! {
     };
     #[ignore = "takes two minutes"]
     watch_that_stops_after_its_head: Case {
-        fault: "a watch of policies that brings nothing after its head",
+        fault: "a watch of policies that sends nothing after its head",
         inject: |scene| hang(scene, Verb::Watch, NetworkPolicies, Answer::HangInside),
         told: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
         ..LONG
@@ -72,7 +72,7 @@ cases! {
     };
     #[ignore = "takes two minutes"]
     silent_watches: Case {
-        fault: "open watches that bring nothing: no event, no bookmark, no end",
+        fault: "open watches that send nothing: no event, no bookmark, no end",
         inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| scene.api.silence(kind, true)),
         told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| unheard(scene, kind)), NOTICE)),
         lift: |scene| {
@@ -85,7 +85,7 @@ cases! {
     };
     #[ignore = "takes two minutes"]
     storm_of_expiries: Case {
-        fault: "410 for every watch at its beginning, for a minute",
+        fault: "410 for every watch at its start, for a minute",
         inject: |scene| {
             for kind in Resource::WATCHED {
                 hang(scene, Verb::Watch, kind, Answer::Expired);
@@ -113,7 +113,7 @@ cases! {
 fn node_gets_another_pod_range() {
     const NAME: &str = "node_gets_another_pod_range";
     let scene = Scene::new(NAME);
-    // Ranges are in the table while a pod that is isolated is starting.
+    // Ranges are in the table while an isolated pod is starting.
     scene.api.put(palisade_testkit::fakeapi::pod("shop", "starting", "node-1", &[], &serde_json::json!({})));
     let holds = |range: &str| {
         let listed = scene.node().namespace().output("nft", &["list", "table", "inet", "palisade"], "");
@@ -145,7 +145,7 @@ fn quiet_cluster_is_no_fault() {
     let alarm = within(Duration::from_secs(130), || !scene.agent.is_ready());
     Row {
         name: NAME,
-        fault: "nothing happens",
+        fault: "a quiet cluster: no events",
         toll: None,
         told: alarm,
         in_step: None,

@@ -1,4 +1,4 @@
-//! What nft hears from the kernel of changes to the table, at the moment it hears it.
+//! The kernel's notices of changes to the table, as `nft monitor` receives them.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
@@ -46,9 +46,9 @@ impl Monitor {
         panic!("nft monitor hears nothing");
     }
 
-    /// When the map from IPs to ingress chains gained or lost this IP.
+    /// The time at which the map from IPs to ingress chains gained or lost this IP.
     pub(crate) fn wait_isolated(&self, address: IpAddr, isolated: bool, limit: Duration) -> Option<Instant> {
-        // "create" for an element that must not be there, as the agent adds it.
+        // "create" for an element that must not exist, as the agent adds it.
         let begin = if isolated { "create" } else { "delete" };
         let begin = format!("{begin} element inet palisade ingress4 {{ {address} ");
         let deadline = Instant::now() + limit;

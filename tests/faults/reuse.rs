@@ -1,4 +1,4 @@
-//! Addresses that pass from one pod to another.
+//! IPs that pass from one pod to another.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use crate::case::{Row, observe};
 use crate::scene::{LIMIT, Scene, Toll, first, full};
 use crate::shapes::Random;
 
-/// Ports of the conversation that the former pod began.
+/// Ports of the flows that the former pod opened.
 const OURS: u16 = 4001;
 const THEIRS: u16 = 4002;
 
-/// By when new pods must be judged by their own policies, also when an agent has to start and to doubt a list first.
+/// The deadline for judging new pods by their own policies, also when an agent must start and doubt a list first.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// How long packets are counted after a round.
+/// The time over which packets are counted after a round.
 const SAMPLE: Duration = Duration::from_millis(150);
 
-/// An unisolated pod talks to another; its address passes to an isolated one; the other goes on talking.
+/// An unisolated pod talks to another; its IP passes to an isolated one; the other continues to send.
 fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
     let mut scene = Scene::new(name);
     let (old, peer) = (first(&scene.friend), first(&scene.client));
@@ -36,7 +36,7 @@ fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
     if away {
         scene.agent.kill();
     }
-    // The former pod is never isolated by it.
+    // This policy never isolates the former pod.
     let heirs = json!({ "podSelector": { "matchLabels": { "app": "heir" } }, "policyTypes": ["Ingress"] });
     scene.api.put(policy("friends", "deny-heir", &heirs));
     scene.api.delete(Resource::Pods, "friends", "friend");
@@ -66,7 +66,7 @@ fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
 fn address_passes_to_an_isolated_pod() {
     former_flows_let_nobody_in(
         "address_passes_to_an_isolated_pod",
-        "an address passes to an isolated pod; the former pod's peer goes on",
+        "an IP passes to an isolated pod; the former pod's peer continues to send",
         false,
     );
 }
@@ -76,11 +76,12 @@ fn address_passes_while_the_agent_is_away() {
     former_flows_let_nobody_in("address_passes_while_the_agent_is_away", "the same while no agent runs", true);
 }
 
-/// Classes of pods, each judged otherwise: nobody may reach the first, the third may reach the second, all may reach the third.
+/// Classes of pods with different verdicts: no pod may reach the first, the third may reach the second, all may reach
+/// the third.
 const CLASSES: [&str; 3] = ["closed", "narrow", "open"];
 const OPEN: usize = 2;
 
-/// What an isolated pod is judged by while its address is held.
+/// The chain of an isolated pod while its IP is held.
 const HELD: &str = "ingress/address-reused";
 
 fn classes(api: &FakeApi) {
@@ -93,7 +94,7 @@ fn classes(api: &FakeApi) {
         let spec = json!({ "podSelector": of(class), "policyTypes": ["Ingress"], "ingress": rules });
         api.load([policy("reuse", class, &spec)]);
     }
-    // One of each that stays, so that its chain and the set of peers are known.
+    // One of each that stays, so that its chain and the set of peers exist.
     for (number, class) in CLASSES.into_iter().enumerate() {
         api.load([member(class, stays(number), number)]);
     }
@@ -112,20 +113,20 @@ fn mark(round: usize, number: usize) -> Value {
     member(&format!("mark-{number}"), stays(number), if round.is_multiple_of(2) { 0 } else { OPEN })
 }
 
-/// An address and the pod that has it.
+/// An IP and its pod.
 struct Place {
     address: IpAddr,
     pod: (String, String),
     class: usize,
 }
 
-/// What watches hear of.
+/// An event of a watch.
 enum Event {
     Gone(String, String),
     New(Value),
 }
 
-/// The addresses, of which every one passes on in each round, and what came of that.
+/// The IPs, each of which passes on in each round, and the results.
 struct Rounds {
     scene: Scene,
     random: Random,
@@ -150,7 +151,7 @@ impl Rounds {
             pod: ("reuse".into(), format!("none-{low}")),
             class: OPEN,
         });
-        // The first is a real pod, so that packets are on their way to it.
+        // The first is a real pod, for real packets.
         let real = Place { address: first(&scene.friend), pod: ("friends".into(), "friend".into()), class: 0 };
         let places = std::iter::once(real).chain(papers).collect();
         let toll = Toll { sent: 0, leaked: 0, lost: 0 };
@@ -166,11 +167,12 @@ impl Rounds {
         }
     }
 
-    /// Every address passes to a pod of another class. An agent may be killed in the middle, and started again a little later.
+    /// Passes every IP to a pod of another class. An agent may be killed in the middle, and started again a little
+    /// later.
     fn pass(&mut self, round: usize) {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for (index, place) in self.places.iter_mut().enumerate() {
-            // The real one is open every second time, so that it can talk to somebody.
+            // The real one is open every second time, so that it can open flows.
             place.class = match (index, place.class) {
                 (0, OPEN) => self.random.below(OPEN),
                 (0, _) => OPEN,
@@ -187,10 +189,10 @@ impl Rounds {
         let mut events: Vec<Event> = match round % 3 {
             0 => gone.into_iter().zip(new).flat_map(|(gone, new)| [gone, new]).collect(),
             1 => gone.into_iter().rev().chain(new).collect(),
-            // For a moment two pods have each address.
+            // For a moment two pods have each IP.
             _ => new.into_iter().chain(gone).collect(),
         };
-        // Pods are heard of in order: when this one is isolated otherwise than before, so are all others.
+        // Pods arrive in order: once this one's isolation has changed, all others have arrived.
         events.push(Event::New(mark(round, 3)));
         let killed = (round % 4 == 1).then(|| self.random.below(events.len()));
         let start = Instant::now();
@@ -211,14 +213,14 @@ impl Rounds {
         }
         self.judge(round, start);
     }
-    /// Looks at the verdicts once the last event is in force, and again when nothing is held any more.
+    /// Checks the verdicts once the last event is in force, and again when no IP is held.
     fn judge(&mut self, round: usize, start: Instant) {
         let marked =
             |mark: usize| self.scene.isolated("ingress4").contains_key(&stays(mark)) == round.is_multiple_of(2);
         let took = within(PROMPT, || marked(3));
         assert!(took.is_some(), "round {round} is not in force; {}", self.scene.agent.words());
         self.slowest = self.slowest.max(start.elapsed());
-        // The commit that shows one mark may go on. It is over when another commit shows the next one.
+        // The commit with one mark may not be complete. It is once another commit has the next mark.
         self.scene.api.put(mark(round, 4));
         assert!(within(PROMPT, || marked(4)).is_some(), "no commit comes to its end; {}", self.scene.agent.words());
         let wrong = self.misjudged(true);
@@ -237,9 +239,9 @@ impl Rounds {
         self.wrong.extend(words);
     }
 
-    /// Addresses that are not judged as their pods are to be; while they are held, that may be so.
+    /// IPs without the verdicts of their pods; held IPs may be closed instead.
     fn misjudged(&self, held: bool) -> Vec<String> {
-        // Not in the middle of a commit: the next one comes when flows are forgotten.
+        // Not in the middle of a commit: the next one comes when flows are deleted.
         let start = Instant::now();
         let judged = loop {
             let judged = self.scene.isolated("ingress4");
@@ -261,7 +263,7 @@ impl Rounds {
         self.places.iter().filter(wrong).map(words).collect()
     }
 
-    /// The real pod begins a conversation.
+    /// The real pod opens a flow.
     fn talk(&self) {
         let (own, peer) = (first(&self.scene.friend), first(&self.scene.client));
         let talk = || {
@@ -271,7 +273,7 @@ impl Rounds {
         self.scene.friend.run(talk).unwrap().unwrap();
     }
 
-    /// Its peer goes on with it; how many datagrams arrive.
+    /// Its peer continues the flow; returns the number of datagrams that arrive.
     fn replies(&mut self) -> u64 {
         let own = first(&self.scene.friend);
         let sink = Sink::open(&self.scene.friend, own, OURS).unwrap();
@@ -284,8 +286,8 @@ impl Rounds {
     }
 }
 
-/// Seen to fail when: a held address is under the rules of its new pod at once (packets leak), or sets of peers do not follow
-/// pods (verdicts are wrong).
+/// Seen to fail when: a held IP is under the rules of its new pod at once (packets leak), or sets of peers do not
+/// follow pods (verdicts are wrong).
 #[test]
 fn addresses_pass_from_pod_to_pod() {
     const NAME: &str = "addresses_pass_from_pod_to_pod";
@@ -294,7 +296,7 @@ fn addresses_pass_from_pod_to_pod() {
     (0..rounds).for_each(|round| all.pass(round));
     let Rounds { pods, wrong, slowest, toll, scene, .. } = all;
     let note = format!("{pods} pairs in {rounds} rounds, {} wrong", wrong.len());
-    let fault = "addresses pass between pods that are isolated otherwise, agents killed in between";
+    let fault = "IPs pass between pods with different isolation, agents killed in between";
     Row { name: NAME, fault, toll: Some(toll), told: None, in_step: Some(slowest), note }.print();
     let first: Vec<_> = wrong.iter().take(20).collect();
     assert!(wrong.is_empty(), "{} verdicts: {first:#?}; {}", wrong.len(), scene.agent.words());

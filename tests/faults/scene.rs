@@ -1,4 +1,4 @@
-//! A node with three pods, an API server that knows them, an agent, and packets on their way.
+//! A node with three pods, an API server that has them, an agent, and traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, Setup, within};
 use crate::monitor::Monitor;
 
-/// Pods and policies elsewhere, so that there is something to be cut.
+/// Pods and policies elsewhere, so that lists can be cut.
 pub(crate) const CROWD: usize = 20;
 
-/// How long anything may take that is no fault.
+/// The deadline of everything that is not a fault.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Datagrams a second of each flow.
 const RATE: u32 = 500;
 
-/// Where the datagrams go.
+/// The destination port of the datagrams.
 const PORT: u16 = 4000;
 
-/// The pods: shop/web is isolated and lets in friends/friend, not ops/client.
+/// The pods: shop/web is isolated and allows friends/friend, not ops/client.
 pub(crate) struct Scene {
     pub(crate) api: FakeApi,
     pub(crate) agent: Agent,
@@ -36,7 +36,7 @@ pub(crate) struct Scene {
     pub(crate) lab: Lab,
 }
 
-/// A directory that goes with the test.
+/// A directory that is deleted with the test.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -45,7 +45,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Full sizes, not those that a debug build can bear.
+/// Whether to use full sizes instead of those that a debug build can cope with.
 pub(crate) fn full() -> bool {
     std::env::var_os("PALISADE_FAULTS").is_some_and(|size| size == "full")
 }
@@ -93,14 +93,14 @@ impl Scene {
         self.lab.node(1)
     }
 
-    /// Puts another agent in the place of the present one, which is killed.
+    /// Kills the present agent and starts another.
     pub(crate) fn start_again(&mut self) {
         self.agent.kill();
         let (kubeconfig, log) = (self.scratch.0.join("kubeconfig"), self.scratch.0.join("log"));
         self.agent = Agent::start(self.lab.node(1), &kubeconfig, &log, Setup::default());
     }
 
-    /// The IPv4 addresses that are isolated in a direction, with the chains that judge them.
+    /// The IPv4 addresses that are isolated in a direction, with their chains.
     pub(crate) fn isolated(&self, direction: &str) -> BTreeMap<IpAddr, String> {
         let listing = self.listing(&["map", "inet", "palisade", direction]);
         let maps = listing.iter().filter_map(|item| item["map"]["elem"].as_array());
@@ -111,7 +111,7 @@ impl Scene {
         entries.collect()
     }
 
-    /// The addresses in the sets of peers that this one is in.
+    /// The IPs in the sets of peers that contain this one.
     pub(crate) fn set_with(&self, peer: IpAddr) -> BTreeSet<IpAddr> {
         let listing = self.listing(&["sets", "table", "inet", "palisade"]);
         let peers = listing.iter().map(|item| &item["set"]).filter(|set| {
@@ -123,7 +123,7 @@ impl Scene {
         sets.filter(|set| set.contains(&peer)).flatten().collect()
     }
 
-    /// What nft lists.
+    /// The listing of nft.
     fn listing(&self, what: &[&str]) -> Vec<Value> {
         let listing = self.node().namespace().output("nft", &[&["-j", "list"], what].concat(), "");
         let listing: Value = listing.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
@@ -135,12 +135,12 @@ impl Scene {
         self.isolated("ingress4").contains_key(&first(pod))
     }
 
-    /// Makes the policy that shows whether changes are followed: it isolates ops/client.
+    /// Creates the policy that proves whether changes are followed: it isolates ops/client.
     pub(crate) fn put_late(&self) {
         self.api.put(deny("ops", "late"));
     }
 
-    /// Deletes so many policies of a namespace, numbered behind a prefix.
+    /// Deletes this many policies of a namespace, numbered after a prefix.
     pub(crate) fn delete_policies(&self, space: &str, prefix: &str, count: usize) {
         for number in 0..count {
             let there = self.api.delete(Resource::NetworkPolicies, space, &format!("{prefix}-{number}"));
@@ -153,12 +153,12 @@ impl Scene {
         self.is_isolated(&self.client)
     }
 
-    /// How long it takes until changes are followed.
+    /// The time until changes are followed.
     pub(crate) fn time_to_step(&self, limit: Duration) -> Option<Duration> {
         within(limit, || self.is_in_step())
     }
 
-    /// How long a change takes from its event to the kernel: ops/client is isolated and freed by turns.
+    /// The delays of changes from event to kernel: ops/client is isolated and freed by turns.
     pub(crate) fn delays(&self, rounds: usize) -> Vec<Duration> {
         let mut delays = Vec::new();
         let client = first(&self.client);
@@ -180,7 +180,7 @@ impl Scene {
         delays
     }
 
-    /// Packets on their way from now on.
+    /// Starts the traffic.
     pub(crate) fn traffic(&self) -> Traffic {
         let sink = Sink::open(&self.web, first(&self.web), PORT).unwrap();
         let flood = |from: &Pod| Flood::start(&Flow::udp(from, first(&self.web), PORT), Some(RATE)).unwrap();
@@ -188,24 +188,24 @@ impl Scene {
     }
 }
 
-/// The address that is an element, with or without a comment.
+/// The IP of an element, with or without a comment.
 fn address(element: &Value) -> Option<IpAddr> {
     element.as_str().or_else(|| element["elem"]["val"].as_str())?.parse().ok()
 }
 
-/// Labels must be texts.
+/// Labels must be strings.
 fn labels_of(numbers: &Value) -> Value {
     json!({ "round": numbers["round"].to_string() })
 }
 
-/// A flow that must not get through and one that must.
+/// A flow that policies deny and one that they allow.
 pub(crate) struct Traffic {
     denied: Flood,
     allowed: Flood,
     sink: Sink,
 }
 
-/// What came of the packets.
+/// The packets' fates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Toll {
     pub(crate) sent: u64,
@@ -231,18 +231,18 @@ impl Traffic {
     }
 }
 
-/// The first address of a pod.
+/// The first IP of a pod.
 pub(crate) fn first(pod: &Pod) -> IpAddr {
     pod.ipv4().unwrap().into()
 }
 
-/// A pod of the lab as the API server knows it, labelled with its name.
+/// A pod of the lab as an object, labelled with its name.
 pub(crate) fn real(of: &Pod) -> Value {
     let (space, name) = of.name().split_once('/').unwrap();
     pod(space, name, of.node(), &of.addresses(), &json!({ "app": name }))
 }
 
-/// A pod of another node, of which there is nothing but the object.
+/// A pod of another node that exists only as an object.
 pub(crate) fn paper(space: &str, number: usize) -> Value {
     let [_, high, middle, low] = u32::try_from(number).unwrap().to_be_bytes();
     let address = IpAddr::from([10, 100 + high, middle, low]);
@@ -250,7 +250,7 @@ pub(crate) fn paper(space: &str, number: usize) -> Value {
     pod(space, &format!("paper-{number:06}"), &format!("node-{}", 2 + number / 250), &[address], &labels)
 }
 
-/// Waits until a list of this kind has been asked for since a moment.
+/// Waits until a list of this kind was requested after a moment.
 pub(crate) fn wait_listed(scene: &Scene, since: Instant, resource: Resource) {
     let asked = || scene.api.count_since(since, palisade_testkit::fakeapi::Verb::List, resource) > 0;
     scene.agent.wait(&format!("list of {}", resource.name()), LIMIT, asked);

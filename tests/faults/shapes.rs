@@ -1,4 +1,4 @@
-//! Policies as large as an API server takes them, of every shape that costs something.
+//! Policies as large as an API server accepts, of every shape that has a cost.
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ pub(crate) const SHAPES: [(&str, Shape); 11] = [
     }),
 ];
 
-/// The rules of a shape in a direction, as large as fits in so many bytes.
+/// The rules of a shape in a direction, as large as fits in this many bytes.
 pub(crate) fn grown(shape: Shape, peers: &str, bytes: usize, seed: u64) -> Value {
     let made = |count: usize| shape(count, peers, &mut Random::new(seed));
     let size = |count: usize| made(count).to_string().len();

@@ -1,4 +1,5 @@
-//! What one user, or a large cluster, costs an agent. Small here; `hack/faults --all` has the sizes of the budgets.
+//! The cost of one user, or of a large cluster, for an agent. Small here; `hack/faults --all` has the sizes of the
+//! budgets.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use crate::shapes::{SHAPES, grown};
 
 use Resource::{NetworkPolicies, Pods};
 
-/// Beyond this an agent is ended, for the sake of the machine.
+/// The memory limit in MiB above which an agent is killed, to spare the machine.
 const MOST_MEMORY: u64 = 1500;
 
-/// How much slower a debug build may be.
+/// The factor by which a debug build may be slower.
 fn slack() -> u32 {
     if full() { 1 } else { 5 }
 }
@@ -24,8 +25,8 @@ fn row(name: &str, fault: &str, in_step: Option<Duration>, note: String) {
     Row { name, fault, toll: None, told: None, in_step, note }.print();
 }
 
-/// Waits until something is so, and returns how long that took and the most memory meanwhile. Gives up on an agent that takes
-/// too much of it.
+/// Waits for a condition, and returns the time it took and the peak memory meanwhile. Gives up on an agent that takes
+/// too much memory.
 fn unless_too_large(agent: &Agent, limit: Duration, condition: impl Fn() -> bool) -> (Option<Duration>, u64) {
     let too_large = || agent.memory("VmHWM") > MOST_MEMORY;
     let took = within(limit, || condition() || too_large());
@@ -37,7 +38,7 @@ fn unless_too_large(agent: &Agent, limit: Duration, condition: impl Fn() -> bool
     (took, peak)
 }
 
-/// Small policies of one namespace, each with a peer and a port of its own. One of them selects all of its pods.
+/// Small policies of one namespace, each with a different peer and port. One of them selects all of its pods.
 fn small(number: usize) -> Value {
     let from = json!([{ "podSelector": { "matchLabels": { "k": format!("v{number}") } } }]);
     let rules = json!([{ "from": from, "ports": [{ "port": 1000 + number % 50 }] }]);
@@ -64,7 +65,7 @@ fn many_policies_of_one_pod() {
     assert_eq!(dead, 0, "liveness failed");
     assert!(enforced.is_some_and(|took| took < Duration::from_secs(10)), "in force after {enforced:?}");
     assert!(peak < 256, "{peak} MiB");
-    // Again, from what is in the kernel.
+    // Again, from the table in the kernel.
     scene.start_again();
     scene.agent.wait_ready();
 }
@@ -126,7 +127,7 @@ fn unchanged_objects_are_listed_again() {
     }
     let after = scene.agent.memory("VmHWM");
     let note = format!("{pods} pods, {policies} policies: {written} operations, {memory} -> {after} MiB");
-    row(NAME, "lists of objects that did not change", Some(most), note);
+    row(NAME, "lists of unchanged objects", Some(most), note);
     assert!(written.abs() < f64::EPSILON, "{written} operations were committed");
     assert!(most < Duration::from_secs(1) * slack(), "an event waited for {most:?}");
     assert!(after * 10 <= memory * 13 + 80, "{memory} -> {after} MiB");
@@ -158,7 +159,7 @@ fn large_policies_of_every_shape() {
     let mut failures = Vec::new();
     for (seed, (name, shape)) in (1..).zip(SHAPES) {
         let directions = [("ingress", "from", "Ingress"), ("egress", "to", "Egress")];
-        // Either direction will do where time is short.
+        // One direction is enough if time is short.
         let chosen = directions.into_iter().zip(0..).filter(|(_, number)| full() || number % 2 == seed % 2);
         for ((direction, peers, types), _) in chosen {
             let rules = grown(shape, peers, bytes, seed);
@@ -170,7 +171,7 @@ fn large_policies_of_every_shape() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Puts a policy for ops/client; what is wrong about what comes of it.
+/// Writes a policy for ops/client; returns the mistake in its effect.
 fn large(name: &str, policy: &Value) -> Option<String> {
     let scene = Scene::new("large");
     let idle = scene.agent.memory("VmRSS");
@@ -181,7 +182,7 @@ fn large(name: &str, policy: &Value) -> Option<String> {
     let limit = Duration::from_secs(20);
     let (took, peak) = unless_too_large(&scene.agent, limit, || scene.isolated(direction).contains_key(&client));
     let note = format!("{size} KiB, {idle} -> {peak} MiB");
-    row(&format!("large_policies_of_every_shape ({name})"), "one policy as large as an API server takes", took, note);
+    row(&format!("large_policies_of_every_shape ({name})"), "one policy as large as an API server accepts", took, note);
     let prompt = took.is_some_and(|took| took < Duration::from_secs(2) * slack());
     let small = peak <= idle + 256;
     (!(prompt && small)).then(|| format!("{name}: {size} KiB in force after {took:?}, {idle} -> {peak} MiB"))
@@ -198,7 +199,7 @@ fn two_pods_are_swapped_beside_a_large_policy() {
         })
         .collect();
     let other = |name: &str, low: u8| pod("shop", name, "node-2", &[[10, 43, 0, low].into()], &json!({}));
-    // The last event of the moment is one that shows: it isolates ops/client.
+    // The last event has a visible effect: it isolates ops/client.
     let marked = json!({ "podSelector": { "matchLabels": { "app": "marked" } } });
     let scene = Scene::with(NAME, |api| {
         let large = policy("shop", "large", &json!({ "podSelector": {}, "ingress": rules }));
@@ -210,7 +211,7 @@ fn two_pods_are_swapped_beside_a_large_policy() {
     let start = Instant::now();
     scene.api.put_at_once([other("one", 3), other("two", 2), client], &[]);
     let took = scene.time_to_step(LIMIT).map(|_| start.elapsed());
-    row(NAME, "a pod is swapped for another beside a policy of many rules", took, format!("{count} rules"));
+    row(NAME, "a pod is swapped for another next to a policy of many rules", took, format!("{count} rules"));
     assert!(took.is_some_and(|took| took < Duration::from_secs(1) * slack()), "{took:?}; {}", scene.agent.words());
 }
 

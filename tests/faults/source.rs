@@ -1,4 +1,4 @@
-//! An API server that answers wrongly, for seconds.
+//! An API server that gives wrong answers, for seconds.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::scene::{LIMIT, Scene, paper};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
 
-/// A list that is doubted is asked for again within seconds, and the doubt is counted by then.
+/// The deadline for a doubted list to be counted and requested again.
 const DOUBT: Duration = Duration::from_secs(8);
 
-/// A second list has come by then, and some time has passed.
+/// The time after which a second list has arrived, and some more.
 const PAST_THE_SECOND: Duration = Duration::from_secs(8);
 
 /// The next list of a kind is false; those after it are true.
@@ -22,13 +22,13 @@ fn once(scene: &Scene, resource: Resource, shown: Shown) {
     scene.api.expire(resource);
 }
 
-/// All lists of a kind are false from here on.
+/// All lists of a kind are false from now on.
 fn for_ever(scene: &Scene, resource: Resource, shown: Shown) {
     scene.api.show(resource, shown);
     scene.api.expire(resource);
 }
 
-/// What another cluster has: none of what this one has, `kube-system` included.
+/// The objects of another cluster: none of this one, `kube-system` included.
 fn strangers(resource: Resource) -> Shown {
     Shown::Instead(match resource {
         Pods => (0..5).map(|number| paper("elsewhere", number)).collect(),
@@ -37,7 +37,7 @@ fn strangers(resource: Resource) -> Shown {
     })
 }
 
-/// Every request of these kinds is answered so.
+/// Sets the answer to every request of these kinds.
 fn everything(scene: &Scene, answer: &Answer) {
     scene.api.answer_all(answer);
     scene.api.cut_connections();
@@ -59,11 +59,11 @@ fn many_pods(api: &FakeApi) {
     api.load((100..1300).map(|number| paper("crowd", number)));
 }
 
-/// An etcd that went back to an older state, in which the agent's versions are in the future.
+/// Restores an older state of etcd, in which the agent's versions are in the future.
 fn restore(scene: &Scene) {
     let backup = scene.api.backup();
     scene.api.advance(1000);
-    // What every watch hears after that, so that the versions it goes on from are newer than the backup.
+    // Every watch gets this afterwards, so that its next version is newer than the backup.
     scene.api.put(namespace("ops", &json!({ "restored": "no" })));
     scene.api.put(paper("crowd", 1));
     scene.put_late();
@@ -72,7 +72,7 @@ fn restore(scene: &Scene) {
     scene.agent.wait("connection", LIMIT, || scene.api.connections() > 0);
 }
 
-/// After a restore the late policy is one of the objects that are gone, so another must be followed.
+/// The restore deletes the late policy, so another one must be followed.
 fn after_restore(scene: &Scene) {
     scene.agent.wait("deletion of what the backup does not have", LIMIT, || !scene.is_in_step());
     scene.put_late();
@@ -85,7 +85,7 @@ cases! {
         told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     empty_list_of_pods_once: Case {
         fault: "an empty list of pods, then true ones",
         inject: |scene| once(scene, Pods, Shown::Nothing),
@@ -111,29 +111,29 @@ cases! {
         ..BRIEF
     };
     empty_lists_of_policies_for_ever: Case {
-        fault: "all lists of policies are empty from now on; single policies are there",
+        fault: "all lists of policies are empty from now on; GETs return single policies",
         inject: |scene| for_ever(scene, NetworkPolicies, Shown::Nothing),
         lasts: PAST_THE_SECOND,
         told: Some((|scene| contradicted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
     cut_lists_of_pods_for_ever: Case {
-        fault: "all lists of pods lack their second half from now on; single pods are there",
+        fault: "all lists of pods lack their second half from now on; GETs return single pods",
         inject: |scene| for_ever(scene, Pods, Shown::First(3)),
         lasts: PAST_THE_SECOND,
         told: Some((|scene| contradicted(scene, Pods), DOUBT)),
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     empty_lists_of_namespaces_for_ever: Case {
-        fault: "all lists of namespaces are empty from now on; single namespaces are there",
+        fault: "all lists of namespaces are empty from now on; GETs return single namespaces",
         inject: |scene| for_ever(scene, Namespaces, Shown::Nothing),
         lasts: PAST_THE_SECOND,
         told: Some((|scene| contradicted(scene, Namespaces), DOUBT)),
         ..BRIEF
     };
     empty_lists_for_ever_and_nobody_answers: Case {
-        fault: "all lists of policies are empty from now on, and the GETs of single ones fail",
+        fault: "all lists of policies are empty from now on, and GETs of single ones fail",
         inject: |scene| {
             scene.api.answer(Verb::Get, NetworkPolicies, Answer::Status(500));
             for_ever(scene, NetworkPolicies, Shown::Nothing);
@@ -143,7 +143,7 @@ cases! {
         ..BRIEF
     };
     lists_that_contradict_each_other: Case {
-        fault: "lists of policies and pods, each cut in another way than the one before",
+        fault: "lists of policies and pods, each cut differently from the one before",
         inject: |scene| {
             for resource in [NetworkPolicies, Pods] {
                 scene.api.show(resource, Shown::Alternating(10));
@@ -162,7 +162,7 @@ cases! {
         lists: 5,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     wrong_cluster_once: Case {
         fault: "lists of another cluster, of every kind, then true ones",
         inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| once(scene, kind, strangers(kind))),
@@ -195,7 +195,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     connections_closed: Case {
         fault: "every request's connection is closed",
         inject: |scene| everything(scene, &Answer::Close),
@@ -203,7 +203,7 @@ cases! {
         lists: 10,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     connections_refused: Case {
         fault: "connections are refused",
         inject: |scene| {
@@ -216,7 +216,7 @@ cases! {
         },
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     garbage_instead_of_lists: Case {
         fault: "lists and watches of policies are answered by a proxy's welcome page",
         inject: |scene| {
@@ -238,7 +238,7 @@ cases! {
         lift: |_| {},
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     list_expires_while_it_is_read: Case {
         fault: "410 on every second page of pods",
         prepare: many_pods,
@@ -250,9 +250,9 @@ cases! {
         lists: 6,
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     server_that_ignores_limits: Case {
-        fault: "lists come in one page whatever limit is asked for",
+        fault: "lists come in one page, whatever the requested limit",
         prepare: many_pods,
         inject: |scene| {
             scene.api.ignore_limits(true);
@@ -260,7 +260,7 @@ cases! {
         },
         ..BRIEF
     };
-    #[ignore = "like others; hack/faults runs it"]
+    #[ignore = "similar to another test; hack/faults runs it"]
     lists_come_a_byte_at_a_time: Case {
         fault: "a list of policies that takes five seconds, byte by byte",
         inject: |scene| lists_of_policies(scene, Answer::Dribble(Duration::from_micros(500))),
@@ -275,7 +275,7 @@ cases! {
     };
     #[ignore = "takes a minute"]
     watches_expire_at_once: Case {
-        fault: "410 for every watch, at its beginning",
+        fault: "410 for every watch, at its start",
         inject: |scene| {
             for kind in Resource::WATCHED {
                 scene.api.answer(Verb::Watch, kind, Answer::Expired);
@@ -324,7 +324,7 @@ fn agent_starts_again_among_lists_that_stay_false() {
     observe(start + PAST_THE_SECOND + DOUBT);
     let (isolated, toll) = (scene.is_isolated(&scene.web), traffic.stop(&scene));
     let fault =
-        "the agent starts again, and all lists of policies and pods are empty from now on; single ones are there";
+        "the agent starts again, and all lists of policies and pods are empty from now on; GETs return single ones";
     Row { name: NAME, fault, toll: Some(toll), told, in_step: None, note: String::new() }.print();
     assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());
     assert!(isolated && told.is_some(), "{}", scene.agent.words());

@@ -1,4 +1,4 @@
-//! Selectors that select very many pods: a policy within its budget that stands for more than a node can hold.
+//! Selectors that select very many pods: a policy within its budget with more elements than a node can hold.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::agent::{Agent, Setup, within};
 use crate::case::Row;
 use crate::scene::{LIMIT, Scene, first, full, paper};
 
-/// How much memory above idle what one user writes may take, in MiB.
+/// The memory above idle that one user's policies may take, in MiB.
 const MEMORY: u64 = 256;
 
 /// Pods that all of these selectors select, in ops; one of them is here.
@@ -17,7 +17,7 @@ fn pods() -> usize {
     if full() { 5_000 } else { 500 }
 }
 
-/// Selectors beyond what a namespace may bring.
+/// More selectors than a namespace may have.
 fn selectors() -> usize {
     if full() { 7_000 } else { 1_200 }
 }
@@ -28,7 +28,7 @@ fn unlike(number: usize) -> Value {
     json!({ "podSelector": { "matchExpressions": [{ "key": "k", "operator": "NotIn", "values": [value] }] } })
 }
 
-/// A rule for so many of them, on a port of its own.
+/// A rule for this many of them, on a separate port.
 fn rule(number: usize, selectors: impl Iterator<Item = usize>) -> Value {
     json!({ "from": selectors.map(unlike).collect::<Value>(), "ports": [{ "port": 2 + 2 * number }] })
 }
@@ -49,7 +49,7 @@ fn set_aside(agent: &Agent) -> f64 {
     agent.metric("palisade_policies_quarantined", "budget").unwrap_or_default()
 }
 
-/// How much longer a debug build may take.
+/// The time limit, longer for a debug build.
 fn limit() -> Duration {
     Duration::from_secs(if full() { 2 } else { 20 })
 }
@@ -110,11 +110,11 @@ fn many_policies_that_select_many_pods() {
     let took = within(LIMIT, || scene.is_in_step());
     let others = scene.agent.wait("policies set aside", LIMIT, || set_aside(&scene.agent) >= f64::from(count) - 1.0);
     let peak = scene.agent.memory("VmHWM");
-    let note = format!("{count} policies, {} pods: {idle} -> {peak} MiB, told after {others:.2?}", pods());
-    print(NAME, "policies that a namespace may have one of", took, note);
+    let note = format!("{count} policies, {} pods: {idle} -> {peak} MiB, others set aside after {others:.2?}", pods());
+    print(NAME, "many policies of which a namespace's budget allows one", took, note);
     assert!(took.is_some_and(|took| took < limit() * 2), "{took:?}; {}", scene.agent.words());
     assert!(peak <= idle + MEMORY, "{idle} -> {peak} MiB");
-    // When the others are gone there is room again.
+    // Once the others are gone there is room again.
     for number in 1..usize::from(count) {
         scene.api.delete(Resource::NetworkPolicies, "ops", &name(number));
     }

@@ -2,7 +2,7 @@
 //!
 //! The hooks of our chains run in softirq or with softirqs disabled, and so does everything that receives a packet. A
 //! CPU that does this runs nothing else until it is done, unless the kernel is PREEMPT_RT. So a thread that has run on
-//! every CPU knows that each has finished the packet that it was handling. That takes some 0.1 ms where an RCU grace
+//! every CPU knows that each has finished the packet that it was handling. That takes some 0.1 ms, while an RCU grace
 //! period takes about 10.
 
 use std::thread;
@@ -15,10 +15,10 @@ use rustix::thread::{CpuSet, MembarrierCommand, membarrier, sched_getaffinity, s
 /// A packet is in flight in our chains for microseconds, or for as long as the hypervisor stops its CPU.
 const LONG: Duration = Duration::from_millis(50);
 
-/// On more CPUs than these, visiting each takes longer than a grace period.
+/// With more CPUs, visiting each takes longer than a grace period.
 const MOST_CPUS: usize = 64;
 
-/// The CPUs that run, as in `0-3,8` (Linux, `Documentation/ABI/testing/sysfs-devices-system-cpu`).
+/// The online CPUs, as `0-3,8` (Linux, `Documentation/ABI/testing/sysfs-devices-system-cpu`).
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 /// Returns when every packet that was in the kernel's hooks at the call has left them.
@@ -33,7 +33,7 @@ pub(crate) fn leave() {
 /// Runs on every CPU for a moment.
 ///
 /// # Errors
-/// If that is not possible, or would not prove anything: the thread is then where it may be, as before.
+/// A CPU cannot be visited, or visits would prove nothing. The thread may then run on the same CPUs as before.
 fn visit_cpus() -> io::Result<()> {
     let refused = |why: &str| io::Error::new(io::ErrorKind::Unsupported, why.to_owned());
     if uname().version().to_string_lossy().contains("PREEMPT_RT") {
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Rules that a slow packet meets. Each looks routes up; together they take tens of milliseconds.
+    /// Rules that a slow packet meets. Each does a route lookup; together they take tens of milliseconds.
     const RULES: usize = 100_000;
 
     fn load(script: &str) {
@@ -105,7 +105,7 @@ mod tests {
         assert!(child.wait().unwrap().success());
     }
 
-    /// Sends a packet that is in a hook of the first CPU for long; returns when that began and ended.
+    /// Sends a packet that stays in a hook of the first CPU for long; returns when that began and ended.
     fn send_slowly(to: SocketAddr) -> (Instant, Instant) {
         visit(0).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -114,8 +114,8 @@ mod tests {
         (began, Instant::now())
     }
 
-    /// Calls `wait` while a packet is in a hook, and returns whether it had arrived afterwards. None if the machine was too
-    /// busy to tell.
+    /// Calls `wait` while a packet is in a hook, and returns whether it had arrived afterwards. None if the machine was
+    /// too busy for a result.
     fn arrives_by(wait: fn(), receiver: &UdpSocket, slow: Duration) -> Option<bool> {
         let to = receiver.local_addr().unwrap();
         thread::scope(|scope| {
@@ -157,7 +157,7 @@ mod tests {
                 let tries = (0..200).filter_map(|_| arrives_by(wait, &receiver, slow)).take(10);
                 let tries: Vec<_> = tries.collect();
                 assert_eq!(tries.len(), 10, "the machine is too busy");
-                // If nothing waits, packets are still on their way.
+                // Without a wait, packets are still in flight.
                 assert!(
                     if name == "nothing" { tries.contains(&false) } else { !tries.contains(&false) },
                     "{name}: {tries:?}"

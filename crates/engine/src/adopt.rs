@@ -1,7 +1,7 @@
-//! What the table of a predecessor tells: whose an address was.
+//! The owners of IPs according to the table of a previous agent.
 //!
-//! An address that passed from one pod to another while no agent was running may still have flows of its former owner, which
-//! would let that one's peers into the new pod. The elements of the table name their owners.
+//! An IP that passed from one pod to another while no agent was running may still have flows of its former owner. They
+//! would let the former owner's peers into the new pod. The elements of the table name their owners.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,8 +14,8 @@ use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
 
 use crate::doubt::Keys;
 
-/// Whether the first lists would open a pod that the table of a predecessor isolates, or lack more than half of its pods.
-/// If so, the objects of each kind that the table names, and the lists lack.
+/// The objects of each kind that the table names and the lists lack, if the first lists would open a pod that the table
+/// isolates, or lack more than half of its local pods.
 pub(crate) fn contradiction(table: &Ruleset, index: &Index) -> Option<BTreeMap<Kind, Keys>> {
     let (compiled, state) = (index.compiled(), index.state());
     let opened = |maps: [&str; 2], is_isolated: &dyn Fn(IpAddr) -> bool| {
@@ -62,7 +62,7 @@ fn pod(comment: &str) -> Option<NamespacedName> {
     named(namespace, name)
 }
 
-/// The object of this name, if it can be one: comments may be cut, and of other things.
+/// The object of this name, if the text is a valid name: comments may be cut, and other comments name no object.
 fn named(namespace: &str, name: &str) -> Option<NamespacedName> {
     let is_name = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
@@ -70,13 +70,13 @@ fn named(namespace: &str, name: &str) -> Option<NamespacedName> {
     (is_name(namespace) && is_name(name)).then(|| NamespacedName::new(namespace, name))
 }
 
-/// The addresses that `table` says were somebody else's than `index` says they are, and the pods of this node that had them.
+/// The IPs whose owner in `table` differs from that in `index`, with the pods of this node that had them.
 pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> Vec<(IpAddr, Option<Former>)> {
     let mut owners: BTreeMap<IpAddr, (&str, bool)> = BTreeMap::new();
     for (key, element) in table.sets.values().flat_map(|set| &set.elements) {
         let (address, is_local) = match key {
             Key::Address(address) | Key::AddressPort(address, _) => (address, false),
-            // A pod may reach itself: only a local one is named so.
+            // The pairs let a pod reach itself: only local pods have one.
             Key::AddressPair(address, _) => (address, true),
             Key::AddressRange(..) | Key::PortRange(..) | Key::InterfaceName(_) => continue,
         };

@@ -1,10 +1,10 @@
-//! What brought a commit about, in words for the log.
+//! The cause of a commit, as text for the log.
 
 use std::fmt;
 
 use palisade_policy::input::{Change, State};
 
-/// How many events are named; the rest is counted.
+/// The number of events that are named; the rest is counted.
 const NAMED: usize = 3;
 
 /// The events behind a commit.
@@ -15,17 +15,17 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// A cause that is no event of an object.
+    /// A cause that is not an event of an object.
     pub fn other(text: &str) -> Self {
         Self { named: vec![text.to_owned()], more: 0 }
     }
 
-    /// Whether nothing was added.
+    /// Whether it has no event.
     pub fn is_empty(&self) -> bool {
         self.named.is_empty()
     }
 
-    /// One event more; `state` is what was known before it.
+    /// Adds an event; `state` is the state before it.
     pub fn add(&mut self, change: &Change, state: &State) {
         if self.named.len() < NAMED {
             self.named.push(describe(change, state));

@@ -1,8 +1,8 @@
-//! When a list is not believed at first.
+//! The conditions under which a list is not believed at first.
 //!
-//! A list takes away what it leaves out, and taking a policy away opens its pods. A list can be empty or short without any
-//! error: a restored etcd, a faulty proxy, another cluster behind the same address. So a list that would take away too much
-//! changes nothing until a second one takes away the same, and the server does not have the single objects that it is asked for.
+//! A list removes every object it lacks, and removing a policy opens its pods. A list can be empty or short without any
+//! error: a restored etcd, a faulty proxy, another cluster at the same IP. So a list that would remove too much changes
+//! nothing until a second list lacks the same objects and the server does not return them to single GETs.
 
 use std::collections::BTreeSet;
 
@@ -14,22 +14,22 @@ use crate::witness::Witnesses;
 /// Why a list is doubted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// It would remove more than half of what is known of the kind.
+    /// It would remove more than half of the known objects of the kind.
     Half,
     /// It would remove the last policy that isolates a pod of this node.
     Isolation,
-    /// It lacks what every list of the cluster has: namespace `kube-system`, or the agent's own pod.
+    /// It lacks an object that every list of the cluster has: namespace `kube-system`, or the agent's own pod.
     Canary,
-    /// At a start: pods that the table of the agent before has isolated would be open, or most of its pods are gone.
+    /// At a start: it would open pods that the previous agent's table isolates, or lacks most pods of that table.
     Table,
-    /// It lacks an object that the server has when it is asked for it.
+    /// It lacks an object that the server returns to a GET.
     Object,
-    /// The server has not said yet whether it has single objects that the list lacks.
+    /// The server has not answered the GETs of objects that the list lacks.
     Unanswered,
 }
 
 impl Reason {
-    /// As a metric label.
+    /// Its metric label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Half => "half",
@@ -45,12 +45,12 @@ impl Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Half => "it lacks more than half of what is known",
+            Self::Half => "it lacks more than half of the known objects",
             Self::Isolation => "it lacks the last policy that isolates a pod of this node",
             Self::Canary => "it lacks namespace kube-system or the agent's own pod",
-            Self::Table => "it would open what the table of the agent before isolates",
-            Self::Object => "it lacks an object that the API server has when asked for it",
-            Self::Unanswered => "the API server has not said yet whether it has objects that the list lacks",
+            Self::Table => "it would open pods that the previous agent's table isolates",
+            Self::Object => "it lacks an object that the API server returns to a GET",
+            Self::Unanswered => "the API server has not answered the GETs of objects that the list lacks",
         })
     }
 }
@@ -58,20 +58,21 @@ impl std::fmt::Display for Reason {
 /// The namespace that every cluster has.
 pub(crate) const SYSTEM: &str = "kube-system";
 
-/// Objects of one kind by name; those of namespaces have an empty namespace.
+/// Names of objects of one kind; a namespace's key has an empty namespace.
 pub(crate) type Keys = BTreeSet<NamespacedName>;
 
 /// A list that waits for a second one.
 #[derive(Clone, Debug)]
 pub(crate) struct Doubt {
     pub(crate) reason: Reason,
-    /// What the last list lacked.
+    /// The objects that the last list lacked.
     pub(crate) missing: Keys,
-    /// Some of that, which the server is asked for one by one.
+    /// Some of these objects, which the server is asked for with a GET each.
     pub(crate) witnesses: Witnesses,
 }
 
-/// Why a list that `lacks` these of the `known` objects of a kind is doubted, if it is: `missing` of them are a surprise.
+/// The reason to doubt a list of a kind with `known` objects that `lacks` these; `missing` are those of them that no
+/// watch reported as deleted and that the doubted list before it had.
 pub(crate) fn doubt(
     kind: Kind,
     missing: &Keys,
@@ -97,8 +98,8 @@ pub(crate) fn doubt(
     (kind == Kind::NetworkPolicy && opens_a_local_pod(missing, lacks, index)).then_some(Reason::Isolation)
 }
 
-/// Whether a local pod that is isolated in a direction, by a missing policy at least, would not be without all that a list
-/// lacks.
+/// Whether the list would leave no policy that isolates a local pod in a direction, and at least one of them is
+/// `missing`.
 fn opens_a_local_pod(missing: &Keys, lacks: &Keys, index: &Index) -> bool {
     let state = index.state();
     let namespaces: BTreeSet<_> = missing.iter().map(|key| &key.namespace).collect();
@@ -116,7 +117,7 @@ fn opens_a_local_pod(missing: &Keys, lacks: &Keys, index: &Index) -> bool {
     })
 }
 
-/// Whether a pod is one that this node enforces policies for.
+/// Whether this node enforces policies for a pod.
 pub(crate) fn is_local(index: &Index, pod: &palisade_policy::input::Pod) -> bool {
     pod.is_live() && pod.node.as_ref() == Some(index.node())
 }

@@ -1,4 +1,4 @@
-//! The engine: what is known, what the kernel has, and what is wanted.
+//! The engine: the believed objects, the state of the kernel's table, and the work between them.
 
 mod done;
 mod next;
@@ -22,55 +22,55 @@ use crate::report::Report;
 use crate::source::{Input, Outbox, Source};
 use crate::step::{Ask, Class};
 
-/// What an engine depends on beside objects and kernel.
+/// The settings of an engine.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How the table is rendered.
     pub render: RenderOptions,
     /// Honour the annotation that isolated namespaces before Kubernetes 1.7.
     pub legacy_isolation: bool,
-    /// The source of objects answers [`Ask`]s. A directory of manifests does not.
+    /// The source of objects answers [`Ask`]s. A manifest directory does not.
     pub source_answers: bool,
-    /// What one policy may cost.
+    /// The budget of one policy.
     pub budget: Budget,
-    /// The pod that the agent runs in, which every list of pods must have.
+    /// The agent's own pod, which every list of pods must have.
     pub own_pod: Option<NamespacedName>,
 }
 
-/// How far the kernel's table is known.
+/// The engine's knowledge of the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Table {
-    /// Nobody has taken hold of it.
+    /// It is not open.
     Closed,
-    /// It may be anything: it is read before the next commit.
+    /// Its content is unknown: the engine reads it before the next commit.
     Unknown,
-    /// It is what was last rendered, as soon as the jobs are done.
+    /// It is the last rendering, once the jobs are done.
     Known,
 }
 
-/// What is known of the table of a predecessor.
+/// The engine's knowledge of the previous agent's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Predecessor {
-    /// Nobody has looked.
+    /// Not read yet.
     Unknown,
-    /// The first lists have been held against it.
+    /// The first lists have been compared with it.
     Compared,
-    /// It is ours.
+    /// It has been taken over.
     Adopted,
 }
 
-/// What whoever drives the engine wants it to do when there is nothing more urgent.
+/// Work that the driver asked for, to do when nothing is more urgent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wishes {
-    /// The node is to be looked at.
+    /// Look at the node.
     look: bool,
-    /// Somebody else may have changed the table.
+    /// Another program may have changed the table.
     suspect: bool,
-    /// A quarantined group is to be tried again.
+    /// Retry a quarantined group.
     try_quarantined: bool,
 }
 
-/// Which [`Done`](crate::Done) comes next.
+/// The [`Done`](crate::Done) that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
     Opened,
@@ -80,12 +80,12 @@ enum Awaited {
     Committed,
 }
 
-/// Nothing is done on the kernel until [`Engine::retry`].
+/// No step on the kernel before [`Engine::retry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackOff {
-    /// What went wrong last.
+    /// The last failure.
     pub class: Class,
-    /// How many steps failed since the table was last in step.
+    /// The number of failed steps since the table was last in step.
     pub failures: u32,
 }
 
@@ -99,15 +99,15 @@ pub struct Engine {
     table: Table,
     work: Work,
     awaited: Option<Awaited>,
-    /// Packets may be under way that have met the table before its last change.
+    /// Packets that met the table before its last change may be in flight.
     under_way: bool,
     predecessor: Predecessor,
     wishes: Wishes,
-    /// Addresses whose flows are being deleted.
+    /// IPs whose flows are being deleted.
     forgetting: BTreeSet<IpAddr>,
     back_off: Option<BackOff>,
     failures: u32,
-    /// The object that the kernel did not take last, and how often in a row, each time after a reading.
+    /// The object that the kernel refused last, and how often in a row, each time after reading the table.
     refused: Option<(Name, u32)>,
     cause: Cause,
     rendered: u64,
@@ -116,7 +116,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine for the pods of `node` that knows nothing yet.
+    /// An engine for the pods of `node`, without any objects.
     pub fn new(node: impl Into<Arc<str>>, options: Options) -> Self {
         let mut index = Index::new(node);
         index.set_budget(options.budget);
@@ -142,7 +142,7 @@ impl Engine {
         }
     }
 
-    /// The objects that are believed, and what they compile to.
+    /// The believed objects and the policy compiled from them.
     pub fn index(&self) -> &Index {
         &self.index
     }
@@ -152,54 +152,54 @@ impl Engine {
         &self.renderer
     }
 
-    /// What the table is to be.
+    /// The desired ruleset.
     pub fn ruleset(&self) -> &Ruleset {
         self.renderer.ruleset()
     }
 
-    /// All kinds of objects have been listed, so that the table may be touched.
+    /// Every kind of object has been listed, so the table may be changed.
     pub fn is_synced(&self) -> bool {
         self.source.is_synced()
     }
 
-    /// The table is what was last rendered, and nothing is left to be done about it.
+    /// The table is the last rendering, and no job is left.
     pub fn is_in_step(&self) -> bool {
         self.table == Table::Known && self.work.jobs.is_empty() && self.awaited.is_none()
     }
 
-    /// In step, nothing new is known, and no flow is left to be deleted.
+    /// In step, no change is waiting to be rendered, and no flow is left to be deleted.
     pub fn is_settled(&self) -> bool {
         self.is_in_step() && !self.index.is_dirty() && self.forgetting.is_empty() && self.index.due_now().is_empty()
     }
 
-    /// How many times the objects have been rendered; what is taken now is in the next one.
+    /// The number of renderings; input taken now is in the next one.
     pub fn rendered(&self) -> u64 {
         self.rendered
     }
 
-    /// Why nothing is done on the kernel until [`Engine::retry`], if so.
+    /// The reason why the engine waits for [`Engine::retry`], if it does.
     pub fn back_off(&self) -> Option<BackOff> {
         self.back_off
     }
 
-    /// The kinds whose last list is not believed, and why.
+    /// The kinds whose last list is not believed, with the reasons.
     pub fn doubts(&self) -> impl Iterator<Item = (Kind, Reason)> {
         self.source.doubts()
     }
 
-    /// How many deletions of policies wait until it is known whether their namespace is being deleted.
+    /// The number of deleted policies that wait for an answer about their namespace.
     pub fn held_deletions(&self) -> usize {
         self.source.held()
     }
 
-    /// What happened since this was last asked.
+    /// The reports since the last call.
     pub fn take_reports(&mut self) -> Vec<Report> {
         let set_aside = self.index.take_set_aside().into_iter();
         self.reports.extend(set_aside.map(|(policy, why)| Report::OverBudget { policy, why }));
         std::mem::take(&mut self.reports)
     }
 
-    /// Takes what the source of objects says. Nothing of it reaches the table before the next rendering.
+    /// Takes input from the source of objects. It reaches the table with the next rendering.
     pub fn take(&mut self, input: Input) {
         let mut out = Outbox { asks: &mut self.asks, reports: &mut self.reports };
         let was_synced = self.source.is_synced();
@@ -242,7 +242,7 @@ impl Engine {
         self.index.apply_all(changes);
     }
 
-    /// The same, with a policy above the budget in the form that is enforced of it.
+    /// The change, with a policy above the budget reduced to the form that is enforced.
     fn bound(&mut self, change: Change) -> Change {
         let Change::Policy(policy) = change else { return change };
         let policy = policy.within(&self.index.state().budget);
@@ -252,22 +252,22 @@ impl Engine {
         Change::Policy(policy)
     }
 
-    /// Have the node looked at: its interfaces or addresses may have changed.
+    /// Requests a look at the node: its interfaces or IPs may have changed.
     pub fn look(&mut self) {
         self.wishes.look = true;
     }
 
-    /// Somebody else may have changed the table.
+    /// Requests a check of the table: another program may have changed it.
     pub fn suspect(&mut self) {
         self.wishes.suspect = true;
     }
 
-    /// Tries again what failed.
+    /// Ends the back-off and retries the failed step.
     pub fn retry(&mut self) {
         self.back_off = None;
     }
 
-    /// Tries a quarantined object again; the kernel may take it now.
+    /// Retries a quarantined object; the kernel may accept it now.
     pub fn retry_quarantined(&mut self) {
         self.wishes.try_quarantined = true;
     }

@@ -1,8 +1,8 @@
-//! Namespaces that were already being deleted when the agent began.
+//! Namespaces that were already being deleted when the agent started.
 //!
-//! Policies of such a namespace may be gone while its pods still run (CVE-2024-7598). An agent that saw them go keeps them as
-//! tombstones; one that begins later only sees, in the table that its predecessor left, which pods were isolated. These stay
-//! so. Whom their policies let in is not known any more, so nobody is let in.
+//! Policies of such a namespace may be gone while its pods still run (CVE-2024-7598). An agent that saw the deletion
+//! keeps the policies as tombstones. One that starts later only finds the isolated pods, in the table of the previous
+//! agent. They stay isolated. The peers that their policies allowed are unknown, so nothing is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use palisade_ruleset::model::{Key, Ruleset};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
 
-/// What brings back the isolation that `table` shows of pods of terminating namespaces: for pods of the same labels a policy that
-/// allows nothing, and its deletion, which leaves a tombstone.
+/// The changes that keep pods of terminating namespaces isolated as in `table`: for pods with the same labels a policy
+/// that allows nothing, and its deletion, which leaves a tombstone.
 pub(crate) fn changes(table: &Ruleset, state: &State) -> Vec<Change> {
     let (egress, ingress) = (isolated(table, EGRESS_MAPS), isolated(table, INGRESS_MAPS));
     let mut lost: BTreeMap<(Arc<str>, Labels), Isolates> = BTreeMap::new();
@@ -48,7 +48,7 @@ fn is_ending(state: &State, pod: &Pod) -> bool {
     state.namespaces.get(&pod.key.namespace).is_some_and(|namespace| namespace.terminating)
 }
 
-/// The addresses in verdict maps.
+/// The IPs in verdict maps.
 fn isolated(table: &Ruleset, maps: [&str; 2]) -> BTreeSet<IpAddr> {
     let maps = maps.into_iter().filter_map(|map| table.sets.get(&Name::new(map)));
     let keys = maps.flat_map(|map| map.elements.keys());

@@ -1,4 +1,4 @@
-//! What is still to be done until the table is what the objects say.
+//! The work left until the table matches the objects.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -7,25 +7,25 @@ use palisade_ruleset::change::{Batch, Transaction};
 
 use crate::report::CommitKind;
 
-/// One thing to do, in the order of the queue.
+/// One job, in the order of the queue.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
     Open,
     Look,
-    /// Read the table back, and commit what it lacks.
+    /// Read the table, and commit the difference.
     Synchronize,
-    /// Wait, if packets may be under way that have met the table before the last batch.
+    /// Wait, if packets that met the table before the last batch may be in flight.
     Wait,
     Batch(Batch),
     Replace,
     Wake,
     /// The commit is complete.
     Finish,
-    /// The addresses are closed, or their new owners are; now their flows can go.
+    /// Delete the flows of these IPs. They are closed, or their new owners are.
     Forget(BTreeSet<IpAddr>),
 }
 
-/// The jobs of one commit, and what it amounts to.
+/// The jobs of one commit, and its totals.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub(crate) kind: CommitKind,
@@ -45,20 +45,20 @@ impl Work {
         Self::new(CommitKind::Incremental, [])
     }
 
-    /// The batches of a transaction, before what is to be done already.
+    /// Adds the batches of a transaction before the other jobs.
     pub(crate) fn first(&mut self, transaction: &Transaction) {
         for job in self.count(transaction).into_iter().rev() {
             self.jobs.push_front(job);
         }
     }
 
-    /// The batches of a transaction, after what is to be done already.
+    /// Adds the batches of a transaction after the other jobs.
     pub(crate) fn then(&mut self, transaction: &Transaction) {
         let jobs = self.count(transaction);
         self.jobs.extend(jobs);
     }
 
-    /// A transaction begins when the packets have left that were under way at the one before.
+    /// The jobs of a transaction. It begins once the packets in flight at the previous one have left.
     fn count(&mut self, transaction: &Transaction) -> Vec<Job> {
         self.operations += transaction.operations();
         let mut jobs = Vec::new();

@@ -1,19 +1,19 @@
 //! The order of an enforcement: objects in, steps on the kernel out.
 //!
-//! Pure: no I/O, no async, no clock, no environment. An [`Engine`] owns the index and the renderer of one node. Whoever drives
-//! it hands in what the source of objects says ([`Engine::take`]), performs the [`Step`] that [`Engine::next_step`] names, and
-//! reports what came of it ([`Engine::done`]). The agent, the tests and the benchmarks drive the same engine, so what they
-//! prove of the order holds for all of them.
+//! Pure: no I/O, no async, no clock, no environment. An [`Engine`] owns the index and the renderer of one node. Its
+//! driver passes in what the source of objects reports ([`Engine::take`]), performs the [`Step`] that
+//! [`Engine::next_step`] returns, and passes in the result ([`Engine::done`]). The agent, the tests and the benchmarks
+//! drive the same engine, so the order that they prove holds for all of them.
 //!
 //! ```text
 //! first, and after anything failed:   Open ▸ Look ▸ Read ▸ (Wake) ▸ Commit… | Replace ▸ Wait ▸ Forget
-//! after a change of objects:          Commit… ▸ Look, if local addresses changed ▸ Commit… ▸ Wait ▸ Forget
+//! after a change of objects:          Commit… ▸ Look, if local IPs changed ▸ Commit… ▸ Wait ▸ Forget
 //! ```
 //!
-//! - A failed step leads to a new reading of the table, never to a commit on top of an unknown one.
-//! - Flows of an address that left its pod are due until their deletion has succeeded. They are deleted after the commit that
-//!   closes the address, and before the one that gives it to another pod.
-//! - What a list or a deletion would open is believed only after a second look: see [`doubt`] and [`Ask`].
+//! - A failed step leads to reading the table again, never to a commit on top of an unknown one.
+//! - Flows of an IP that left its pod are due until their deletion succeeds. They are deleted after the commit that
+//!   closes the IP, and before the one that gives it to another pod.
+//! - A list or a deletion that would open pods is believed only after a check: see [`doubt`] and [`Ask`].
 
 mod adopt;
 mod cause;

@@ -1,4 +1,4 @@
-//! What happened, for logs and metrics.
+//! Events for logs and metrics.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use palisade_policy::input::{Kind, NamespacedName};
 use crate::doubt::Reason;
 use crate::step::Trouble;
 
-/// Why a commit was made.
+/// The reason for a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitKind {
-    /// The first after start, or after an error: the whole ruleset against the kernel's.
+    /// The first after start, or after an error: compares the whole ruleset with the kernel's.
     Full,
-    /// What events changed.
+    /// Changes of objects.
     Incremental,
-    /// Somebody else changed the table.
+    /// Another program changed the table.
     Repair,
 }
 
 impl CommitKind {
-    /// As metrics and logs name it.
+    /// Its name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -30,89 +30,89 @@ impl CommitKind {
     }
 }
 
-/// Something to log or to count.
+/// An event to log or to count.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// The table is what the objects say, as of [`Engine::rendered`](crate::Engine::rendered) = `rendered`.
+    /// The table matches the objects, as of [`Engine::rendered`](crate::Engine::rendered) = `rendered`.
     Committed {
-        /// Why.
+        /// The reason.
         kind: CommitKind,
-        /// What brought it about, in words.
+        /// The cause, as text.
         cause: String,
         /// Objects, elements and rules written.
         operations: usize,
-        /// Batches; none if the table was so already.
+        /// Batches; 0 if the table was already right.
         batches: usize,
-        /// The table was replaced whole.
+        /// The whole table was replaced.
         replaced: bool,
-        /// Which rendering it is.
+        /// The number of the rendering.
         rendered: u64,
     },
     /// A step failed.
     Failed {
-        /// Why a commit was to be made.
+        /// The reason for the commit.
         kind: CommitKind,
-        /// What happened.
+        /// The failure.
         trouble: Trouble,
-        /// Policies that are quarantined because of it.
+        /// Policies that are quarantined because of the failure.
         quarantined: BTreeSet<NamespacedName>,
     },
-    /// The table was changed by somebody else.
+    /// Another program changed the table.
     Repairing {
-        /// How, in words.
+        /// The kind of change, as text.
         how: &'static str,
     },
-    /// The table is of another layout, and is replaced whole.
+    /// The table has another layout, and is replaced whole.
     OtherLayout {
         /// The objects that cannot be changed in place.
         objects: String,
     },
-    /// Namespaces are being deleted whose policies may be gone already: their pods stay isolated as the table has them.
+    /// Namespaces are being deleted, and their policies may be gone already: their pods stay isolated as in the table.
     Frozen {
         /// The namespaces.
         namespaces: BTreeSet<Arc<str>>,
     },
-    /// A policy costs more than the budget, or stands for too many elements: it isolates its pods and allows nothing.
+    /// A policy costs more than the budget, or has too many elements: it isolates its pods and allows nothing.
     OverBudget {
         /// The policy.
         policy: NamespacedName,
-        /// What it costs, and what to do.
+        /// Its cost, and the action to take.
         why: String,
     },
-    /// Addresses changed hands while no agent was running.
+    /// IPs changed hands while no agent was running.
     ChangedHands {
-        /// How many.
+        /// The number of IPs.
         addresses: usize,
     },
     /// A list is not believed until a second one agrees.
     Doubted {
-        /// Of what.
+        /// The kind of the list.
         kind: Kind,
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// How many objects it lacks.
+        /// The number of objects it lacks.
         missing: usize,
     },
     /// The server has an object that its list lacks: the list is false.
     Contradicted {
-        /// Of what kind.
+        /// The kind of the object.
         kind: Kind,
-        /// The object; a namespace has no namespace.
+        /// The object; a namespace's key has an empty namespace.
         object: NamespacedName,
     },
     /// A second list agreed with one that was doubted.
     Believed {
-        /// Of what.
+        /// The kind of the list.
         kind: Kind,
-        /// How many objects are gone.
+        /// The number of objects that are gone.
         gone: usize,
     },
-    /// A list is what was known before: the doubt about the last one was right.
+    /// A list has the objects that the doubted one lacked: the doubt was right.
     Dispelled {
-        /// Of what.
+        /// The kind of the list.
         kind: Kind,
     },
-    /// A quarantine is over: the kernel took the objects.
+    /// A quarantine ended: the group is tried again.
     Released {
         /// The policies.
         policies: BTreeSet<NamespacedName>,

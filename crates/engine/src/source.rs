@@ -1,4 +1,4 @@
-//! What the source of objects says, and what of it is believed.
+//! Input from the source of objects, and the decision how much of it to believe.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use crate::report::Report;
 use crate::step::Ask;
 use crate::witness::{Witnesses, by_weight};
 
-/// Something that the source says.
+/// One report of the source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Changes with one cause, none of them a list: to be taken into effect together.
+    /// Changes with one cause, none of them a list: they take effect together.
     Changes(Vec<Change>),
     /// A part of a list.
     List(ListPart),
     /// The answer to [`Ask::Namespace`].
     Namespace {
-        /// Which one.
+        /// The name.
         name: Arc<str>,
-        /// What is known of it.
+        /// The state of the namespace.
         answer: NamespaceAnswer,
     },
     /// The answer to [`Ask::Object`].
     Object {
-        /// Of what kind it is.
+        /// The kind.
         kind: Kind,
-        /// Which one.
+        /// The name.
         key: NamespacedName,
-        /// Whether it is there.
+        /// Whether it exists.
         answer: ObjectAnswer,
     },
-    /// The ranges that the node gives its pods addresses from.
+    /// The IP ranges that the node assigns pod IPs from.
     PodRanges(BTreeSet<IpNet>),
 }
 
-/// A list that has begun.
+/// A list that is still arriving.
 #[derive(Clone, Debug, Default)]
 struct Listing {
     /// The objects it has that were known before.
@@ -50,31 +50,31 @@ struct Listing {
     changed: Vec<Object>,
 }
 
-/// Deletions of policies of one namespace, held until it is known whether the namespace is being deleted too: then its
-/// policies go before its pods do (CVE-2024-7598), and must not take the isolation of these with them.
+/// Deletions of policies of one namespace. They are held until it is known whether the namespace is being deleted too:
+/// in that case its policies go before its pods (CVE-2024-7598), and the pods must stay isolated.
 #[derive(Clone, Debug, Default)]
 struct Held {
-    /// Those that the question which is being asked is about.
+    /// The policies that the pending question covers.
     policies: BTreeSet<NamespacedName>,
-    /// Those that went since: the answer may be older, so they need one of their own.
+    /// The policies deleted since then: the answer may be older, so they need another question.
     later: BTreeSet<NamespacedName>,
-    /// The namespace is gone, and the watch of namespaces has yet to say so.
+    /// The namespace is gone, and the watch of namespaces has not reported it yet.
     absent: bool,
 }
 
-/// What is believed of the source, and what waits to be.
+/// The believed state of the source, and the input that waits for confirmation.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// Whether it answers questions; a directory of manifests does not.
+    /// Whether it answers questions; a manifest directory does not.
     answers: bool,
     own_pod: Option<NamespacedName>,
     listing: BTreeMap<Kind, Listing>,
     /// The kinds that have been listed once.
     listed: BTreeSet<Kind>,
     doubts: BTreeMap<Kind, Doubt>,
-    /// The kinds of which another list is to come before the table is first changed, and why.
+    /// The kinds that need another list before the first change to the table, with the reasons.
     unconfirmed: BTreeMap<Kind, Reason>,
-    /// Objects that the table of a predecessor names, and first lists lack.
+    /// Objects that the previous agent's table names and the first lists lack.
     named: BTreeMap<Kind, Witnesses>,
     held: BTreeMap<Arc<str>, Held>,
 }
@@ -109,7 +109,7 @@ impl Source {
         self.listed.len() == Kind::ALL.len()
     }
 
-    /// Asks for another list of every kind before the table is first changed, and for objects that its predecessor's names.
+    /// Requests another list of every kind before the first change to the table, and GETs of some objects in `named`.
     pub(crate) fn confirm(&mut self, reason: Reason, named: BTreeMap<Kind, Keys>, out: &mut Outbox<'_>) {
         let ask = |(kind, keys)| (kind, Witnesses::ask(kind, keys, out.asks));
         self.named = named.into_iter().map(ask).collect();
@@ -120,7 +120,7 @@ impl Source {
         }
     }
 
-    /// What speaks against lists that still lack these objects, which the table of a predecessor names.
+    /// The objection to lists that still lack these objects, which the previous agent's table names.
     pub(crate) fn objection(&self, named: &BTreeMap<Kind, Keys>) -> Option<Reason> {
         let objections = named.iter().map(|(kind, missing)| match self.named.get(kind) {
             Some(witnesses) if witnesses.is_about(missing) => witnesses.objection(missing),
@@ -129,7 +129,7 @@ impl Source {
         objections.flatten().max()
     }
 
-    /// Whether a second list is to come before the table is first changed.
+    /// Whether a second list is needed before the first change to the table.
     pub(crate) fn is_confirming(&self) -> bool {
         !self.unconfirmed.is_empty()
     }
@@ -140,12 +140,12 @@ impl Source {
         self.doubts.iter().map(|(kind, doubt)| (*kind, doubt.reason)).chain(unconfirmed)
     }
 
-    /// How many deletions of policies wait for an answer about their namespace.
+    /// The number of deleted policies that wait for an answer about their namespace.
     pub(crate) fn held(&self) -> usize {
         self.held.values().map(|held| held.policies.len() + held.later.len()).sum()
     }
 
-    /// The changes to be applied.
+    /// The changes to apply.
     pub(crate) fn changes(&mut self, changes: Vec<Change>, index: &Index, out: &mut Outbox<'_>) -> Vec<Change> {
         let mut believed = Vec::with_capacity(changes.len());
         for change in changes {
@@ -174,7 +174,8 @@ impl Source {
         }
     }
 
-    /// A policy is gone: believed at once if no local pod depends on it, or it is known that its namespace is ending.
+    /// Handles the deletion of a policy. It is believed at once if no local pod depends on it, or if its namespace is
+    /// known to be ending.
     fn depart(&mut self, key: NamespacedName, index: &Index, out: &mut Outbox<'_>, believed: &mut Vec<Change>) {
         let state = index.state();
         if let Some(held) = self.held.get_mut(&key.namespace) {
@@ -197,7 +198,7 @@ impl Source {
         }
     }
 
-    /// A policy that was deleted is there again.
+    /// Ends the wait for a policy that exists again.
     fn keep(&mut self, key: &NamespacedName) {
         if let Some(held) = self.held.get_mut(&key.namespace) {
             held.policies.remove(key);
@@ -205,7 +206,7 @@ impl Source {
         }
     }
 
-    /// The namespace watch has caught up with an answer that said the namespace is gone.
+    /// Releases deletions once the namespace watch reports a namespace that an answer said is gone.
     fn release_absent(&mut self, name: &Arc<str>, believed: &mut Vec<Change>) {
         if self.held.get(name).is_some_and(|held| held.absent) {
             let held = self.held.remove(name).unwrap_or_default();
@@ -213,7 +214,7 @@ impl Source {
         }
     }
 
-    /// The answer to a question about a namespace.
+    /// Takes the answer to a question about a namespace.
     pub(crate) fn answer(
         &mut self,
         name: &Arc<str>,
@@ -224,12 +225,12 @@ impl Source {
         let Some(mut held) = self.held.remove(name) else { return Vec::new() };
         let mut believed = Vec::new();
         match answer {
-            // From here on deletions leave tombstones, those that came later too.
+            // From now on deletions leave tombstones, later ones too.
             NamespaceAnswer::Present(namespace) if namespace.terminating => {
                 believed.push(Change::Namespace(namespace));
                 held.policies.append(&mut held.later);
             }
-            // The watch of namespaces has yet to say so; only then do policies leave tombstones.
+            // The watch of namespaces has not reported it yet; policies leave tombstones only after it does.
             NamespaceAnswer::Absent if state.namespaces.contains_key(name) => {
                 held.policies.append(&mut held.later);
                 self.held.insert(name.clone(), Held { absent: true, ..held });
@@ -246,7 +247,7 @@ impl Source {
         believed
     }
 
-    /// The answer to a question about an object that a list lacks.
+    /// Takes the answer to a question about an object that a list lacks.
     pub(crate) fn object(&mut self, kind: Kind, key: NamespacedName, answer: ObjectAnswer, out: &mut Outbox<'_>) {
         let doubt = self.doubts.get_mut(&kind).map(|doubt| (Some(&mut doubt.reason), &mut doubt.witnesses));
         let first = self.named.get_mut(&kind).map(|witnesses| (self.unconfirmed.get_mut(&kind), witnesses));
@@ -262,7 +263,7 @@ impl Source {
         }
     }
 
-    /// A part of a list. Returns what is to be applied at its end.
+    /// Takes a part of a list. Returns the changes to apply at its end.
     pub(crate) fn list(&mut self, part: ListPart, index: &Index, out: &mut Outbox<'_>) -> Vec<Change> {
         match part {
             ListPart::Begin(kind) => drop(self.listing.insert(kind, Listing::default())),
@@ -273,11 +274,11 @@ impl Source {
         Vec::new()
     }
 
-    /// An object of a list. One that is known as it is leaves nothing but a mark.
+    /// Takes an object of a list. An unchanged one leaves only a mark.
     fn listed(&mut self, object: Object, state: &State) {
         let Some(listing) = self.listing.get_mut(&object.kind()) else { return };
         let object = match object {
-            // As the index would take it, so that it can be compared.
+            // In the form that the index stores, for comparison.
             Object::Policy(policy) => Object::Policy(policy.within(&state.budget)),
             other => other,
         };
@@ -287,7 +288,7 @@ impl Source {
                 .namespaces
                 .get(&namespace.name)
                 .map(|known| (NamespacedName::new("", known.name.clone()), known == namespace)),
-            // A tombstone of the same name is not what is in the list.
+            // A tombstone of the same name is not the object in the list.
             Object::Policy(policy) => state
                 .policies
                 .get(&policy.key)
@@ -315,7 +316,7 @@ impl Source {
         self.unconfirmed.remove(&kind);
         let mut believed = Vec::new();
         let arrivals = listing.changed.into_iter().map(Change::from);
-        // What leaves its address leaves it before somebody else gets it; what isolates comes before what it isolates.
+        // A pod leaves its IP before another gets it; policies come before the pods that they isolate.
         let departures = missing.into_iter().map(|key| gone(kind, key));
         for change in departures.chain(arrivals) {
             self.change(change, index, out, &mut believed);
@@ -323,20 +324,21 @@ impl Source {
         believed
     }
 
-    /// Whether this list has to wait for another one, which is then asked for.
+    /// Whether this list must wait for another one, which it then requests.
     fn is_doubted(&mut self, kind: Kind, missing: &Keys, known: usize, index: &Index, out: &mut Outbox<'_>) -> bool {
         let before = self.doubts.remove(&kind);
         let own_pod = self.own_pod.as_ref();
-        // What a watch has told to be gone is no surprise.
+        // A deletion that a watch reported gives no doubt.
         let is_held = |key: &&NamespacedName| {
             let held = self.held.get(&key.namespace).filter(|_| kind == Kind::NetworkPolicy);
             held.is_some_and(|held| held.policies.contains(*key) || held.later.contains(*key))
         };
         let surprising: Keys = missing.iter().filter(|key| !is_held(key)).cloned().collect();
-        // What is known to be gone is not counted among what there is.
+        // Objects known to be gone do not count as known.
         let left = |new: &Keys| known.saturating_sub(missing.len().saturating_sub(new.len()));
         let judge = |new: &Keys| doubt(kind, new, missing, left(new), index, own_pod);
-        // What the list before lacked too is gone, unless the server has some of it; the rest is judged by itself.
+        // Objects that the previous list lacked too are gone, unless the server has some of them; the rest is judged
+        // alone.
         let new: Keys = match &before {
             None => surprising.clone(),
             Some(before) => surprising.difference(&before.missing).cloned().collect(),
@@ -367,7 +369,7 @@ impl Source {
     }
 }
 
-/// What a list lacks of what the source had before, and how much that was.
+/// The objects of the source that a list lacks, and the number of objects before it.
 fn missing(kind: Kind, seen: &HashSet<NamespacedName>, state: &State) -> (Keys, usize) {
     let lacks = |key: &NamespacedName| !seen.contains(key);
     match kind {
@@ -377,7 +379,7 @@ fn missing(kind: Kind, seen: &HashSet<NamespacedName>, state: &State) -> (Keys, 
             (keys.filter(lacks).collect(), state.namespaces.len())
         }
         Kind::NetworkPolicy => {
-            // Neither tombstones nor what stands for an annotation came from a list.
+            // Neither tombstones nor stand-ins for an annotation came from a list.
             let listed = |key: &&NamespacedName| !state.tombstones.contains(*key) && &*key.name != LEGACY_ANNOTATION;
             let keys = || state.policies.keys().filter(listed);
             (keys().filter(|key| lacks(key)).cloned().collect(), keys().count())

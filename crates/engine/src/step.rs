@@ -1,4 +1,4 @@
-//! What is to be done next, and what came of it.
+//! The steps that the engine asks for, and their results.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,30 +9,30 @@ use palisade_ruleset::change::Batch;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
 
-/// One thing to do. Each but [`Step::Ask`] and [`Step::Forget`] is followed by its [`Done`] before there is another.
+/// One step. Each except [`Step::Ask`] and [`Step::Forget`] needs its [`Done`] before the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Take hold of the table, without changing what packets meet.
+    /// Take hold of the table, without any effect on packets.
     Open,
     /// Look at the node.
     Look {
-        /// The addresses of its pods.
+        /// The IPs of its pods.
         local: BTreeSet<IpAddr>,
-        /// Those that policies isolate.
+        /// The IPs that policies isolate.
         isolated: BTreeSet<IpAddr>,
     },
-    /// Read the table back.
+    /// Read the table.
     Read,
-    /// Wait until the packets have left that were under way at the last commit.
+    /// Wait until packets in flight at the last commit have left.
     WaitForPackets,
     /// Commit a batch, which takes effect at once or not at all.
     Commit(Batch),
-    /// Put [`Engine::ruleset`](crate::Engine::ruleset) in the place of whatever the table holds.
+    /// Replace the whole table with [`Engine::ruleset`](crate::Engine::ruleset).
     Replace,
-    /// Have the table's chains judge packets again, which somebody switched off.
+    /// Remove the flag `dormant` from the table, so that its chains judge packets again.
     Wake,
-    /// Delete the conntrack entries of these addresses. It may take its time: other steps follow meanwhile, and
-    /// [`Done::Forgot`] may come at any moment.
+    /// Delete the conntrack entries of these IPs. Other steps follow meanwhile, and [`Done::Forgot`] may come at any
+    /// time.
     Forget(BTreeSet<IpAddr>),
     /// Ask the source of objects. The answer, if there is one, is an [`Input`](crate::Input).
     Ask(Ask),
@@ -43,18 +43,18 @@ pub enum Step {
 pub enum Ask {
     /// List this kind again, some seconds from now.
     ListAgain(Kind),
-    /// Is this namespace there, and is it terminating?
+    /// Does this namespace exist, and is it terminating?
     Namespace(Arc<str>),
-    /// Is this object there, which a list lacks?
+    /// Does this object exist, which a list lacks?
     Object {
-        /// Of what kind it is.
+        /// The kind.
         kind: Kind,
-        /// Its name; a namespace has no namespace.
+        /// The name; a namespace's key has an empty namespace.
         key: NamespacedName,
     },
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done {
     /// Of [`Step::Open`].
@@ -74,59 +74,59 @@ pub enum Done {
 /// The table as it is in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Present {
-    /// What it holds.
+    /// Its content.
     pub ruleset: Ruleset,
-    /// Somebody switched its chains off (flag `dormant`).
+    /// Another program switched its chains off (flag `dormant`).
     pub dormant: bool,
-    /// Something differs that [`Present::ruleset`] cannot express: the table has to be replaced whole.
+    /// A difference that [`Present::ruleset`] cannot express: the table must be replaced whole.
     pub foreign: bool,
 }
 
-/// What the node says about itself.
+/// The state of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
-    /// The interfaces that the routes to local pods leave by.
+    /// The interfaces that routes to local pods use.
     pub pod_interfaces: BTreeSet<String>,
-    /// The node's own addresses, which no pod can have.
+    /// The node's own IPs, which no pod can have.
     pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Which conntrack entries were deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
-    /// Of which addresses all entries are gone.
+    /// The IPs whose entries are all gone.
     pub finished: BTreeSet<IpAddr>,
-    /// Of which some may be left: they are due again.
+    /// The IPs that may have entries left: they are due again.
     pub unfinished: BTreeSet<IpAddr>,
 }
 
-/// Why a step failed.
+/// The failure of a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Trouble {
-    /// What to do about it.
+    /// The class, which decides the reaction.
     pub class: Class,
     /// The object that the kernel refused, if it named one.
     pub object: Option<Name>,
-    /// What failed, where and why, in one line.
+    /// The operation, the place and the cause, in one line.
     pub message: String,
 }
 
-/// What kind of trouble it is, which decides what follows.
+/// The class of a failure, which decides the reaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// The kernel does not take this object, now or later: its policies are quarantined. If no object is named, the batch as
-    /// a whole was refused.
+    /// The kernel refuses this object, now and later: its policies are quarantined. If no object is named, it refused
+    /// the whole batch.
     Object,
-    /// The table is not what it was thought to be: it is read back. A kernel that lacks a module of nftables answers the same
-    /// (ENOENT), so what is refused again and again after readings is the object's fault.
+    /// The table differs from the engine's copy: the engine reads it. A kernel that lacks a module of nftables answers
+    /// the same (ENOENT), so an object that is refused again and again after readings is at fault itself.
     Stale,
-    /// The kernel or the process lacks memory or buffers. Nothing was done; it is tried again.
+    /// The kernel or the process lacks memory or buffers. Nothing was changed; the step is retried.
     Resources,
     /// A right is missing.
     Denied,
-    /// Another live process owns the table: it is taken over as soon as that ends.
+    /// Another live process owns the table: the agent takes over as soon as that process ends.
     Owned,
-    /// The answer was lost; the table is read back.
+    /// The answer was lost; the engine reads the table.
     Unknown,
 }

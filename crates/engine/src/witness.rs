@@ -1,7 +1,7 @@
-//! Single objects that the server is asked for before a list is believed that lacks them.
+//! GETs of single objects before a list without them is believed.
 //!
-//! Lists can be false for as long as what makes them is broken: a cache, a proxy, an aggregator. What gives a single object is
-//! often another part, and it is cheap to ask. One that is there shows that the list is false.
+//! Lists can be false for as long as their cause lasts: a cache, a proxy, an aggregator. Another part often serves
+//! single objects, and a GET is cheap. An object that exists proves that the list is false.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use palisade_policy::input::{Kind, NamespacedName, ObjectAnswer, Pod};
 use crate::doubt::{Keys, Reason, SYSTEM, is_local};
 use crate::step::Ask;
 
-/// How many objects are asked for at most: many agents may doubt the same list.
+/// The limit on GETs: many agents may doubt the same list.
 const MOST: usize = 3;
 
-/// Objects of one kind that were asked for, and what the server said.
+/// Objects of one kind that were asked for, and the server's answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Witnesses(BTreeMap<NamespacedName, Option<ObjectAnswer>>);
 
@@ -27,8 +27,8 @@ impl Witnesses {
         Self(keys.into_iter().map(|key| (key, None)).collect())
     }
 
-    /// What is known of those that the next list lacks too. Asked for are `fresh` ones, and again those that are there or of
-    /// which nothing was said: they may go yet.
+    /// The answers for objects that the next list lacks too. The server is asked for `fresh` ones, and again for those
+    /// that exist or have no answer: they may still go.
     pub(crate) fn and(
         mut self,
         kind: Kind,
@@ -45,12 +45,12 @@ impl Witnesses {
         self
     }
 
-    /// Takes an answer. Whether somebody waits for it.
+    /// Takes an answer. Returns whether it was expected.
     pub(crate) fn answer(&mut self, key: &NamespacedName, answer: ObjectAnswer) -> bool {
         self.0.get_mut(key).is_some_and(|known| known.replace(answer) != Some(answer))
     }
 
-    /// What speaks against a list that lacks these objects. A refusal does not: the right to ask may be missing for ever.
+    /// The objection to a list that lacks these objects. A refusal is none: the right to ask may be missing for ever.
     pub(crate) fn objection(&self, missing: &Keys) -> Option<Reason> {
         let mut answers = self.0.iter().filter(|(key, _)| missing.contains(*key)).map(|(_, answer)| *answer);
         if answers.clone().any(|answer| answer == Some(ObjectAnswer::Present)) {
@@ -65,7 +65,8 @@ impl Witnesses {
     }
 }
 
-/// What a list lacks, what matters most first: what this node isolates and its canaries, and then what is on this node.
+/// The objects that a list lacks, the most important first: policies that isolate pods of this node, isolated pods and
+/// canaries, then other objects of this node.
 pub(crate) fn by_weight(
     kind: Kind,
     missing: &Keys,

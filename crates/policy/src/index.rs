@@ -1,7 +1,7 @@
 //! The incremental index: objects in, the compiled policy of one node and precise changes out.
 //!
-//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster: many
-//! events are applied to the objects first, and then everything that they touched is looked at once.
+//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster:
+//! events are first applied to the objects, and then everything that they touched is computed once.
 
 mod apply;
 mod build;
@@ -31,10 +31,10 @@ use std::sync::Arc;
 use crate::compile::{Allowed, Group, NamedPort, PeerSelector};
 use crate::input::{Isolates, NamespacedName};
 
-/// A local address that is isolated in a direction.
+/// A local IP that is isolated in a direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// Whose address it is, as `default/web-0`.
+    /// The pod that has the IP, as `default/web-0`.
     pub owner: Arc<str>,
     /// Its group for egress, if isolated.
     pub egress: Option<Group>,
@@ -42,44 +42,44 @@ pub struct Subject {
     pub ingress: Option<Group>,
 }
 
-/// The compiled policy of one node: what a ruleset is rendered from.
+/// The compiled policy of one node, from which its ruleset is rendered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePolicy {
-    /// Every group with a local pod, and what it allows.
+    /// Every group with a local pod, and the flows it allows.
     pub groups: BTreeMap<Group, Allowed>,
-    /// Every isolated local address.
+    /// Every isolated local IP.
     pub subjects: BTreeMap<IpAddr, Subject>,
-    /// Addresses that local pods had, that nobody has since, and whose flows are still to be forgotten.
+    /// IPs that local pods had, that no pod has now, and whose flows are not deleted yet.
     pub former: BTreeMap<IpAddr, Arc<str>>,
-    /// Every address of a local pod, isolated or not, and whose it is.
+    /// Every IP of a local pod, isolated or not, and its owner.
     pub local: BTreeMap<IpAddr, Arc<str>>,
-    /// The members of every peer selector that a group names: address and pod, cluster-wide.
+    /// The members of every peer selector that a group names: IP and pod, cluster-wide.
     pub peers: BTreeMap<Arc<PeerSelector>, BTreeMap<IpAddr, Arc<str>>>,
-    /// The isolated pods of this node that have no address yet, or another one than they show.
+    /// The isolated pods of this node that have no IP yet, or whose status has an outdated one.
     pub starting: BTreeMap<NamespacedName, Isolates>,
-    /// Every named port that a group names: address and number of each pod that declares it, cluster-wide.
+    /// Every named port that a group names: IP and number of each pod that declares it, cluster-wide.
     pub named_ports: BTreeMap<NamedPort, BTreeMap<(IpAddr, u16), Arc<str>>>,
 }
 
-/// What changed since it was last asked. Names places in [`NodePolicy`] that may differ; what is not named does not.
+/// The changes since the last call: the places in [`NodePolicy`] that may differ. All others are unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// Groups that came, went or allow something else.
+    /// Groups that were added, removed or changed.
     pub groups: BTreeSet<Group>,
-    /// Addresses whose entry in `subjects` or `local` changed.
+    /// IPs whose entry in `subjects` or `local` changed.
     pub subjects: BTreeSet<IpAddr>,
-    /// Addresses that came to or went from a peer selector.
+    /// IPs that joined or left a peer selector.
     pub peers: BTreeMap<Arc<PeerSelector>, BTreeSet<IpAddr>>,
-    /// Ports that came to or went from a named port.
+    /// Ports that joined or left a named port.
     pub named_ports: BTreeMap<NamedPort, BTreeSet<(IpAddr, u16)>>,
     /// `starting` changed.
     pub starting: bool,
-    /// In which order.
+    /// The order of the changes.
     pub order: EventOrder,
 }
 
 impl Dirty {
-    /// Nothing that a ruleset shows changed.
+    /// No change affects a ruleset.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
             && self.subjects.is_empty()
@@ -90,7 +90,7 @@ impl Dirty {
 }
 
 impl NodePolicy {
-    /// Everything that is there, as if it all had just come.
+    /// Every entry, as if all had just been added.
     pub fn everything(&self) -> Dirty {
         Dirty {
             groups: self.groups.keys().cloned().collect(),

@@ -28,7 +28,7 @@ use std::net::IpAddr;
 /// Labels of a pod or a namespace.
 pub type Labels = BTreeMap<String, String>;
 
-/// An address family. Everything that exists for one exists for the other.
+/// An address family. Everything in a table exists for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
@@ -41,7 +41,7 @@ impl Family {
     /// Both families, in the order they are written.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The family of an address.
+    /// The family of an IP.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -99,7 +99,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The side of a pod that a policy speaks of (`policyTypes`).
+/// The direction of a pod's flows that a policy covers (`policyTypes`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// Flows that the pod opens.
@@ -112,7 +112,7 @@ impl Direction {
     /// Both directions, in the order a packet meets them.
     pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
 
-    /// The lower-case name, as in the policy's own fields.
+    /// The lower-case name, as in a policy's fields.
     pub fn name(self) -> &'static str {
         match self {
             Self::Egress => "egress",

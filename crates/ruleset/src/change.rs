@@ -1,8 +1,8 @@
 //! The difference of two rulesets, and the order in which the kernel may see it.
 //!
-//! A packet reads the rules of one generation from start to end, but sees set and map elements as they are now. So a
-//! difference reaches the kernel as several batches, each atomic ([`Transaction`]), and some of them wait until the packets
-//! that were under way have left; the module `plan` says which and why.
+//! A packet reads the rules of one generation from start to end, but looks set and map elements up live. So a
+//! difference reaches the kernel as several batches, each atomic ([`Transaction`]), and before some of them the agent
+//! waits until packets in flight have left; the module `plan` says which and why.
 
 mod gates;
 mod plan;
@@ -17,33 +17,33 @@ use crate::model::{Chain, Element, Key, Rule, Ruleset, Set};
 use crate::name::Name;
 pub use gates::Gates;
 
-/// So many sets are copied at a time before it is cheaper to change addresses one after the other, in place.
+/// If a change would copy more sets, it is cheaper to change IPs one after the other, in place.
 const FEW_COPIES: usize = 32;
 
-/// What became of one set or verdict map.
+/// The change of one set or verdict map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetChange {
     /// It is new.
     Create(Set),
-    /// It is gone.
+    /// It is deleted.
     Delete,
-    /// Elements came and went. An element whose verdict or comment changed is in both.
+    /// Elements were added and removed. An element whose verdict or comment changed is in both.
     Elements {
-        /// Keys that went.
+        /// Removed elements.
         remove: BTreeMap<Key, Element>,
-        /// Elements that came.
+        /// Added elements.
         add: BTreeMap<Key, Element>,
     },
 }
 
-/// What became of one chain.
+/// The change of one chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainChange {
     /// It is new.
     Create(Chain),
-    /// It is gone.
+    /// It is deleted.
     Delete,
-    /// It has other rules.
+    /// Its rules changed.
     Rules {
         /// The rules it had.
         before: Vec<Rule>,
@@ -72,7 +72,7 @@ pub enum Operation {
     AddSet(Name, Set),
     /// Deletes a set or map.
     DeleteSet(Name),
-    /// Adds elements to a set or map, whose key type and kind `Set` tells; its own elements are not meant.
+    /// Adds elements to a set or map. `Set` has its key type and kind; ignore the elements in it.
     AddElements(Name, BTreeMap<Key, Element>),
     /// Deletes elements.
     DeleteElements(Name, BTreeMap<Key, Element>),
@@ -86,25 +86,25 @@ pub enum Operation {
     AppendRules(Name, Vec<Rule>),
 }
 
-/// The batches of a difference, in the order they are committed, each with a name for people.
+/// The batches of a difference, in commit order, each with a name for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     batches: Vec<Batch>,
 }
 
-/// Operations that take effect at once.
+/// Operations that take effect together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// What it does, in a word.
+    /// Its effect, in one word.
     pub name: &'static str,
-    /// Whether it must wait until no packet is under way that has met the table before the last batch.
+    /// Whether it must wait until no packet in flight has met the table before the last batch.
     pub waits: bool,
     /// The operations, in order.
     pub operations: Vec<Operation>,
 }
 
 /// Objects that two rulesets have under one name with a structure that cannot be changed in place (key type, kind,
-/// comment, hook). The table has to be replaced whole.
+/// comment, hook). The whole table must be replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be changed in place", .names.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))]
 pub struct Incompatible {
@@ -112,10 +112,10 @@ pub struct Incompatible {
     pub names: Vec<Name>,
 }
 
-/// What turns `old` into `new`.
+/// The patch that turns `old` into `new`.
 ///
 /// # Errors
-/// [`Incompatible`] if an object of both differs in what the kernel cannot change in place.
+/// [`Incompatible`] if an object of both has a difference that the kernel cannot change in place.
 pub fn diff(old: &Ruleset, new: &Ruleset) -> Result<Patch, Incompatible> {
     let mut patch = Patch { counters: new.counters.difference(&old.counters).cloned().collect(), ..Patch::default() };
     let mut incompatible = Vec::new();
@@ -159,7 +159,7 @@ pub fn element_changes(old: &BTreeMap<Key, Element>, new: &BTreeMap<Key, Element
 }
 
 impl Set {
-    /// It, but empty.
+    /// The set without its elements.
     fn without_elements(&self) -> Self {
         Self {
             kind: self.kind,
@@ -180,24 +180,24 @@ impl Set {
 }
 
 impl Patch {
-    /// Records what became of a set; nothing, if no element changed.
+    /// Records the change of a set, unless no element changed.
     pub(crate) fn put_set(&mut self, name: &Name, change: SetChange) {
         if !matches!(&change, SetChange::Elements { remove, add } if remove.is_empty() && add.is_empty()) {
             self.sets.insert(name.clone(), change);
         }
     }
 
-    /// Records what became of a chain.
+    /// Records the change of a chain.
     pub(crate) fn put_chain(&mut self, name: &Name, change: ChainChange) {
         self.chains.insert(name.clone(), change);
     }
 
-    /// Nothing changed.
+    /// There is no change.
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty() && self.sets.is_empty() && self.chains.is_empty()
     }
 
-    /// Applies the patch to the ruleset that it was made for. What does not fit (a missing object) is left out.
+    /// Applies the patch to the ruleset that it was made for. Changes of missing objects are left out.
     pub fn apply(&self, ruleset: &mut Ruleset) {
         ruleset.counters.extend(self.counters.iter().cloned());
         for (name, change) in &self.sets {
@@ -235,18 +235,18 @@ impl Patch {
         }
     }
 
-    /// The batches that bring the patch to the kernel. `after` is the ruleset that it leads to.
+    /// The batches that bring the patch to the kernel. `after` is the resulting ruleset.
     pub fn plan(&self, after: &Ruleset) -> Transaction {
         self.plan_with(after, &Pulse::default())
     }
 
-    /// The same, raising a count meanwhile.
+    /// The same, with a count that is raised meanwhile.
     pub fn plan_with(&self, after: &Ruleset, pulse: &Pulse) -> Transaction {
         plan::plan(self, after, pulse)
     }
 
-    /// The same as plans one after the other, if many sets would be copied otherwise and what changed may
-    /// change event by event.
+    /// The same as several plans, one after the other, if one plan would copy many sets and the changes can follow
+    /// event by event.
     pub fn plan_in_order(
         &self,
         events: Option<&[BTreeSet<IpAddr>]>,
@@ -268,13 +268,13 @@ impl Patch {
 }
 
 impl Transaction {
-    /// The same with one batch more, if there is anything in it.
+    /// The same with one more batch, unless it is empty.
     #[must_use]
     pub fn then(self, name: &'static str, operations: Vec<Operation>) -> Self {
         self.with(Batch { name, waits: false, operations })
     }
 
-    /// The same with one batch more, if there is anything in it, which waits for packets.
+    /// The same with one more batch, which waits for packets, unless it is empty.
     #[must_use]
     pub fn after_packets(self, name: &'static str, operations: Vec<Operation>) -> Self {
         self.with(Batch { name, waits: true, operations })
@@ -292,14 +292,14 @@ impl Transaction {
         self.batches.iter()
     }
 
-    /// How many operations there are, elements and rules counted one by one.
+    /// The number of operations, elements and rules counted one by one.
     pub fn operations(&self) -> usize {
         self.batches().flat_map(|batch| &batch.operations).map(Operation::weight).sum()
     }
 }
 
 impl Operation {
-    /// The set, map, chain or counter that it is about.
+    /// The set, map, chain or counter that it changes.
     pub fn object(&self) -> &Name {
         match self {
             Self::AddCounter(name)
@@ -314,7 +314,7 @@ impl Operation {
         }
     }
 
-    /// How many things it touches.
+    /// The number of objects, elements and rules it touches.
     pub fn weight(&self) -> usize {
         match self {
             Self::AddElements(_, elements) | Self::DeleteElements(_, elements) => elements.len(),

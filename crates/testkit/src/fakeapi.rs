@@ -50,7 +50,7 @@ pub struct FakeApi {
     door: Mutex<Option<Door>>,
 }
 
-/// The listening socket and who waits at it.
+/// The listening socket and the thread that accepts.
 struct Door {
     /// The listening socket again. Linux lets `shutdown` wake the thread that accepts.
     handle: TcpStream,
@@ -70,14 +70,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes everybody who waits for it.
+    /// Changes the state and wakes every thread that waits for it.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.state());
         self.changed.notify_all();
         result
     }
 
-    /// Waits for a change, at most so long.
+    /// Waits for a change, at most this long.
     fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
         self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
     }
@@ -107,7 +107,7 @@ impl FakeApi {
         Ok(Self { shared, bind: Box::new(bind), address, door: Mutex::new(Some(door)) })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -126,7 +126,7 @@ impl FakeApi {
         std::fs::write(path, config.to_string())
     }
 
-    /// Adds an object or changes it, by namespace and name; watches are informed. The server sets version and uid.
+    /// Adds or changes an object, by namespace and name, and sends it to watches. The server sets version and uid.
     pub fn put(&self, object: Value) {
         self.shared.change(|state| state.put(object, true));
     }
@@ -147,12 +147,12 @@ impl FakeApi {
         self.shared.change(|state| objects.into_iter().for_each(|object| state.put(object, false)));
     }
 
-    /// Deletes an object; watches are informed. Whether it was there.
+    /// Deletes an object, and tells watches. Returns whether it existed.
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
         self.shared.change(|state| state.delete(resource, namespace, name))
     }
 
-    /// How many objects there are.
+    /// The number of objects of this kind.
     pub fn len(&self, resource: Resource) -> usize {
         self.shared.state().len(resource)
     }
@@ -162,7 +162,7 @@ impl FakeApi {
         self.len(resource) == 0
     }
 
-    /// What etcd holds now: objects and version.
+    /// The content of etcd now: objects and version.
     pub fn backup(&self) -> Backup {
         self.shared.state().backup()
     }
@@ -178,38 +178,38 @@ impl FakeApi {
         self.shared.change(|state| state.version += versions);
     }
 
-    /// How requests of this kind are answered from now on. One that already hangs keeps hanging.
+    /// Sets the answer to requests of this kind from now on. One that already hangs keeps hanging.
     pub fn answer(&self, verb: Verb, resource: Resource, answer: Answer) {
         self.shared.change(|state| state.faults.set(verb, resource, answer));
     }
 
-    /// How every request is answered from now on.
+    /// Sets the answer to every request from now on.
     pub fn answer_all(&self, answer: &Answer) {
         self.shared.change(|state| state.faults.set_all(answer));
     }
 
-    /// What lists of this kind contain from now on. Watches and GETs stay correct.
+    /// Sets the content of lists of this kind from now on. Watches and GETs stay correct.
     pub fn show(&self, resource: Resource, shown: Shown) {
         self.shared.change(|state| state.faults.shown.insert(resource, shown));
     }
 
-    /// What the next lists of this kind contain, one each; those after them contain what [`FakeApi::show`] says.
+    /// Sets the content of the next lists of this kind, one each; later ones contain what [`FakeApi::show`] says.
     pub fn show_next(&self, resource: Resource, shown: impl IntoIterator<Item = Shown>) {
         self.shared.change(|state| state.faults.upcoming.entry(resource).or_default().extend(shown));
     }
 
-    /// Whether watches of this kind, open ones too, send nothing: no event, no bookmark, no end. What happened
-    /// meanwhile follows afterwards, unless it has [expired](FakeApi::expire).
+    /// Makes watches of this kind, open ones too, send nothing: no event, no bookmark, no end. Events of that time
+    /// follow afterwards, unless they have [expired](FakeApi::expire).
     pub fn silence(&self, resource: Resource, silent: bool) {
         self.shared.change(|state| state.faults.silence(resource, silent));
     }
 
-    /// How often watches that ask for bookmarks get one; `None` is never. Initially every half minute.
+    /// Sets the interval of bookmarks for watches that ask for them; `None` is never. Initially every half minute.
     pub fn bookmarks(&self, every: Option<Duration>) {
         self.shared.change(|state| state.faults.bookmarks = every);
     }
 
-    /// Whether lists come in one page whatever limit is asked for.
+    /// Makes lists come in one page, whatever the requested limit.
     pub fn ignore_limits(&self, ignore: bool) {
         self.shared.change(|state| state.faults.unlimited = ignore);
     }
@@ -224,7 +224,7 @@ impl FakeApi {
         self.shared.change(|state| state.faults.mangle.insert(resource));
     }
 
-    /// Stops listening: connections are refused. Open ones go on.
+    /// Stops listening: connections are refused. Open ones stay.
     pub fn refuse_connections(&self) {
         self.shut();
     }
@@ -232,7 +232,7 @@ impl FakeApi {
     /// Listens again.
     ///
     /// # Errors
-    /// The address cannot be had any more.
+    /// The address is taken.
     pub fn accept_connections(&self) -> io::Result<()> {
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         if door.is_none() {
@@ -250,22 +250,22 @@ impl FakeApi {
         self.shared.changed.notify_all();
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.shared.state().connections.len()
     }
 
-    /// How many watches of this kind are open.
+    /// The number of open watches of this kind.
     pub fn watches(&self, resource: Resource) -> usize {
         self.shared.state().watches.get(&resource).copied().unwrap_or(0)
     }
 
-    /// How many requests of this kind there were.
+    /// The number of requests of this kind.
     pub fn count(&self, verb: Verb, resource: Resource) -> usize {
         self.shared.state().seen.iter().filter(|seen| seen.is(verb, resource)).count()
     }
 
-    /// How many requests of this kind there were from a moment on.
+    /// The number of requests of this kind since a moment.
     pub fn count_since(&self, moment: Instant, verb: Verb, resource: Resource) -> usize {
         let state = self.shared.state();
         state.seen.iter().rev().take_while(|seen| seen.at >= moment).filter(|seen| seen.is(verb, resource)).count()

@@ -1,7 +1,7 @@
 //! A live API server as a source of objects.
 //!
 //! Three watches: namespaces, pods and network policies of the whole cluster. All pods are needed, those of other nodes
-//! as peers. Of each object only what policies look at is kept while it is decoded.
+//! as peers. Objects are trimmed to the fields that policies need while they are decoded.
 
 mod ask;
 mod chance;
@@ -40,22 +40,22 @@ use ranges::Asker;
 pub use timing::Timing;
 use wire::Wire;
 
-/// The JSON of an object, read as each of the kinds that are watched, for fuzzing.
+/// The JSON of an object, decoded as each of the watched kinds, for fuzzing.
 pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
     objects::read_as_any_kind(json)
 }
 
-/// An API server that is watched for changes.
+/// An API server, watched for changes.
 ///
-/// Lists are read from the server's newest state, never from an older cache: a list that is older than what was seen
-/// before could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried for ever,
-/// each kind at a pace of its own ([`Timing`]): a server in trouble is not asked for more than about one list a minute.
+/// Lists are read from the server's newest state, never from an older cache: a list that is older than data seen before
+/// could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried for ever,
+/// each kind at a separate pace ([`Timing`]): a server in trouble gets no more than about one list request a minute.
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
     timing: Timing,
     contact: Contact,
-    /// The node whose pod ranges are to be told.
+    /// The node whose pod ranges are reported.
     node: Option<Arc<str>>,
 }
 
@@ -66,11 +66,11 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// Sets up a client; the server is not asked yet. Without `kubeconfig` the usual places are tried: `$KUBECONFIG`,
+    /// Sets up a client, without a request. Without `kubeconfig` it tries the usual places: `$KUBECONFIG`,
     /// `~/.kube/config`, then the pod's service account.
     ///
     /// # Errors
-    /// No server is known, or the configuration makes no sense.
+    /// No server is known, or the configuration is invalid.
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, SourceError> {
         // One provider is compiled in, but another dependency could bring a second, and rustls then refuses to choose.
         if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -84,35 +84,35 @@ impl ApiServer {
             }
             None => Config::infer().await.map_err(|source| SourceError::NoServer(Box::new(source)))?,
         };
-        // Retries have their pace here; within a request, at once and many, they would only add to the load.
+        // This module paces retries; many retries at once within a request would only add to the load.
         config.default_retry = false;
         let client = Client::try_from(config).map_err(|source| SourceError::Client(Box::new(source)))?;
         Ok(Self { client, timing: Timing::default(), contact: Contact::new(), node: None })
     }
 
-    /// Also tells the ranges that a node gives its pods addresses from: before everything else if the server knows them by
-    /// then, and whenever they differ.
+    /// Also reports the IP ranges that a node assigns pod IPs from: before everything else if the server has them by
+    /// then, and whenever they change.
     #[must_use]
     pub fn with_pod_ranges_of(self, node: &str) -> Self {
         Self { node: Some(node.into()), ..self }
     }
 
-    /// Other times than the agent's, for tests.
+    /// Sets other times than the agent's, for tests.
     #[must_use]
     pub fn with_timing(self, timing: Timing) -> Self {
         Self { timing, ..self }
     }
 
-    /// What is known of the contact with the server while [`ApiServer::run`] runs.
+    /// The contact with the server, updated while [`ApiServer::run`] runs.
     pub fn contact(&self) -> Contact {
         self.contact.clone()
     }
 
-    /// Sends the objects of the server and then every change, and answers requests, until the receiver is dropped. Goes on
-    /// when nobody requests anything any more.
+    /// Sends the objects of the server and then every change, and answers requests, until the receiver is dropped. It
+    /// continues when `requests` is closed.
     ///
     /// # Errors
-    /// None so far: an API server that cannot be reached or refuses is asked again.
+    /// None so far: an API server that cannot be reached or refuses is retried.
     pub async fn run(self, tx: Sender<Arrival>, requests: Receiver<Request>) -> Result<(), SourceError> {
         let mut all = FuturesUnordered::<BoxFuture<'static, ()>>::new();
         if let Some(node) = self.node.clone() {
@@ -148,7 +148,7 @@ impl ApiServer {
         Ok(())
     }
 
-    /// The list-and-watch of a kind, and where to ask it for a list.
+    /// The list-and-watch of a kind, and the channel to request a list from it.
     fn cycle(&self, kind: Kind, tx: &Sender<Arrival>) -> (Cycle, Sender<()>) {
         let (wish, wishes) = channel(1);
         let (client, contact, patience) = (self.client.clone(), self.contact.clone(), self.timing.answer);
@@ -157,7 +157,7 @@ impl ApiServer {
     }
 }
 
-/// Where to ask for a list. Each holds one wish: more of them mean the same.
+/// The channels to request lists. Each holds one request: more of them mean the same.
 struct Wishes {
     namespaces: Sender<()>,
     pods: Sender<()>,
@@ -177,13 +177,13 @@ impl Wishes {
     }
 }
 
-/// What the server is asked. Neither waits for the other: a kind whose objects nobody answers for holds up no deletion.
+/// The pending questions. Neither waits for the other: a question about an object without an answer delays no deletion.
 struct Asked {
     namespaces: Questions,
     objects: Questions,
 }
 
-/// Sees to what the receiver asks for.
+/// Serves the receiver's requests.
 async fn answer(
     mut requests: Receiver<Request>,
     mut asked: Asked,

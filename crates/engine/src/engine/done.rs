@@ -1,4 +1,4 @@
-//! What came of a step.
+//! The results of steps.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::jobs::{Job, Work};
 use crate::report::Report;
 use crate::step::{Class, Done, Forgotten, NodeView, Trouble};
 
-/// How often in a row an object may be refused for what the table is, before it is for what the object is.
+/// The number of times in a row that an object may be refused as stale before it is at fault itself.
 const PATIENCE: u32 = 3;
 
 impl Engine {
@@ -23,7 +23,7 @@ impl Engine {
         (self.work.operations, self.work.batches) = (0, 0);
     }
 
-    /// Takes what came of a step. What nobody waits for is left aside, but for [`Done::Forgot`].
+    /// Takes the result of a step. It ignores an unexpected one, except [`Done::Forgot`].
     pub fn done(&mut self, done: Done) {
         let awaited = match &done {
             Done::Forgot(_) => None,
@@ -81,7 +81,8 @@ impl Engine {
         self.work.first(&transaction);
     }
 
-    /// The kernel's table may now be anything between the old and the new state: it is read before the next commit.
+    /// The kernel's table may now be anything between the old and the new state: the engine reads it before the next
+    /// commit.
     fn fail(&mut self, mut trouble: Trouble) {
         self.blame(&mut trouble);
         let kind = self.work.kind;
@@ -94,7 +95,7 @@ impl Engine {
         self.reports.push(Report::Failed { kind, trouble, quarantined });
     }
 
-    /// An object that is refused although the table has just been read, again and again, is itself at fault: a kernel that
+    /// Blames an object that is refused again and again, each time just after a reading of the table: a kernel that
     /// lacks a module of nftables says ENOENT.
     fn blame(&mut self, trouble: &mut Trouble) {
         let before = self.refused.take();
@@ -114,7 +115,7 @@ impl Engine {
         if self.awaited.is_none() {
             self.work = Work::none();
         } else {
-            // The step that is being done still has its result coming; nothing follows it.
+            // The pending step still returns its result; nothing follows it.
             self.work.jobs.clear();
         }
     }

@@ -1,11 +1,11 @@
-//! What is to be done next.
+//! The next step.
 
 use super::{Awaited, Engine};
 use crate::jobs::Job;
 use crate::step::Step;
 
 impl Engine {
-    /// What is to be done next; none while a step is being done, and when there is nothing to do.
+    /// The next step; none while one is pending, and if there is no work.
     pub fn next_step(&mut self) -> Option<Step> {
         if let Some(ask) = self.asks.pop_front() {
             return Some(Step::Ask(ask));
@@ -27,7 +27,7 @@ impl Engine {
         }
     }
 
-    /// Starts a job; none if there is nothing to do about it.
+    /// Starts a job; none if the job needs no step.
     fn start(&mut self, job: Job) -> Option<Step> {
         let (awaited, step) = match job {
             Job::Open => (Awaited::Opened, Step::Open),
@@ -64,7 +64,7 @@ impl Engine {
 
     fn look_step(&self) -> Step {
         let compiled = self.index.compiled();
-        // Pods that are starting are behind the interface of the others, if it is there.
+        // Starting pods use the same interface as the others, if it exists.
         let ranges = self.renderer.pod_ranges().iter().filter_map(|range| range.hosts().nth(1));
         Step::Look {
             local: compiled.local.keys().copied().chain(ranges).collect(),

@@ -1,4 +1,4 @@
-//! What there is to do, and in which order.
+//! The choice and order of work.
 
 use super::{Engine, Table};
 use crate::cause::Cause;
@@ -6,7 +6,7 @@ use crate::jobs::{Job, Work};
 use crate::report::{CommitKind, Report};
 
 impl Engine {
-    /// Finds out what is to be done; whether there is anything.
+    /// Plans the next work. Returns whether there is any.
     pub(super) fn find_work(&mut self) -> bool {
         let full = |jobs: &[Job]| Work::new(CommitKind::Full, jobs.iter().cloned());
         match self.table {
@@ -31,8 +31,8 @@ impl Engine {
         !self.work.jobs.is_empty()
     }
 
-    /// What deletes the flows that are due, once what is planned before it is done. Before they are deleted, packets of
-    /// theirs must have left that could bring them back. What is being deleted already is due again when that is done.
+    /// The jobs that delete the due flows, after the other planned jobs. Packets of these flows must have left first,
+    /// since they could create the entries again. Flows that are being deleted already are due again after that.
     pub(super) fn forget_jobs(&mut self) -> Vec<Job> {
         if !self.forgetting.is_empty() {
             return Vec::new();
@@ -41,7 +41,7 @@ impl Engine {
         if due.is_empty() { Vec::new() } else { vec![Job::Wait, Job::Forget(due)] }
     }
 
-    /// Renders what changed, and plans how it gets to the kernel.
+    /// Renders the changes, and plans their commit.
     fn render(&mut self) {
         let dirty = self.index.take_dirty();
         self.rendered += 1;
@@ -52,13 +52,13 @@ impl Engine {
         if !dirty.subjects.is_empty() {
             work.jobs.push_back(Job::Look);
         }
-        // To wait now makes the next commit begin at once.
+        // A wait here lets the next commit start at once.
         work.jobs.extend([Job::Finish, Job::Wait]);
         work.jobs.extend(self.forget_jobs());
         self.work = work;
     }
 
-    /// Puts back what the kernel refused earlier, one group at a time.
+    /// Retries the objects that the kernel refused earlier, one group at a time.
     fn end_quarantine(&mut self) {
         let Some(group) = self.renderer.quarantined().next().cloned() else { return };
         let patch = self.renderer.end_quarantine(self.index.compiled(), &group);

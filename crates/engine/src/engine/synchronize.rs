@@ -1,4 +1,4 @@
-//! From the table as it is to the table as it is to be.
+//! The way from the kernel's table to the desired one.
 
 use palisade_policy::input::Change;
 use palisade_ruleset::change::diff;
@@ -14,8 +14,9 @@ use crate::step::Present;
 use crate::{adopt, freeze};
 
 impl Engine {
-    /// Whether the first lists would open what the table of a predecessor has closed. Then others are asked for, and the table
-    /// stays as it is until they have come; and after that for as long as the server has objects that they lack.
+    /// Whether the first lists would open pods that the previous agent's table isolates. If so, it requests other
+    /// lists, and the table stays as it is until they arrive; after that, for as long as the server has objects that
+    /// they lack.
     fn doubts_first_lists(&mut self, present: &Ruleset) -> bool {
         if !self.source.answers() || self.predecessor == Predecessor::Adopted {
             return false;
@@ -33,7 +34,7 @@ impl Engine {
         true
     }
 
-    /// The table is this: plans what it lacks.
+    /// Takes the table that was read, and plans the difference.
     pub(super) fn synchronize(&mut self, present: Option<Present>) {
         if let Some(present) = &present
             && self.doubts_first_lists(&present.ruleset)
@@ -46,7 +47,7 @@ impl Engine {
         }
         let dirty = self.index.take_dirty();
         self.rendered += 1;
-        // What is planned here is the way from the table as it was found, not from what was rendered last.
+        // The plan starts from the table that was found, not from the last rendering.
         self.renderer.update(self.index.compiled(), &dirty);
         self.renderer.update_starting(self.index.compiled());
         let kind = self.work.kind;
@@ -57,7 +58,7 @@ impl Engine {
                 work.jobs.push_back(Job::Replace);
             }
             Some(Present { foreign: true, .. }) => {
-                self.repairing(kind, "it holds what is not Palisade's");
+                self.repairing(kind, "it holds objects that are not Palisade's");
                 work.jobs.push_back(Job::Replace);
             }
             Some(present) => {
@@ -70,7 +71,7 @@ impl Engine {
         }
         self.table = Table::Known;
         work.jobs.push_back(Job::Finish);
-        // A look at a table that is as it should be is no commit.
+        // A check that finds no difference is not a commit.
         if kind == CommitKind::Repair && work.batches == 0 && !work.jobs.iter().any(is_change) {
             work.jobs.retain(|job| !matches!(job, Job::Finish));
         }
@@ -82,7 +83,7 @@ impl Engine {
         match diff(present, self.renderer.ruleset()) {
             Ok(patch) => {
                 if !patch.is_empty() {
-                    self.repairing(work.kind, "objects of it were changed");
+                    self.repairing(work.kind, "its objects were changed");
                 }
                 self.renderer.plan(patch, None).iter().for_each(|transaction| work.then(transaction));
             }
@@ -95,13 +96,13 @@ impl Engine {
 
     fn repairing(&mut self, kind: CommitKind, how: &'static str) {
         if kind == CommitKind::Repair {
-            self.cause = Cause::other("the table was changed by somebody else");
+            self.cause = Cause::other("another program changed the table");
             self.reports.push(Report::Repairing { how });
         }
     }
 
-    /// Follows what only the table of a predecessor knows: which pods of terminating namespaces were isolated, and which
-    /// addresses changed hands.
+    /// Follows facts that only the previous agent's table has: the isolated pods of terminating namespaces, and the IPs
+    /// that changed hands.
     fn adopt(&mut self, present: &Ruleset) {
         let frozen = freeze::changes(present, self.index.state());
         if !frozen.is_empty() {

@@ -1,4 +1,4 @@
-//! One event after the other goes into the objects, and what it touches is noted.
+//! Applies events to the objects, one after the other, and notes the places that they touch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,20 +8,20 @@ use super::Index;
 use crate::compile::Owner;
 use crate::input::{Change, Labels, NamespacedName, Pod};
 
-/// What has to be looked at after some events, and what of it was before them.
+/// The places to recompute after some events, and their state before.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// Addresses, and the pod that alone had each as it was before.
+    /// IPs, and the pod that alone had each, in its state before.
     pub(super) addresses: BTreeMap<IpAddr, Option<Arc<Pod>>>,
-    /// Pods that may be starting now, or not any more.
+    /// Pods that may have become starting, or are no longer.
     pub(super) starting: BTreeSet<NamespacedName>,
-    /// Policies that came, went or changed.
+    /// Policies that were added, removed or changed.
     pub(super) policies: BTreeSet<NamespacedName>,
-    /// Namespaces that came, went or changed, and the labels of each as they were before.
+    /// Namespaces that were added, removed or changed, with the labels they had before.
     pub(super) namespaces: BTreeMap<Arc<str>, Option<Labels>>,
 }
 
-/// Who has an address at a moment between two events.
+/// The owner of an IP at a moment between two events.
 pub(super) struct Moment {
     owner: Owner,
     is_local: bool,
@@ -77,7 +77,7 @@ impl Index {
         let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
         let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
         addresses.iter().for_each(|address| self.touch(*address, touched));
-        // Whoever gets an address that was left since is not known by it before its flows are forgotten.
+        // The new pod of an IP that a pod left is no peer by it before the flows are deleted.
         let is_held = |address: &&IpAddr| self.due.contains(**address) && self.dirty.order.has(**address);
         let changing = addresses.iter().filter(|address| !is_held(address)).copied().collect();
         self.dirty.order.push(changing);
@@ -95,7 +95,7 @@ impl Index {
         self.note_policies(&replaced.policies, touched);
     }
 
-    /// Whether what changed of a pod concerns no policy.
+    /// Whether the change of a pod concerns no policy.
     fn means_the_same(&self, old: &Pod, new: &Pod) -> bool {
         old.labels == new.labels
             && old.node == new.node
@@ -120,7 +120,7 @@ impl Index {
         self.dirty.order.lose();
         let replaced = self.state.apply_single(change);
         if let Some(policy) = self.state.policies.get(&key) {
-            // A tombstone that is left by this event was counted before it.
+            // This event may leave a tombstone, which was counted before it.
             if !self.state.tombstones.contains(&key) {
                 self.tally.policy(policy, true);
                 touched.policies.insert(key);
@@ -129,7 +129,7 @@ impl Index {
         self.note_policies(&replaced.policies, touched);
     }
 
-    /// Policies that are not in force any more, or not as they were.
+    /// Notes policies that are no longer in force, or have changed.
     fn note_policies(&mut self, replaced: &[crate::input::Policy], touched: &mut Touched) {
         for policy in replaced {
             self.dirty.order.lose();
@@ -139,20 +139,20 @@ impl Index {
         }
     }
 
-    /// Notes that an address has to be looked at, and who had it before the first event that is about it.
+    /// Notes an IP to recompute, and its owner before the first event that concerns it.
     pub(super) fn touch(&self, address: IpAddr, touched: &mut Touched) {
         let before = || self.owner_pod(address).map(|(pod, _)| Arc::new(pod.clone()));
         touched.addresses.entry(address).or_insert_with(before);
     }
 
-    /// Who has an address after the events so far.
+    /// The owner of an IP after the events so far.
     pub(super) fn owner_now(&self, address: IpAddr) -> Option<Moment> {
         let owner = self.claims.owner(address, &self.state)?;
         let is_local = self.claimants(&owner).any(|pod| pod.node.as_ref() == Some(&self.node));
         Some(Moment { owner, is_local })
     }
 
-    /// Notes that flows of an address are to be forgotten, if somebody had it before an event and does not have it after.
+    /// Notes an IP whose flows must be deleted, if a pod had it before an event and no longer has it after.
     pub(super) fn release_if_left(&mut self, address: IpAddr, before: Option<Moment>) {
         let Some(before) = before else { return };
         if self.claims.owner(address, &self.state).as_ref() != Some(&before.owner) {

@@ -1,4 +1,4 @@
-//! The index itself: the objects, and what is kept about them.
+//! The index itself: the objects, and the data derived from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,19 +24,19 @@ pub struct Index {
     pub(super) claims: Claims,
     pub(super) owners: BTreeMap<IpAddr, Owned>,
     pub(super) compiled: NodePolicy,
-    /// The pods of this node whose address is not known, isolated or not.
+    /// The pods of this node without a known IP, isolated or not.
     pub(super) without_address: BTreeSet<NamespacedName>,
-    /// The local addresses by the namespaces of their pods: by address and not by node, since an address claimed twice may
-    /// be local through a pod of another namespace.
+    /// The local IPs by the namespaces of their pods. By IP and not by node, since an IP claimed twice may be local
+    /// through a pod of another namespace.
     pub(super) local_of: BTreeSet<(Arc<str>, IpAddr)>,
     pub(super) namespaces_of: BTreeMap<IpAddr, Vec<Arc<str>>>,
     pub(super) groups: Groups,
     pub(super) terms: Terms,
-    /// The peers of policies that groups are under.
+    /// The resolved peers of policies that have a group.
     pub(super) resolved: Resolved,
     pub(super) due: Due,
     pub(super) tally: Tally,
-    /// What the policies of each namespace bring, and those of them that are set aside for it.
+    /// The elements of each namespace's policies, and the policies that are set aside for having too many.
     pub(super) shares: Shares,
     pub(super) dirty: Dirty,
     pub(super) pulse: Pulse,
@@ -65,7 +65,7 @@ impl Index {
         }
     }
 
-    /// The same with another budget of policies; to be given before the first event.
+    /// Sets another budget of policies. Call it before the first event.
     #[must_use]
     pub fn with_budget(mut self, budget: Budget) -> Self {
         self.state.budget = budget;
@@ -102,12 +102,12 @@ impl Index {
         &self.compiled
     }
 
-    /// Raised while it works.
+    /// Raised while the index works.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
     }
 
-    /// Addresses that two live pods claim with equal right, for warnings.
+    /// IPs that two live pods claim with equal right, for warnings.
     pub fn claimed_twice(&self) -> impl Iterator<Item = (IpAddr, &[NamespacedName])> {
         self.owners.iter().filter_map(|(address, owned)| match &owned.owner {
             Owner::Twice(keys) => Some((*address, keys.as_slice())),
@@ -115,27 +115,27 @@ impl Index {
         })
     }
 
-    /// Whether a pod has this address.
+    /// Whether a pod has this IP.
     pub fn is_owned(&self, address: IpAddr) -> bool {
         self.owners.contains_key(&address)
     }
 
-    /// Whose address it is, as tables name the owner.
+    /// The owner of an IP, as tables name it.
     pub fn owner_name(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.owners.get(&address).map(|owned| &owned.name)
     }
 
-    /// Bounds what one policy may cost. To be called before the first event.
+    /// Sets the budget of policies. Call it before the first event.
     pub fn set_budget(&mut self, budget: Budget) {
         self.state.budget = budget;
     }
 
-    /// Whether anything that a ruleset shows changed since it was last asked.
+    /// Whether a change since the last call affects a ruleset.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// What changed since the last call.
+    /// The changes since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
         std::mem::take(&mut self.dirty)
     }
@@ -145,7 +145,7 @@ impl Index {
         self.apply_all([change]);
     }
 
-    /// Applies events in their order. What several of them touch is looked at once, in the end.
+    /// Applies events in their order, then computes once everything that they touched.
     pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) {
         let mut touched = Touched::default();
         for change in changes {
@@ -163,13 +163,13 @@ impl Index {
         }
     }
 
-    /// What was applied since the last commit came in no known order.
+    /// Marks the order of the changes since the last commit as unknown.
     pub fn forget_order(&mut self) {
         self.dirty.order.lose();
     }
 
-    /// Addresses of this node itself, which no pod can have, whatever its status says: isolating one would cut the node's
-    /// own traffic. Flows of such an address are the node's, so none are to be forgotten when a pod's claim is refused.
+    /// Sets the IPs of this node itself, which no pod can have, whatever its status says: isolating one would cut the
+    /// node's own traffic. Flows of such an IP are the node's, so none are deleted when a pod's claim is refused.
     pub fn refuse_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
         let changed: Vec<_> = self.claims.refused.symmetric_difference(&addresses).copied().collect();
         let mut touched = Touched::default();
@@ -181,7 +181,7 @@ impl Index {
         self.refresh(&touched);
     }
 
-    /// The pod that alone owns `address`, beyond doubt.
+    /// The pod that alone owns `address`.
     pub(super) fn owner_pod(&self, address: IpAddr) -> Option<(&Pod, &Arc<str>)> {
         let owned = self.owners.get(&address)?;
         match &owned.owner {

@@ -1,18 +1,18 @@
-//! How much there is of what, kept as it changes.
+//! Counts for metrics, kept up to date with each change.
 
 use super::{Index, Subject};
 use crate::input::Policy;
 
-/// How much there is of what, for gauges.
+/// Counts for gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Local addresses that are not isolated.
+    /// Local IPs that are not isolated.
     pub not_isolated: usize,
-    /// Local addresses that are isolated for egress alone.
+    /// Local IPs that are isolated for egress alone.
     pub isolated_egress: usize,
-    /// Local addresses that are isolated for ingress alone.
+    /// Local IPs that are isolated for ingress alone.
     pub isolated_ingress: usize,
-    /// Local addresses that are isolated in both directions.
+    /// Local IPs that are isolated in both directions.
     pub isolated_both: usize,
     /// Policies in force, tombstones included.
     pub policies: usize,
@@ -20,17 +20,17 @@ pub struct Counts {
     pub unenforceable_terms: usize,
     /// Policies that cost more than their budget.
     pub over_budget: usize,
-    /// Isolated pods of this node whose address is not known.
+    /// Isolated pods of this node without a known IP.
     pub starting: usize,
-    /// Addresses that several live pods claim with equal right.
+    /// IPs that several live pods claim with equal right.
     pub claimed_twice: usize,
-    /// Addresses whose flows are to be forgotten.
+    /// IPs whose flows are due for deletion.
     pub due: usize,
-    /// Of these, addresses that a pod has again.
+    /// Of these, IPs that a pod has again.
     pub held: usize,
 }
 
-/// What is counted as it changes.
+/// The counts that follow changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     egress: usize,
@@ -42,13 +42,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// A policy is in force from now on, or not any more.
+    /// Counts a policy that comes into force, or no longer is.
     pub(super) fn policy(&mut self, policy: &Policy, comes: bool) {
         step(&mut self.unenforceable, policy.unenforceable.len(), comes);
         step(&mut self.over_budget, usize::from(policy.is_over_budget()), comes);
     }
 
-    /// A subject came or went.
+    /// Counts a subject that was added or removed.
     pub(super) fn subject(&mut self, subject: &Subject, comes: bool) {
         match (&subject.egress, &subject.ingress) {
             (Some(_), Some(_)) => step(&mut self.both, 1, comes),
@@ -59,13 +59,13 @@ impl Tally {
     }
 }
 
-/// So many more, or less.
+/// Adds or subtracts.
 pub(super) fn step(count: &mut usize, by: usize, more: bool) {
     *count = if more { count.saturating_add(by) } else { count.saturating_sub(by) };
 }
 
 impl Index {
-    /// How much there is of what. Nothing is counted for it.
+    /// The counts. The call itself is cheap.
     pub fn counts(&self) -> Counts {
         let former = self.compiled.former.keys();
         let isolated_former = former.filter(|address| self.compiled.subjects.contains_key(*address)).count();

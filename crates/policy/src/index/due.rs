@@ -1,7 +1,7 @@
-//! Addresses that left their pods, until conntrack has forgotten the flows that they had.
+//! IPs that left their pods and whose flows are not yet deleted from conntrack.
 //!
-//! Such a flow would let the peers of the former pod into the one that gets the address next. So the address is *held* while
-//! it is due and a pod has it again: it is nobody's peer, and where it is isolated nothing is allowed.
+//! Such a flow would let the peers of the former pod into the next pod with the IP. So the IP is *held* while it is due
+//! and a pod has it again: it is not a peer, and if it is isolated nothing is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,43 +11,43 @@ use super::Index;
 use super::apply::Touched;
 use crate::input::Isolates;
 
-/// More addresses than these that nobody has and that were no local pod's are not waited with: they are due now.
+/// IPs that no pod has and that no local pod had wait for their deletion; above this number they are due now.
 const WAITING: usize = 4_096;
 
-/// Beyond these, addresses that nobody has and that were no local pod's are given up, the lowest first.
+/// Above this number, IPs that no pod has and that no local pod had are dropped, the lowest first.
 const KEPT: usize = 131_072;
 
-/// What a local pod was whose address nobody has since: the table keeps it until the flows are forgotten, so that whoever
-/// adopts the table knows of them.
+/// A former local pod whose IP no pod has now. The table keeps it until the flows are deleted, so that the next agent
+/// that adopts the table knows of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Former {
-    /// The pod, marked as one that is gone.
+    /// The pod's name, marked as gone.
     pub name: Arc<str>,
-    /// The directions in which it was isolated, and in which nothing passes until then.
+    /// The directions in which it was isolated. If there is one, nothing passes in either until the flows are deleted.
     pub isolates: Isolates,
 }
 
-/// How the name of an address's owner begins while the flows of the one before are still to be forgotten.
+/// The prefix of an owner's name while the flows of the former pod are not yet deleted.
 const GONE: &str = "gone: ";
 pub(super) const REUSED: &str = "reused: ";
 
-/// The addresses, apart by whose they were.
+/// The IPs, by former owner.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
-    /// They were a local pod's.
+    /// IPs of local pods.
     local: BTreeSet<IpAddr>,
-    /// They were a pod's of another node.
+    /// IPs of pods of other nodes.
     remote: BTreeSet<IpAddr>,
-    /// Those of both that a pod has again, as last looked at.
+    /// IPs of both kinds that a pod has again, when last computed.
     held: BTreeSet<IpAddr>,
-    /// The local pods that had them as the table last showed.
+    /// The former local pods, as the table last had them.
     former: BTreeMap<IpAddr, Former>,
-    /// Those that left a pod since their flows were last begun to be forgotten.
+    /// IPs that left a pod since the last deletion of their flows began.
     again: BTreeSet<IpAddr>,
 }
 
 impl Former {
-    /// A pod that had the address and is gone.
+    /// A pod that had the IP and is gone.
     pub fn gone(name: &str, isolates: Isolates) -> Self {
         let name = name.strip_prefix(GONE).or_else(|| name.strip_prefix(REUSED)).unwrap_or(name);
         Self { name: format!("{GONE}{name}").into(), isolates }
@@ -79,7 +79,7 @@ impl Due {
         self.local.remove(&address) || self.remote.remove(&address)
     }
 
-    /// Notes whether an address is held.
+    /// Notes whether an IP is held.
     pub(super) fn hold(&mut self, address: IpAddr, held: bool) {
         if held {
             self.held.insert(address);
@@ -88,17 +88,17 @@ impl Due {
         }
     }
 
-    /// Who had it, if nobody has it since.
+    /// The former owner, if no pod has the IP now.
     pub(super) fn former(&self, address: IpAddr) -> Option<&Former> {
         self.former.get(&address)
     }
 
-    /// Notes who had it; who had it before that stays.
+    /// Notes a former owner; an earlier one stays.
     pub(super) fn note_former(&mut self, address: IpAddr, former: Former) {
         self.former.entry(address).or_insert(former);
     }
 
-    /// How many are held.
+    /// The number of held IPs.
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }
@@ -109,40 +109,40 @@ impl Due {
 }
 
 impl Index {
-    /// The addresses whose flows are to be forgotten, sooner or later.
+    /// The IPs whose flows are due for deletion, now or later.
     pub fn due(&self) -> BTreeSet<IpAddr> {
         self.due.iter().collect()
     }
 
-    /// Those whose flows are to be forgotten now: what a local pod had, and what a pod has again. Flows of others end nowhere
-    /// on this node; they are left until they are many, since each look at conntrack costs the same.
+    /// The IPs whose flows are due now: those of former local pods, and those that a pod has again. Flows of others end
+    /// nowhere on this node. They wait until there are many, since each conntrack dump costs the same.
     pub fn due_now(&self) -> BTreeSet<IpAddr> {
         let all = self.due.remote.len() > WAITING;
         let remote = self.due.remote.iter().filter(|address| all || self.is_owned(**address));
         self.due.local.iter().chain(remote).copied().collect()
     }
 
-    /// Whether a pod has this address again before the flows of the one before were forgotten.
+    /// Whether a pod has this IP again before the flows of the former pod are deleted.
     pub fn is_held(&self, address: IpAddr) -> bool {
         self.due.contains(address) && self.is_owned(address)
     }
 
-    /// Those whose flows are to be forgotten now, as [`Index::due_now`]: it begins. An address that leaves a pod from here on
-    /// is due again when it is done.
+    /// The IPs of [`Index::due_now`], whose deletion begins now. An IP that leaves a pod after this is due again when
+    /// the deletion ends.
     pub fn begin_forgetting(&mut self) -> BTreeSet<IpAddr> {
         let now = self.due_now();
         self.due.again.retain(|address| !now.contains(address));
         now
     }
 
-    /// The flows of these addresses, as they were when it began, are forgotten.
+    /// Notes that the flows which these IPs had at [`Index::begin_forgetting`] are deleted.
     pub fn end_forgetting(&mut self, addresses: &BTreeSet<IpAddr>) {
         let done = addresses.iter().filter(|address| !self.due.again.contains(address));
         let done = done.copied().collect();
         self.forgotten(&done);
     }
 
-    /// The flows of these addresses are forgotten.
+    /// Notes that all flows of these IPs are deleted.
     pub fn forgotten(&mut self, addresses: &BTreeSet<IpAddr>) {
         let mut touched = Touched::default();
         for address in addresses {
@@ -154,8 +154,8 @@ impl Index {
         self.refresh(&touched);
     }
 
-    /// The flows of these addresses are to be forgotten, whoever had them: for a start, of which nobody knows what was before
-    /// but the table that was left. It may say which local pod had an address.
+    /// Marks the flows of these IPs as due, no matter which pod had them. This is for a start, when only the table of
+    /// the previous agent has the owners. It may name the local pod that had an IP.
     pub fn mark_due(&mut self, addresses: impl IntoIterator<Item = (IpAddr, Option<Former>)>) {
         let mut touched = Touched::default();
         for (address, former) in addresses {
@@ -169,7 +169,7 @@ impl Index {
         self.refresh(&touched);
     }
 
-    /// Notes which pod of this node has had an address as the table shows.
+    /// Notes the pod of this node that had an IP, as in the table.
     pub(super) fn remember_former(&mut self, address: IpAddr) {
         let Some(name) = self.compiled.local.get(&address) else { return };
         let subject = self.compiled.subjects.get(&address);
@@ -180,7 +180,7 @@ impl Index {
         self.due.note_former(address, Former::gone(name, isolates));
     }
 
-    /// Gives up what nobody can be harmed by soon, when there is too much of it.
+    /// Drops the IPs that are least likely to do harm, if there are too many.
     pub(super) fn bound_due(&mut self) {
         while self.due.remote.len() > KEPT {
             let spare = self.due.remote.iter().find(|address| !self.owners.contains_key(address)).copied();

@@ -1,4 +1,4 @@
-//! The groups that local addresses are in, and which of them are under which policy.
+//! The groups that local IPs are in, and the groups under each policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::input::NamespacedName;
 pub(super) struct Groups {
     next: u64,
     numbers: BTreeMap<Group, u64>,
-    /// Each group, and how many (address, direction) pairs are in it.
+    /// Each group, and its number of (IP, direction) pairs.
     members: BTreeMap<u64, (Group, usize)>,
     of_policy: BTreeMap<NamespacedName, BTreeSet<u64>>,
 }
 
 impl Groups {
-    /// One member more. Returns the group as the others know it, and whether it is new.
+    /// Adds a member. Returns the shared copy of the group, and whether it is new.
     pub(super) fn enter(&mut self, group: &Group) -> (Group, bool) {
         if let Some((known, count)) = self.numbers.get(group).and_then(|number| self.members.get_mut(number)) {
             *count += 1;
@@ -33,7 +33,7 @@ impl Groups {
         (group.clone(), true)
     }
 
-    /// One member less. If that was the last, the policies that no group is under any more.
+    /// Removes a member. If it was the last, returns the policies that are left without a group.
     pub(super) fn leave(&mut self, group: &Group) -> Option<Vec<NamespacedName>> {
         let number = *self.numbers.get(group)?;
         let (_, count) = self.members.get_mut(&number)?;
@@ -56,14 +56,14 @@ impl Groups {
         Some(unused)
     }
 
-    /// The groups under any of these policies, each once; only those that were there before `first_new`.
+    /// The groups under any of these policies, each once; only those older than `first_new`.
     pub(super) fn under(&self, policies: &BTreeSet<NamespacedName>, first_new: u64) -> Vec<Group> {
         let numbers = policies.iter().filter_map(|key| self.of_policy.get(key)).flatten();
         let numbers: BTreeSet<u64> = numbers.copied().filter(|number| *number < first_new).collect();
         numbers.iter().filter_map(|number| self.members.get(number)).map(|(group, _)| group.clone()).collect()
     }
 
-    /// The number that the next new group gets.
+    /// The number of the next new group.
     pub(super) fn next(&self) -> u64 {
         self.next
     }

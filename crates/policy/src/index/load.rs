@@ -1,7 +1,7 @@
-//! How many elements the policies of a namespace bring to this node.
+//! The number of elements that the policies of a namespace have on this node.
 //!
-//! An element is a member of a selector, a port that a named port stands for, or a member of a set that unites more selectors
-//! than are kept apart.
+//! An element is a member of a selector, a port that a named port resolves to, or a member of a set that unites more
+//! selectors than are kept apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use super::Index;
 use crate::compile::{Allowed, Group, NamedPort, PeerSelector, PeerUnion};
 use crate::input::{Direction, SETS_APART};
 
-/// How many elements something brings.
+/// A number of elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Share {
     pub(super) elements: u64,
-    /// So many of them an address, or a port of its pod, adds at most.
+    /// The number of these that one IP, or a port of its pod, adds at most.
     pub(super) spread: u64,
 }
 
-/// How much is found so far of what is being looked up.
+/// The number found so far in a lookup.
 #[derive(Default)]
 pub(super) struct Pending<'a> {
     pub(super) selectors: BTreeMap<&'a PeerSelector, usize>,
@@ -33,7 +33,7 @@ impl Share {
 }
 
 impl Index {
-    /// What the groups of a namespace bring, or something that is more and still no more than `enough`.
+    /// The load of the groups of a namespace, or an upper bound of it that is no more than `enough`.
     pub(super) fn load(&self, namespace: &Arc<str>, pending: &Pending<'_>, enough: u64) -> Share {
         let mut load = Share::default();
         for named_port in self.groups_in(namespace).flat_map(Allowed::named_ports).collect::<BTreeSet<_>>() {
@@ -64,7 +64,7 @@ impl Index {
         load
     }
 
-    /// What each policy of a namespace has a part in.
+    /// The share of each policy of a namespace.
     pub(super) fn shares(&self, namespace: &Arc<str>, pending: &Pending<'_>) -> BTreeMap<Arc<str>, Share> {
         let mut shares: BTreeMap<Arc<str>, Share> = BTreeMap::new();
         let mut seen: BTreeSet<(&str, &PeerSelector)> = BTreeSet::new();
@@ -101,7 +101,7 @@ impl Index {
         shares
     }
 
-    /// So many addresses there are that a selector may select.
+    /// The number of IPs that a selector may select.
     pub(super) fn reach(&self) -> u64 {
         count(self.owners.len())
     }
@@ -128,7 +128,7 @@ impl Index {
         })
     }
 
-    /// The unions of peers that groups of a namespace have, each once.
+    /// The unions of peers of a namespace's groups, each once.
     fn unions_in(&self, namespace: &Arc<str>) -> Vec<&PeerUnion> {
         let mut seen = BTreeSet::new();
         let unions = self.groups_in(namespace).flat_map(Allowed::unions);
@@ -136,7 +136,7 @@ impl Index {
     }
 }
 
-/// Whether a set of its own unites its selectors.
+/// Whether one set unites its selectors.
 fn is_united(union: &PeerUnion) -> bool {
     count(union.pods.len()) > SETS_APART
 }

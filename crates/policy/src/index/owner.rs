@@ -1,4 +1,4 @@
-//! Whose address it is.
+//! The owners of IPs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::compile::Owner;
 use crate::input::{NamespacedName, Pod, State};
 
-/// Who has an address, and how that is written.
+/// The owner of an IP, and its name.
 #[derive(Clone, Debug)]
 pub(super) struct Owned {
     pub(super) owner: Owner,
-    /// As `default/web-0`; shared by all that names the address.
+    /// As `default/web-0`; one copy for all uses.
     pub(super) name: Arc<str>,
 }
 
@@ -21,11 +21,11 @@ impl Owned {
     }
 }
 
-/// Which pods claim which address.
+/// The pods that claim each IP.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     by_address: BTreeMap<IpAddr, BTreeSet<NamespacedName>>,
-    /// Addresses that no pod can have: those of this node itself.
+    /// IPs that no pod can have: those of this node itself.
     pub(super) refused: BTreeSet<IpAddr>,
 }
 
@@ -47,8 +47,8 @@ impl Claims {
         }
     }
 
-    /// The owner of `address`. A pod that is not being deleted has a better right than one that is; among equals nobody
-    /// has it.
+    /// The owner of `address`. A pod that is not being deleted has a better right than one that is; among equals no pod
+    /// owns it.
     pub(super) fn owner(&self, address: IpAddr, state: &State) -> Option<Owner> {
         if self.refused.contains(&address) {
             return None;

@@ -1,4 +1,4 @@
-//! What follows from events: whose address it is, who is in which group, what groups allow, who is whose peer.
+//! Computes the results of events: owners of IPs, members of groups, allowed flows, and peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,19 +20,19 @@ struct PodGroups {
     ingress: Option<Group>,
 }
 
-/// Nothing passes from or to the address, if its last pod was isolated.
+/// Blocks all traffic from and to the IP, if its last pod was isolated.
 fn held_for(former: Former) -> Option<Subject> {
     let isolated = former.isolates.egress || former.isolates.ingress;
     isolated.then_some(held(former.name))
 }
 
-/// Closed in both directions: a flow that the former pod opened is judged by egress, and its replies would come in by it.
+/// Closed in both directions: egress judges a flow that the former pod opened, and its replies would come in by it.
 fn held(owner: Arc<str>) -> Subject {
     Subject { owner, egress: Some(Group::Held(Direction::Egress)), ingress: Some(Group::Held(Direction::Ingress)) }
 }
 
 impl Index {
-    /// Looks once at everything that events have touched.
+    /// Computes once everything that the events touched.
     pub(super) fn refresh(&mut self, touched: &Touched) {
         for key in &touched.policies {
             self.resolved.forget(key);
@@ -69,7 +69,7 @@ impl Index {
         self.bound_due();
     }
 
-    /// Follows who of the namespaces of changed policies is in which group. Returns the namespaces.
+    /// Updates the group members in the namespaces of changed policies. Returns the namespaces.
     fn refresh_selected(&mut self, touched: &Touched) -> BTreeSet<Arc<str>> {
         let mut by_namespace: BTreeMap<Arc<str>, Vec<&NamespacedName>> = BTreeMap::new();
         for key in &touched.policies {
@@ -91,7 +91,7 @@ impl Index {
         by_namespace.into_keys().collect()
     }
 
-    /// Whether one of these policies selects the pod of an address and did not, or the other way round.
+    /// Whether one of these policies starts or stops to select the pod of an IP.
     fn is_concerned(&self, address: IpAddr, changed: &[(&Arc<str>, Option<&Policy>)]) -> bool {
         let Some((pod, _)) = self.owner_pod(address) else { return true };
         let subject = self.compiled.subjects.get(&address);
@@ -104,7 +104,7 @@ impl Index {
         })
     }
 
-    /// Follows whose address it is.
+    /// Updates the owner of an IP.
     fn refresh_owner(&mut self, address: IpAddr) {
         let after = self.claims.owner(address, &self.state);
         let before = self.owners.get(&address).map(|owned| &owned.owner);
@@ -120,7 +120,7 @@ impl Index {
         self.due.hold(address, self.is_held(address));
     }
 
-    /// Follows whether a pod is one of this node's whose address is not known, and isolated.
+    /// Updates whether a pod is an isolated one of this node without a known IP.
     fn refresh_starting(&mut self, key: &NamespacedName) {
         let pod = self.state.pods.get(key).filter(|pod| pod.is_starting_on(&self.node));
         let isolates = pod.map(|pod| {
@@ -143,7 +143,7 @@ impl Index {
         self.dirty.starting = true;
     }
 
-    /// Follows the groups of `address`, if it is a local pod's.
+    /// Updates the groups of `address`, if it is a local pod's.
     fn refresh_subject(&mut self, address: IpAddr) {
         let local = self.local_owner(address);
         if self.compiled.local.get(&address) != local.as_ref() {
@@ -161,7 +161,7 @@ impl Index {
         }
         let before = before.cloned();
         self.dirty.subjects.insert(address);
-        // Enter the new groups before leaving the old ones, so that what both need is not dropped in between.
+        // Enter the new groups before leaving the old ones, so that parts of both are not dropped in between.
         let wanted = wanted.map(|subject| Subject {
             egress: subject.egress.map(|group| self.enter(&group)),
             ingress: subject.ingress.map(|group| self.enter(&group)),
@@ -180,7 +180,7 @@ impl Index {
         }
     }
 
-    /// Follows whose local address it is, and in which namespaces it has to be looked for.
+    /// Updates the owner of a local IP, and the namespaces under which it is found.
     fn refresh_local(&mut self, address: IpAddr, local: Option<&Arc<str>>) {
         self.dirty.subjects.insert(address);
         for namespace in self.namespaces_of.remove(&address).unwrap_or_default() {
@@ -200,7 +200,7 @@ impl Index {
         self.namespaces_of.insert(address, namespaces);
     }
 
-    /// Whose local address it is, isolated or not.
+    /// The owner of a local IP, isolated or not.
     fn local_owner(&self, address: IpAddr) -> Option<Arc<str>> {
         let owned = self.owners.get(&address)?;
         let is_local = self.claimants(&owned.owner).any(|pod| pod.node.as_ref() == Some(&self.node));
@@ -209,7 +209,7 @@ impl Index {
         is_local.then(name)
     }
 
-    /// The local pod that had an address which nobody has since, not even the node.
+    /// The local pod that had an IP which now neither a pod nor the node has.
     pub fn former(&self, address: IpAddr) -> Option<Former> {
         let nobody_has_it = !self.owners.contains_key(&address) && !self.claims.refused.contains(&address);
         self.due.former(address).filter(|_| nobody_has_it).cloned()
@@ -226,7 +226,7 @@ impl Index {
         };
     }
 
-    /// The groups of a local address. Where it is not beyond doubt whose it is, it is isolated if one of the pods is.
+    /// The groups of a local IP. If its owner is in doubt, it is isolated if one of the pods is.
     fn subject(&self, address: IpAddr, name: Arc<str>) -> Option<Subject> {
         let owner = &self.owners.get(&address)?.owner;
         let mut groups = PodGroups::default();
@@ -273,7 +273,7 @@ impl Index {
         PodGroups { egress: group(Direction::Egress, egress), ingress: group(Direction::Ingress, ingress) }
     }
 
-    /// Puts an address into a group, and returns the group as others know it.
+    /// Puts an IP into a group, and returns the shared copy of the group.
     fn enter(&mut self, group: &Group) -> Group {
         let (group, is_new) = self.groups.enter(group);
         if is_new {

@@ -1,4 +1,4 @@
-//! Selectors in use, found by the labels of the pods that they can select.
+//! Selectors in use, indexed by labels that their pods must have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::compile::{Namespaces, PeerSelector};
 use crate::input::{Labels, Operator};
 
-/// A selector that a label must have one of more values for is found like one that demands no label.
+/// A selector with more values for each of its labels is indexed like one that demands no label.
 const VALUES: usize = 32;
 
 type Keys = BTreeSet<Arc<PeerSelector>>;
 
-/// Selectors by a label that their pods must have, where they demand one.
+/// Selectors by a label that their pods must have, if they demand one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ByLabel {
     by_value: BTreeMap<String, BTreeMap<String, Keys>>,
@@ -53,7 +53,7 @@ impl ByLabel {
         self.by_value.is_empty() && self.others.is_empty()
     }
 
-    /// Those that can select a pod with these labels.
+    /// The selectors that can select a pod with these labels.
     pub(super) fn candidates<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Arc<PeerSelector>> {
         let by_value = labels.iter().filter_map(|(key, value)| self.by_value.get(key)?.get(value)).flatten();
         by_value.chain(&self.others)
@@ -64,7 +64,7 @@ impl ByLabel {
     }
 }
 
-/// The label with the fewest values of those that a selector demands of its pods.
+/// Of the labels that a selector demands of its pods, the one with the fewest values.
 fn demanded(selector: &PeerSelector) -> Option<(&str, &BTreeSet<String>)> {
     let demanded = selector.pods.requirements.iter().filter_map(|requirement| match &requirement.operator {
         Operator::In(values) if values.len() <= VALUES => Some((requirement.key.as_str(), values)),
@@ -76,16 +76,16 @@ fn demanded(selector: &PeerSelector) -> Option<(&str, &BTreeSet<String>)> {
 /// The selectors that groups name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
-    /// By how many groups each is named.
+    /// The number of groups that name each.
     users: BTreeMap<Arc<PeerSelector>, usize>,
-    /// Those that name a namespace, by it.
+    /// The selectors that name a namespace, by namespace.
     named: BTreeMap<Arc<str>, ByLabel>,
-    /// Those that select namespaces.
+    /// The selectors that select namespaces.
     matching: ByLabel,
 }
 
 impl Selectors {
-    /// One user more; true if that is the first.
+    /// Adds a user; true if it is the first.
     pub(super) fn gain(&mut self, selector: &Arc<PeerSelector>) -> bool {
         if let Some(count) = self.users.get_mut(selector) {
             *count += 1;
@@ -99,7 +99,7 @@ impl Selectors {
         true
     }
 
-    /// One user less; true if that was the last.
+    /// Removes a user; true if it was the last.
     pub(super) fn lose(&mut self, selector: &PeerSelector) -> bool {
         let Some(count) = self.users.get_mut(selector) else { return false };
         *count = count.saturating_sub(1);
@@ -121,7 +121,7 @@ impl Selectors {
         true
     }
 
-    /// Those that can select a pod of this namespace with these labels.
+    /// The selectors that can select a pod of this namespace with these labels.
     pub(super) fn candidates<'a>(
         &'a self,
         namespace: &str,
@@ -131,7 +131,7 @@ impl Selectors {
         named.chain(self.matching.candidates(labels))
     }
 
-    /// Those that select namespaces with one of two sets of labels and not with the other.
+    /// The selectors that select namespaces with one of two sets of labels and not with the other.
     pub(super) fn telling_apart(&self, one: Option<&Labels>, other: Option<&Labels>) -> ByLabel {
         let mut differing = ByLabel::default();
         for selector in self.matching.all() {

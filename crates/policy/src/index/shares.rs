@@ -1,8 +1,8 @@
-//! Which policies are set aside because those of their namespace bring too many elements to this node.
+//! Setting policies aside because those of their namespace have too many elements on this node.
 //!
-//! What a policy costs by itself does not tell how many pods its selectors select. That is counted while they are looked up. A
-//! policy that is set aside isolates the pods that it selects and allows nothing, as one above the budget, and nothing is kept
-//! of whom its selectors select.
+//! The cost of a policy does not say how many pods its selectors select. That is counted during the lookup. A policy
+//! that is set aside isolates the pods that it selects and allows nothing, like one above the budget, and the members
+//! of its selectors are not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use super::terms::TooMuch;
 use crate::compile::Group;
 use crate::input::{NamespacedName, Pod, Policy, State};
 
-/// What is known of loads, and what follows from them.
+/// The known loads, and the policies set aside for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
-    /// What the groups of each namespace bring, and what `changed` was when it was counted.
+    /// The load of each namespace's groups, and the value of `changed` when it was counted.
     loads: BTreeMap<Arc<str>, (Share, u64)>,
-    /// Namespaces whose groups changed since.
+    /// Namespaces whose groups have changed since.
     suspects: BTreeSet<Arc<str>>,
     aside: BTreeMap<NamespacedName, Aside>,
-    /// Namespaces whose groups changed, of whose policies that are set aside some may be tried again.
+    /// Namespaces whose groups changed, so that their set-aside policies may be retried.
     stirred: BTreeSet<Arc<str>>,
-    /// Policies that are tried again just now, one of a namespace.
+    /// Policies that are being retried, one of each namespace.
     tried: BTreeSet<NamespacedName>,
-    /// How many addresses changed so far, each with its ports.
+    /// The number of changed IPs so far, each with its ports.
     changed: u64,
-    /// In the present settling, so many policies are set aside at once at least: twice as many each time.
+    /// The least number of policies to set aside at once in this round of settling: it doubles each time.
     at_once: usize,
     news: Vec<(NamespacedName, String)>,
 }
@@ -37,14 +37,14 @@ pub(super) struct Shares {
 #[derive(Clone, Debug)]
 struct Aside {
     written: Policy,
-    /// What it brings, as far as it was counted.
+    /// Its share, as far as it was counted.
     share: Share,
-    /// What `changed` was then.
+    /// The value of `changed` at that time.
     at: u64,
 }
 
 impl Shares {
-    /// What a group allows is new, or goes.
+    /// Notes that a group's allowed flows are new, or removed.
     pub(super) fn suspect(&mut self, group: &Group) {
         if let Group::Policies { namespace, .. } = group
             && !self.suspects.contains(namespace)
@@ -53,7 +53,7 @@ impl Shares {
         }
     }
 
-    /// A policy is gone, or another one is in its place.
+    /// Notes that a policy is gone or replaced.
     pub(super) fn forget(&mut self, policy: &NamespacedName) {
         self.aside.remove(policy);
     }
@@ -62,7 +62,7 @@ impl Shares {
         self.changed.saturating_sub(at)
     }
 
-    /// The namespaces that may bring more than the limit by now, and what they brought.
+    /// The namespaces that may exceed the limit by now, and their last loads.
     fn grown(&self, limit: u64) -> impl Iterator<Item = (&Arc<str>, &Share)> {
         let may_be_more =
             move |load: &Share, at| load.elements.saturating_add(load.spread.saturating_mul(self.since(at))) > limit;
@@ -71,19 +71,19 @@ impl Shares {
 }
 
 impl Index {
-    /// A policy as it was written, also if it is set aside.
+    /// A policy as written, also if it is set aside.
     pub(super) fn written(&self, policy: &NamespacedName) -> Option<&Policy> {
         let aside = self.shares.aside.get(policy).map(|aside| &aside.written);
         aside.or_else(|| self.state.policies.get(policy))
     }
 
-    /// The policies that were set aside since the last call, and why.
+    /// The policies that were set aside since the last call, with the reasons.
     pub fn take_set_aside(&mut self) -> Vec<(NamespacedName, String)> {
         std::mem::take(&mut self.shares.news)
     }
 
-    /// Counts what may change who is selected. Where so much at once may be too much, members are not followed one by one but
-    /// looked up anew in the end, as that is stopped in time.
+    /// Counts the changes that may affect members. If so many at once may exceed the limit, members are not followed
+    /// one by one but looked up again at the end, since that lookup stops in time.
     pub(super) fn prepare_for(&mut self, touched: &Touched) {
         let ports = |pod: &Pod| pod.ports.len();
         let of = |address| 1 + self.owner_pod(address).map_or(0, |(pod, _)| ports(pod));
@@ -100,7 +100,7 @@ impl Index {
         }
     }
 
-    /// Looks up what is new, sets aside what is too much of it, and tries again what may not be too much any more.
+    /// Looks up new members, sets aside policies that are too much, and retries those that may fit again.
     pub(super) fn settle(&mut self) {
         if !self.shares.aside.is_empty() {
             self.shares.stirred.extend(self.shares.suspects.iter().cloned());
@@ -134,8 +134,7 @@ impl Index {
         }
     }
 
-    /// Whether the namespaces whose groups changed bring no more than they may; if not, which of their policies are to be set
-    /// aside.
+    /// Whether the namespaces whose groups changed stay within the limit; if not, the policies to set aside.
     pub(super) fn admit(&self, pending: &Pending<'_>) -> Result<(), TooMuch> {
         let mut too_much = Vec::new();
         for namespace in &self.shares.suspects {
@@ -149,8 +148,8 @@ impl Index {
         if too_much.is_empty() { Ok(()) } else { Err(too_much) }
     }
 
-    /// What the policies of a namespace may bring: less while some of them are tried again because pods are fewer, lest they
-    /// come and go with each pod.
+    /// The limit for the policies of a namespace. It is lower while some of them are retried because there are fewer
+    /// pods, so that they do not flap with each pod.
     fn bar(&self, namespace: &Arc<str>) -> u64 {
         let limit = self.state.budget.elements;
         let first = NamespacedName::new(namespace.clone(), "");
@@ -163,7 +162,7 @@ impl Index {
         if self.shares.stirred.contains(namespace) { limit } else { limit - limit / 4 }
     }
 
-    /// The policies to be set aside: the largest, of those that are tried again if there are any.
+    /// The policies to set aside: the largest, of those that are being retried if there are any.
     fn choose(&self, namespace: &Arc<str>, load: Share, pending: &Pending<'_>) -> TooMuch {
         let key = |name: Arc<str>| NamespacedName { namespace: namespace.clone(), name };
         let shares = self.shares(namespace, pending).into_iter();
@@ -173,7 +172,7 @@ impl Index {
         }
         shares.sort_by_key(|(_, share)| std::cmp::Reverse(share.elements));
         let mut excess = load.elements.saturating_sub(self.bar(namespace));
-        // What policies share does not go with one of them, so more of them may have to go than seems.
+        // Shared elements do not leave with one policy, so more policies may have to go than the sums say.
         let needed = shares.iter().enumerate().take_while(|(number, (_, share))| {
             let is_needed = excess > 0 || *number < self.shares.at_once;
             excess = excess.saturating_sub(share.elements);
@@ -184,7 +183,7 @@ impl Index {
         shares
     }
 
-    /// Leaves nothing of policies but the isolation. Whether there was any.
+    /// Reduces policies to their isolation. Returns whether there were any.
     fn set_aside(&mut self, policies: TooMuch) -> bool {
         let mut keys = BTreeSet::new();
         for (key, share) in policies {
@@ -193,7 +192,7 @@ impl Index {
             if !self.shares.tried.remove(&key) {
                 let why = isolation.unenforceable.first().map(|term| term.reason.clone()).unwrap_or_default();
                 self.shares.news.push((key.clone(), why));
-                // Others that were looked up with it may have kept it from being counted to the end.
+                // Others in the same lookup may have kept it from being counted to the end.
                 self.shares.stirred.insert(key.namespace.clone());
             }
             self.replace(isolation);
@@ -204,9 +203,9 @@ impl Index {
         !keys.is_empty()
     }
 
-    /// Brings back what there may be room for, by what is known of it: at most so much of it can have gone as addresses
-    /// changed. It is counted anew when other policies of its namespace changed, or enough addresses to be worth it. One policy
-    /// of a namespace at a time: so each is measured by itself, and what there is to do at once is bounded.
+    /// Brings back policies that may fit: their elements can have decreased at most by the number of changed IPs. They
+    /// are counted again when other policies of their namespace changed, or enough IPs to be worth it. One policy of a
+    /// namespace at a time, so each is measured alone, and the work at once is bounded.
     fn try_again(&mut self) {
         let mut candidates: BTreeMap<&Arc<str>, Vec<(u64, &NamespacedName)>> = BTreeMap::new();
         for (key, aside) in &self.shares.aside {
@@ -234,7 +233,7 @@ impl Index {
         self.shares.tried = keys;
     }
 
-    /// Puts a policy in the place of the one of its name, which selects and isolates the same.
+    /// Replaces the policy of the same name, which selects and isolates the same pods.
     fn replace(&mut self, policy: Policy) {
         self.resolved.forget(&policy.key);
         self.tally.policy(&policy, true);
@@ -250,7 +249,8 @@ impl Index {
     }
 }
 
-/// The policies that a node with the pods of all nodes would set aside, and why: for verbs that judge objects without a node.
+/// The policies that a node with the pods of all nodes would set aside, with the reasons: for commands that judge
+/// objects without a node.
 pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
     let addresses = state.pods.values().map(|pod| pod.claims().count()).sum::<usize>();
     let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
@@ -259,7 +259,7 @@ pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
         let cost = costs.entry(&policy.key.namespace).or_default();
         *cost = cost.saturating_add(policy.cost().0);
     }
-    // So it is nearly everywhere, and then nothing has to be copied.
+    // True nearly everywhere; then nothing is copied.
     if costs.values().all(|cost| cost.saturating_mul(addresses) <= state.budget.elements) {
         return Vec::new();
     }
@@ -269,7 +269,7 @@ pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
     Index::build(everywhere, &state).take_set_aside()
 }
 
-/// A policy that is set aside is counted again when one in so many addresses changed.
+/// A set-aside policy is counted again when one in this many IPs has changed.
 const WORTH_IT: u64 = 16;
 
 #[cfg(test)]

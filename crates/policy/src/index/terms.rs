@@ -1,6 +1,6 @@
-//! The selectors and named ports that groups name, and who they stand for.
+//! The selectors and named ports that groups name, and their members.
 //!
-//! What is named for the first time is filled at the end of a refresh, all of it in one pass over the pods.
+//! New ones are filled at the end of a refresh, all in one pass over the pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,20 +12,20 @@ use super::selectors::{ByLabel, Selectors};
 use crate::compile::{Allowed, NamedPort, Namespaces, PeerSelector};
 use crate::input::{LabelSelector, NamespacedName, Pod};
 
-/// What groups name, and by how many.
+/// The terms that groups name, with the number of groups.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
     pub(super) selectors: Selectors,
     named_ports: BTreeMap<NamedPort, usize>,
-    /// Of these, what is yet to be filled.
+    /// Those of them that are not filled yet.
     new_selectors: BTreeSet<Arc<PeerSelector>>,
     new_ports: BTreeSet<NamedPort>,
 }
 
-/// Policies that bring too much, and what of it.
+/// Policies that have too many elements, and their shares.
 pub(super) type TooMuch = Vec<(NamespacedName, Share)>;
 
-/// Tells when so much was found that it has to be asked whose that is.
+/// Signals when so many members were found that it is time to attribute them to policies.
 struct Watch {
     found: u64,
     step: u64,
@@ -67,7 +67,8 @@ impl Index {
             self.pulse.beat();
             if self.terms.selectors.lose(selector) {
                 self.terms.new_selectors.remove(selector);
-                // The selector may be needed again before anybody asks what changed, without those that go meanwhile.
+                // The selector may be needed again before the next `take_dirty`, without the members that leave until
+                // then.
                 let members = self.compiled.peers.remove(selector).unwrap_or_default();
                 self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
             }
@@ -84,7 +85,8 @@ impl Index {
         }
     }
 
-    /// Forgets whom the selectors and named ports of a namespace's groups stand for, so that they are filled as if new.
+    /// Drops the members of the selectors and named ports of a namespace's groups, so that they are filled like new
+    /// ones.
     pub(super) fn look_up_anew(&mut self, namespace: &Arc<str>) {
         let groups = || self.groups_in(namespace);
         let selectors: Vec<_> = groups().flat_map(Allowed::selectors).cloned().collect();
@@ -104,13 +106,13 @@ impl Index {
         }
     }
 
-    /// Fills the selectors and named ports that are new. Stops as soon as those of a namespace are too many, and says which
-    /// policies that is due to.
+    /// Fills the new selectors and named ports. Stops as soon as those of a namespace are too many, and returns the
+    /// policies at fault.
     pub(super) fn fill(&mut self) -> Result<(), TooMuch> {
         if !self.terms.new_selectors.is_empty() {
             for (selector, members) in self.select_all(&self.terms.new_selectors)? {
                 self.pulse.beat();
-                // Where nothing is noted of it yet, no set has it either: sets that it comes to are new.
+                // If no change of it is noted yet, no set has it either: its sets will be new.
                 if let Some(noted) = self.dirty.peers.get_mut(&selector) {
                     noted.extend(members.keys());
                 }
@@ -128,7 +130,7 @@ impl Index {
         Ok(())
     }
 
-    /// The members of selectors: each pod is only compared with those that its labels lead to.
+    /// The members of selectors: each pod is only compared with those indexed under its labels.
     fn select_all(
         &self,
         selectors: &BTreeSet<Arc<PeerSelector>>,
@@ -141,7 +143,7 @@ impl Index {
                 Namespaces::Matching(namespaces) => matching.entry(namespaces).or_default().insert(selector),
             }
         }
-        // By where they are: to compare selectors with each other would take longer than to compare them with pods.
+        // By pointer: comparing selectors with each other would take longer than comparing them with pods.
         let mut members: BTreeMap<*const PeerSelector, Members> =
             selectors.iter().map(|selector| (Arc::as_ptr(selector), Members::new())).collect();
         let mut watch = self.watch();
@@ -173,13 +175,13 @@ impl Index {
         }
         let of = |selector: Arc<PeerSelector>| {
             let members = members.remove(&Arc::as_ptr(&selector)).unwrap_or_default();
-            // Collected at once they take less room than as they came.
+            // A map built at once takes less room than one that grew.
             (selector, members.into_iter().collect())
         };
         Ok(selectors.iter().cloned().map(of).collect())
     }
 
-    /// The pods of a namespace at the addresses that they alone have.
+    /// The pods of a namespace with the IPs that they alone own.
     fn owned_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&Pod, IpAddr, &Arc<str>)> {
         self.state.pods_of(namespace).flat_map(move |pod| {
             pod.claims().filter_map(move |address| {
@@ -215,7 +217,7 @@ impl Index {
         Watch { found: 0, step, next: step }
     }
 
-    /// Follows the membership of `address` in the selectors that can concern the pod that it was and the one that it is.
+    /// Updates the membership of `address` in the selectors that may select its former or its present pod.
     pub(super) fn refresh_peers(&mut self, address: IpAddr, before: Option<&Pod>) {
         let changed: Vec<(Arc<PeerSelector>, Option<Arc<str>>)> = {
             let now = self.owner_pod(address);
@@ -232,7 +234,7 @@ impl Index {
         self.put_members(address, changed);
     }
 
-    /// Follows the membership of the pods of a namespace in selectors that select namespaces.
+    /// Updates the membership of the pods of a namespace in selectors that select namespaces.
     pub(super) fn refresh_peers_in(&mut self, namespace: &Arc<str>, selectors: &ByLabel) {
         let addresses: BTreeSet<_> = self.state.pods_of(namespace).flat_map(Pod::claims).collect();
         for address in addresses {
@@ -262,7 +264,7 @@ impl Index {
         }
     }
 
-    /// Follows the named ports of the pod that `address` was and of the one that it is.
+    /// Updates the named ports of the former and the present pod of `address`.
     pub(super) fn refresh_named_ports(&mut self, address: IpAddr, before: Option<&Pod>) {
         if self.compiled.named_ports.is_empty() {
             return;
@@ -290,7 +292,7 @@ impl Index {
     }
 }
 
-/// The numbers that `pod` declares for a named port, at one of its addresses.
+/// The numbers that `pod` declares for a named port, at one of its IPs.
 fn resolved(pod: &Pod, name: &Arc<str>, address: IpAddr, named_port: &NamedPort) -> Ports {
     let declared =
         |port: &&crate::input::ContainerPort| port.name == named_port.name && port.protocol == named_port.protocol;

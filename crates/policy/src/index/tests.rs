@@ -73,7 +73,7 @@ fn ingress(index: &Index, last: u8) -> Option<Group> {
 fn an_address_that_changed_hands_is_held_until_its_flows_are_forgotten() {
     let mut index = shop();
     let open = ingress(&index, 1);
-    // The same name again, as of a StatefulSet, in one go with the end of the pod before.
+    // The same name again, as in a StatefulSet, in one batch with the end of the pod before.
     index.apply_all([gone("web-0"), pod("web-0", NODE, 1, "web")]);
     assert!(index.is_held(address(1)));
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));

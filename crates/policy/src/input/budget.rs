@@ -1,28 +1,28 @@
-//! What a policy costs to enforce, counted before anything is built of it.
+//! The cost of enforcing a policy, counted before anything is built from it.
 //!
-//! The size of an object does not bound that by itself: each of a rule's ports goes with each of its peers, and ranges of
-//! ports that overlap are split at their edges. The compiler shares what is equal; what is left after that is counted here.
+//! The size of an object does not bound its cost: each of a rule's ports goes with each of its peers, and overlapping
+//! port ranges are split at their edges. The compiler shares equal parts; this counts the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Direction, NamespaceScope, Peer, Peers, Policy, Port, Ports, Protocol, Rule, Unenforceable};
 
-/// A selector: it may become a set of each family, and is compared with every pod that comes or changes.
+/// A selector: it may become a set of each family, and is compared with every pod that is added or changed.
 const SELECTOR: u64 = 16;
-/// A named port: a set of each family, and rules of its own.
+/// A named port: a set of each family, and separate rules.
 const NAMED_PORT: u64 = 32;
 /// A chain that a port map leads to.
 const PORT_CHAIN: u64 = 16;
-/// A rule that compares ports by itself, because a map is not possible: packets meet them one after the other.
+/// A rule that compares ports itself, because a map is not possible: packets meet such rules one after the other.
 const INLINE_RULE: u64 = 16;
-/// So many selectors become sets of their own; more of them become one.
+/// Up to this number, each selector becomes a separate set; more of them become one set.
 pub(crate) const SETS_APART: u64 = 8;
 
-/// So many elements on a node go with a unit of the budget.
+/// The elements on a node for each unit of the budget.
 const ELEMENTS_PER_UNIT: u64 = 4;
 
-/// What a policy, or a part of it, costs. One unit is what one block of addresses costs.
+/// The cost of a policy, or of a part of it. One unit is the cost of one `ipBlock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cost(pub u64);
 
@@ -32,22 +32,22 @@ impl fmt::Display for Cost {
     }
 }
 
-/// What one policy may cost, and what those of a namespace may bring.
+/// The limits of the cost of one policy, and of the elements of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The highest cost of a policy that is enforced as it is written.
+    /// The highest cost of a policy that is enforced as written.
     pub policy: Cost,
-    /// So many elements the policies of one namespace may bring to a node: what their selectors select, and the named ports
-    /// that pods declare.
+    /// The most elements that the policies of one namespace may have on a node: members of their selectors, and ports
+    /// of pods that resolve their named ports.
     pub elements: u64,
 }
 
 impl Budget {
-    /// With it, no object that an API server takes occupies an agent for more than a second, and no policy that people write
-    /// comes near: 120,000 blocks of addresses are within it, 7,000 selectors, or 2,500 named ports.
+    /// With it, no object that an API server accepts occupies an agent for more than a second, and no policy that
+    /// people write comes near: it allows 120,000 blocks, 7,000 selectors, or 2,500 named ports.
     pub const DEFAULT: Self = Self::of(Cost(131_072));
 
-    /// So much for one policy, and as many elements as go with it: by default half a million.
+    /// A budget of this cost for one policy, with the elements in proportion: by default half a million.
     pub const fn of(policy: Cost) -> Self {
         Self { policy, elements: policy.0.saturating_mul(ELEMENTS_PER_UNIT) }
     }
@@ -59,11 +59,11 @@ impl Default for Budget {
     }
 }
 
-/// How the reason begins that a policy above the budget is listed with.
+/// The start of the reason on a policy above the budget.
 const TOO_COSTLY: &str = "is too large to be enforced";
 
 impl Policy {
-    /// The policy, or, if it costs more than the budget allows, one that isolates the same pods in the same directions and
+    /// The policy, or, if it costs more than the budget, one that isolates the same pods in the same directions and
     /// allows nothing.
     #[must_use]
     pub fn within(self, budget: &Budget) -> Self {
@@ -79,13 +79,13 @@ impl Policy {
         self.isolation_alone(reason)
     }
 
-    /// One that isolates the same pods in the same directions and allows nothing, since it stands for too many elements. No
-    /// figure that differs between nodes: all of them write the same Event.
+    /// A policy that isolates the same pods in the same directions and allows nothing, since it has too many elements.
+    /// The reason has no figure that differs between nodes: all of them write the same Event.
     #[must_use]
     pub(crate) fn too_wide(self, budget: &Budget) -> Self {
         let reason = format!(
-            "{TOO_COSTLY}: its selectors and named ports, with those of the other policies of its namespace on a node, stand \
-             for more than {} elements; its pods are isolated and nothing is allowed",
+            "{TOO_COSTLY}: its selectors and named ports, with those of the other policies of its namespace, have more \
+             than {} elements on a node; its pods are isolated and nothing is allowed",
             budget.elements
         );
         self.isolation_alone(reason)
@@ -100,12 +100,12 @@ impl Policy {
         }
     }
 
-    /// Whether it is what was made of a policy above the budget.
+    /// Whether the policy is the reduced form of one above the budget.
     pub fn is_over_budget(&self) -> bool {
         self.unenforceable.iter().any(|term| term.field == "spec" && term.reason.starts_with(TOO_COSTLY))
     }
 
-    /// What it costs to enforce, in the directions in which it isolates.
+    /// The cost of enforcing it, in the directions in which it isolates.
     pub fn cost(&self) -> Cost {
         let directions = Direction::ALL.into_iter().filter(|direction| self.isolates.in_direction(*direction));
         let rules = directions.map(|direction| direction_cost(self.rules(direction)));
@@ -121,7 +121,7 @@ pub(crate) struct PortSpan {
     pub(crate) last: u16,
 }
 
-/// One direction: the peers of each rule once, and what its ports make of them.
+/// The cost of one direction: the peers of each rule once, and the cost of its ports.
 fn direction_cost(rules: &[Rule]) -> u64 {
     let weights: Vec<u64> = rules.iter().map(rule_cost).collect();
     let weight = |rule: usize| weights.get(rule).copied().unwrap_or_default();
@@ -151,7 +151,7 @@ fn direction_cost(rules: &[Rule]) -> u64 {
     total
 }
 
-/// What the peers of a rule cost by themselves; nothing if nobody is meant.
+/// The cost of a rule's peers alone; 0 if no peer matches.
 fn rule_cost(rule: &Rule) -> u64 {
     match &rule.peers {
         Peers::Any => 1,
@@ -173,7 +173,7 @@ fn peer_cost(peer: &Peer) -> u64 {
     }
 }
 
-/// What the requirements of a selector cost: their values are kept, and compared.
+/// The cost of a selector's requirements: their values are stored, and compared.
 fn selector_cost(selector: &super::LabelSelector) -> u64 {
     use super::Operator;
     let values = selector.requirements.iter().map(|requirement| match &requirement.operator {
@@ -183,12 +183,12 @@ fn selector_cost(selector: &super::LabelSelector) -> u64 {
     values.sum()
 }
 
-/// What it costs to compare peers of this weight in rules of their own: beyond a few, they are one set.
+/// The cost of comparing peers of this weight in separate rules: beyond a few, they are one set.
 fn inline_cost(weight: u64) -> u64 {
     weight.min(SETS_APART * SELECTOR)
 }
 
-/// What it costs to split ranges at their edges and to unite the peers of each piece, unions of the same rules once.
+/// The cost of splitting ranges at their edges and uniting the peers of each piece, unions of the same rules once.
 pub(crate) fn split_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u64 {
     let mut edges: Vec<(u32, bool, usize)> = Vec::with_capacity(spans.len() * 2);
     for span in spans {
@@ -220,7 +220,7 @@ pub(crate) fn split_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u
         if edges.peek().is_some_and(|(next, ..)| *next == edge) || open.is_empty() {
             continue;
         }
-        // To find out which union it is, the rules of each piece are gone through.
+        // Finding the union takes a pass over the rules of each piece.
         total = total.saturating_add(1 + count(open.len()) / 8);
         if seen.insert(rules) {
             let united = if open.len() > 1 { weights } else { 0 };
@@ -230,7 +230,7 @@ pub(crate) fn split_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u
     total
 }
 
-/// What it costs to leave ranges as they are, each in rules of its own.
+/// The cost of leaving ranges whole, each in separate rules.
 pub(crate) fn whole_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u64 {
     spans.iter().map(|span| INLINE_RULE + inline_cost(weight(span.rule))).fold(0, u64::saturating_add)
 }

@@ -1,4 +1,4 @@
-//! The kinds of objects that policies speak of, and one object of any of them.
+//! The kinds of objects that policies need, and one object of any of them.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind; a namespace comes before what is in it.
+    /// Every kind; a namespace comes before the objects in it.
     pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
 
     /// The kind as manifests write it.
@@ -56,7 +56,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// What it is.
+    /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Pod(_) => Kind::Pod,
@@ -84,29 +84,29 @@ pub enum ListPart {
     Begin(Kind),
     /// Some objects of the list, all of one kind.
     Page(Vec<Object>),
-    /// That was everything.
+    /// The list is complete.
     End(Kind),
-    /// The list that began could not be read to its end: what came of it counts for nothing. Another follows.
+    /// The list could not be read to its end: its objects do not count. Another follows.
     Abandoned(Kind),
 }
 
-/// What the source of objects says when it is asked for a single object.
+/// The answer of the source of objects to a question about a single object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectAnswer {
-    /// It is there.
+    /// It exists.
     Present,
-    /// There is none of this name.
+    /// There is no object of this name.
     Absent,
     /// The agent may not ask.
     Refused,
 }
 
-/// What the source of objects says when it is asked for a namespace.
+/// The answer of the source of objects to a question about a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceAnswer {
-    /// It is there, maybe terminating.
+    /// It exists, and may be terminating.
     Present(Namespace),
-    /// There is none of this name.
+    /// There is no namespace of this name.
     Absent,
     /// The agent may not ask.
     Refused,

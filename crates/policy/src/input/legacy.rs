@@ -1,26 +1,26 @@
-//! Isolation of a whole namespace as it was before Kubernetes 1.7, by an annotation of the namespace.
+//! Isolation of a whole namespace as before Kubernetes 1.7, by an annotation of the namespace.
 //!
-//! `net.beta.kubernetes.io/network-policy: {"ingress": {"isolation": "DefaultDeny"}}` let only what policies allow, and what
-//! the node itself sends, reach the namespace's pods. Today a policy says so that selects all pods and allows nothing; where
-//! the annotation is to be honoured, such a policy stands for it (semantics of 1.3: kubernetes/community,
-//! `contributors/design-proposals/network/network-policy.md`).
+//! With `net.beta.kubernetes.io/network-policy: {"ingress": {"isolation": "DefaultDeny"}}`, only flows that policies
+//! allow, and flows of the node itself, reached the namespace's pods. Today, a policy that selects all pods and allows
+//! nothing does this; if the annotation is honoured, such a policy stands in for it (semantics of 1.3:
+//! kubernetes/community, `contributors/design-proposals/network/network-policy.md`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Change, Isolates, LabelSelector, Namespace, NamespacedName, Policy, State};
 
-/// The annotation; the policy that stands for it is called so too. No other policy can be: a name has no slash.
+/// The annotation, which is also the name of its stand-in policy. No other policy can have it: a name has no slash.
 pub const LEGACY_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";
 
-/// Puts policies in the place of annotations while objects change.
+/// Replaces annotations by policies while objects change.
 #[derive(Clone, Debug, Default)]
 pub struct LegacyIsolation {
     isolated: BTreeSet<Arc<str>>,
 }
 
 impl LegacyIsolation {
-    /// The changes that a change comes to. A policy comes before its namespace.
+    /// The changes that result from a change. A policy comes before its namespace.
     pub fn expand(&mut self, change: Change) -> Vec<Change> {
         let mut changes = Vec::new();
         match change {
@@ -55,7 +55,7 @@ impl LegacyIsolation {
         changes
     }
 
-    /// Puts policies in the place of the annotations of a state.
+    /// Replaces the annotations of a state by policies.
     pub fn honour(state: &mut State) {
         let names: Vec<_> = isolated(state.namespaces.values()).collect();
         for name in names {
@@ -72,7 +72,7 @@ fn key(namespace: &Arc<str>) -> NamespacedName {
     NamespacedName::new(namespace.clone(), LEGACY_ANNOTATION)
 }
 
-/// All pods of the namespace, nothing allowed; ingress only.
+/// A policy for all pods of the namespace that allows nothing; ingress only.
 fn policy(namespace: &Arc<str>) -> Policy {
     Policy {
         key: key(namespace),

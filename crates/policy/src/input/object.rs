@@ -1,4 +1,4 @@
-//! Pods and namespaces: the few fields that NetworkPolicy looks at.
+//! Pods and namespaces: the few fields that NetworkPolicy needs.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,22 +45,22 @@ pub enum Phase {
     Pending,
     /// Running.
     Running,
-    /// All containers ended well; the address may already belong to another pod.
+    /// All containers ended well; the IP may already belong to another pod.
     Succeeded,
-    /// All containers ended, one badly; the address may already belong to another pod.
+    /// All containers ended, one badly; the IP may already belong to another pod.
     Failed,
-    /// The kubelet cannot be asked.
+    /// The kubelet does not answer.
     Unknown,
 }
 
 impl Phase {
-    /// Succeeded or Failed: neither subject nor peer, whatever address the status still shows.
+    /// Succeeded or Failed: neither subject nor peer, whatever IP the status still has.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 
-/// A pod's addresses: at most one of each family (`status.podIPs`).
+/// A pod's IPs: at most one of each family (`status.podIPs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Addresses {
     /// The IPv4 address.
@@ -70,9 +70,9 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The first usable address of each family. The rest is returned for a warning: an address that no pod can have
-    /// (loopback, unspecified, multicast, link-local, broadcast, IPv4-mapped) or a second one of a family. A status field
-    /// is not to be trusted: such an address in a set would match traffic that is not the pod's.
+    /// The first usable IP of each family. The rest is returned for a warning: an IP that no pod can have (loopback,
+    /// unspecified, multicast, link-local, broadcast, IPv4-mapped) or a second one of a family. A status field cannot
+    /// be trusted: such an IP in a set would match traffic that is not the pod's.
     pub fn accept(claimed: impl IntoIterator<Item = IpAddr>) -> (Self, Vec<IpAddr>) {
         let mut addresses = Self::default();
         let mut refused = Vec::new();
@@ -87,7 +87,7 @@ impl Addresses {
         (addresses, refused)
     }
 
-    /// The address of `family`.
+    /// The IP of `family`.
     pub fn of(self, family: Family) -> Option<IpAddr> {
         match family {
             Family::V4 => self.v4.map(IpAddr::V4),
@@ -95,7 +95,7 @@ impl Addresses {
         }
     }
 
-    /// The addresses there are, IPv4 first.
+    /// The present IPs, IPv4 first.
     pub fn iter(self) -> impl Iterator<Item = IpAddr> {
         Family::ALL.into_iter().filter_map(move |family| self.of(family))
     }
@@ -105,7 +105,7 @@ impl Addresses {
         self.of(Family::of(address)) == Some(address)
     }
 
-    /// No address yet.
+    /// No IP yet.
     pub fn is_empty(self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
@@ -130,7 +130,7 @@ fn is_unicast6(address: Ipv6Addr) -> bool {
 /// A port that a container declares; named ports of policies are resolved through it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerPort {
-    /// `name`; ports without one are of no interest and left out.
+    /// `name`; ports without one are left out, since no policy can name them.
     pub name: Arc<str>,
     /// `protocol`, TCP by default.
     pub protocol: Protocol,
@@ -153,12 +153,12 @@ pub struct Pod {
     pub phase: Phase,
     /// `metadata.deletionTimestamp` is set. Still enforced and still a peer until it is gone or terminal.
     pub terminating: bool,
-    /// Condition `PodReadyToStartContainers` is False (beta in Kubernetes 1.29): its sandbox is gone, or has no network yet. The
-    /// addresses that it shows are then those of an earlier sandbox.
+    /// Condition `PodReadyToStartContainers` is False (beta in Kubernetes 1.29): its sandbox is gone, or has no network
+    /// yet. The IPs in its status are then those of an earlier sandbox.
     pub awaits_network: bool,
     /// `status.podIPs`, or `podIP`.
     pub addresses: Addresses,
-    /// `status.hostIPs`, or `hostIP`: addresses of the node it runs on.
+    /// `status.hostIPs`, or `hostIP`: IPs of its node.
     pub host_addresses: Vec<IpAddr>,
     /// Named ports of the containers, and of the init containers that restart always (sidecars).
     pub ports: Vec<ContainerPort>,
@@ -181,18 +181,18 @@ impl Pod {
         }
     }
 
-    /// Whether policies know it: not on the host's network and not finished.
+    /// Whether policies apply to it: not on the host's network and not finished.
     pub fn is_live(&self) -> bool {
         !self.host_network && !self.phase.is_terminal()
     }
 
-    /// Whether it is yet to get its address on this node. One that is terminating gets no other any more.
+    /// Whether its IP on this node is still to come. A terminating pod gets no other IP.
     pub fn is_starting_on(&self, node: &str) -> bool {
         let has_none = self.claims().next().is_none() || (self.awaits_network && !self.terminating);
         self.is_live() && self.node.as_deref() == Some(node) && has_none
     }
 
-    /// The addresses it may claim: those of a live pod, without any that its own status calls an address of the node.
+    /// The IPs it may claim: those of a live pod, except any that its own status calls an IP of the node.
     pub fn claims(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().filter(|address| self.is_live() && !self.host_addresses.contains(address))
     }
@@ -205,7 +205,7 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// `metadata.labels`, always with [`METADATA_NAME`].
     pub labels: Labels,
-    /// `metadata.deletionTimestamp` is set: from here on its policies may vanish before its pods do.
+    /// `metadata.deletionTimestamp` is set: from now on its policies may go before its pods do.
     pub terminating: bool,
     /// [`LEGACY_ANNOTATION`](super::LEGACY_ANNOTATION) demands `DefaultDeny`. Means nothing unless
     /// [`LegacyIsolation`](super::LegacyIsolation) is used.

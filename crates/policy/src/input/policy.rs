@@ -57,7 +57,7 @@ impl Isolates {
 pub struct Unenforceable {
     /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`.
     pub field: String,
-    /// What is wrong with it.
+    /// The mistake.
     pub reason: String,
 }
 
@@ -73,7 +73,7 @@ pub struct Rule {
 /// The peers of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peers {
-    /// The field is missing or empty: anyone, inside and outside the cluster.
+    /// The field is missing or empty: any peer, inside and outside the cluster.
     Any,
     /// Any one of these; never empty in a decoded policy.
     Of(Vec<Peer>),
@@ -84,9 +84,9 @@ pub enum Peers {
 pub enum Peer {
     /// `podSelector`, `namespaceSelector`, or both.
     Pods {
-        /// Where the pods are.
+        /// The namespaces of the pods.
         namespaces: NamespaceScope,
-        /// Which pods there.
+        /// The pods in these namespaces.
         pods: LabelSelector,
     },
     /// `ipBlock`.
@@ -95,16 +95,16 @@ pub enum Peer {
     Unmatchable,
 }
 
-/// The namespaces that a peer speaks of.
+/// The namespaces of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceScope {
     /// No `namespaceSelector`: the policy's own.
     Own,
-    /// Those that a `namespaceSelector` selects.
+    /// The namespaces that a `namespaceSelector` selects.
     Matching(LabelSelector),
 }
 
-/// `ipBlock`: the addresses of `cidr` but those of any `except`.
+/// `ipBlock`: the IPs of `cidr` except those of any `except`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpBlock {
     /// `cidr`, without host bits.

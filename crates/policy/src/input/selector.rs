@@ -5,14 +5,14 @@ use std::fmt;
 
 use super::Labels;
 
-/// What a requirement asks of its key.
+/// The condition of a requirement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
-    /// The label is there, with one of these values. `matchLabels` entries are this with one value.
+    /// The label exists, with one of these values. A `matchLabels` entry is this with one value.
     In(BTreeSet<String>),
     /// The label is absent or has another value.
     NotIn(BTreeSet<String>),
-    /// The label is there.
+    /// The label exists.
     Exists,
     /// The label is absent.
     DoesNotExist,
@@ -37,7 +37,7 @@ pub struct LabelSelector {
 }
 
 impl LabelSelector {
-    /// The selector of everything: `{}`.
+    /// The selector that selects everything: `{}`.
     pub fn everything() -> Self {
         Self::default()
     }
@@ -58,7 +58,7 @@ impl LabelSelector {
 }
 
 impl Requirement {
-    /// Whether `labels` meet it. This is the engine's matcher; the reference evaluator has its own.
+    /// Whether `labels` meet it. This is the index's matcher; the reference evaluator has a separate one.
     pub(crate) fn is_met_by(&self, labels: &Labels) -> bool {
         match (&self.operator, labels.get(&self.key)) {
             (Operator::In(values), Some(value)) => values.contains(value),

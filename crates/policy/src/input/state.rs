@@ -30,8 +30,9 @@ pub enum Change {
 
 /// The objects that exist.
 ///
-/// While a namespace is being deleted its policies may go before its pods (CVE-2024-7598). Their isolation must not, so
-/// [`State::apply`] keeps such a policy in `policies` as a tombstone until the namespace and its pods are gone.
+/// While a namespace is being deleted, its policies may go before its pods (CVE-2024-7598). The pods must stay
+/// isolated, so [`State::apply`] keeps such a policy in `policies` as a tombstone until the namespace and its pods are
+/// gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Pods by name.
@@ -42,13 +43,13 @@ pub struct State {
     pub policies: BTreeMap<NamespacedName, Policy>,
     /// Those of `policies` that the source no longer has.
     pub tombstones: BTreeSet<NamespacedName>,
-    /// Namespaces that are gone while pods of theirs are still known.
+    /// Namespaces that are gone while some of their pods are still known.
     pub departing: BTreeSet<Arc<str>>,
-    /// What one policy may cost. One that costs more is replaced by its isolation alone ([`Policy::within`]).
+    /// The budget of policies. A policy above it is reduced to its isolation ([`Policy::within`]).
     pub budget: Budget,
 }
 
-/// What an event took out of the state, or put something else in the place of.
+/// The objects that an event removed from the state or replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Replaced {
     pub(crate) pod: Option<Pod>,
@@ -58,14 +59,14 @@ pub(crate) struct Replaced {
 }
 
 impl State {
-    /// Applies one event. A list is applied as the single events that lead to it.
+    /// Applies one event. A list is applied as the single events it consists of.
     pub fn apply(&mut self, change: Change) {
         for single in self.singles(change) {
             self.apply_single(single);
         }
     }
 
-    /// The single events that a change amounts to: itself, or for a list first the departures, then what is there.
+    /// The single events of a change: itself, or for a list first the departures, then its objects.
     pub fn singles(&self, change: Change) -> Vec<Change> {
         match change {
             Change::Pods(pods) => {
@@ -148,7 +149,7 @@ impl State {
         self.departing.contains(namespace) || self.namespaces.get(namespace).is_some_and(|found| found.terminating)
     }
 
-    /// Forgets the tombstones of a namespace that stays after all, or that is gone with all its pods.
+    /// Drops the tombstones of a namespace that stays after all, or that is gone with all its pods.
     fn end_tombstones(&mut self, namespace: &Arc<str>) -> Vec<Policy> {
         if self.departing.contains(namespace) && !self.has_pods(namespace) {
             self.departing.remove(namespace);

@@ -1,24 +1,25 @@
-//! Sets that a flow's packets are looked up in besides the sets of peers.
+//! Sets in which a flow's packets are looked up besides the sets of peers.
 //!
-//! A flow that changes in both could meet the one as before and the other as after, and pass although neither state allows
-//! it. So what closes such a set comes before what opens peers, and what opens it after what closes them.
+//! A flow that changes in both kinds could meet the old state of one and the new state of the other, and pass although
+//! neither state allows it. So a change that closes such a set comes before the peers that open, and a change that
+//! opens it after the peers that close.
 
 use super::{Patch, SetChange};
 use crate::model::Element;
 use crate::name::Name;
 
-/// The sets, by what an element means.
+/// The sets, by the meaning of an element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gates {
-    /// Addresses in them pass, others may be dropped.
+    /// IPs in them pass, others may be dropped.
     pub admit: Vec<Name>,
-    /// Addresses in them may be dropped, others pass. Packets are looked up in them last, so that an address that is added
-    /// together with peers is found in them by a packet that has found these.
+    /// IPs in them may be dropped, others pass. Packets are looked up in them last, so a packet that has found peers
+    /// also finds an IP that was added together with them.
     pub bar: Vec<Name>,
 }
 
 impl Patch {
-    /// The same as patches to be committed one after the other.
+    /// The same as patches to commit one after the other.
     pub fn around(mut self, gates: &Gates) -> Vec<Self> {
         let (opens, closes) = self.peers_change(gates);
         let (mut first, mut last) = (Self::default(), Self::default());
@@ -36,7 +37,7 @@ impl Patch {
         [first, self, last].into_iter().filter(|patch| !patch.is_empty()).collect()
     }
 
-    /// Whether other sets gain elements, and whether they lose some.
+    /// Whether other sets gain elements, and whether they lose any.
     fn peers_change(&self, gates: &Gates) -> (bool, bool) {
         let is_gate = |name: &Name| gates.admit.contains(name) || gates.bar.contains(name);
         let sets = self.sets.iter().filter(|(name, _)| !is_gate(name));
@@ -70,7 +71,7 @@ impl Patch {
     }
 }
 
-/// Elements that are not there any more, or not yet.
+/// Elements that are gone, or that are yet to be added.
 #[derive(Clone, Copy)]
 enum Which {
     Gone,

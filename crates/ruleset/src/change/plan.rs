@@ -1,27 +1,27 @@
-//! The order in which the kernel sees a patch, so that at no moment a packet passes that neither state allows, and none is
-//! lost that both allow.
+//! The order in which the kernel sees a patch. At no moment does a packet pass that neither state allows, or get lost
+//! that both allow.
 //!
 //! | batch | what it does |
 //! |---|---|
-//! | stage | new sets, maps and chains, which nothing leads to yet; pods that may reach themselves |
-//! | narrow | map elements that change lead to where old *and* new must allow |
-//! | widen | an address that moves between sets is added to its new ones |
+//! | stage | new sets, maps and chains, which nothing refers to yet; pods that may reach themselves |
+//! | narrow | map elements that change point to a chain where old *and* new must allow |
+//! | widen | an IP that moves between sets is added to its new ones |
 //! | switch | elements leave sets, rules change |
-//! | settle | map elements lead to where they shall |
+//! | settle | map elements get their final verdicts |
 //! | fill | sets that were read through copies get their elements |
 //! | restore | rules read these sets themselves again |
-//! | sweep | what nothing leads to any more is deleted; pods that are gone |
+//! | sweep | unused objects are deleted; pods that are gone |
 //!
-//! A flow is judged by a map element for one of its ends and by what that chain's sets say of the other. A packet reads the
-//! rules of one generation from start to end (of one parity, in truth: two batches later it would read those of the second),
-//! but sets and maps as they are now. Before *widen*, *switch*, *settle* and *fill* the packets under way are waited for, so
-//! none combines more than two states that are next to each other here:
+//! A map element for one end of a flow selects a chain, and that chain's sets judge the other end. A packet reads the
+//! rules of one generation from start to end (of one parity, in truth: two batches later it would read those of the
+//! second), but sets and maps live. Before *widen*, *switch*, *settle* and *fill* the agent waits for packets in
+//! flight, so none combines more than two neighbouring states:
 //!
 //! - Without *narrow*, its egress could be judged by an old map element and its ingress by a new one.
-//! - One address may leave sets and join others in place, in two batches: the flows in question have it at one end, and
-//!   what is narrowed is the judgement of the other.
-//! - When more changes at once, rules are *switched* to copies of the sets, which hold the new elements, and back when the
-//!   sets hold them too.
+//! - One IP may leave sets and join others in place, in two batches: the flows concerned have it at one end, and
+//!   the narrowed verdict belongs to the other end.
+//! - If more changes at once, rules are *switched* to copies of the sets, which hold the new elements, and back when
+//!   the sets hold them too.
 
 mod in_place;
 mod members;
@@ -54,7 +54,7 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction
     }
     let mut stage = stage(patch, &transits);
     stage.extend(transits.stage());
-    // A pod that reaches itself does so before it is isolated and after.
+    // A pod may reach itself before it is isolated and after.
     let new_pairs = pairs.add();
     let admits = !new_pairs.is_empty();
     stage.extend(new_pairs);
@@ -73,7 +73,7 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction
     let transaction = if in_place {
         transaction
     } else {
-        // To whoever reads the copies or the sets, restoring makes no difference.
+        // The copies and the sets are equal now, so restoring the rules has no effect on packets.
         transaction.after_packets("fill", members.replace()).then("restore", transits.restore(after))
     };
     let mut sweep = pairs.remove();
@@ -82,7 +82,7 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction
     transaction.then("sweep", sweep)
 }
 
-/// How many sets are read through copies meanwhile.
+/// The number of sets that are read through copies meanwhile.
 pub(super) fn copies(patch: &Patch, after: &Ruleset) -> usize {
     if may_change_in_place(patch, after) { 0 } else { Members::of(patch).sets().count() }
 }
@@ -91,7 +91,7 @@ fn may_change_in_place(patch: &Patch, after: &Ruleset) -> bool {
     !changes_rules(patch) && InPlace::of(patch, after).is_possible()
 }
 
-/// Whether rules change that packets meet already.
+/// Whether rules of existing chains change.
 pub(super) fn changes_rules(patch: &Patch) -> bool {
     patch.chains.values().any(|change| match change {
         ChainChange::Create(chain) => chain.hook.is_some(),
@@ -114,7 +114,7 @@ fn map_changes(patch: &Patch) -> Vec<Vec<Operation>> {
     maps.map(|(map, remove, add)| exchange(map, remove.clone(), add.clone())).collect()
 }
 
-/// Elements of a set or map in the place of others.
+/// Replaces elements of a set or map.
 fn exchange(name: &Name, gone: BTreeMap<Key, Element>, new: BTreeMap<Key, Element>) -> Vec<Operation> {
     let gone = (!gone.is_empty()).then(|| Operation::DeleteElements(name.clone(), gone));
     let new = (!new.is_empty()).then(|| Operation::AddElements(name.clone(), new));
@@ -156,7 +156,7 @@ fn stage(patch: &Patch, transits: &Transits) -> Vec<Operation> {
     stage
 }
 
-/// What nothing refers to any more: first the contents, which may refer to each other, then the objects.
+/// Deletes objects that nothing refers to: first their contents, which may refer to each other, then the objects.
 fn sweep(patch: &Patch) -> Vec<Operation> {
     let gone: Vec<_> = patch.chains.iter().filter(|(_, change)| matches!(change, ChainChange::Delete)).collect();
     let mut sweep: Vec<_> = gone.iter().map(|(name, _)| Operation::FlushChain((*name).clone())).collect();
@@ -166,8 +166,8 @@ fn sweep(patch: &Patch) -> Vec<Operation> {
     sweep
 }
 
-/// New base chains with their rules, and new rules of chains that stay. Rules are switched with their generation, so the
-/// order within the batch does not show.
+/// New base chains with their rules, and new rules of chains that stay. Rules switch with their generation, so the
+/// order within the batch does not matter.
 fn rule_changes(patch: &Patch, transits: &Transits) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (name, chain) in new_chains(patch).filter(|(_, chain)| chain.hook.is_some()) {
@@ -198,7 +198,7 @@ fn flush_and_append(name: &Name, rules: Vec<Rule>) -> impl Iterator<Item = Opera
 }
 
 impl Expression {
-    /// The set or map that it looks something up in.
+    /// The set or map in which it looks something up.
     pub fn set(&self) -> Option<&Name> {
         match self {
             Self::Match(_, Test::In(name)) | Self::Lookup(_, name) | Self::Vmap(_, name) => Some(name),
@@ -214,7 +214,7 @@ impl Expression {
         }
     }
 
-    /// The chain that it leads to.
+    /// The chain that it jumps or goes to.
     pub fn chain(&self) -> Option<&Name> {
         match self {
             Self::Verdict(verdict) => verdict.chain(),
@@ -224,7 +224,7 @@ impl Expression {
 }
 
 impl Verdict {
-    /// The chain that it leads to.
+    /// The chain that it jumps or goes to.
     pub fn chain(&self) -> Option<&Name> {
         match self {
             Self::Jump(name) | Self::Goto(name) => Some(name),

@@ -1,8 +1,8 @@
-//! One difference as several, each of which can change its sets in place.
+//! Splits one difference into several, each of which can change its sets in place.
 //!
-//! To change the elements of several addresses at once, sets are read through copies meanwhile, and each copy costs the kernel
-//! about a millisecond where a table has thousands of sets. Where single pods changed, the sets may instead follow one
-//! event after the other: the cluster has been in each state in between.
+//! To change the elements of several IPs at once, rules read copies of the sets meanwhile, and each copy costs the
+//! kernel about a millisecond if a table has thousands of sets. If single pods changed, the sets may instead follow one
+//! event after the other: the cluster was in each state in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,9 +13,8 @@ use crate::model::{Element, Key, Ruleset, Set};
 use crate::name::Name;
 
 impl Patch {
-    /// The same in several, to be committed one after the other, each without copies of sets. `events` has the addresses
-    /// that each event is about, in their order; `after` is the ruleset that the patch leads to. None if there is no such
-    /// way.
+    /// The same as several patches, to commit one after the other, each without copies of sets. `events` has the IPs of
+    /// each event, in their order; `after` is the ruleset that the patch leads to. None if such a split is impossible.
     pub fn split(&self, events: &[BTreeSet<IpAddr>], after: &Ruleset) -> Option<Vec<Self>> {
         if changes_rules(self) {
             return None;
@@ -34,7 +33,7 @@ impl Patch {
         Some(parts)
     }
 
-    /// Whether sets that come or go would let one judged address meet another as it is at another moment: they have all of
+    /// Whether new or deleted sets would let one judged IP meet another as of a different moment: such sets have all of
     /// their elements at once.
     fn hides_a_state(&self, in_place: &InPlace, changed: &BTreeSet<IpAddr>) -> bool {
         let has_changed = |set: &Set| set.elements.keys().filter_map(Key::address).any(|key| changed.contains(&key));
@@ -47,7 +46,7 @@ impl Patch {
         hides && changed.iter().filter(|address| in_place.is_judged(**address)).count() > 1
     }
 
-    /// What becomes of the elements of these addresses.
+    /// The changes of the elements of these IPs.
     fn of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> Self {
         let of = |elements: &BTreeMap<Key, Element>| -> BTreeMap<Key, Element> {
             let own = elements.iter().filter(|(key, _)| key.address().is_some_and(|key| addresses.contains(&key)));
@@ -77,7 +76,7 @@ impl Patch {
         Self { counters: BTreeSet::new(), sets: only(&self.sets, sets), chains: only(&self.chains, chains) }
     }
 
-    /// Takes what another patch has; no object is in both.
+    /// Adds the changes of another patch; no object is in both.
     fn absorb(&mut self, other: Self) {
         self.counters.extend(other.counters);
         self.sets.extend(other.sets);
@@ -89,7 +88,7 @@ fn is_new(change: &ChainChange) -> bool {
     matches!(change, ChainChange::Create(_))
 }
 
-/// The addresses of events that may change at once. None if those of a single event may not.
+/// The IPs of events that may change at once. None if those of a single event may not.
 fn runs(events: &[BTreeSet<IpAddr>], in_place: &InPlace) -> Option<Vec<BTreeSet<IpAddr>>> {
     let mut runs: Vec<BTreeSet<IpAddr>> = Vec::new();
     for event in events {

@@ -1,4 +1,4 @@
-//! One connection: requests in, answers out, or whatever the faults say.
+//! One connection: requests in, answers out, with the faults.
 
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -100,7 +100,7 @@ fn refuse(stream: &TcpStream, code: u16, message: &str) -> io::Result<()> {
     send(stream, code, status(code, message).to_string().as_bytes())
 }
 
-/// What a request is rightly answered with, but a watch.
+/// The correct answer to a request other than a watch.
 fn body(shared: &Shared, message: &Message, target: &Target) -> (u16, Vec<u8>) {
     let failed = |code: u16, message: &str| (code, status(code, message).to_string().into_bytes());
     match target.verb {
@@ -123,7 +123,7 @@ fn body(shared: &Shared, message: &Message, target: &Target) -> (u16, Vec<u8>) {
 fn page(shared: &Shared, message: &Message, target: &Target) -> Option<(u16, Vec<u8>)> {
     let mut state = shared.state();
     let (number, start, snapshot) = if let Some(token) = message.query.get("continue") {
-        // A token is the number of a list and how far it has been read.
+        // A token is the number of a list and the position in it.
         let (number, start) = token.split_once('-')?;
         let number = number.parse().ok()?;
         (number, start.parse::<usize>().ok()?, state.snapshot(number)?)
@@ -133,7 +133,7 @@ fn page(shared: &Shared, message: &Message, target: &Target) -> Option<(u16, Vec
     };
     let limit = message.query.get("limit").and_then(|limit| limit.parse().ok()).filter(|&limit| limit > 0);
     let limit = limit.filter(|_| !state.faults.unlimited).unwrap_or(usize::MAX);
-    // Many bytes may be copied; others need not wait for it.
+    // The copy may be large; others need not wait for it.
     drop(state);
     let items = snapshot.items.get(start..).unwrap_or_default();
     let shown = items.get(..limit).unwrap_or(items);

@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! Faults.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -7,29 +7,29 @@ use serde_json::Value;
 
 use super::request::{Resource, Verb};
 
-/// How a request is answered.
+/// The answer to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
-    /// As it should be.
+    /// The correct one.
     #[default]
     Right,
-    /// Not at all: the connection stays open.
+    /// None: the connection stays open.
     Hang,
     /// Sends the head and half of the list or object; then nothing, forever.
     HangInside,
-    /// With an error of this HTTP status.
+    /// An error with this HTTP status.
     Status(u16),
-    /// By closing the connection.
+    /// The connection is closed.
     Close,
-    /// With status 200 and what is no JSON.
+    /// Status 200 and a body that is not JSON.
     Garbage,
-    /// Rightly, but with so long a pause after each byte.
+    /// The correct one, with this pause after each byte.
     Dribble(Duration),
     /// A watch begins and ends at once with 410 Gone; other requests get it as the response.
     Expired,
 }
 
-/// What a list contains.
+/// The content of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Shown {
     /// Every object.
@@ -37,17 +37,17 @@ pub enum Shown {
     All,
     /// Nothing.
     Nothing,
-    /// The first so many, without a word of the rest.
+    /// The first objects up to this number, without any sign of the rest.
     First(usize),
-    /// The last so many.
+    /// The last objects up to this number.
     Last(usize),
-    /// Alternately the first and the last so many, so that no two consecutive lists agree.
+    /// Alternately the first and the last objects up to this number, so that no two consecutive lists agree.
     Alternating(usize),
-    /// These objects instead: those of another cluster.
+    /// These objects instead, as of another cluster.
     Instead(Vec<Value>),
 }
 
-/// Every fault there is.
+/// The present faults.
 #[derive(Debug)]
 pub(super) struct Faults {
     answers: BTreeMap<(Verb, Resource), Answer>,
@@ -88,7 +88,7 @@ impl Faults {
         self.answers.get(&(verb, resource)).cloned().unwrap_or_default()
     }
 
-    /// What the list that is asked for now contains.
+    /// The content of the list that is requested now.
     pub(super) fn next_shown(&mut self, resource: Resource) -> Shown {
         let upcoming = self.upcoming.get_mut(&resource).and_then(VecDeque::pop_front);
         upcoming.or_else(|| self.shown.get(&resource).cloned()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as clients of an API server speak.
+//! The part of HTTP/1.1 that clients of an API server use.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
@@ -79,7 +79,7 @@ pub(super) fn send_chunk(mut stream: &TcpStream, body: &[u8]) -> io::Result<()> 
     stream.write_all(&[format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat())
 }
 
-/// A `Status` as API servers answer with when they fail.
+/// A `Status`, the answer of API servers to a failed request.
 pub(super) fn status(code: u16, message: &str) -> serde_json::Value {
     let reason = match code {
         401 => "Unauthorized",

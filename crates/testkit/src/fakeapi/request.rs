@@ -1,4 +1,4 @@
-//! What is asked for, and that it was.
+//! Requests, and their record.
 
 use std::time::Instant;
 
@@ -63,7 +63,7 @@ impl Resource {
     }
 }
 
-/// What is done.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
     /// The first page of a list.
@@ -83,14 +83,14 @@ impl Verb {
     pub const ALL: [Self; 5] = [Self::List, Self::Page, Self::Watch, Self::Get, Self::Create];
 }
 
-/// A request that came.
+/// A request that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// When its head had been read.
     pub at: Instant,
-    /// What it was.
+    /// Its kind.
     pub verb: Verb,
-    /// Of what.
+    /// Its resource.
     pub resource: Resource,
     /// The object's name, empty for lists and watches.
     pub name: String,
@@ -102,7 +102,7 @@ impl Seen {
     }
 }
 
-/// A request that is understood.
+/// A request that the server understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) verb: Verb,
@@ -114,7 +114,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// What a request asks for, if it is served here.
+    /// The request, if this server can answer it.
     pub(super) fn of(message: &Message) -> Option<Self> {
         let segments: Vec<&str> = message.path.trim_matches('/').split('/').collect();
         let rest = match segments.as_slice() {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::fault::{Faults, Shown};
 use super::request::{Resource, Seen};
 
-/// Events that a kind's history keeps; what is older has expired.
+/// The number of events in a kind's history; older ones have expired.
 const HISTORY: usize = 100_000;
 
-/// Lists that are being paged through; a token of an older one has expired.
+/// The number of lists that can be paged through; the tokens of older ones have expired.
 const SNAPSHOTS: usize = 32;
 
 /// Namespace and name.
@@ -29,9 +29,9 @@ pub(super) struct Objects {
     history: VecDeque<(u64, Bytes)>,
     /// Where the history begins: a watch from an older version has missed something.
     pub(super) floor: u64,
-    /// Counts how often open watches were ended.
+    /// The number of times that open watches were ended.
     pub(super) epoch: u64,
-    /// How many lists were shown cut.
+    /// The number of lists that were shown cut.
     cuts: usize,
 }
 
@@ -42,14 +42,14 @@ pub struct Backup {
     objects: BTreeMap<Resource, BTreeMap<Key, Bytes>>,
 }
 
-/// A list at the moment when its first page was asked for.
+/// A list as of the request for its first page.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) version: u64,
     pub(super) items: Arc<Vec<Bytes>>,
 }
 
-/// Everything.
+/// The whole state.
 pub(super) struct State {
     pub(super) version: u64,
     objects: BTreeMap<Resource, Objects>,
@@ -87,7 +87,7 @@ impl State {
         self.objects.get(&resource).map_or(0, |objects| objects.by_key.len())
     }
 
-    /// A number nobody else got.
+    /// A new number.
     pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -187,7 +187,7 @@ impl State {
         Some((lines, last?))
     }
 
-    /// A list as it is shown now, and the number by which its tokens refer to it.
+    /// A list as it is shown now, and the number in its tokens.
     pub(super) fn list(&mut self, resource: Resource, namespace: &str) -> (u64, Snapshot) {
         let shown = self.faults.next_shown(resource);
         let version = self.version;

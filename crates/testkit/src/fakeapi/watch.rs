@@ -12,16 +12,16 @@ use super::fault::Answer;
 use super::http::{CHUNKED, Message, send, send_chunk, status};
 use super::request::Resource;
 
-/// How long a watch lasts that names no time.
+/// The length of a watch without a requested one.
 const LONGEST: u64 = 1800;
 
-/// How much is sent in one piece, unless one line is longer.
+/// The most bytes in one piece, unless one line is longer.
 const CHUNK: usize = 256 << 10;
 
 /// How often an idle watch checks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What a watch does next.
+/// The next action of a watch.
 enum Next {
     Lines(Vec<u8>),
     Bookmark(u64),
@@ -36,7 +36,7 @@ struct Watch {
     epoch: u64,
     end: Instant,
     bookmarks: bool,
-    /// When the last line was sent.
+    /// The time of the last line.
     spoke: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Watch {
         }
     }
 
-    /// Waits for what is next.
+    /// Waits for the next action.
     fn next(&mut self, shared: &Shared, stream: &TcpStream) -> io::Result<Next> {
         let mut state = shared.state();
         loop {

@@ -1,4 +1,4 @@
-//! Questions about single objects: whether a namespace is there and terminating, whether an object is there at all.
+//! Questions about single objects: whether a namespace exists and is terminating, and whether an object exists.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use super::chance;
 use super::objects::{KubeNamespace, KubePod, KubePolicy, Read};
 use crate::event::{Event, NamespaceAnswer, ObjectAnswer};
 
-/// How many questions are under way at a time.
+/// The number of concurrent questions.
 const AT_ONCE: usize = 4;
 
-/// How long after a failure the server is asked again: at first, and at most.
+/// The wait after a failure: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
-/// What a question is about.
+/// The subject of a question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
-    /// A namespace: is it there, and is it terminating?
+    /// A namespace: does it exist, and is it terminating?
     Namespace(Arc<str>),
-    /// Any object: is it there?
+    /// Any object: does it exist?
     Object(Kind, NamespacedName),
 }
 
@@ -33,12 +33,12 @@ pub(super) enum Subject {
 enum Question {
     Waiting,
     UnderWay {
-        /// Somebody asked while the server was being asked: what they know may be newer than the answer.
+        /// Another question about the subject arrived during the request: its sender may know more than the answer.
         again: bool,
     },
 }
 
-/// The questions that wait for an answer, at most one for a subject.
+/// The pending questions, at most one for each subject.
 pub(super) struct Questions {
     client: Client,
     patience: Duration,
@@ -66,7 +66,7 @@ impl Questions {
         }
     }
 
-    /// The next answer. None while nothing is asked.
+    /// The next answer. None while there is no question.
     pub(super) async fn next(&mut self) -> Option<Event> {
         let (subject, event) = self.under_way.next().await?;
         if let Some(Question::UnderWay { again: true }) = self.open.remove(&subject) {
@@ -87,7 +87,7 @@ impl Questions {
     }
 }
 
-/// Asks until there is an answer; also tells when the question was put that was answered.
+/// Asks until there is an answer; also returns the time of the request that was answered.
 async fn answer(client: Client, subject: Subject, patience: Duration) -> (Subject, Event) {
     let mut failures = 0_u32;
     loop {
@@ -104,7 +104,7 @@ async fn answer(client: Client, subject: Subject, patience: Duration) -> (Subjec
 }
 
 impl Subject {
-    /// Asks once. Without the right to ask there is no answer to wait for.
+    /// Asks once. If the right is missing, the refusal is the answer.
     async fn ask(&self, client: &Client, asked: Instant) -> Result<Event, String> {
         let client = client.clone();
         match self {
@@ -126,7 +126,7 @@ impl Subject {
     }
 }
 
-/// Whether a namespace is there, and whether it is terminating.
+/// Whether a namespace exists, and whether it is terminating.
 async fn terminating(namespaces: &Api<KubeNamespace>, name: &str) -> Result<NamespaceAnswer, String> {
     match namespaces.get_opt(name).await {
         Ok(None) => Ok(NamespaceAnswer::Absent),
@@ -139,8 +139,8 @@ async fn terminating(namespaces: &Api<KubeNamespace>, name: &str) -> Result<Name
     }
 }
 
-/// Whether an object is there. What it says does not matter, and may be long. A proxy also has pages for 404 and 403: only an
-/// API server's word counts.
+/// Whether an object exists. Its content does not matter, and may be long. A proxy also has pages for 404 and 403: only
+/// a `Status` of an API server counts.
 async fn is_there<K: Read>(objects: &Api<K>, name: &str) -> Result<ObjectAnswer, String> {
     match objects.get_metadata(name).await {
         Ok(found) if found.metadata.name.as_deref() == Some(name) => Ok(ObjectAnswer::Present),

@@ -1,25 +1,25 @@
-//! Waiting times with a part of chance, so that the agents of a cluster do not all ask at once.
+//! Random waiting times, so that the agents of a cluster do not all send requests at once.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
-/// From 0 to 1, by chance.
+/// A random number from 0 to 1.
 fn chance() -> f64 {
     let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
     f64::from(bits) / f64::from(u32::MAX)
 }
 
-/// Up to `most`.
+/// A random time up to `most`.
 pub(super) fn up_to(most: Duration) -> Duration {
     most.mul_f64(chance())
 }
 
-/// About `middle`: up to `part` of it more or less.
+/// A random time around `middle`: up to `part` of it more or less.
 pub(super) fn about(middle: Duration, part: f64) -> Duration {
     middle.mul_f64(1.0 - part + 2.0 * part * chance())
 }
 
-/// The wait after so many failures in a row: doubled with each, and up to a half longer by chance.
+/// The wait after this many failures in a row: doubled with each, plus up to half of that at random.
 pub(super) fn after_failures(failures: u32, first: Duration, most: Duration) -> Duration {
     let doubled = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(most);
     about(doubled, 0.25).mul_f64(1.25).min(most.max(first).mul_f64(1.5))

@@ -1,4 +1,4 @@
-//! When an API server was last heard of, for whoever asks from any thread.
+//! The times at which an API server was last heard of, for any thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use palisade_policy::input::Kind;
 
-/// What is known of the contact with an API server, kept up to date while the source runs. Clones show the same.
+/// The contact with an API server, updated while the source runs. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Contact(Arc<Kinds>);
 
-/// The contact as far as one kind of objects is concerned.
+/// The contact for one kind of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindContact {
-    /// When the server last had something to say of the kind: the head of a list or a watch, a page, a change or a bookmark. A
-    /// refusal does not count.
+    /// The last time the server sent something about the kind: the head of a list or a watch, a page, a change or a
+    /// bookmark. A refusal does not count.
     pub heard: Option<Instant>,
-    /// When the last list ended that was read as a whole.
+    /// The end of the last list that was read completely.
     pub listed: Option<Instant>,
     /// Whether a list is being read.
     pub listing: bool,
-    /// How many attempts failed since the last success, and why the last did.
+    /// The number of failed attempts since the last success, and the reason for the last.
     pub failing: Option<(u32, String)>,
 }
 
 #[derive(Debug)]
 struct Kinds {
-    /// What the times are counted from.
+    /// The start of all times.
     start: Instant,
     namespaces: Cell,
     pods: Cell,
@@ -35,12 +35,12 @@ struct Kinds {
 
 #[derive(Debug, Default)]
 struct Cell {
-    /// Microseconds since the start and one more; 0 is never.
+    /// Microseconds since the start, plus one; 0 is never.
     heard: AtomicU64,
     listed: AtomicU64,
     listing: AtomicBool,
     failures: AtomicU32,
-    /// Locked only while something fails.
+    /// Locked only during failures.
     reason: Mutex<String>,
 }
 
@@ -50,7 +50,7 @@ impl Contact {
         Self(Arc::new(Kinds { start: Instant::now(), namespaces, pods, policies }))
     }
 
-    /// What is known of a kind.
+    /// The contact for a kind.
     pub fn of(&self, kind: Kind) -> KindContact {
         let cell = self.cell(kind);
         let failures = cell.failures.load(Ordering::Acquire);
@@ -71,7 +71,7 @@ impl Contact {
         self.cell(kind).listing.store(true, Ordering::Relaxed);
     }
 
-    /// A list came to its end, or broke off.
+    /// Notes that a list is complete, or broke off.
     pub(super) fn end_list(&self, kind: Kind, whole: bool) {
         let cell = self.cell(kind);
         cell.listing.store(false, Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! One kind of objects, listed and then watched, for as long as somebody listens.
+//! One kind of objects, listed and then watched, until the receiver is dropped.
 //!
-//! Listing: pages are asked for and sent on, one by one. Watching: from the version of the list on, again and again, since
-//! servers end each watch. A new list follows when the server does not have the version any more, when something came that
-//! cannot be read, when watches are refused again and again, when somebody asks for one, and once in a while to be sure. Until
-//! its first page is there the old version stays good.
+//! Listing: pages are requested and sent on, one by one. Watching: from the version of the list on, again and again,
+//! since servers end each watch. A relist follows when the server no longer has the version, when input cannot be read,
+//! when watches are refused again and again, on request, and once in a while to be sure. Until its first page arrives
+//! the old version stays valid.
 
 use std::time::Duration;
 
@@ -21,20 +21,20 @@ use super::wire::{self, Line, Lines, Wire};
 use crate::event::{Arrival, Event, ListPart};
 use crate::finding::ObjectName;
 
-/// How many objects are asked for at a time: at first, and at most.
+/// Objects per page: at first, and at most.
 const PAGE_FIRST: u32 = 100;
 const PAGE_MOST: u32 = 500;
 
-/// Nobody listens any more.
+/// The receiver is dropped.
 pub(super) struct Closed;
 
-/// Why a watch is not gone on with.
+/// The reason for the end of a watch.
 enum End {
     /// The server ended it.
     Ended,
-    /// It is time for a list.
+    /// A list is due.
     ListDue,
-    /// Something went wrong.
+    /// A failure.
     Trouble(Trouble),
 }
 
@@ -43,17 +43,17 @@ pub(super) struct Cycle {
     wire: Wire,
     timing: Timing,
     tx: Sender<Arrival>,
-    /// Somebody wants a list.
+    /// Requests of a list.
     wishes: Receiver<()>,
     pace: Pace,
     warned: Warned,
-    /// Where a watch may begin.
+    /// The version to watch from.
     version: Option<String>,
     /// Objects per page.
     limit: u32,
-    /// When a list is due though nothing is wrong.
+    /// The time of the next list if there is no failure.
     relist: Instant,
-    /// Watches that could not begin, in a row, and when the first of them did not.
+    /// The number of watches in a row that could not start, and the time of the first.
     refused: Option<(u32, Instant)>,
     /// The server sends no bookmarks.
     mute: bool,
@@ -78,12 +78,12 @@ impl Cycle {
         }
     }
 
-    /// Lists and watches until nobody listens.
+    /// Lists and watches until the receiver is dropped.
     pub(super) async fn run<K: Read>(mut self) {
         while self.round::<K>().await.is_ok() {}
     }
 
-    /// A list, or a watch.
+    /// One list, or one watch.
     async fn round<K: Read>(&mut self) -> Result<(), Closed> {
         if let Some(version) = self.version.clone()
             && Instant::now() < self.relist
@@ -98,7 +98,7 @@ impl Cycle {
             Err(trouble) => {
                 let wait = self.failed(&trouble, "list").await?;
                 if self.version.is_some() {
-                    // There is no hurry: the watch goes on.
+                    // There is no hurry: the watch continues.
                     self.relist = Instant::now() + chance::about(self.timing.between_lists, 0.1);
                 } else {
                     sleep(wait).await;
@@ -108,7 +108,7 @@ impl Cycle {
         }
     }
 
-    /// Waits until the server can be expected to bear another list.
+    /// Waits until the server is likely to cope with another list.
     async fn wait_for_list(&mut self) {
         let mut due = self.pace.list_due();
         while Instant::now() < due {
@@ -122,7 +122,7 @@ impl Cycle {
     /// Reads a list, page by page.
     async fn list<K: Read>(&mut self) -> Result<Result<(), Trouble>, Closed> {
         let kind = self.wire.kind;
-        // What was asked for until here is answered by this list.
+        // This list answers all requests so far.
         while self.wishes.try_recv().is_ok() {}
         self.wire.contact.begin_list(kind);
         let mut begun = false;
@@ -172,7 +172,7 @@ impl Cycle {
                 self.send(warning).await?;
             }
             if page.next.is_some() && page.next == next {
-                return Ok(Err(Trouble::Malformed("a list that does not go on".to_owned())));
+                return Ok(Err(Trouble::Malformed("a list whose continue token does not change".to_owned())));
             }
             next = page.next;
             if next.is_none() {
@@ -184,7 +184,7 @@ impl Cycle {
         }
     }
 
-    /// Asks for fewer objects at a time where they are large, and for more where they are small.
+    /// Requests fewer objects per page if they are large, and more if they are small.
     fn fit_limit(&mut self, bytes: usize) {
         if bytes > self.timing.page_bytes {
             self.limit = (self.limit / 2).max(1);
@@ -193,7 +193,7 @@ impl Cycle {
         }
     }
 
-    /// Watches once, and waits if that was not in good order.
+    /// Watches once, and waits if the watch failed.
     async fn watch<K: Read>(&mut self, version: &str) -> Result<(), Closed> {
         let length = if self.mute { self.timing.short_watch } else { self.timing.watch };
         let begin = Instant::now();
@@ -210,7 +210,7 @@ impl Cycle {
                     End::Ended if begin.elapsed() >= self.timing.brief => return Ok(()),
                     End::Ended => Trouble::Brief(begin.elapsed()),
                     End::Trouble(Trouble::Silent(_)) if !self.mute => {
-                        // Maybe it has nothing to say about this kind; the ends of short watches are heard at any rate.
+                        // Perhaps this kind has no events; short watches at least end audibly.
                         self.mute = true;
                         return Ok(());
                     }
@@ -227,7 +227,7 @@ impl Cycle {
         Ok(())
     }
 
-    /// Counts a failure of a watch. Whether there were so many that only a list can help.
+    /// Counts a failure of a watch. Returns whether only a list can help after so many.
     fn is_refused_for_good(&mut self, trouble: &Trouble) -> bool {
         let (count, since) = self.refused.unwrap_or((0, Instant::now()));
         let count = count.saturating_add(u32::from(trouble.is_refusal()));
@@ -235,7 +235,7 @@ impl Cycle {
         count >= self.timing.refusals || since.elapsed() >= self.timing.healthy
     }
 
-    /// Sends what a watch says, until it ends.
+    /// Sends the events of a watch, until it ends.
     async fn follow<K: Read>(&mut self, mut lines: Lines) -> Result<End, Closed> {
         loop {
             let line = tokio::select! {
@@ -276,12 +276,12 @@ impl Cycle {
         }
     }
 
-    /// Tells of a failure. How long to wait after it.
+    /// Reports a failure. Returns the time to wait after it.
     async fn failed(&mut self, trouble: &Trouble, verb: &'static str) -> Result<Duration, Closed> {
         let failure = trouble.failure(self.wire.kind, verb);
         self.wire.contact.fail(self.wire.kind, &failure.message);
         let wait = self.pace.failed();
-        // A server that is shut down in good order ends its watches early, too.
+        // A server also ends its watches early when it shuts down in good order.
         if !matches!(trouble, Trouble::Brief(_)) || self.pace.failures() >= self.timing.refusals {
             self.send(Event::Failed(failure)).await?;
         }

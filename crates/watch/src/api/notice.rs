@@ -1,7 +1,7 @@
-//! Telling the owners of a policy something, by an Event on it.
+//! Notices to the owners of a policy, as Events on it.
 //!
-//! The agents of all nodes may see the same. They name the Event alike, after what it says, so that the first creates it and
-//! the others find it there; each waits by chance before it begins, so that mostly there is one that is first.
+//! The agents of all nodes may have the same notice. They derive the Event's name from its text, so that the first
+//! creates it and the others find it; each waits for a random time before it starts, so that mostly one is first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use super::chance;
 use super::timing::Timing;
 use crate::event::Notice;
 
-/// Who reports.
+/// The reporting component.
 const COMPONENT: &str = "palisade";
-/// The API takes a message of at most this many bytes.
+/// The API accepts a message of at most this many bytes.
 const LONGEST: usize = 1024;
-/// Notices that wait for their turn; further ones are dropped, and the log has them.
+/// The number of notices that may wait; further ones are dropped, and only the log has them.
 const WAITING: usize = 256;
-/// So many sorts of failures are logged, each once.
+/// The number of kinds of failure that are logged, each once.
 const FAILURES: usize = 8;
 
-/// Where notices are handed in. When it is dropped, what waits is forgotten.
+/// The sender of notices. When it is dropped, waiting notices are dropped too.
 #[derive(Debug)]
 pub(super) struct Notices(Sender<Notice>);
 
 impl Notices {
-    /// Where to hand in notices, and what writes them as Events.
+    /// The sender of notices, and the task that writes them as Events.
     pub(super) fn new(client: Client, timing: Timing) -> (Self, impl Future<Output = ()> + Send) {
         let (tx, rx) = channel(WAITING);
         (Self(tx), Writer { client, timing, failures: BTreeSet::new() }.run(rx))
     }
 
-    /// Hands in a notice. Does not wait.
+    /// Queues a notice, without waiting.
     pub(super) fn hand_in(&self, notice: Notice) {
         if let Err(refused) = self.0.try_send(notice) {
             let policy = refused.into_inner().policy;
@@ -51,7 +51,7 @@ impl Notices {
 struct Writer {
     client: Client,
     timing: Timing,
-    /// The sorts of failures that were logged.
+    /// The kinds of failure that were logged.
     failures: BTreeSet<String>,
 }
 
@@ -140,9 +140,9 @@ fn text(message: &str) -> String {
     text
 }
 
-/// An Event's name: that of its object, cut so that it fits (253 bytes), and a number for what it says.
+/// An Event's name: that of its object, cut to fit (253 bytes), and a hash of its text.
 fn name(policy: &str, uid: &str, message: &str) -> String {
-    // FNV-1a: short, the same everywhere and for ever; nobody gains from making two collide.
+    // FNV-1a: short, and the same everywhere and for ever; a collision has no value to an attacker.
     let bytes = uid.bytes().chain([0]).chain(message.bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use crate::decode::{Context, HAS_NETWORK, LEGACY_WARNING, Mode, PodFacts, demands_isolation};
 use crate::node::Node;
 
-/// An object and what is worth a warning about it.
+/// An object and the warnings about it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decoded {
     pub(super) object: Object,
@@ -24,7 +24,7 @@ pub(super) struct Decoded {
 pub(super) trait Read:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    /// The object that policies speak of. None if it has no name, which no server sends.
+    /// The object as policies see it. None if it has no name, which no server sends.
     fn read(self) -> Option<Decoded>;
 }
 
@@ -46,8 +46,8 @@ pub(super) struct KubeNamespace {
     status: NamespaceStatus,
 }
 
-/// `networking.k8s.io/v1` NetworkPolicy. Its spec is read by the decoder of manifests, so that no clause is read in two
-/// ways.
+/// `networking.k8s.io/v1` NetworkPolicy. The decoder of manifests reads its spec, so that there is only one reading of
+/// each clause.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct KubePolicy {
     metadata: Meta,
@@ -55,7 +55,7 @@ pub(super) struct KubePolicy {
     spec: serde_json::Value,
 }
 
-/// What is kept of `metadata`.
+/// The kept fields of `metadata`.
 #[derive(Clone, Debug, Default)]
 struct Meta {
     kept: ObjectMeta,
@@ -163,7 +163,7 @@ struct NamespaceStatus {
 }
 
 impl Port {
-    /// The port as named ports of policies see it; one without a name is of no interest.
+    /// The port as policies' named ports see it; none if it has no name.
     fn named(self) -> Option<ContainerPort> {
         let protocol = self.protocol.as_deref().unwrap_or("TCP");
         Some(ContainerPort {
@@ -174,7 +174,7 @@ impl Port {
     }
 }
 
-/// The addresses of the list, or if there are none, the single one.
+/// The IPs of the list, or if it is empty, the single one.
 fn addresses(list: Option<Vec<Ip>>, single: Option<String>) -> Vec<String> {
     let listed: Vec<_> = list.into_iter().flatten().filter_map(|item| item.ip).filter(|ip| !ip.is_empty()).collect();
     if listed.is_empty() { single.into_iter().collect() } else { listed }
@@ -228,7 +228,7 @@ impl Read for KubePolicy {
     }
 }
 
-/// JSON read as each of the kinds that are watched, for fuzzing.
+/// JSON decoded as each of the watched kinds, for fuzzing.
 pub(super) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
     fn read<R: Read>(json: &[u8]) -> Option<Object> {
         Some(serde_json::from_slice::<R>(json).ok()?.read()?.object)

@@ -1,4 +1,4 @@
-//! When what failed is tried again, and when everything may be listed again.
+//! The times of the next retry and of the next list.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::timing::Timing;
 
 /// The pace of one kind.
 ///
-/// A kind is well once it was watched without a failure for [`Timing::healthy`]. A list that succeeds shows little: its watch
-/// may expire at once, and listing again and again is what a server in trouble bears least.
+/// A kind is well once it was watched without a failure for [`Timing::healthy`]. A list that succeeds proves little:
+/// its watch may expire at once, and repeated lists are the worst load for a server in trouble.
 #[derive(Debug)]
 pub(super) struct Pace {
     timing: Timing,
-    /// Since it was last well.
+    /// Since the kind was last well.
     failures: u32,
-    /// Since when it has been watched without a failure.
+    /// The start of the watches without a failure.
     watched: Option<Instant>,
-    /// Lists that had to be since it was last well; what made it well counts as one.
+    /// Necessary lists since the kind was last well; the one that made it well counts.
     lists: u32,
     last_list: Option<Instant>,
-    /// When a list was last begun because somebody asked for it.
+    /// The start of the last list on request.
     last_wish: Option<Instant>,
 }
 
@@ -33,7 +33,7 @@ impl Pace {
         Self { timing, failures: 0, watched: None, lists: 0, last_list: None, last_wish: None }
     }
 
-    /// Something failed. How long to wait before anything is tried again.
+    /// Notes a failure. Returns the wait before the next attempt.
     pub(super) fn failed(&mut self) -> Duration {
         self.watched = None;
         self.failures = self.failures.saturating_add(1);
@@ -44,12 +44,12 @@ impl Pace {
         chance::after_failures(self.failures.saturating_sub(1), retry_first, retry_most)
     }
 
-    /// How many failures there were since it was last well.
+    /// The number of failures since the kind was last well.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// A watch is under way.
+    /// Notes that a watch runs.
     pub(super) fn watched(&mut self) {
         let now = Instant::now();
         let since = *self.watched.get_or_insert(now);
@@ -59,13 +59,13 @@ impl Pace {
         }
     }
 
-    /// The first page of a list is there. `had_to_be`: without it nothing can be watched.
+    /// Notes the first page of a list. `had_to_be`: no watch is possible without the list.
     pub(super) fn list_begins(&mut self, had_to_be: bool) {
         self.lists = self.lists.saturating_add(u32::from(had_to_be));
         self.last_list = Some(Instant::now());
     }
 
-    /// When the next list may begin.
+    /// The earliest start of the next list.
     pub(super) fn list_due(&self) -> Instant {
         let now = Instant::now();
         match self.last_list {
@@ -74,7 +74,7 @@ impl Pace {
         }
     }
 
-    /// Somebody wants a list. When it may begin.
+    /// Notes the request of a list. Returns its earliest start.
     pub(super) fn wish(&mut self) -> Instant {
         let now = Instant::now();
         let between = self.timing.between_lists;
@@ -85,7 +85,8 @@ impl Pace {
         self.last_list.map_or(now, |last| (last + self.between()).max(now))
     }
 
-    /// The pause between lists. A tenth is by chance, and it is no longer than it is said to be: until then a server that is
+    /// The pause between lists. A tenth of it is random, and it does not exceed the configured pause: until then a
+    /// server that is well again may stay unnoticed.
     /// well again may be unheard.
     fn between(&self) -> Duration {
         chance::about(self.timing.between_lists, 0.05).mul_f64(0.93)

@@ -1,4 +1,4 @@
-//! The ranges that a node gives its pods addresses from, as the control plane assigns them.
+//! The IP ranges that a node assigns pod IPs from, according to the control plane.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio::sync::mpsc::Sender;
 use super::chance;
 use crate::event::{Arrival, Event};
 
-/// How long after an answer without ranges the server is asked again.
+/// The pause after an answer without ranges.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How long an answer may take: nothing is watched before the first.
+/// The deadline of a request: no watch starts before the first answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `v1` Node, trimmed.
@@ -34,13 +34,13 @@ struct NodeSpec {
     pod_cidrs: Vec<String>,
 }
 
-/// Who asks, and about which node.
+/// Requests the ranges of one node.
 pub(super) struct Asker {
     client: Client,
     node: Arc<str>,
-    /// What was last in the way, so that it is told once.
+    /// The last problem, so that it is logged once.
     told: Option<String>,
-    /// What was last answered. A node that is made anew may have others.
+    /// The last answer. A Node that is created again may have others.
     known: BTreeSet<IpNet>,
 }
 
@@ -49,7 +49,7 @@ impl Asker {
         Self { client, node, told: None, known: BTreeSet::new() }
     }
 
-    /// Asks once. None if there is no answer yet, or the same as before.
+    /// Requests the Node once. None if there is no answer yet, or if the ranges are the same as before.
     pub(super) async fn ask(&mut self) -> Option<BTreeSet<IpNet>> {
         let problem = match tokio::time::timeout(PATIENCE, self.get()).await {
             Err(_) => format!("no answer within {PATIENCE:?}"),
@@ -63,7 +63,7 @@ impl Asker {
                         ranges
                     });
                 }
-                "it has no spec.podCIDRs".to_owned()
+                "the Node has no spec.podCIDRs".to_owned()
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 format!("{status}; the ClusterRole must allow get of nodes")
@@ -74,15 +74,15 @@ impl Asker {
             tracing::warn!(
                 node = &*self.node,
                 error = problem,
-                "cannot tell which addresses this node gives its pods; until then a new pod is isolated when its address is known, \
-                 not before"
+                "this node's pod ranges are unknown; a new pod is isolated only once its IP is known"
             );
             self.told = Some(problem);
         }
         None
     }
 
-    /// Asks again and again, and sends what is new, until nobody listens. `period` is the pause once there was an answer.
+    /// Requests the Node again and again, and sends changes, until the receiver is dropped. `period` is the pause after
+    /// an answer.
     pub(super) async fn ask_on(mut self, period: Duration, tx: Sender<Arrival>) {
         loop {
             tokio::time::sleep(if self.known.is_empty() { PAUSE } else { chance::about(period, 0.1) }).await;

@@ -1,9 +1,9 @@
-//! A list's JSON taken apart while it comes, so that no more than one object of it is in memory as text.
+//! Splits a list's JSON while it arrives, so that no more than one of its objects is in memory as text.
 
-/// The longest object that is taken; API servers take no more than 3 MiB.
+/// The longest object that is accepted; API servers accept no more than 3 MiB.
 const LONGEST: usize = 32 << 20;
 
-/// Where a scan is in a JSON text.
+/// The position of a scan in a JSON text.
 #[derive(Debug, Default)]
 struct Cursor {
     depth: usize,
@@ -31,10 +31,10 @@ impl Cursor {
     }
 }
 
-/// Takes the bytes of a list and gives its objects, one by one.
+/// Takes the bytes of a list and returns its objects, one by one.
 ///
-/// It only looks for where an object begins and ends; whether that is JSON is for the decoder of the object, and of the
-/// [envelope](Splitter::finish), to find out.
+/// It only finds the start and the end of each object. The decoders of the object and of the
+/// [envelope](Splitter::finish) check that these are JSON.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     /// In the envelope.
@@ -69,13 +69,13 @@ impl Splitter {
         Ok(())
     }
 
-    /// The list without its objects, when it has come to its end.
+    /// The list without its objects, once it is complete.
     pub(super) fn finish(self) -> Result<Vec<u8>, String> {
         let whole = self.outer.depth == 0 && !self.in_items && !self.envelope.is_empty();
-        if whole { Ok(self.envelope) } else { Err("it ends in the middle".to_owned()) }
+        if whole { Ok(self.envelope) } else { Err("the list is cut off".to_owned()) }
     }
 
-    /// Takes bytes of an object. How many, and whether it is complete.
+    /// Takes bytes of an object. Returns their number, and whether the object is complete.
     fn object(&mut self, bytes: &[u8]) -> (usize, bool) {
         let inner = &mut self.inner;
         let end = bytes.iter().position(|byte| {
@@ -87,7 +87,7 @@ impl Splitter {
         (taken, end.is_some())
     }
 
-    /// Takes bytes of the envelope up to where an object begins. How many.
+    /// Takes bytes of the envelope up to the start of an object. Returns their number.
     fn between(&mut self, bytes: &[u8]) -> Result<usize, String> {
         for (index, byte) in bytes.iter().enumerate() {
             if !self.in_items {

@@ -1,4 +1,4 @@
-//! Everything that an API server holds, read once.
+//! All objects of an API server, read once.
 
 use kube::core::Request;
 use kube::core::params::ListParams;
@@ -16,7 +16,7 @@ use crate::node::Node;
 /// Objects per page of a list.
 const PAGE_SIZE: u32 = 500;
 
-/// A page of a list. What the items are does not matter here.
+/// A page of a list. Its items are not decoded here.
 #[derive(Deserialize)]
 struct Page {
     metadata: PageMeta,
@@ -31,7 +31,7 @@ struct PageMeta {
 }
 
 impl ApiServer {
-    /// Reads all namespaces, pods and policies once, whatever is wrong with them. Of each object the place is its
+    /// Reads all namespaces, pods and policies once, whatever mistakes they have. The place of an object is its
     /// resource, namespace and name, as `networkpolicies/shop/web`.
     ///
     /// # Errors

@@ -1,44 +1,44 @@
-//! How long everything may take that has to do with an API server.
+//! Deadlines and pauses of everything that concerns an API server.
 
 use std::time::Duration;
 
 /// Deadlines, pauses and sizes of an [`ApiServer`](crate::ApiServer).
 ///
-/// The defaults are those of the agent; tests have shorter ones.
+/// The defaults are those of the agent; tests use shorter ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Until the head of a response is there, connecting included; until a page of a list, or the answer to a single
-    /// question, is there as a whole.
+    /// Until the head of a response arrives, connecting included; until a page of a list, or the answer to a single
+    /// question, is complete.
     pub answer: Duration,
-    /// How long the server shall keep a watch open; up to a fifth more or less is asked for.
+    /// The requested length of a watch; up to a fifth more or less.
     pub watch: Duration,
-    /// The same once a server was found to send no bookmarks: its watches are audible by their ends only.
+    /// The same for a server that sends no bookmarks: only the ends of its watches are audible.
     pub short_watch: Duration,
-    /// After so long without a word a watch is given up and begun again where it was. Servers send bookmarks once a minute
-    /// or shortly before the end of a watch.
+    /// A watch that is silent for this long is dropped and resumed from its last version. Servers send bookmarks once a
+    /// minute or shortly before the end of a watch.
     pub silence: Duration,
-    /// A watch that ends in good order before it is so old counts as a failure all the same.
+    /// A watch that ends in good order before this age still counts as a failure.
     pub brief: Duration,
-    /// After a failure the next attempt waits as long, doubled with each further failure; up to a half is added by chance.
+    /// The wait after a failure, doubled with each further failure, plus up to half of that at random.
     pub retry_first: Duration,
-    /// The longest wait for an attempt.
+    /// The longest wait before an attempt.
     pub retry_most: Duration,
-    /// So many refusals in a row to begin a watch, and everything is listed again.
+    /// After this many refusals in a row to start a watch, everything is listed again.
     pub refusals: u32,
-    /// A kind that was watched for so long without a failure is well: its failures are forgotten.
+    /// A kind that was watched for this long without a failure is well: its failures are forgotten.
     pub healthy: Duration,
-    /// Lists of a kind that is not well are so far apart, or up to an eighth less by chance, but for the first after it was;
-    /// so are lists that were asked for, but for the first.
+    /// The pause between lists of a kind that is not well, up to an eighth less at random; the first list after it was
+    /// well does not wait. The same holds for lists on request, except the first.
     pub between_lists: Duration,
-    /// After so long everything is listed again to be sure, up to a tenth sooner or later.
+    /// Everything is listed again after this time to be sure, up to a tenth sooner or later.
     pub relist: Duration,
-    /// The size of a page of a list, in bytes, from which on fewer objects are asked for at a time.
+    /// The size of a page of a list, in bytes, above which pages get fewer objects.
     pub page_bytes: usize,
-    /// How many agents' simultaneous notices are spread over: each waits up to this long by chance.
+    /// The time over which agents spread simultaneous notices: each waits a random part of it.
     pub notice_spread: Duration,
-    /// From one request for an Event to the next.
+    /// The pause between requests for Events.
     pub notice_pause: Duration,
-    /// How often the node's pod ranges are looked at again once they are known, up to a tenth sooner or later.
+    /// The interval of reading the node's pod ranges once they are known, up to a tenth more or less.
     pub ranges: Duration,
 }
 

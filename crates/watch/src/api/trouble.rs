@@ -1,4 +1,4 @@
-//! What can go wrong between this and an API server.
+//! Failures between the agent and an API server.
 
 use std::error::Error;
 use std::io;
@@ -9,24 +9,24 @@ use palisade_policy::input::Kind;
 
 use crate::event::Failure;
 
-/// Why something could not be read.
+/// The cause of a failure.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The server has forgotten the version, or does not know it yet, or cannot read it.
+    /// The server no longer has the version, or not yet, or cannot read it.
     Expired(String),
     /// The server refuses, for a reason that may pass or not.
     Refused(Box<Status>),
-    /// The server has too much to do, or is not ready.
+    /// The server is overloaded, or not ready.
     Busy(String),
     /// There is no connection, or it broke.
     Broken(String),
-    /// No answer came in time.
+    /// No answer arrived in time.
     Late(Duration),
-    /// Nothing was heard of a watch any more.
+    /// A watch has been silent for too long.
     Silent(Duration),
     /// A watch ended at once, though in good order.
     Brief(Duration),
-    /// What came cannot be read.
+    /// The answer cannot be read.
     Malformed(String),
 }
 
@@ -36,12 +36,12 @@ impl Trouble {
         matches!(self, Self::Expired(_) | Self::Malformed(_))
     }
 
-    /// Whether the server answered, and may say the same for ever.
+    /// Whether the server answered, and may repeat the answer for ever.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 
-    /// What a receiver is told. `verb` is what was tried: `list` or `watch`.
+    /// The failure as the receiver gets it. `verb` is the attempt: `list` or `watch`.
     pub(super) fn failure(&self, kind: Kind, verb: &'static str) -> Failure {
         let resource = kind.resource();
         let (reason, message) = match self {
@@ -52,7 +52,7 @@ impl Trouble {
             Self::Refused(status) => (verb, words(status)),
             Self::Busy(text) | Self::Broken(text) => (verb, text.clone()),
             Self::Late(time) => (verb, format!("no answer within {time:?}")),
-            Self::Silent(time) => (verb, format!("nothing was heard for {time:?}")),
+            Self::Silent(time) => (verb, format!("the server sent nothing for {time:?}")),
             Self::Brief(time) => (verb, format!("the server ended the watch after {time:?}")),
             Self::Malformed(text) => (verb, format!("the answer cannot be read: {text}")),
         };
@@ -77,7 +77,7 @@ impl From<Box<Status>> for Trouble {
         match status.code {
             410 => Self::Expired(words(&status)),
             _ if is_ahead || status.reason == "Expired" => Self::Expired(words(&status)),
-            // What was asked for is right but for the version, which is the server's own.
+            // The rest of the request is valid, so the version, which the server made, is at fault.
             400 | 422 => Self::Expired(words(&status)),
             429 | 503 => Self::Busy(words(&status)),
             _ => Self::Refused(status),
@@ -99,7 +99,7 @@ fn words(status: &Status) -> String {
     }
 }
 
-/// Errors of the transport say what happened only in their causes.
+/// Transport errors have the details only in their causes.
 fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();

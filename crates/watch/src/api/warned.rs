@@ -1,4 +1,4 @@
-//! What objects were warned about, so that it is said once.
+//! The warnings about objects, so that each is sent once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -8,25 +8,25 @@ use palisade_policy::input::Kind;
 use crate::event::Event;
 use crate::finding::ObjectName;
 
-/// So many objects of a kind are warned about at a time; anybody may make more.
+/// The number of objects of a kind to warn about at a time, since any user may create more.
 const MOST: usize = 4096;
 
 /// The longest message, in bytes.
 const LONGEST: usize = 1024;
 
-/// The objects of a kind that were warned about.
+/// The objects of a kind that have warnings.
 #[derive(Debug, Default)]
 pub(super) struct Warned {
-    /// A digest of what was said.
+    /// A digest of each object's last warnings.
     said: BTreeMap<ObjectName, u64>,
-    /// Those of the list that is coming.
+    /// The objects of the list that is arriving.
     listed: BTreeSet<ObjectName>,
-    /// It was said that there are more.
+    /// The warning that there are more was sent.
     full: bool,
 }
 
 impl Warned {
-    /// What is to be said of an object that has these warnings.
+    /// The warning to send for an object with these warnings.
     pub(super) fn warn(&mut self, name: &ObjectName, warnings: &[String]) -> Option<Event> {
         let Some(first) = warnings.first() else {
             self.said.remove(name);
@@ -36,24 +36,24 @@ impl Warned {
         warnings.hash(&mut hasher);
         let digest = hasher.finish();
         if !self.said.contains_key(name) && self.said.len() >= MOST {
-            let text = format!("more than {MOST} objects have something to warn of; the others are not named");
+            let text = format!("more than {MOST} objects have warnings; the others are not named");
             return (!std::mem::replace(&mut self.full, true)).then(|| event(None, text));
         }
         let known = self.said.insert(name.clone(), digest) == Some(digest);
         (!known).then(|| event(Some(name.clone()), message(name.kind, first, warnings.len())))
     }
 
-    /// An object is gone.
+    /// Notes that an object is gone.
     pub(super) fn forget(&mut self, name: &ObjectName) {
         self.said.remove(name);
     }
 
-    /// A list begins.
+    /// Notes that a list begins.
     pub(super) fn list_begins(&mut self) {
         self.listed.clear();
     }
 
-    /// What is to be said of an object of a list.
+    /// The warning to send for an object of a list.
     pub(super) fn warn_listed(&mut self, name: &ObjectName, warnings: &[String]) -> Option<Event> {
         let event = self.warn(name, warnings);
         if self.said.contains_key(name) {
@@ -62,7 +62,7 @@ impl Warned {
         event
     }
 
-    /// A list ended: what it does not have is forgotten.
+    /// Notes that a list ended, and drops objects that it lacks.
     pub(super) fn list_ends(&mut self) {
         let listed = std::mem::take(&mut self.listed);
         self.said.retain(|name, _| listed.contains(name));

@@ -1,4 +1,4 @@
-//! Requests of lists and watches, with a deadline for each, read as they come.
+//! Requests of lists and watches, each with a deadline, read while they arrive.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::objects::{Decoded, Read};
 use super::split::Splitter;
 use super::trouble::Trouble;
 
-/// The longest line of a watch that is taken.
+/// The longest line of a watch that is accepted.
 const LONGEST: usize = 32 << 20;
 
 /// A page of a list.
@@ -24,11 +24,11 @@ pub(super) struct Page {
     pub(super) objects: Vec<Decoded>,
     /// The version of the list.
     pub(super) version: String,
-    /// What to ask for next, unless this was the last page.
+    /// The token of the next page, unless this was the last.
     pub(super) next: Option<String>,
-    /// How long it was as text.
+    /// Its length as text.
     pub(super) bytes: usize,
-    /// When it was there.
+    /// The time of its arrival.
     pub(super) at: Instant,
 }
 
@@ -46,18 +46,18 @@ struct ListMeta {
     next: String,
 }
 
-/// Who asks a server for one kind of objects.
+/// Sends a server requests for one kind of objects.
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) client: Client,
     pub(super) kind: Kind,
     pub(super) contact: Contact,
-    /// How long an answer may take.
+    /// The deadline of an answer.
     pub(super) patience: Duration,
 }
 
 impl Wire {
-    /// Reads a page of a list: the first, or the one that a page before it named.
+    /// Reads a page of a list: the first, or the one that the previous page named.
     pub(super) async fn page<K: Read>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
         let page = timeout(self.patience, self.page_in_any_time::<K>(limit, next)).await;
         page.unwrap_or(Err(Trouble::Late(self.patience)))
@@ -79,7 +79,7 @@ impl Wire {
             }
             let take = |object: &[u8]| {
                 let object: K = serde_json::from_slice(object).map_err(|error| error.to_string())?;
-                // An object without a name means nothing; no server has one.
+                // An object without a name is ignored; no server has one.
                 objects.extend(object.read());
                 Ok(())
             };
@@ -100,7 +100,7 @@ impl Wire {
         Ok(Page { objects, version, next: Some(next).filter(|next| !next.is_empty()), bytes, at })
     }
 
-    /// Begins a watch after `version`, which the server shall end after `length`.
+    /// Starts a watch after `version`, and asks the server to end it after `length`.
     pub(super) async fn watch<K: Read>(&self, version: &str, length: Duration) -> Result<Lines, Trouble> {
         let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX).max(1);
         let parameters = WatchParams::default().timeout(seconds);
@@ -117,21 +117,21 @@ impl Wire {
 /// The lines of a watch.
 pub(super) struct Lines {
     body: Pin<Box<dyn AsyncBufRead + Send>>,
-    /// The beginning of the next line.
+    /// The start of the next line.
     line: Vec<u8>,
     kind: Kind,
     contact: Contact,
 }
 
 impl Lines {
-    /// The next line, and when it was there; none at the end. Nothing is lost if this is given up in between.
+    /// The next line, and the time of its arrival; none at the end. Cancellation loses nothing.
     pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<(Vec<u8>, Instant)>, Trouble> {
         loop {
             let chunk = timeout(silence, self.body.fill_buf()).await;
             let chunk = chunk.map_err(|_silent| Trouble::Silent(silence))??;
             self.contact.hear(self.kind);
             if chunk.is_empty() {
-                // A line that is cut off is sent again when the watch is taken up.
+                // A line that is cut off is sent again when the watch is resumed.
                 return Ok(None);
             }
             let end = chunk.iter().position(|byte| *byte == b'\n');
@@ -148,17 +148,17 @@ impl Lines {
     }
 }
 
-/// What a line of a watch says.
+/// The content of a line of a watch.
 pub(super) enum Line {
     /// An object was added or changed.
     Applied(Decoded),
     /// An object is gone.
     Gone(Decoded),
-    /// Nothing but that the server is there, or an object without a name.
+    /// Only a sign of life, or an object without a name.
     Nothing,
 }
 
-/// Reads a line, and the version that it leads to.
+/// Reads a line, and the version after it.
 pub(super) fn read<K: Read>(line: &[u8]) -> Result<(Line, String), Trouble> {
     let event = match serde_json::from_slice::<WatchEvent<K>>(line) {
         Ok(event) => event,

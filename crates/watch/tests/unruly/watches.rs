@@ -53,7 +53,7 @@ async fn a_silent_watch_is_taken_up_again_where_it_was_without_a_list() {
     assert_eq!(policies_listed(&server).len(), 1);
     // The first time the server may only lack bookmarks; then watches are short, and silence is a fault.
     let of_policies = watching.failures.iter().filter(|failure| failure.resource == Some(POLICIES));
-    assert_eq!(of_policies.map(|failure| &*failure.message).collect::<Vec<_>>(), ["nothing was heard for 400ms"]);
+    assert_eq!(of_policies.map(|failure| &*failure.message).collect::<Vec<_>>(), ["the server sent nothing for 400ms"]);
     let asked = |index: usize| watched[index].number("timeoutSeconds").unwrap();
     assert!(asked(0) >= 2 && asked(1) == 1, "{watched:?}");
     assert!(watched.iter().all(|asked| asked.text("allowWatchBookmarks") == Some("true")));

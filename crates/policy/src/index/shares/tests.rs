@@ -12,7 +12,7 @@ use crate::input::{
 
 const NODE: &str = "node-1";
 
-/// So many elements a namespace may bring here.
+/// The number of elements that a namespace may have here.
 const LIMIT: u64 = 400;
 
 fn address(number: u32) -> IpAddr {
@@ -59,12 +59,12 @@ fn policy(name: &str, ingress: Vec<Rule>) -> Policy {
     }
 }
 
-/// One that selects all pods so many times.
+/// A policy that selects all pods this many times.
 fn selecting(name: &str, selectors: std::ops::Range<u32>) -> Change {
     Change::Policy(policy(name, vec![rule(selectors.map(wide))]))
 }
 
-/// A pod here, and so many with it that there are `pods`.
+/// A pod here, and as many others as `pods` needs.
 fn shop(pods: u32) -> Index {
     let mut index = Index::new(NODE).with_budget(Budget { policy: Cost(100_000), elements: LIMIT });
     index.apply(Change::Namespace(Namespace::new("shop", Labels::new())));
@@ -94,7 +94,7 @@ fn told(index: &mut Index) -> Vec<NamespacedName> {
     index.take_set_aside().into_iter().map(|(policy, _)| policy).collect()
 }
 
-/// What follows from events is what would be made of the same objects, and within the budget.
+/// Asserts that the result of events equals one built from the same objects, and is within the budget.
 fn assert_kept(index: &Index) {
     let mut scratch = Index::build(NODE, index.state());
     scratch.mark_due(index.due().into_iter().map(|address| (address, index.former(address))));
@@ -278,7 +278,7 @@ fn named_ports_count_with_the_pods_that_declare_them() {
 
 #[test]
 fn sets_that_unite_selectors_count_beside_them() {
-    // Nine selectors at a time of ten: each rule for a port of its own is a set of its own.
+    // Nine selectors at a time of ten: each rule, on a different port, has a different set.
     let rules = |count: u16| {
         (0..count).map(|number| Rule {
             peers: Peers::Of((0..10).filter(|n| *n != u32::from(number)).map(wide).collect()),

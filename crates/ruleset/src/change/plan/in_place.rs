@@ -1,9 +1,10 @@
-//! Whether sets may change under the rules that read them.
+//! Whether sets may change while rules read them.
 //!
-//! A flow reads up to four things that can change: the map element of each of its ends, and each end's membership in the sets
-//! that the chain of the other end reads. While what changes belongs to one of the ends, an order of batches makes every moment
-//! one of before or after: the map element is narrowed to what old and new allow, and the address is in old and new sets at
-//! once. When something of both ends changes, a flow could meet the one as before and the other as after.
+//! A flow reads up to four things that can change: the map element of each of its ends, and each end's membership in
+//! the sets that the chain of the other end reads. If the changes belong to one end only, the order of batches makes
+//! every moment equal to before or after: the map element is narrowed to flows that old and new allow, and the IP is in
+//! old and new sets at once. If both ends change, a flow could meet the old state of one and the new state of the
+//! other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,31 +16,31 @@ use super::members::is_pair;
 use super::{element_changes, is_map};
 use crate::model::{Key, KeyType, Ruleset, SetKind};
 
-/// What becomes of elements whose key is no address.
+/// Changes of elements whose key is not an IP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Others {
     #[default]
     Stay,
     /// One has another comment.
     Comment,
-    /// One comes or goes, or leads elsewhere.
+    /// One is added or removed, or has another verdict.
     Change,
 }
 
-/// What changes in sets and maps, by address.
+/// The changes in sets and maps, by IP.
 #[derive(Debug, Default)]
 pub(in crate::change) struct InPlace {
-    /// Addresses whose map elements change.
+    /// IPs whose map elements change.
     maps: BTreeSet<IpAddr>,
-    /// Addresses that come to sets or leave them.
+    /// IPs that join or leave sets.
     sets: BTreeSet<IpAddr>,
     /// Those of them that a map leads to a chain, before or after.
     judged: BTreeSet<IpAddr>,
-    /// Addresses of which only a comment or the way to themselves changes.
+    /// IPs of which only a comment or the pair with themselves changes.
     beside: BTreeSet<IpAddr>,
-    /// What becomes of keys that are no address.
+    /// Changes of keys that are not an IP.
     others: Others,
-    /// Addresses with a port come or go.
+    /// IPs with a port are added or removed.
     ports: bool,
     /// Sets only grow, or only shrink.
     one_way: bool,
@@ -48,7 +49,7 @@ pub(in crate::change) struct InPlace {
 }
 
 impl InPlace {
-    /// What changes by `patch`, which leads to `after`.
+    /// The changes by `patch`, which leads to `after`.
     pub(in crate::change) fn of(patch: &Patch, after: &Ruleset) -> Self {
         let mut found = Self::default();
         let (mut grows, mut shrinks) = (false, false);
@@ -95,28 +96,29 @@ impl InPlace {
 
     /// Whether everything may change at once.
     pub(super) fn is_possible(&self) -> bool {
-        // Nobody is judged differently but by sets that only grow or only shrink.
+        // Only sets that only grow or only shrink affect verdicts.
         (self.one_way && !self.any_map) || (self.is_by_address() && self.allows(self.maps.iter().chain(&self.sets)))
     }
 
-    /// Both ends of a flow to a named port are judged by the address of the one. When that comes or goes, such a flow may be
-    /// lost for a moment; to copy sets with every pod would be too dear. It must not change from one to another so.
+    /// Whether all changes are by IP. The IP of one end judges both ends of a flow to a named port. When that IP is
+    /// added or removed, such a flow may lose packets for a moment; copying sets for every pod would cost too much. A
+    /// change from one owner to another may not do so.
     fn is_by_address(&self) -> bool {
         self.others < Others::Change && (self.one_way || !self.ports)
     }
 
-    /// Every address of which something changes. None if something else changes too.
+    /// Every changed IP. None if something else changes too.
     pub(in crate::change) fn addresses(&self) -> Option<impl Iterator<Item = IpAddr>> {
         let all = self.maps.iter().chain(&self.sets).chain(&self.beside);
         (self.is_by_address() && self.others == Others::Stay).then(|| all.copied())
     }
 
-    /// Whether a map leads packets of this address to a chain.
+    /// Whether a map leads packets of this IP to a chain.
     pub(in crate::change) fn is_judged(&self, address: IpAddr) -> bool {
         self.maps.contains(&address) || self.judged.contains(&address)
     }
 
-    /// Whether these addresses may change at once.
+    /// Whether these IPs may change at once.
     pub(in crate::change) fn allows<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) -> bool {
         // No flow has ends of two families.
         let (of_v4, of_v6): (BTreeSet<_>, BTreeSet<_>) =

@@ -1,4 +1,4 @@
-//! Elements of plain sets that come and go.
+//! Added and removed elements of plain sets.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::name::Name;
 
 type Elements = BTreeMap<Key, Element>;
 
-/// What changes in each plain set: gone, and new. An element whose comment changes is in both.
+/// The changes in each plain set: removed elements, and added ones. An element whose comment changes is in both.
 pub(super) struct Members<'a>(BTreeMap<&'a Name, (&'a Elements, &'a Elements)>);
 
 impl<'a> Members<'a> {
-    /// Those that decide between members of a group and others.
+    /// The changes of sets that decide between members of a group and others.
     pub(super) fn of(patch: &'a Patch) -> Self {
         Self::of_sets(patch, |key| !is_pair(key))
     }
 
-    /// Those of the sets by which a pod reaches itself, whatever else changes about it.
+    /// The changes of the sets that let a pod reach itself, whatever else changes about it.
     pub(super) fn pairs(patch: &'a Patch) -> Self {
         Self::of_sets(patch, is_pair)
     }
@@ -38,7 +38,7 @@ impl<'a> Members<'a> {
         self.0.keys().copied()
     }
 
-    /// What only comes.
+    /// Adds the elements that are only added.
     pub(super) fn add(&self) -> Vec<Operation> {
         let only_new = |(name, (gone, new)): (&&Name, &(&Elements, &Elements))| {
             exchange(name, Elements::new(), without(new, gone))
@@ -46,7 +46,7 @@ impl<'a> Members<'a> {
         self.0.iter().flat_map(only_new).collect()
     }
 
-    /// What goes, and what changes.
+    /// Removes the removed elements, and replaces the changed ones.
     pub(super) fn remove(&self) -> Vec<Operation> {
         let rest = |(name, (gone, new)): (&&Name, &(&Elements, &Elements))| {
             let changed = new.iter().filter(|(key, _)| gone.contains_key(key));
@@ -55,7 +55,7 @@ impl<'a> Members<'a> {
         self.0.iter().flat_map(rest).collect()
     }
 
-    /// All of it at once.
+    /// All changes at once.
     pub(super) fn replace(&self) -> Vec<Operation> {
         self.0.iter().flat_map(|(name, (gone, new))| exchange(name, (*gone).clone(), (*new).clone())).collect()
     }

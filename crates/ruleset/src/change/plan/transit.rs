@@ -1,5 +1,5 @@
-//! What exists only during a transaction: copies of sets with their new elements, copies of chains with their old and new
-//! rules, and chains that demand both.
+//! Objects that exist only during a transaction: copies of sets with their new elements, copies of chains with their
+//! old and new rules, and chains that require both.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,9 +13,9 @@ use crate::name::Name;
 /// The way from the old state to the new one.
 #[derive(Default)]
 pub(super) struct Transits {
-    /// The sets that are read through copies, by name: the copy's name, and what is in it.
+    /// The sets that are read through copies, by name: the copy's name and its content.
     copies: BTreeMap<Name, (Name, Set)>,
-    /// The chains whose rules change: the old ones, and the new ones, which read copies.
+    /// The chains whose rules change: their old rules, and their new ones, which read copies.
     switched: BTreeMap<Name, (Vec<Rule>, Vec<Rule>)>,
     /// New chains that read copies.
     staged: BTreeSet<Name>,
@@ -23,7 +23,7 @@ pub(super) struct Transits {
     chains: Vec<(Name, Vec<Rule>)>,
     /// Their names by their rules.
     by_rules: HashMap<Vec<Rule>, Name>,
-    /// The numbers that the next copy of a set and the next chain are tried under.
+    /// The numbers to try first for the next copy of a set and the next chain.
     next_set: u64,
     next_chain: u64,
     narrow: Vec<Operation>,
@@ -31,7 +31,7 @@ pub(super) struct Transits {
 }
 
 impl Transits {
-    /// Has every set whose elements change read through a copy with its new elements.
+    /// Makes rules read a copy, with the new elements, of every set whose elements change.
     pub(super) fn copy_sets(&mut self, patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: &Pulse) {
         for name in members.sets() {
             pulse.beat();
@@ -63,8 +63,8 @@ impl Transits {
         self.copies.insert(name.clone(), (copy, set));
     }
 
-    /// Copies the maps from ports to chains that read such sets, with these chains. Whoever reads such a map is then switched
-    /// to its copy, and the chains behind it stay as they are. Returns these.
+    /// Copies the maps from ports to chains that read such sets, with these chains. Rules that read such a map are then
+    /// switched to its copy, and the chains behind it stay as they are. Returns these chains.
     fn copy_port_maps<'a>(&mut self, patch: &Patch, after: &'a Ruleset) -> BTreeSet<&'a Name> {
         let mut behind = BTreeSet::new();
         let mut copies = Vec::new();
@@ -91,18 +91,18 @@ impl Transits {
         behind
     }
 
-    /// The rules that a new chain has at first.
+    /// The initial rules of a new chain.
     pub(super) fn rules_of_new(&self, name: &Name, chain: &Chain) -> Vec<Rule> {
         if self.staged.contains(name) { self.reading_copies(&chain.rules) } else { chain.rules.clone() }
     }
 
-    /// Whether any of the rules looks something up in a set that is copied.
+    /// Whether any of the rules looks up a set that is copied.
     fn reads_copies(&self, rules: &[Rule]) -> bool {
         let mut sets = rules.iter().flat_map(|rule| &rule.expressions).filter_map(Expression::set);
         sets.any(|name| self.copies.contains_key(name))
     }
 
-    /// Rules that read copies where there are any.
+    /// The rules, reading copies if there are any.
     fn reading_copies(&self, rules: &[Rule]) -> Vec<Rule> {
         let mut rules = rules.to_vec();
         for name in rules.iter_mut().flat_map(|rule| &mut rule.expressions).filter_map(Expression::set_mut) {
@@ -113,7 +113,7 @@ impl Transits {
         rules
     }
 
-    /// Has map elements that change lead, for a time, to where old and new must allow.
+    /// Makes changing map elements point, for a time, to a chain where old and new must both allow.
     pub(super) fn narrow(&mut self, patch: &Patch) {
         for (map, remove, add) in element_changes(patch).filter(|(_, remove, add)| is_map(remove, add)) {
             let (mut gone, mut narrow, mut last, mut settled) =
@@ -136,7 +136,7 @@ impl Transits {
         }
     }
 
-    /// An element that allows what the old and the new one both allow. At least one is there.
+    /// An element that allows only flows that the old and the new one both allow. At least one exists.
     fn both(&mut self, patch: &Patch, old: Option<&Element>, new: Option<&Element>) -> Element {
         let before = old.and_then(target).map(|chain| self.before(patch, chain));
         let after = new.and_then(target).map(|chain| self.after(patch, chain));
@@ -160,7 +160,7 @@ impl Transits {
         }
     }
 
-    /// A chain as it will be after the transaction. A new one is so from the start.
+    /// A chain as it will be after the transaction. A new one is already final.
     fn after(&mut self, patch: &Patch, chain: &Name) -> Name {
         match self.switched.get(chain).map(|(_, after)| after.clone()) {
             Some(rules) => self.chain(patch, rules),
@@ -209,7 +209,7 @@ impl Transits {
         self.settle.clone()
     }
 
-    /// Rules that read the sets themselves.
+    /// Makes the rules read the sets themselves again.
     pub(super) fn restore(&self, after: &Ruleset) -> Vec<Operation> {
         let chains = after.chains.iter().filter(|(name, chain)| {
             self.staged.contains(*name) || self.switched.get(*name).is_some_and(|(_, rules)| *rules != chain.rules)
@@ -228,8 +228,8 @@ fn target(element: &Element) -> Option<&Name> {
     element.verdict.as_ref().and_then(Verdict::chain)
 }
 
-/// The next numbered name that is not taken. What an interrupted transaction left behind is deleted by this one, and its
-/// name is not free before the end.
+/// The next numbered name that is free. Leftovers of an interrupted transaction are deleted by this one, and their
+/// names are not free before its end.
 fn free(prefix: &str, next: &mut u64, taken: impl Fn(&Name) -> bool) -> Name {
     loop {
         let name = Name::new(&format!("{prefix}/{next}"));

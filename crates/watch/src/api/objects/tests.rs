@@ -1,9 +1,9 @@
-//! What an API server may hold, read so that nothing opens because it cannot be read.
+//! Objects that an API server may hold. None opens a pod because it cannot be read.
 //!
-//! Seen to fail when: a peer or port with a mistake is kept; an unknown field or a list of the wrong type widens a rule to
-//! everyone or every port; the rules stay although `podSelector` or `spec` has a mistake; `policyTypes` that cannot be
-//! read count as missing; old blocks are refused, or IPv4-mapped ones stay IPv6; every init container counts as a sidecar;
-//! `podIP` goes before `podIPs`; refused addresses are not warned of; a terminating phase is overlooked.
+//! Seen to fail when: a peer or port with a mistake is kept; an unknown field or a list of the wrong type widens a rule
+//! to everyone or every port; the rules stay although `podSelector` or `spec` has a mistake; `policyTypes` that cannot
+//! be read count as missing; old blocks are refused, or IPv4-mapped ones stay IPv6; every init container counts as a
+//! sidecar; `podIP` goes before `podIPs`; refused IPs give no warning; a terminating phase is overlooked.
 
 #![expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
 
