@@ -4,6 +4,8 @@
 //! neither state allows it. So a change that closes such a set comes before the peers that open, and a change that
 //! opens it after the peers that close.
 
+use std::collections::BTreeMap;
+
 use super::{Patch, SetChange};
 use crate::model::Element;
 use crate::name::Name;
@@ -41,14 +43,14 @@ impl Patch {
     fn peers_change(&self, gates: &Gates) -> (bool, bool) {
         let is_gate = |name: &Name| gates.admit.contains(name) || gates.bar.contains(name);
         let sets = self.sets.iter().filter(|(name, _)| !is_gate(name));
-        let mut elements = sets.filter_map(|(_, change)| match change {
+        let elements = sets.filter_map(|(_, change)| match change {
             SetChange::Elements { remove, add } if !remove.values().chain(add.values()).any(is_verdict) => {
                 Some((add.keys().any(|key| !remove.contains_key(key)), remove.keys().any(|key| !add.contains_key(key))))
             }
             _ => None,
         });
         let both = |found: (bool, bool), set: (bool, bool)| (found.0 | set.0, found.1 | set.1);
-        elements.by_ref().fold((false, false), both)
+        elements.fold((false, false), both)
     }
 
     fn move_elements(&mut self, name: &Name, which: Which, to: &mut Self) {
@@ -61,13 +63,11 @@ impl Patch {
         if remove.is_empty() && add.is_empty() {
             self.sets.remove(name);
         }
-        to.put_set(
-            name,
-            match which {
-                Which::Gone => SetChange::Elements { remove: moved, add: Default::default() },
-                Which::New => SetChange::Elements { remove: Default::default(), add: moved },
-            },
-        );
+        let (remove, add) = match which {
+            Which::Gone => (moved, BTreeMap::new()),
+            Which::New => (BTreeMap::new(), moved),
+        };
+        to.put_set(name, SetChange::Elements { remove, add });
     }
 }
 
