@@ -66,7 +66,10 @@ impl Content {
             let mut reader = Reader { file, document: document.number, reading, content: &mut content };
             match document.root {
                 Ok(root) => reader.document(&root),
-                Err(malformed) => reader.error(malformed.line, malformed.reason, malformed.hint),
+                Err(malformed) => {
+                    let is_other = document.kind.as_deref().is_some_and(is_other_kind);
+                    reader.malformed(malformed.line, malformed.reason, malformed.hint, is_other);
+                }
             }
         }
         content
@@ -216,11 +219,17 @@ impl Reader<'_> {
     }
 
     fn error(&mut self, line: usize, reason: String, hint: Option<String>) {
+        self.malformed(line, reason, hint, false);
+    }
+
+    /// Notes a document that cannot be read. One of another kind does not matter to policies, so it only is a warning.
+    fn malformed(&mut self, line: usize, reason: String, hint: Option<String>, is_other: bool) {
         let mut finding = Finding::of_file(self.file, Flaw::Malformed, reason);
         finding.document = Some(self.document);
         finding.line = Some(line);
         finding.hint = hint;
-        self.content.errors.push(finding);
+        let list = if is_other { &mut self.content.warnings } else { &mut self.content.errors };
+        list.push(finding);
     }
 }
 
@@ -310,6 +319,14 @@ fn workload_route(meta: TypeMeta<'_>) -> Option<Route> {
         return None;
     }
     Some(if is_list { Route::ListOf { group, version: "v1", kind: kind.name() } } else { Route::Workload(kind) })
+}
+
+/// Whether objects of this kind are read by no command, and it is no misspelled kind that is.
+fn is_other_kind(kind: &str) -> bool {
+    let singular = kind.strip_suffix("List").unwrap_or(kind);
+    let read = ["Pod", "Namespace", "NetworkPolicy", "List"];
+    let mut workloads = WorkloadKind::ALL.into_iter().map(WorkloadKind::name);
+    !singular.is_empty() && !workloads.any(|name| name == singular) && nearest(singular, read).is_none()
 }
 
 /// A type that no API server has, but that is close to one that is read here.
