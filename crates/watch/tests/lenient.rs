@@ -1,11 +1,12 @@
 //! What manifests may hold, since kubectl and API servers take it.
 //!
-//! Seen to fail when: a document of another kind that cannot be read refuses the file.
+//! Seen to fail when: a block with host bits is refused, or not masked, or nothing is said about it; a document of another kind that cannot be read refuses the file.
 
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
 use std::fs;
 
+use palisade_policy::input::{IpBlock, Peer, Peers};
 use palisade_watch::{Finding, Flaw, ManifestErrors, Objects, read_manifests, survey_manifests};
 
 const POLICY: &str = "
@@ -56,5 +57,40 @@ fn a_document_of_another_kind_never_makes_a_policy_unreadable() {
     {
         let (objects, _) = read(&format!("ours-{index}"), &format!("{ours}---{POLICY}"));
         objects.unwrap_err();
+    }
+}
+
+#[test]
+fn blocks_that_older_api_servers_take_are_read_as_from_a_cluster() {
+    let peers = "
+  ingress:
+  - from:
+    - ipBlock: {cidr: 10.1.2.3/16, except: [10.1.128.1/17]}
+    - ipBlock: {cidr: 010.0.0.0/8}
+    - ipBlock: {cidr: '::ffff:10.0.0.0/104'}
+    - ipBlock: {cidr: 2001:db8::1/32}
+";
+    let (objects, findings) = read("blocks", &format!("{POLICY}{peers}"));
+    let objects = objects.unwrap();
+    let block = |cidr: &str, except: &[&str]| {
+        let except = except.iter().map(|text| text.parse().unwrap()).collect();
+        Peer::IpBlock(IpBlock { cidr: cidr.parse().unwrap(), except })
+    };
+    let expected = [
+        block("10.1.0.0/16", &["10.1.128.0/17"]),
+        block("10.0.0.0/8", &[]),
+        block("10.0.0.0/8", &[]),
+        block("2001:db8::/32", &[]),
+    ];
+    assert_eq!(objects.policies[0].ingress[0].peers, Peers::Of(expected.to_vec()));
+    assert_eq!((objects.warnings.len(), findings.len()), (5, 5));
+    for finding in &findings {
+        assert_eq!(finding.flaw, Flaw::LegacyBlock);
+        assert!(finding.reason.contains("Kubernetes 1.36 and later") && finding.hint.is_some(), "{finding}");
+    }
+    // A block that no API server has ever taken, and an except that none has.
+    for wrong in ["{cidr: 10.1.2.3}", "{cidr: 10.0.0.0/33}", "{cidr: 10.1.2.3/16, except: [10.1.9.9/16]}"] {
+        let text = format!("{POLICY}\n  ingress: [{{from: [{{ipBlock: {wrong}}}]}}]\n");
+        read("wrong-blocks", &text).0.unwrap_err();
     }
 }

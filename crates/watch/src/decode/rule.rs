@@ -160,22 +160,26 @@ impl Context {
     }
 
     fn block(&mut self, text: &str, line: usize, path: &Path<'_>) -> Option<IpNet> {
-        let read = cidr::strict(text);
-        match (read, self.mode) {
-            (Ok(block), _) => Some(block),
-            (Err(refused), Mode::Manifest) => {
-                self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint);
-                // The further checks speak of the block that was meant.
-                cidr::sloppy(text)
-            }
-            (Err(refused), Mode::Accepted) => {
-                let block = cidr::sloppy(text);
-                if block.is_none() {
-                    self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint);
+        let refused = match cidr::strict(text) {
+            Ok(block) => return Some(block),
+            Err(refused) => refused,
+        };
+        // API servers before 1.36 take such blocks, and later ones keep them, so a dump of a cluster may have them.
+        let block = cidr::sloppy(text);
+        match block {
+            None => self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint),
+            Some(read) => {
+                let reason = format!(
+                    "{text:?} {}: Kubernetes 1.36 and later refuse it in a new policy; read as {read}",
+                    refused.reason
+                );
+                self.warn(Flaw::LegacyBlock, line, path, reason);
+                if let Some(warning) = self.warnings.last_mut() {
+                    warning.hint = refused.hint;
                 }
-                block
             }
         }
+        block
     }
 
     fn port(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Port {

@@ -99,7 +99,11 @@ impl<'t> Input<'t> {
 
     /// The next character.
     pub(super) fn next(&self) -> char {
-        self.at(0)
+        // Most text is ASCII, and this is asked several times for every character.
+        match self.rest.as_bytes().first() {
+            Some(byte) if byte.is_ascii() => char::from(*byte),
+            _ => self.at(0),
+        }
     }
 
     /// Whether the buffer, not the position, begins with a byte order mark: kubectl's parser looks there.
