@@ -1,6 +1,6 @@
 //! What manifests may hold, since kubectl and API servers take it.
 //!
-//! Seen to fail when: a block with host bits is refused, or not masked, or nothing is said about it; a document of another kind that cannot be read refuses the file.
+//! Seen to fail when: any of the nulls is not reported; a block with host bits is refused, or not masked, or nothing is said about it; a document of another kind that cannot be read refuses the file.
 
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
@@ -92,5 +92,52 @@ fn blocks_that_older_api_servers_take_are_read_as_from_a_cluster() {
     for wrong in ["{cidr: 10.1.2.3}", "{cidr: 10.0.0.0/33}", "{cidr: 10.1.2.3/16, except: [10.1.9.9/16]}"] {
         let text = format!("{POLICY}\n  ingress: [{{from: [{{ipBlock: {wrong}}}]}}]\n");
         read("wrong-blocks", &text).0.unwrap_err();
+    }
+}
+
+/// A policy as it is, and with keys that have no value.
+#[test]
+fn a_null_is_read_as_missing_and_reported() {
+    let cases = [
+        ("podSelector:", "", "spec.podSelector"),
+        (
+            "ingress: [{from: [{podSelector: {matchLabels: }}]}]",
+            "ingress: [{from: [{podSelector: {}}]}]",
+            "spec.ingress[0].from[0].podSelector.matchLabels",
+        ),
+        (
+            "ingress: [{from: [{namespaceSelector: {matchExpressions: ~}}]}]",
+            "ingress: [{from: [{namespaceSelector: {}}]}]",
+            "spec.ingress[0].from[0].namespaceSelector.matchExpressions",
+        ),
+        ("policyTypes:", "", "spec.policyTypes"),
+        ("ingress: [{from: }]", "ingress: [{}]", "spec.ingress[0].from"),
+        ("ingress: [{ports: null}]", "ingress: [{}]", "spec.ingress[0].ports"),
+        ("egress: [{to: }]", "egress: [{}]", "spec.egress[0].to"),
+        ("ingress: [{ports: [{port: }]}]", "ingress: [{ports: [{}]}]", "spec.ingress[0].ports[0].port"),
+        (
+            "ingress: [{ports: [{port: 1, endPort: }]}]",
+            "ingress: [{ports: [{port: 1}]}]",
+            "spec.ingress[0].ports[0].endPort",
+        ),
+        ("ingress: [{ports: [{protocol: }]}]", "ingress: [{ports: [{}]}]", "spec.ingress[0].ports[0].protocol"),
+        (
+            "egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: }}]}]",
+            "egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]",
+            "spec.egress[0].to[0].ipBlock.except",
+        ),
+        (
+            "ingress: [{from: [{podSelector: , namespaceSelector: {}}]}]",
+            "ingress: [{from: [{namespaceSelector: {}}]}]",
+            "spec.ingress[0].from[0].podSelector",
+        ),
+    ];
+    let policy = |field: &str| format!("{}\nspec:\n  {field}\n", POLICY.split("spec:").next().unwrap());
+    for (null, missing, field) in cases {
+        let (objects, findings) = read("null", &policy(null));
+        let without = read("missing", &policy(&format!("{missing}\n  # "))).0.unwrap();
+        assert_eq!(objects.unwrap().policies, without.policies, "{null}");
+        let nulls: Vec<_> = findings.iter().filter(|finding| finding.flaw == Flaw::NullValue).collect();
+        assert_eq!(nulls.iter().map(|finding| &*finding.field).collect::<Vec<_>>(), [field], "{null}");
     }
 }

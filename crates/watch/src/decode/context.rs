@@ -74,6 +74,14 @@ impl Context {
         self.warnings.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint: None });
     }
 
+    /// Warns of the key `key` of `node` if it is there without a value, which opens more than an empty one would.
+    pub(super) fn warn_of_null(&mut self, node: &Node, key: &str, path: &Path<'_>, meaning: &str) {
+        if let Some(entry) = node.entry(key).filter(|entry| entry.node.is_null()) {
+            let reason = format!("is empty, which is as if it were missing: {meaning}");
+            self.warn(Flaw::NullValue, entry.line, &path.key(key), reason);
+        }
+    }
+
     /// Decodes a part; also returns whether it was free of mistakes.
     pub(super) fn part<T>(&mut self, decode: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = self.errors.len();
