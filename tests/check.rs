@@ -15,6 +15,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in tests, also outside of test functions")]
 
+#[path = "check/blocks.rs"]
+mod blocks;
 #[path = "check/cluster.rs"]
 mod cluster;
 
