@@ -19,6 +19,8 @@
 mod blocks;
 #[path = "check/cluster.rs"]
 mod cluster;
+#[path = "check/directories.rs"]
+mod directories;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -21,7 +21,7 @@ mod selector;
 mod syntax;
 mod workload;
 
-pub(crate) use context::{Context, Issue, Mode};
+pub(crate) use context::{Context, DEFAULT_NAMESPACE, Issue, Mode};
 pub(crate) use namespace::{LEGACY_WARNING, demands_isolation};
 pub(crate) use path::Path;
 pub(crate) use pod::{DeclaredPort, HAS_NETWORK, PodFacts};

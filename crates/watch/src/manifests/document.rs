@@ -59,11 +59,11 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Reads the text of a file.
-    pub(crate) fn parse(file: &FilePath, text: &str, reading: Reading) -> Self {
+    /// Reads the text of a file. Objects without a namespace are in `namespace`.
+    pub(crate) fn parse(file: &FilePath, text: &str, reading: Reading, namespace: &str) -> Self {
         let mut content = Self { reading, ..Self::default() };
         for document in yaml::documents(text) {
-            let mut reader = Reader { file, document: document.number, reading, content: &mut content };
+            let mut reader = Reader { file, document: document.number, reading, namespace, content: &mut content };
             match document.root {
                 Ok(root) => reader.document(&root),
                 Err(malformed) => {
@@ -98,6 +98,7 @@ struct Reader<'c> {
     file: &'c FilePath,
     document: usize,
     reading: Reading,
+    namespace: &'c str,
     content: &'c mut Content,
 }
 
@@ -115,7 +116,7 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
-        let mut context = Context::new(Mode::Manifest);
+        let mut context = Context::in_namespace(Mode::Manifest, self.namespace);
         let Some(meta) = type_meta(node, path, implied, &mut context) else {
             self.note(context, None);
             return;
