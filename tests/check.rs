@@ -19,6 +19,8 @@
 mod blocks;
 #[path = "check/cluster.rs"]
 mod cluster;
+#[path = "check/controllers.rs"]
+mod controllers;
 #[path = "check/directories.rs"]
 mod directories;
 

@@ -27,8 +27,8 @@ pub fn read_manifests(selection: impl Into<Selection>) -> Result<Objects, Manife
     read(&selection.into(), Reading::Objects)
 }
 
-/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job and
-/// CronJob, each as one pod without an IP: its namespace and name, the labels, ports and `hostNetwork` of its template.
+/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
+/// CronJob and ReplicationController, each as one pod without an IP: its namespace and name, the labels, ports and `hostNetwork` of its template.
 /// If several objects of a namespace have the same name, a Pod keeps it, or else the first kind in this list; the
 /// others' pods are named `name.kind`, as `web.cronjob`.
 ///
