@@ -350,6 +350,8 @@ const KNOWN: &[&str] = &[
     "a: 1\n\t\nb: 2\n",
     "a:\n\t\n  b: 2\n",
     "%YAML 1.1\n---\na: 1\n",
+    "\"a\n  b\": c\n",
+    "{a\n: b}\n",
     "--- {a: 1}\n",
 ];
 
