@@ -41,7 +41,7 @@ fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     let survey = if arguments.paths.is_empty() {
         in_cluster(arguments.kubeconfig.as_deref())?
     } else {
-        palisade_watch::survey_manifests(&arguments.paths)
+        palisade_watch::survey_manifests(arguments.how.of(&arguments.paths))
     };
     let findings = finding::findings(&survey, remarks(&survey));
     output::block(&match arguments.output {

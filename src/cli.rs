@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use palisade_watch::Selection;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
 #[derive(Debug, Parser)]
@@ -126,12 +127,32 @@ pub(crate) enum NewPods {
     Pass,
 }
 
+/// How to read manifests.
+#[derive(Debug, Args)]
+pub(crate) struct Reading {
+    /// Also read the subdirectories of directories
+    #[arg(short = 'R', long, requires = "paths")]
+    pub(crate) recursive: bool,
+    /// The namespace of names without one
+    #[arg(short, long, value_name = "NAMESPACE", requires = "paths", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) namespace: Option<String>,
+}
+
+impl Reading {
+    /// These paths, read so.
+    pub(crate) fn of(&self, paths: &[PathBuf]) -> Selection {
+        Selection { paths: paths.to_vec(), recursive: self.recursive, namespace: self.namespace.clone() }
+    }
+}
+
 /// The objects that a verb reads.
 #[derive(Debug, Args)]
 pub(crate) struct Objects {
-    /// Manifests: files, directories (not recursive), or `-` for stdin
+    /// Manifests: files, directories, or `-` for stdin
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: Reading,
     /// Let every pod reach its own node, whatever its egress policies say
     #[arg(long)]
     pub(crate) allow_egress_to_own_node: bool,
@@ -211,9 +232,11 @@ pub(crate) enum TraceOutput {
 /// `palisade check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Manifests: files, directories (not recursive), or `-` for stdin; without it, a cluster is checked
+    /// Manifests: files, directories, or `-` for stdin; without it, a cluster is checked
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., conflicts_with = "kubeconfig")]
     pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: Reading,
     /// A kubeconfig; by default $KUBECONFIG, ~/.kube/config or the cluster that this runs in
     #[arg(long, value_name = "F")]
     pub(crate) kubeconfig: Option<PathBuf>,

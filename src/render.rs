@@ -28,12 +28,12 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
 
 /// Reads the objects of a verb; warnings go to stderr.
 pub(crate) fn read(objects: &Objects) -> Result<State, Failure> {
-    taken(palisade_watch::read_manifests(&objects.paths), objects)
+    taken(palisade_watch::read_manifests(objects.how.of(&objects.paths)), objects)
 }
 
 /// The same, plus the pods that workloads create. For verbs that judge; only pods are enforced.
 pub(crate) fn read_with_workloads(objects: &Objects) -> Result<State, Failure> {
-    taken(palisade_watch::read_manifests_and_workloads(&objects.paths), objects)
+    taken(palisade_watch::read_manifests_and_workloads(objects.how.of(&objects.paths)), objects)
 }
 
 fn taken(read: Result<palisade_watch::Objects, ManifestErrors>, objects: &Objects) -> Result<State, Failure> {

@@ -31,7 +31,8 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<(), Failure> {
     check_stdin(arguments)?;
     let state = render::read_with_workloads(&arguments.objects)?;
     let facts = facts(arguments);
-    let judge = Judge { state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
+    let namespace = arguments.objects.how.namespace.as_deref();
+    let judge = Judge { namespace, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
     match (single, &arguments.flows) {
         (Some(flow), _) => {
             let (ends, judgement) = judge.judge(&flow).map_err(|error| Failure::new(error.to_string()))?;
@@ -50,7 +51,7 @@ fn single_flow(arguments: &TraceArgs) -> Result<Flow, String> {
         port: arguments.port.map(Into::into),
         family: arguments.family.clone().map(Into::into),
     }
-    .flow()
+    .flow(arguments.objects.how.namespace.as_deref())
 }
 
 /// Standard input can be read only once.
@@ -99,6 +100,8 @@ enum Trouble {
 
 /// The objects, and the output format.
 struct Judge<'a> {
+    /// Of pods that are named without one.
+    namespace: Option<&'a str>,
     state: &'a State,
     reference: Reference<'a>,
     form: TraceOutput,
@@ -138,7 +141,7 @@ impl Judge<'_> {
     }
 
     fn line(&self, line: &[u8]) -> Result<String, String> {
-        let flow = Request::read(line)?.flow()?;
+        let flow = Request::read(line)?.flow(self.namespace)?;
         let (ends, judgement) = self.judge(&flow).map_err(|error| error.to_string())?;
         Ok(match self.form {
             TraceOutput::Json => self.answer(&flow, &ends, &judgement),

@@ -15,8 +15,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in tests, also outside of test functions")]
 
+#[path = "check/blocks.rs"]
+mod blocks;
 #[path = "check/cluster.rs"]
 mod cluster;
+#[path = "check/controllers.rs"]
+mod controllers;
+#[path = "check/directories.rs"]
+mod directories;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -42,6 +42,7 @@ pub(crate) enum Code {
     ExceptOutsideCidr,
     WrittenTwice,
     UnenforceableTerm,
+    LegacyCidr,
     NullValue,
     MissingSpec,
     RemovedField,
@@ -89,7 +90,7 @@ const fn info(name: &'static str, meaning: &'static str, advice: &'static str) -
 
 impl Code {
     /// All codes, in listing order.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Malformed,
         Self::WrongKind,
         Self::UnknownField,
@@ -101,6 +102,7 @@ impl Code {
         Self::ExceptOutsideCidr,
         Self::WrittenTwice,
         Self::UnenforceableTerm,
+        Self::LegacyCidr,
         Self::NullValue,
         Self::MissingSpec,
         Self::RemovedField,
@@ -155,11 +157,9 @@ impl Code {
                 "The API server rejects the value: a name, label, port, protocol, operator or policy type.",
                 "Write a valid one; case matters.",
             ),
-            Self::InvalidCidr => error(
-                "invalid-cidr",
-                "The text is not a CIDR, or has leading zeros, host bits or an IPv4-mapped address.",
-                "Write the CIDR that the message names.",
-            ),
+            Self::InvalidCidr => {
+                error("invalid-cidr", "The text is not a CIDR.", "Write a CIDR, as 10.9.8.0/24 or 2001:db8::/64.")
+            }
             Self::ExceptOutsideCidr => error(
                 "except-outside-cidr",
                 "An `except` is not a smaller block inside its `cidr`.",
@@ -174,6 +174,11 @@ impl Code {
                 "unenforceable-term",
                 "A term of a policy in the cluster cannot be enforced; it matches nothing, and the pods stay isolated.",
                 "Rewrite the policy with what was meant.",
+            ),
+            Self::LegacyCidr => warning(
+                "legacy-cidr",
+                "The CIDR has leading zeros, host bits or an IPv4-mapped address: Kubernetes 1.36 and later refuse it in new policies.",
+                "Write the CIDR that the message names.",
             ),
             Self::NullValue => warning(
                 "null-value",
@@ -279,6 +284,7 @@ pub(crate) fn of_flaw(flaw: Flaw) -> Option<Code> {
         Flaw::MissingField => Code::MissingField,
         Flaw::InvalidValue => Code::InvalidValue,
         Flaw::InvalidBlock => Code::InvalidCidr,
+        Flaw::LegacyBlock => Code::LegacyCidr,
         Flaw::ExceptOutside => Code::ExceptOutsideCidr,
         Flaw::WrittenTwice => Code::WrittenTwice,
         Flaw::NullValue => Code::NullValue,

@@ -1,8 +1,9 @@
 //! Ports that no destination has.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use palisade_policy::input::{Direction, Peer, Peers, Pod, Policy, Port, Ports, Protocol, Rule};
+use palisade_policy::input::{Direction, IpBlock, Peer, Peers, Pod, Policy, Port, Ports, Protocol, Rule};
 use palisade_watch::{ObjectName, nearest};
 
 use super::code::Code;
@@ -38,42 +39,59 @@ struct Destinations<'a> {
     pods: Vec<&'a Pod>,
     /// Whether it is the pods and nothing else.
     are_all: bool,
-    /// Whether there are only IPs, which have no named ports.
-    are_addresses: bool,
+    /// Whether there are only blocks, so that names are those of the pods in them.
+    are_blocks: bool,
 }
 
 fn destinations<'a>(view: &View<'a>, policy: &Policy, direction: Direction, rule: &Rule) -> Destinations<'a> {
     match (direction, &rule.peers) {
-        (Direction::Ingress, _) => {
-            Destinations { pods: view.selected(policy).live, are_all: true, are_addresses: false }
-        }
+        (Direction::Ingress, _) => Destinations { pods: view.selected(policy).live, are_all: true, are_blocks: false },
         (Direction::Egress, Peers::Any) => {
             let pods = view.state.pods.values().filter(|pod| pod.is_live()).collect();
-            Destinations { pods, are_all: false, are_addresses: false }
+            Destinations { pods, are_all: false, are_blocks: false }
         }
         (Direction::Egress, Peers::Of(list)) => {
             let selected = list.iter().filter_map(|peer| view.peer(policy, peer));
-            let is_block = |peer: &Peer| matches!(peer, Peer::IpBlock(_));
-            Destinations {
-                pods: selected.flat_map(|selected| selected.live).collect(),
-                are_all: !list.iter().any(is_block),
-                are_addresses: list.iter().all(is_block),
-            }
+            let mut pods: Vec<_> = selected.flat_map(|selected| selected.live).collect();
+            let blocks: Vec<_> = list.iter().filter_map(block).collect();
+            pods.extend(view.state.pods.values().filter(|pod| pod.is_live() && may_be_in(pod, &blocks)));
+            Destinations { pods, are_all: blocks.is_empty(), are_blocks: blocks.len() == list.len() }
         }
     }
+}
+
+fn block(peer: &Peer) -> Option<&IpBlock> {
+    match peer {
+        Peer::IpBlock(block) => Some(block),
+        Peer::Pods { .. } | Peer::Unmatchable => None,
+    }
+}
+
+/// Whether a pod has an IP in one of the blocks, or none yet.
+fn may_be_in(pod: &Pod, blocks: &[&IpBlock]) -> bool {
+    let is_in = |block: &IpBlock, address: IpAddr| {
+        block.cidr.contains(&address) && !block.except.iter().any(|except| except.contains(&address))
+    };
+    let is_unknown = pod.addresses.is_empty() && !blocks.is_empty();
+    is_unknown || pod.addresses.iter().any(|address| blocks.iter().any(|block| is_in(block, address)))
 }
 
 type Found = Option<(Code, String, String)>;
 
 fn named(destinations: &Destinations<'_>, protocol: Protocol, name: &str) -> Found {
-    if destinations.are_addresses {
-        let matter = format!("the port {name} matches nothing: an ipBlock has no named ports");
-        return Some((Code::NamedPortUndefined, matter, "write the number".to_owned()));
-    }
     let declared: BTreeSet<_> = destinations.pods.iter().flat_map(|pod| &pod.ports).collect();
     let is_same = |port_name: &str| port_name == name;
-    if destinations.pods.is_empty() || declared.iter().any(|port| is_same(&port.name) && port.protocol == protocol) {
+    if (destinations.pods.is_empty() && !destinations.are_blocks)
+        || declared.iter().any(|port| is_same(&port.name) && port.protocol == protocol)
+    {
         return None;
+    }
+    if destinations.are_blocks {
+        let matter = format!(
+            "the port {name} matches nothing: in an ipBlock only pods have named ports, and no pod of the blocks has a \
+             {protocol} port of this name"
+        );
+        return Some((Code::NamedPortUndefined, matter, "write the number".to_owned()));
     }
     let advice = if let Some(other) = declared.iter().find(|port| is_same(&port.name)) {
         format!("it is a {} port: add protocol: {}", other.protocol, other.protocol)

@@ -7,7 +7,7 @@ use palisade_watch::{ObjectName, nearest};
 
 use super::code::Code;
 use super::finding::Remark;
-use super::view::{Selected, View, names, peers, pods, rules};
+use super::view::{Selected, View, may_select, names, peers, pods, rules};
 
 /// Checks every selector, and every pod for a policy that selects it.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
@@ -154,8 +154,7 @@ fn unselected(view: &View<'_>) -> Vec<Remark> {
     let namespaces: BTreeSet<_> = view.state.pods.keys().map(|key| &key.namespace).collect();
     for name in namespaces {
         let Selected { live, .. } = view.state.pods_of(name).collect();
-        let is_selected =
-            |pod: &Pod| view.state.policies_of(name).any(|policy| policy.pod_selector.selects(&pod.labels));
+        let is_selected = |pod: &Pod| view.state.policies_of(name).any(|policy| may_select(&policy.pod_selector, pod));
         let open: Vec<_> = live.iter().copied().filter(|pod| !is_selected(pod)).collect();
         let Some(first) = open.first() else { continue };
         let namespace = ObjectName::namespace(name);

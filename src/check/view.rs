@@ -1,12 +1,13 @@
 //! The objects as the checks see them, with which policy selects which pod.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use palisade_policy::compile::{Namespaces, PeerSelector};
 use palisade_policy::input::{
     Direction, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, Peer, Peers, Pod, Policy, Protocol, Rule, State,
 };
-use palisade_watch::{Kind, ObjectName, Survey};
+use palisade_watch::{Kind, ObjectName, Survey, without_unknown};
 
 /// The objects, with what is known about them beyond the state.
 pub(crate) struct View<'a> {
@@ -84,13 +85,21 @@ impl<'a> View<'a> {
     /// The pods that a policy's `podSelector` matches.
     pub(crate) fn selected(&self, policy: &Policy) -> Selected<'a> {
         let pods = self.state.pods_of(&policy.key.namespace);
-        pods.filter(|pod| policy.pod_selector.selects(&pod.labels)).collect()
+        pods.filter(|pod| may_select(&policy.pod_selector, pod)).collect()
     }
 
     /// The pods that a peer matches; `None` if it has no selectors.
     pub(crate) fn peer(&self, policy: &Policy, peer: &Peer) -> Option<Selected<'a>> {
         let selector = peer_selector(policy, peer)?;
-        let is_meant = |pod: &&Pod| selector.selects(pod, self.state.namespaces.get(&pod.key.namespace));
+        let is_meant = |pod: &&Pod| {
+            let namespace = self.state.namespaces.get(&pod.key.namespace);
+            match without_unknown(&selector.pods, &pod.labels) {
+                Cow::Borrowed(_) => selector.selects(pod, namespace),
+                Cow::Owned(pods) => {
+                    PeerSelector { namespaces: selector.namespaces.clone(), pods }.selects(pod, namespace)
+                }
+            }
+        };
         Some(self.state.pods.values().filter(is_meant).collect())
     }
 
@@ -103,6 +112,11 @@ impl<'a> View<'a> {
     pub(crate) fn can_judge(&self, selector: &LabelSelector) -> bool {
         self.knows_namespaces || selector.requirements.iter().all(|requirement| requirement.key == METADATA_NAME)
     }
+}
+
+/// Whether a selector matches a pod, if the values that only controllers know are those that it names.
+pub(crate) fn may_select(selector: &LabelSelector, pod: &Pod) -> bool {
+    without_unknown(selector, &pod.labels).selects(&pod.labels)
 }
 
 /// A peer with selectors, whatever policy it is from.

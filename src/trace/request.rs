@@ -41,11 +41,11 @@ impl Request {
         })
     }
 
-    /// The flow that it describes.
-    pub(super) fn flow(&self) -> Result<Flow, String> {
+    /// The flow that it describes. A pod without a namespace is in this one, if there is one.
+    pub(super) fn flow(&self, namespace: Option<&str>) -> Result<Flow, String> {
         Ok(Flow {
-            from: endpoint(&self.from)?,
-            to: endpoint(&self.to)?,
+            from: endpoint(&self.from, namespace)?,
+            to: endpoint(&self.to, namespace)?,
             transport: self.transport()?,
             family: self.family.as_ref().map(family).transpose()?,
         })
@@ -64,10 +64,15 @@ impl Request {
 }
 
 /// `node/NAME` is a node, even if a namespace is called `node`; use the IPs of that namespace's pods.
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn endpoint(text: &str, namespace: Option<&str>) -> Result<Endpoint, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         // On the wire, an IPv4-mapped address is the IPv4 address.
         return Ok(Endpoint::Address(address.to_canonical()));
+    }
+    if let Some(namespace) = namespace
+        && is_name(text)
+    {
+        return Ok(Endpoint::Pod(NamespacedName::new(namespace, text)));
     }
     match text.split_once('/') {
         Some(("node", name)) if is_name(name) => Ok(Endpoint::Node(name.into())),

@@ -55,7 +55,7 @@ fn cluster() -> State {
 
 fn trace(state: &State, form: TraceOutput, lines: &str) -> Vec<String> {
     let facts = NodeFacts::default();
-    let judge = Judge { state, reference: Reference::new(state, &facts), form };
+    let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form };
     let mut out = Vec::new();
     judge.lines(lines.as_bytes(), &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
@@ -141,7 +141,8 @@ fn what_cannot_be_judged_says_so_in_its_place() {
 fn bytes_that_are_no_text_are_an_error_in_place() {
     let state = cluster();
     let facts = NodeFacts::default();
-    let judge = Judge { state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Json };
+    let judge =
+        Judge { namespace: None, state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Json };
     let mut out = Vec::new();
     judge.lines(&b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..], &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -152,7 +153,7 @@ fn bytes_that_are_no_text_are_an_error_in_place() {
 
 #[test]
 fn requests_are_read_as_they_are_meant() {
-    let flow = |text: &str| Request::read(text.as_bytes()).unwrap().flow().unwrap();
+    let flow = |text: &str| Request::read(text.as_bytes()).unwrap().flow(None).unwrap();
     let address = |text: &str| Endpoint::Address(text.parse().unwrap());
     let expected = Flow {
         from: address("10.0.0.1"),
@@ -173,8 +174,8 @@ fn requests_are_read_as_they_are_meant() {
 /// The answer to one line in text, reasons included.
 fn text(state: &State, line: &str) -> String {
     let facts = NodeFacts::default();
-    let judge = Judge { state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
-    let flow = Request::read(line.as_bytes()).unwrap().flow().unwrap();
+    let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
+    let flow = Request::read(line.as_bytes()).unwrap().flow(None).unwrap();
     let (ends, judgement) = judge.judge(&flow).unwrap();
     judge.answer(&flow, &ends, &judgement)
 }

@@ -1,8 +1,9 @@
 //! Flows and the reasons of verdicts in words.
 
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason, Transport};
-use palisade_policy::input::{Direction, NamespacedName, Peer, Peers, Port, Ports, State};
+use palisade_policy::input::{Direction, LabelSelector, NamespacedName, Peer, Peers, Port, Ports, State};
 use palisade_policy::reference::{End, Ends};
+use palisade_watch::without_unknown;
 
 /// How many names a list spells out.
 const NAMES: usize = 8;
@@ -24,7 +25,8 @@ pub(super) fn reasons(state: &State, flow: &Flow, ends: &Ends<'_>, judgement: &J
     let ingress = Subject { state, direction: Direction::Ingress, endpoint: &flow.to, end: &ends.to };
     let told = |subject: &Subject<'_>, reason: &Reason, peer: &Endpoint, end: &End<'_>| {
         let unjudged = unjudged_block(state, subject.direction, reason, peer, end, flow.transport);
-        subject.reason(reason) + &unjudged.unwrap_or_default()
+        let unknown = unknown_label(subject, peer, end);
+        subject.reason(reason) + &unjudged.unwrap_or_default() + &unknown.unwrap_or_default()
     };
     [
         told(&egress, &judgement.egress.reason, &flow.to, &ends.to),
@@ -53,6 +55,30 @@ fn unjudged_block(
     let mut blocks = rules.filter(|(_, _, rule)| has_block(&rule.peers) && may_be_port(&rule.ports, transport));
     blocks.next().map(|(policy, index, _)| {
         format!("; {direction}[{index}] of policy {policy} has an ipBlock, which was not judged: {pod} has no address")
+    })
+}
+
+/// The first policy of the namespace that selects the pod or its peer by a label whose value only a controller knows.
+fn unknown_label(subject: &Subject<'_>, peer: &Endpoint, end: &End<'_>) -> Option<String> {
+    let Endpoint::Pod(own) = subject.endpoint else { return None };
+    let depends = |selector: &LabelSelector, end: &End<'_>| {
+        let pod = end.the_pod()?;
+        let known = without_unknown(selector, &pod.labels);
+        let lost = selector.requirements.difference(&known.requirements).next()?;
+        known.selects(&pod.labels).then(|| lost.key.clone())
+    };
+    let is_peer = |selector: &LabelSelector| matches!(peer, Endpoint::Pod(_)).then(|| depends(selector, end)).flatten();
+    subject.state.policies_of(&own.namespace).find_map(|policy| {
+        let peers = policy.rules(subject.direction).iter().filter_map(|rule| match &rule.peers {
+            Peers::Of(list) => Some(list),
+            Peers::Any => None,
+        });
+        let mut selectors = peers.flatten().filter_map(|peer| match peer {
+            Peer::Pods { pods, .. } => Some(pods),
+            Peer::IpBlock(_) | Peer::Unmatchable => None,
+        });
+        let key = depends(&policy.pod_selector, subject.end).or_else(|| selectors.find_map(is_peer))?;
+        Some(format!("; policy {} selects by {key}, whose value only a controller knows", policy.key))
     })
 }
 

@@ -82,6 +82,7 @@ fn old_objects_of_a_cluster_are_checked() {
         Found::new(file, 0, "error", "except-outside-cidr", &format!("{except}[0]")),
         Found::new(file, 0, "error", "except-outside-cidr", &format!("{except}[2]")),
         Found::new(file, 0, "warning", OF_CLUSTERS, "spec.ingress[0].from[2].ipBlock.cidr"),
+        Found::new(file, 0, "warning", "legacy-cidr", "spec.ingress[0].from[1].ipBlock.cidr"),
     ];
     assert_eq!(found(&output), expected, "{}", stderr(&output));
 

@@ -9,6 +9,7 @@
 
 mod cidr;
 mod context;
+mod controller;
 mod hint;
 mod metadata;
 mod namespace;
@@ -21,7 +22,8 @@ mod selector;
 mod syntax;
 mod workload;
 
-pub(crate) use context::{Context, Issue, Mode};
+pub(crate) use context::{Context, DEFAULT_NAMESPACE, Issue, Mode};
+pub use controller::{UNKNOWN_LABEL, without_unknown};
 pub(crate) use namespace::{LEGACY_WARNING, demands_isolation};
 pub(crate) use path::Path;
 pub(crate) use pod::{DeclaredPort, HAS_NETWORK, PodFacts};

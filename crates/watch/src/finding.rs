@@ -74,8 +74,10 @@ pub enum Flaw {
     MissingField,
     /// A value that the API server rejects.
     InvalidValue,
-    /// Text that is not an address block as a new object may have it.
+    /// Text that is not an address block.
     InvalidBlock,
+    /// An address block that Kubernetes 1.36 and later refuse in a new object.
+    LegacyBlock,
     /// An `except` that is not inside its `cidr`.
     ExceptOutside,
     /// An object that is written twice.

@@ -10,7 +10,7 @@ use crate::manifests::{Objects, Reading, parse_text};
 /// The bytes of a manifest file; nothing if it is rejected. It is read in every mode.
 pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {
     let file = Path::new("fuzzed.yaml");
-    let read = |reading| parse_text(file, Ok(bytes.to_vec()), reading);
+    let read = |reading| parse_text(file, Ok(bytes.to_vec()), reading, "default");
     drop(Objects::of(vec![read(Reading::Everything), read(Reading::Workloads)]));
     let content = read(Reading::Objects);
     content.errors.is_empty().then(|| Objects::of(vec![content]).into_changes())

@@ -21,10 +21,12 @@ mod node;
 mod yaml;
 
 pub use api::{ApiServer, Contact, KindContact, Timing};
-pub use decode::nearest;
+pub use decode::{UNKNOWN_LABEL, nearest, without_unknown};
 pub use directory::ManifestDirectory;
 pub use error::SourceError;
 pub use event::{Arrival, Event, Failure, ListPart, NamespaceAnswer, Notice, ObjectAnswer, Request};
 pub use finding::{Finding, Flaw, ManifestErrors, ObjectName, Place};
-pub use manifests::{Objects, Survey, Written, read_manifests, read_manifests_and_workloads, survey_manifests};
+pub use manifests::{
+    Objects, Selection, Survey, Written, read_manifests, read_manifests_and_workloads, survey_manifests,
+};
 pub use palisade_policy::input::{Kind, Object};

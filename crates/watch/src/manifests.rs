@@ -4,12 +4,14 @@ mod document;
 mod file;
 mod objects;
 mod read;
+mod selection;
 mod survey;
 mod workloads;
 mod written;
 
 pub use objects::Objects;
 pub use read::{read_manifests, read_manifests_and_workloads};
+pub use selection::Selection;
 pub use survey::{Survey, survey_manifests};
 pub use written::Written;
 

@@ -1,12 +1,22 @@
-//! Parses YAML text into documents of [`Node`]s.
+//! Parses the text of a file into documents of [`Node`]s, as kubectl does.
 //!
-//! Every document is parsed separately, so that a mistake in one leaves the others readable. JSON is read the same way:
-//! it is YAML.
+//! kubectl separates documents before it parses any (`k8s.io/apimachinery/pkg/util/yaml`), reads JSON if the file begins
+//! with a brace, and YAML 1.1 otherwise (`sigs.k8s.io/yaml`). No parser of a later YAML takes and refuses the same text, so
+//! the parser here follows kubectl's. `tests` compares the two.
+//!
+//! Two differences are deliberate. A document that cannot be read does not end the file. A key that is written twice is
+//! refused: kubectl takes one of the two.
 
 mod build;
+mod input;
+mod json;
+mod lexeme;
+mod parse;
 mod scalar;
+mod scan;
+mod text;
 
-use crate::node::Node;
+use crate::node::{Node, Value};
 
 /// One document of a file.
 #[derive(Debug)]
@@ -15,6 +25,8 @@ pub(crate) struct Document {
     pub(crate) number: usize,
     /// The tree, or why there is none.
     pub(crate) root: Result<Node, Malformed>,
+    /// The kind, if there is no tree but the text of the document still says it.
+    pub(crate) kind: Option<String>,
 }
 
 /// Text that is not YAML, or YAML that JSON cannot express.
@@ -28,53 +40,144 @@ pub(crate) struct Malformed {
     pub(crate) hint: Option<String>,
 }
 
-/// The documents of a file, in order. Empty ones are included, as null.
+impl Malformed {
+    fn new(line: usize, reason: String) -> Self {
+        Self { line, reason, hint: None }
+    }
+}
+
+/// Bytes in which kubectl looks for the brace of a JSON file.
+const LOOKAHEAD: usize = 4096;
+
+/// The documents of a file, in order.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut documents = Vec::new();
-    for part in split(text) {
-        for root in build::trees(part.text, part.line) {
-            documents.push(Document { number: documents.len() + 1, root });
-        }
+    let text = text.strip_prefix(input::BYTE_ORDER_MARK).unwrap_or(text);
+    let mut file = File::default();
+    let begins = text.trim_start();
+    if begins.starts_with('{') && text.len() - begins.len() < LOOKAHEAD {
+        file.json(text);
+    } else {
+        file.yaml(text, 1);
     }
-    documents
+    file.documents
 }
 
-/// The text between document separators, with the line on which it begins.
-struct Part<'t> {
-    text: &'t str,
-    line: usize,
+#[derive(Default)]
+struct File {
+    documents: Vec<Document>,
 }
 
-/// Splits the text at lines that are a `---`. YAML allows no such line inside a document, not even inside quotes. Text
-/// before the first one is a document only if it is more than comments and directives.
-fn split(text: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    let mut start_line = 1;
-    let mut has_content = false;
-    let mut offset = 0;
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        if is_separator(line) {
-            if has_content {
-                parts.push(Part { text: text.get(start..offset).unwrap_or_default(), line: start_line });
-                start = offset;
-                start_line = index + 1;
+impl File {
+    fn add(&mut self, root: Result<Node, Malformed>, text: &str) {
+        let kind = if root.is_err() { kind(text) } else { None };
+        self.documents.push(Document { number: self.documents.len() + 1, root, kind });
+    }
+
+    /// JSON values until there are no more. If there are fewer than two, the rest may be YAML.
+    fn json(&mut self, text: &str) {
+        let (mut rest, mut line) = (text, 1);
+        loop {
+            match json::next(rest, line) {
+                Ok(None) => return,
+                Ok(Some(next)) => {
+                    self.add(next.root, rest);
+                    (rest, line) = (next.rest, next.line);
+                }
+                Err(malformed) => {
+                    let yaml = if self.documents.len() < 2 { after_json(rest) } else { None };
+                    match yaml {
+                        Some(yaml) => self.yaml(yaml, line + lines(rest, yaml)),
+                        None => self.add(Err(malformed), rest),
+                    }
+                    return;
+                }
             }
-            has_content = true;
-        } else if !has_content {
-            let line = line.trim();
-            has_content = !(line.is_empty() || line.starts_with(['#', '%']));
         }
-        offset += line.len();
     }
-    parts.push(Part { text: text.get(start..).unwrap_or_default(), line: start_line });
-    parts
+
+    /// Documents between lines that begin with `---`. YAML allows no such line inside one, not even inside quotes.
+    fn yaml(&mut self, text: &str, first_line: usize) {
+        let mut part = String::new();
+        let mut part_line = first_line;
+        for (index, line) in text.split_inclusive('\n').enumerate() {
+            let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+            if let Some(rest) = line.strip_prefix("---").map(str::trim) {
+                let is_separator = rest.is_empty() || rest.starts_with('#');
+                if !is_separator {
+                    self.add(Err(wrong_separator(first_line + index)), &part);
+                    part.clear();
+                }
+                // The first one of a file is left to the parser.
+                let ends = !is_separator || !part.is_empty();
+                if ends {
+                    self.part(&part, part_line);
+                    part.clear();
+                    part_line = first_line + index + 1;
+                    continue;
+                }
+            }
+            part.push_str(line);
+            part.push('\n');
+        }
+        self.part(&part, part_line);
+    }
+
+    fn part(&mut self, text: &str, line: usize) {
+        if text.is_empty() {
+            return;
+        }
+        let root = parse::tree(text, line);
+        // Comments at the beginning of a file are not counted as a document.
+        let is_null = root.as_ref().is_ok_and(|root| root.value == Value::Null);
+        if !(is_null && self.documents.is_empty() && !text.starts_with("---")) {
+            self.add(root, text);
+        }
+    }
 }
 
-fn is_separator(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+fn wrong_separator(line: usize) -> Malformed {
+    let hint = Some("begin the document on the next line".to_owned());
+    Malformed { hint, ..Malformed::new(line, "kubectl takes nothing but a comment after `---`".to_owned()) }
 }
 
+/// The text that kubectl reads as YAML after the JSON values: white space is left out until a line ends. None if it gives
+/// up, which it does near the end of a file.
+fn after_json(text: &str) -> Option<&str> {
+    let mut rest = text;
+    loop {
+        let next = rest.chars().next().filter(|next| rest.len() >= 4 && *next != char::REPLACEMENT_CHARACTER)?;
+        if !next.is_whitespace() {
+            return Some(rest);
+        }
+        rest = rest.get(next.len_utf8()..)?;
+        if next == '\n' {
+            return Some(rest);
+        }
+    }
+}
+
+fn lines(all: &str, rest: &str) -> usize {
+    all.get(..all.len() - rest.len()).map_or(0, |before| before.matches('\n').count())
+}
+
+/// The kind that the only line with a `kind:` at the beginning says.
+fn kind(text: &str) -> Option<String> {
+    let mut kinds = text.lines().filter_map(|line| line.strip_prefix("kind:"));
+    let (kind, other) = (kinds.next()?, kinds.next());
+    let kind = kind.split(" #").next().unwrap_or_default().trim();
+    (other.is_none() && !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        .then(|| kind.to_owned())
+}
+
+impl Document {
+    /// Whether kubectl passes over it.
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.root.as_ref().is_ok_and(|root| root.value == Value::Null)
+    }
+}
+
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

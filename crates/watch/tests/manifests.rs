@@ -225,6 +225,8 @@ fn defaults_are_those_of_the_api_server() {
     let warned: Vec<_> =
         objects.warnings.iter().map(|finding| (finding.field.as_str(), finding.line.unwrap())).collect();
     let expected = [
+        ("spec.podSelector", 51),
+        ("spec.policyTypes", 52),
         ("spec.ingress[0].from[3].podSelector", 72),
         ("spec", 78),
         ("spec.ingress[0]", 88),

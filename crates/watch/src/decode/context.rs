@@ -14,6 +14,9 @@ pub(crate) enum Mode {
     Accepted,
 }
 
+/// The namespace of a manifest that names none.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
 /// A mistake, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issue {
@@ -33,13 +36,20 @@ pub(crate) struct Issue {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) mode: Mode,
+    /// That of objects which name none.
+    pub(super) namespace: Box<str>,
     pub(crate) errors: Vec<Issue>,
     pub(crate) warnings: Vec<Issue>,
 }
 
 impl Context {
     pub(crate) fn new(mode: Mode) -> Self {
-        Self { mode, errors: Vec::new(), warnings: Vec::new() }
+        Self::in_namespace(mode, DEFAULT_NAMESPACE)
+    }
+
+    /// For objects that are in `namespace` if they name none.
+    pub(crate) fn in_namespace(mode: Mode, namespace: &str) -> Self {
+        Self { mode, namespace: namespace.into(), errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// Notes a value that the API server rejects.
@@ -72,6 +82,14 @@ impl Context {
     /// Notes a warning.
     pub(super) fn warn(&mut self, flaw: Flaw, line: usize, path: &Path<'_>, reason: impl Into<String>) {
         self.warnings.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint: None });
+    }
+
+    /// Warns of the key `key` of `node` if it is there without a value, which opens more than an empty one would.
+    pub(super) fn warn_of_null(&mut self, node: &Node, key: &str, path: &Path<'_>, meaning: &str) {
+        if let Some(entry) = node.entry(key).filter(|entry| entry.node.is_null()) {
+            let reason = format!("is empty, which is as if it were missing: {meaning}");
+            self.warn(Flaw::NullValue, entry.line, &path.key(key), reason);
+        }
     }
 
     /// Decodes a part; also returns whether it was free of mistakes.

@@ -21,9 +21,6 @@ pub(crate) struct Metadata {
     pub(crate) terminating: bool,
 }
 
-/// The namespace of a manifest that names none.
-const DEFAULT_NAMESPACE: &str = "default";
-
 impl Context {
     /// Reads the metadata of a namespaced object.
     pub(super) fn metadata(&mut self, object: &Node, path: &Path<'_>) -> Metadata {
@@ -37,7 +34,7 @@ impl Context {
             let line = node.get("namespace").map_or(node.line, |field| field.line);
             self.error(line, &path.key("namespace"), format!("{namespace:?}: {reason}"), None);
         }
-        namespace.unwrap_or(DEFAULT_NAMESPACE).clone_into(&mut metadata.namespace);
+        namespace.unwrap_or(&self.namespace).clone_into(&mut metadata.namespace);
         metadata
     }
 

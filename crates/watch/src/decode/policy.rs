@@ -47,6 +47,8 @@ impl Context {
         let absent = Node::null(0);
         let spec = spec.unwrap_or(&absent);
         let ((), spec_sound) = self.part(|context| context.fields(spec, path, &SPEC));
+        self.warn_of_null(spec, "podSelector", path, "the policy selects every pod of its namespace");
+        self.warn_of_null(spec, "policyTypes", path, "the types follow from the rules");
         let (pod_selector, selector_sound) = self.part(|context| match spec.get("podSelector") {
             Some(field) => context.selector(field, &path.key("podSelector")),
             None => LabelSelector::everything(),

@@ -39,6 +39,8 @@ impl Context {
             );
         }
         let ((), known) = self.part(|context| context.fields(node, path, schema));
+        self.warn_of_null(node, peers_key, path, "the rule is about everyone");
+        self.warn_of_null(node, "ports", path, "the rule is about every port");
         let peers_path = &path.key(peers_key);
         let ports_path = &path.key("ports");
         let (peers, listed) = self.part_list(node, peers_key, peers_path, Self::peer);
@@ -95,7 +97,14 @@ impl Context {
                 return None;
             }
         };
-        self.warn_of_null_term(node, path);
+        for key in ["podSelector", "namespaceSelector"] {
+            self.warn_of_null(node, key, path, &format!("{key}: {{}} would select all"));
+            // Not in spec.podSelector: there it isolates more, and recipes write it so on purpose.
+            if let Some(selector) = node.get(key) {
+                self.warn_of_null(selector, "matchLabels", &path.key(key), "it matches every label");
+                self.warn_of_null(selector, "matchExpressions", &path.key(key), "it matches every label");
+            }
+        }
         Some(Peer::Pods { namespaces: scope, pods: pods.unwrap_or_else(LabelSelector::everything) })
     }
 
@@ -111,17 +120,6 @@ impl Context {
         self.missing(node.line, path, "must have a podSelector, a namespaceSelector or an ipBlock", Some(hint));
     }
 
-    fn warn_of_null_term(&mut self, node: &Node, path: &Path<'_>) {
-        for key in ["podSelector", "namespaceSelector"] {
-            if let Some(entry) = node.entry(key)
-                && entry.node.is_null()
-            {
-                let reason = format!("is empty, which is as if it were missing; {key}: {{}} would select all");
-                self.warn(Flaw::NullValue, entry.line, &path.key(key), reason);
-            }
-        }
-    }
-
     fn ip_block(&mut self, node: &Node, path: &Path<'_>) -> Option<IpBlock> {
         self.fields(node, path, &IP_BLOCK);
         let cidr_path = &path.key("cidr");
@@ -135,6 +133,7 @@ impl Context {
             Some(text) => self.block(text, node.get("cidr").map_or(node.line, |field| field.line), cidr_path),
             None => None,
         };
+        self.warn_of_null(node, "except", path, "the whole block matches");
         let path = &path.key("except");
         let mut except = Vec::new();
         for (index, item) in self.items(node, "except", path).iter().enumerate() {
@@ -160,22 +159,26 @@ impl Context {
     }
 
     fn block(&mut self, text: &str, line: usize, path: &Path<'_>) -> Option<IpNet> {
-        let read = cidr::strict(text);
-        match (read, self.mode) {
-            (Ok(block), _) => Some(block),
-            (Err(refused), Mode::Manifest) => {
-                self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint);
-                // The further checks speak of the block that was meant.
-                cidr::sloppy(text)
-            }
-            (Err(refused), Mode::Accepted) => {
-                let block = cidr::sloppy(text);
-                if block.is_none() {
-                    self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint);
+        let refused = match cidr::strict(text) {
+            Ok(block) => return Some(block),
+            Err(refused) => refused,
+        };
+        // API servers before 1.36 take such blocks, and later ones keep them, so a dump of a cluster may have them.
+        let block = cidr::sloppy(text);
+        match block {
+            None => self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint),
+            Some(read) => {
+                let reason = format!(
+                    "{text:?} {}: Kubernetes 1.36 and later refuse it in a new policy; read as {read}",
+                    refused.reason
+                );
+                self.warn(Flaw::LegacyBlock, line, path, reason);
+                if let Some(warning) = self.warnings.last_mut() {
+                    warning.hint = refused.hint;
                 }
-                block
             }
         }
+        block
     }
 
     fn port(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Port {
@@ -196,6 +199,9 @@ impl Context {
         if !is_mapping(node) {
             return None;
         }
+        self.warn_of_null(node, "port", path, "it is every port of the protocol");
+        self.warn_of_null(node, "protocol", path, "it is TCP");
+        self.warn_of_null(node, "endPort", path, "it is one port");
         let protocol = self.protocol(node, path, case);
         let end = self.port_number(node, "endPort", path);
         let Some(field) = node.get("port") else {

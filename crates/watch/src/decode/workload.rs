@@ -3,6 +3,7 @@
 use palisade_policy::input::{NamespacedName, Pod};
 
 use super::context::Context;
+use super::controller;
 use super::path::Path;
 use super::pod::DeclaredPort;
 use super::schema::METADATA;
@@ -17,11 +18,19 @@ pub(crate) enum WorkloadKind {
     ReplicaSet,
     Job,
     CronJob,
+    ReplicationController,
 }
 
 impl WorkloadKind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::ReplicaSet, Self::Job, Self::CronJob];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::ReplicaSet,
+        Self::Job,
+        Self::CronJob,
+        Self::ReplicationController,
+    ];
 
     /// The kind as manifests spell it.
     pub(crate) fn name(self) -> &'static str {
@@ -32,6 +41,7 @@ impl WorkloadKind {
             Self::ReplicaSet => "ReplicaSet",
             Self::Job => "Job",
             Self::CronJob => "CronJob",
+            Self::ReplicationController => "ReplicationController",
         }
     }
 
@@ -40,6 +50,7 @@ impl WorkloadKind {
         match self {
             Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => "apps",
             Self::Job | Self::CronJob => "batch",
+            Self::ReplicationController => "",
         }
     }
 
@@ -64,7 +75,9 @@ impl Context {
     ) -> Pod {
         let metadata = self.metadata(&with_name(object), path);
         let key = NamespacedName::new(metadata.namespace, metadata.name);
-        self.template(kind.template(), object, path, declared, key)
+        let mut pod = self.template(kind.template(), object, path, declared, key);
+        pod.labels.extend(controller::labels(kind, object));
+        pod
     }
 
     fn template(

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use palisade_policy::input::{Change, Kind, Object};
 
 use super::dirty::Work;
+use crate::decode::DEFAULT_NAMESPACE;
 use crate::event::{Event, Failure, ListPart};
 use crate::finding::{Finding, ManifestErrors};
 use crate::manifests::{
@@ -163,7 +164,7 @@ impl Store {
             file.identity = Some(*identity);
             self.total = others.saturating_add(file.size);
         }
-        let mut content = parse_text(&path, read.map(|(bytes, _)| bytes), Reading::Objects);
+        let mut content = parse_text(&path, read.map(|(bytes, _)| bytes), Reading::Objects, DEFAULT_NAMESPACE);
         let mut rejected = std::mem::take(&mut content.errors);
         rejected.extend(duplicates([&content]).iter().map(Duplicate::finding));
         file.pending = rejected.is_empty().then_some(content);

@@ -59,14 +59,17 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Reads the text of a file.
-    pub(crate) fn parse(file: &FilePath, text: &str, reading: Reading) -> Self {
+    /// Reads the text of a file. Objects without a namespace are in `namespace`.
+    pub(crate) fn parse(file: &FilePath, text: &str, reading: Reading, namespace: &str) -> Self {
         let mut content = Self { reading, ..Self::default() };
         for document in yaml::documents(text) {
-            let mut reader = Reader { file, document: document.number, reading, content: &mut content };
+            let mut reader = Reader { file, document: document.number, reading, namespace, content: &mut content };
             match document.root {
                 Ok(root) => reader.document(&root),
-                Err(malformed) => reader.error(malformed.line, malformed.reason, malformed.hint),
+                Err(malformed) => {
+                    let is_other = document.kind.as_deref().is_some_and(is_other_kind);
+                    reader.malformed(malformed.line, malformed.reason, malformed.hint, is_other);
+                }
             }
         }
         content
@@ -95,6 +98,7 @@ struct Reader<'c> {
     file: &'c FilePath,
     document: usize,
     reading: Reading,
+    namespace: &'c str,
     content: &'c mut Content,
 }
 
@@ -112,7 +116,7 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
-        let mut context = Context::new(Mode::Manifest);
+        let mut context = Context::in_namespace(Mode::Manifest, self.namespace);
         let Some(meta) = type_meta(node, path, implied, &mut context) else {
             self.note(context, None);
             return;
@@ -216,11 +220,17 @@ impl Reader<'_> {
     }
 
     fn error(&mut self, line: usize, reason: String, hint: Option<String>) {
+        self.malformed(line, reason, hint, false);
+    }
+
+    /// Notes a document that cannot be read. One of another kind does not matter to policies, so it only is a warning.
+    fn malformed(&mut self, line: usize, reason: String, hint: Option<String>, is_other: bool) {
         let mut finding = Finding::of_file(self.file, Flaw::Malformed, reason);
         finding.document = Some(self.document);
         finding.line = Some(line);
         finding.hint = hint;
-        self.content.errors.push(finding);
+        let list = if is_other { &mut self.content.warnings } else { &mut self.content.errors };
+        list.push(finding);
     }
 }
 
@@ -310,6 +320,14 @@ fn workload_route(meta: TypeMeta<'_>) -> Option<Route> {
         return None;
     }
     Some(if is_list { Route::ListOf { group, version: "v1", kind: kind.name() } } else { Route::Workload(kind) })
+}
+
+/// Whether objects of this kind are read by no command, and it is no misspelled kind that is.
+fn is_other_kind(kind: &str) -> bool {
+    let singular = kind.strip_suffix("List").unwrap_or(kind);
+    let read = ["Pod", "Namespace", "NetworkPolicy", "List"];
+    let mut workloads = WorkloadKind::ALL.into_iter().map(WorkloadKind::name);
+    !singular.is_empty() && !workloads.any(|name| name == singular) && nearest(singular, read).is_none()
 }
 
 /// A type that no API server has, but that is close to one that is read here.

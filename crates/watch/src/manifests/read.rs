@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::document::{Content, Reading};
 use super::file::{Limits, read_bounded, read_found, read_named};
 use super::objects::{Duplicate, Objects, duplicates};
+use super::selection::Selection;
 use super::workloads::become_pods;
+use crate::decode::DEFAULT_NAMESPACE;
 use crate::finding::{Finding, Flaw, ManifestErrors};
 
 /// Reads the manifests at `paths`: files, directories, or `-` for standard input.
@@ -21,12 +23,12 @@ use crate::finding::{Finding, Flaw, ManifestErrors};
 /// # Errors
 /// Every mistake in every file, in order: text that is not YAML, objects that an API server would reject or read
 /// differently, an object written twice, and files that cannot be read.
-pub fn read_manifests(paths: &[PathBuf]) -> Result<Objects, ManifestErrors> {
-    read(paths, Reading::Objects)
+pub fn read_manifests(selection: impl Into<Selection>) -> Result<Objects, ManifestErrors> {
+    read(&selection.into(), Reading::Objects)
 }
 
-/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job and
-/// CronJob, each as one pod without an IP: its namespace and name, the labels, ports and `hostNetwork` of its template.
+/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
+/// CronJob and ReplicationController, each as one pod without an IP: its namespace and name, the labels, ports and `hostNetwork` of its template.
 /// If several objects of a namespace have the same name, a Pod keeps it, or else the first kind in this list; the
 /// others' pods are named `name.kind`, as `web.cronjob`.
 ///
@@ -34,12 +36,12 @@ pub fn read_manifests(paths: &[PathBuf]) -> Result<Objects, ManifestErrors> {
 ///
 /// # Errors
 /// As [`read_manifests`].
-pub fn read_manifests_and_workloads(paths: &[PathBuf]) -> Result<Objects, ManifestErrors> {
-    read(paths, Reading::Workloads)
+pub fn read_manifests_and_workloads(selection: impl Into<Selection>) -> Result<Objects, ManifestErrors> {
+    read(&selection.into(), Reading::Workloads)
 }
 
-fn read(paths: &[PathBuf], reading: Reading) -> Result<Objects, ManifestErrors> {
-    let mut contents = contents(paths, reading);
+fn read(selection: &Selection, reading: Reading) -> Result<Objects, ManifestErrors> {
+    let mut contents = contents(selection, reading);
     let mut findings: Vec<_> = contents.iter().flat_map(|content| content.errors.iter().cloned()).collect();
     findings.extend(become_pods(&mut contents));
     findings.extend(duplicates(&contents).iter().map(Duplicate::finding));
@@ -47,17 +49,18 @@ fn read(paths: &[PathBuf], reading: Reading) -> Result<Objects, ManifestErrors> 
 }
 
 /// What each file holds.
-pub(super) fn contents(paths: &[PathBuf], reading: Reading) -> Vec<Content> {
-    let mut reader = Reader { reading, limits: Limits::NAMED, contents: Vec::new() };
+pub(super) fn contents(selection: &Selection, reading: Reading) -> Vec<Content> {
+    let namespace = selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let mut reader = Reader { reading, namespace, limits: Limits::NAMED, contents: Vec::new() };
     let mut seen = BTreeSet::new();
     let mut is_new = |file: &Path| seen.insert(fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()));
-    for path in paths {
+    for path in &selection.paths {
         if path.as_os_str() == "-" {
             if is_new(path) {
                 reader.take(path, |limits| read_bounded(io::stdin().lock(), limits));
             }
         } else if path.is_dir() {
-            match manifests_in(path, Limits::NAMED.files) {
+            match manifests_under(path, selection.recursive) {
                 Ok(files) if files.is_empty() => reader.warn(path, "holds no .yaml, .yml or .json files"),
                 Ok(files) => files.iter().filter(|file| is_new(file)).for_each(|file| {
                     reader.take(file, |limits| read_found(file, limits).map(|(bytes, _)| bytes));
@@ -72,19 +75,20 @@ pub(super) fn contents(paths: &[PathBuf], reading: Reading) -> Vec<Content> {
 }
 
 /// Reads one file after the other.
-struct Reader {
+struct Reader<'s> {
     reading: Reading,
+    namespace: &'s str,
     /// What may still be read.
     limits: Limits,
     contents: Vec<Content>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn take(&mut self, file: &Path, read: impl FnOnce(Limits) -> io::Result<Vec<u8>>) {
         let bytes = read(self.limits);
         let length = bytes.as_ref().map_or(0, Vec::len);
         self.limits = self.limits.after(u64::try_from(length).unwrap_or(u64::MAX));
-        self.contents.push(parse_text(file, bytes, self.reading));
+        self.contents.push(parse_text(file, bytes, self.reading, self.namespace));
     }
 
     fn warn(&mut self, path: &Path, reason: &str) {
@@ -92,6 +96,29 @@ impl Reader {
         content.warnings.push(Finding::of_file(path, Flaw::NothingThere, reason));
         self.contents.push(content);
     }
+}
+
+/// The manifests in a directory, and if `recursive` in its subdirectories, by name.
+fn manifests_under(directory: &Path, recursive: bool) -> io::Result<Vec<PathBuf>> {
+    const MOST: usize = Limits::NAMED.files;
+    let mut files = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        files.extend(manifests_in(&directory, MOST.saturating_sub(files.len()))?);
+        if !recursive {
+            break;
+        }
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            // A symlink may lead back to where it is; kubectl does not follow one either.
+            if entry.file_type()?.is_dir() && !is_hidden {
+                directories.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The manifests directly in a directory, by name. More than `most` are an error.
@@ -118,10 +145,10 @@ pub(crate) fn is_manifest(file: &Path) -> bool {
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-/// Parses the bytes of a file.
-pub(crate) fn parse_text(file: &Path, bytes: io::Result<Vec<u8>>, reading: Reading) -> Content {
+/// Parses the bytes of a file. Objects without a namespace are in `namespace`.
+pub(crate) fn parse_text(file: &Path, bytes: io::Result<Vec<u8>>, reading: Reading, namespace: &str) -> Content {
     match bytes.map(String::from_utf8) {
-        Ok(Ok(text)) => Content::parse(file, &text, reading),
+        Ok(Ok(text)) => Content::parse(file, &text, reading, namespace),
         Ok(Err(error)) => {
             let line =
                 1 + error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::PathBuf;
 
 use palisade_policy::input::{Change, State};
 
 use super::document::Reading;
 use super::objects::{Duplicate, assemble, duplicates};
 use super::read::contents;
+use super::selection::Selection;
 use super::workloads::become_pods;
 use super::written::Written;
 use crate::finding::{Finding, ObjectName};
@@ -25,8 +25,8 @@ pub struct Survey {
 }
 
 /// Reads manifests and workloads as [`super::read_manifests_and_workloads`] does, and goes on whatever is wrong with them.
-pub fn survey_manifests(paths: &[PathBuf]) -> Survey {
-    let mut contents = contents(paths, Reading::Everything);
+pub fn survey_manifests(selection: impl Into<Selection>) -> Survey {
+    let mut contents = contents(&selection.into(), Reading::Everything);
     let mut survey = Survey { findings: become_pods(&mut contents), ..Survey::default() };
     survey.findings.extend(duplicates(&contents).iter().map(Duplicate::finding));
     let mut objects = Vec::new();

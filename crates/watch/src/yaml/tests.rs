@@ -38,9 +38,11 @@ fn documents_are_counted_as_separated() {
     assert_eq!(all("a: 1\n---\nb: 2\n"), [json!({"a": 1}), json!({"b": 2})]);
     assert_eq!(all("# c\n---\na: 1\n"), [json!({"a": 1})]);
     assert_eq!(all("---\n---\na: 1\n---\n# c\n"), [json!(null), json!({"a": 1}), json!(null)]);
-    assert_eq!(all("%YAML 1.1\n---\na: 1\n...\n---\nb: 2\n"), [json!({"a": 1}), json!({"b": 2})]);
+    assert_eq!(all("a: 1\n...\n---\nb: 2\n"), [json!({"a": 1}), json!({"b": 2})]);
+    assert!(error("%YAML 1.1\n---\na: 1\n").reason.contains("directive"));
     assert_eq!(all("\u{feff}---\r\na: 1\r\n---\r\nb: x\r\n"), [json!({"a": 1}), json!({"b": "x"})]);
-    assert_eq!(all("--- {a: 1}\n--- # c\nb: 2\n---\tx\n"), [json!({"a": 1}), json!({"b": 2}), json!("x")]);
+    assert_eq!(all("a: 1\n--- # c\nb: 2\n"), [json!({"a": 1}), json!({"b": 2})]);
+    assert!(error("--- {a: 1}\n").reason.contains("nothing but a comment"));
     assert_eq!(all("a: |\n  ---\n  x\n"), [json!({"a": "---\nx\n"})]);
     assert_eq!(all("a: ---\n"), [json!({"a": "---"})]);
 }
@@ -92,9 +94,12 @@ fn keys_are_text_and_unique() {
 #[test]
 fn tags() {
     use serde_json::json;
-    assert_eq!(all("[!!str 80, !!int \"80\", !!bool yes, !!null ~, ! 80]"), [json!(["80", 80, true, null, "80"])]);
+    assert_eq!(
+        all("[!!str 80, !!int \"80\", !!bool yes, !!null ~, ! 80, !!binary eA==]"),
+        [json!(["80", 80, true, null, "80", "x"])]
+    );
     assert!(error("a: !!int x\n").reason.contains("is not a !!int"));
-    assert!(error("a: !!binary eA==\n").reason.contains("is not a !!binary"));
+    assert!(error("a: !!binary e\n").reason.contains("is not a !!binary"));
 }
 
 #[test]
@@ -126,4 +131,11 @@ fn memory_and_depth_are_bounded() {
     assert!(error(&tower).reason.contains("nested too deeply"));
     let indented = (0..5_000).map(|level| " ".repeat(level) + "a:\n").collect::<Vec<_>>().concat();
     assert!(roots(&indented)[0].is_err());
+}
+
+#[test]
+fn the_kind_of_an_unreadable_document_is_known_if_it_is_written_once() {
+    let kinds = |text: &str| documents(text).into_iter().map(|document| document.kind).collect::<Vec<_>>();
+    assert_eq!(kinds("kind: ConfigMap # x\n\t- a\n---\nkind: Pod\nkind: Pod\n"), [Some("ConfigMap".to_owned()), None]);
+    assert_eq!(kinds("a: [\n---\nkind: {{ x }}\n  - b\n---\nkind: Pod\n"), [None, None, None]);
 }

@@ -1,0 +1,72 @@
+//! Labels that controllers add to the pods of a workload.
+
+use std::borrow::Cow;
+
+use palisade_policy::input::{LabelSelector, Labels, Operator};
+
+use super::workload::WorkloadKind;
+use crate::node::{Node, Value};
+
+/// The value of a label that a pod will have, if the manifest does not say it. No selector can have it.
+pub const UNKNOWN_LABEL: &str = "?";
+
+/// The labels that the controller of a workload adds to its pods.
+pub(super) fn labels(kind: WorkloadKind, object: &Node) -> Labels {
+    let metadata = object.get("metadata");
+    let name = metadata.and_then(|metadata| metadata.get("name")).and_then(Node::text);
+    let known = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN_LABEL.to_owned());
+    let unknown = || UNKNOWN_LABEL.to_owned();
+    let added: Vec<(&str, String)> = match kind {
+        WorkloadKind::Deployment => vec![("pod-template-hash", unknown())],
+        WorkloadKind::DaemonSet => {
+            vec![("controller-revision-hash", unknown()), ("pod-template-generation", unknown())]
+        }
+        WorkloadKind::StatefulSet => {
+            let ordinal = only_ordinal(object);
+            let pod = name.zip(ordinal).map(|(name, ordinal)| format!("{name}-{ordinal}"));
+            vec![
+                ("controller-revision-hash", unknown()),
+                ("apps.kubernetes.io/pod-index", known(ordinal.map(|ordinal| ordinal.to_string()))),
+                ("statefulset.kubernetes.io/pod-name", known(pod)),
+            ]
+        }
+        WorkloadKind::Job | WorkloadKind::CronJob => {
+            let job = known(name.filter(|_| kind == WorkloadKind::Job).map(str::to_owned));
+            vec![
+                ("batch.kubernetes.io/controller-uid", unknown()),
+                ("controller-uid", unknown()),
+                ("batch.kubernetes.io/job-name", job.clone()),
+                ("job-name", job),
+            ]
+        }
+        WorkloadKind::ReplicaSet | WorkloadKind::ReplicationController => Vec::new(),
+    };
+    added.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The number of a StatefulSet's pod, if it has only one.
+fn only_ordinal(object: &Node) -> Option<i64> {
+    let number = |field: Option<&Node>, default| match field.map(|field| &field.value) {
+        None => Some(default),
+        Some(Value::Integer(number, _)) => Some(*number),
+        Some(_) => None,
+    };
+    let spec = object.get("spec");
+    let replicas = number(spec.and_then(|spec| spec.get("replicas")), 1)?;
+    let start = number(spec.and_then(|spec| spec.get("ordinals")).and_then(|ordinals| ordinals.get("start")), 0)?;
+    (replicas == 1).then_some(start)
+}
+
+/// The selector without its requirements on values that the labels have and that are unknown: it matches if the selector
+/// may match.
+pub fn without_unknown<'s>(selector: &'s LabelSelector, labels: &Labels) -> Cow<'s, LabelSelector> {
+    let is_unknown = |key: &str| labels.get(key).is_some_and(|value| value == UNKNOWN_LABEL);
+    if !selector.requirements.iter().any(|requirement| is_unknown(&requirement.key)) {
+        return Cow::Borrowed(selector);
+    }
+    let mut known = selector.clone();
+    known.requirements.retain(|requirement| {
+        !(is_unknown(&requirement.key) && matches!(requirement.operator, Operator::In(_) | Operator::NotIn(_)))
+    });
+    Cow::Owned(known)
+}

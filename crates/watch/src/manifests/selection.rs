@@ -1,0 +1,26 @@
+//! Which manifests to read.
+
+use std::path::PathBuf;
+
+/// Paths of manifests, and how to read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Files, directories, or `-` for standard input.
+    pub paths: Vec<PathBuf>,
+    /// Also the subdirectories of directories, but for hidden ones and symlinks.
+    pub recursive: bool,
+    /// The namespace of objects that name none; by default `default`.
+    pub namespace: Option<String>,
+}
+
+impl From<&[PathBuf]> for Selection {
+    fn from(paths: &[PathBuf]) -> Self {
+        Self { paths: paths.to_vec(), ..Self::default() }
+    }
+}
+
+impl<const N: usize> From<&[PathBuf; N]> for Selection {
+    fn from(paths: &[PathBuf; N]) -> Self {
+        Self::from(paths.as_slice())
+    }
+}
