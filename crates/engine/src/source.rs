@@ -158,11 +158,13 @@ impl Source {
         match change {
             Change::PolicyGone(key) => self.depart(key, index, out, believed),
             Change::Policy(policy) => {
+                self.exists(Kind::NetworkPolicy, &policy.key);
                 self.keep(&policy.key);
                 believed.push(Change::Policy(policy));
             }
             Change::Namespace(namespace) => {
                 let name = namespace.name.clone();
+                self.exists(Kind::Namespace, &NamespacedName::new("", name.clone()));
                 believed.push(Change::Namespace(namespace));
                 self.release_absent(&name, believed);
             }
@@ -170,7 +172,19 @@ impl Source {
                 believed.push(Change::NamespaceGone(name.clone()));
                 self.release_absent(&name, believed);
             }
+            Change::Pod(pod) => {
+                self.exists(Kind::Pod, &pod.key);
+                believed.push(Change::Pod(pod));
+            }
             other => believed.push(other),
+        }
+    }
+
+    /// A watch reported an object, so a doubted list before it and a GET say nothing about the object any more.
+    fn exists(&mut self, kind: Kind, key: &NamespacedName) {
+        if let Some(doubt) = self.doubts.get_mut(&kind) {
+            doubt.missing.remove(key);
+            doubt.witnesses.forget(key);
         }
     }
 

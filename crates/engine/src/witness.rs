@@ -50,6 +50,11 @@ impl Witnesses {
         self.0.get_mut(key).is_some_and(|known| known.replace(answer) != Some(answer))
     }
 
+    /// Drops the question about this object, and the answer.
+    pub(crate) fn forget(&mut self, key: &NamespacedName) {
+        self.0.remove(key);
+    }
+
     /// The objection to a list that lacks these objects. A refusal is none: the right to ask may be missing for ever.
     pub(crate) fn objection(&self, missing: &Keys) -> Option<Reason> {
         let mut answers = self.0.iter().filter(|(key, _)| missing.contains(*key)).map(|(_, answer)| *answer);
