@@ -122,7 +122,13 @@ impl Bed {
     fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<usize, TestCaseError> {
         let case = &self.with_all_addresses(case);
         let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
+        // An agent that adopts a table keeps pods of a terminating namespace isolated as it finds them. Here that would be the
+        // namespace of another cluster.
+        let is_ending = case.state.namespaces.values().any(|namespace| namespace.terminating);
         for enforcer in &mut self.enforcers {
+            if is_ending {
+                enforcer.delete_table();
+            }
             let pod_ranges = case.facts.pod_ranges.get(enforcer.node.name()).cloned().unwrap_or_default();
             enforcer.turn_to(&case.state, &Options { allow_egress_to_own_node, pod_ranges, ..Options::default() });
             enforcer.node.conntrack(&["-F"]).unwrap();
