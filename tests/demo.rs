@@ -78,7 +78,7 @@ fn the_demo_shows_what_policies_mean_and_leaves_nothing_behind() {
     assert!(out.contains("comment \"allow-frontend ingress[0]\""), "{out}");
     assert!(!out.contains('\x1b'), "colours, though stdout is no terminal");
     // The listing is nft's; one of its rules is longer.
-    let wide = |line: &&str| line.chars().count() > 100 && !line.contains("jump mid-stream");
+    let wide = |line: &&str| line.chars().count() > 100 && !line.contains("jump reversed-pickup");
     assert_eq!(out.lines().find(wide), None, "wider than 100 columns");
     home.assert_empty();
 }

@@ -30,6 +30,7 @@ use palisade_lab::{
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Transport, Verdict};
 use palisade_policy::input::{Addresses, Protocol};
 use palisade_policy::reference::{End, Ends, Reference};
+use palisade_ruleset::name::Name;
 use palisade_ruleset::render::Options;
 use palisade_testkit::generate::{Case, arb_case_with, flow_line};
 use palisade_testkit::trials::Trials;
@@ -173,10 +174,12 @@ impl Bed {
         }
     }
 
-    /// How many packets the policies on all nodes have dropped, strays aside: a node's own chatter is among these.
+    /// How many packets isolation in a direction has dropped on all nodes: the others include a node's own chatter.
     fn dropped(&mut self) -> u64 {
         let counters = self.enforcers.iter_mut().map(|enforcer| enforcer.table().counters().unwrap());
-        let judged = counters.flatten().filter(|(name, _)| !name.as_str().starts_with("dropped/stray/"));
+        let by_isolation =
+            |name: &Name| ["drop/egress/", "drop/ingress/"].iter().any(|head| name.as_str().starts_with(head));
+        let judged = counters.flatten().filter(|(name, _)| by_isolation(name));
         judged.map(|(_, count)| count.packets).sum()
     }
 

@@ -62,8 +62,10 @@ pub(crate) struct QuarantineLabels {
 /// Labels of drops.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DropLabels {
-    direction: &'static str,
-    family: &'static str,
+    /// `egress`, `ingress`, or `none` for packets that isolation in no direction denies.
+    pub(crate) direction: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) family: &'static str,
 }
 
 /// The metrics. Cheap to clone; all clones share the counts.
@@ -220,8 +222,16 @@ impl Metrics {
             Unit::Seconds,
             self.forget_duration.clone(),
         );
-        registry.register("dropped_packets", "Packets dropped, by direction and family", self.dropped_packets.clone());
-        registry.register("dropped_bytes", "Bytes dropped, by direction and family", self.dropped_bytes.clone());
+        registry.register(
+            "dropped_packets",
+            "Packets dropped, by direction, reason and family",
+            self.dropped_packets.clone(),
+        );
+        registry.register(
+            "dropped_bytes",
+            "Bytes dropped, by direction, reason and family",
+            self.dropped_bytes.clone(),
+        );
         registry
     }
 
@@ -274,10 +284,9 @@ impl Metrics {
         self.objects.get_or_create(&Kind { kind }).set(gauge(count));
     }
 
-    /// The kernel's drop counters for one direction and family.
-    pub(crate) fn set_dropped(&self, direction: &'static str, family: &'static str, packets: u64, bytes: u64) {
+    /// The kernel's drop counters for one reason and family.
+    pub(crate) fn set_dropped(&self, labels: DropLabels, packets: u64, bytes: u64) {
         use std::sync::atomic::Ordering::Relaxed;
-        let labels = DropLabels { direction, family };
         self.dropped_packets.get_or_create(&labels).inner().store(packets, Relaxed);
         self.dropped_bytes.get_or_create(&labels).inner().store(bytes, Relaxed);
     }

@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use palisade_dataplane::perform::Look;
 use palisade_dataplane::table::Count;
 use palisade_engine::{CommitKind, Engine, ListPart, NamespaceAnswer, ObjectAnswer, Report};
-use palisade_policy::input::{Change, Family, NamespacedName};
+use palisade_policy::input::{Change, Direction, Family, NamespacedName};
 use palisade_ruleset::name::Name;
-use palisade_ruleset::render::dropped_counter;
+use palisade_ruleset::render::Reason;
 use palisade_watch::{Event, Kind};
 
-use super::metrics::{Metrics, gauge};
+use super::metrics::{DropLabels, Metrics, gauge};
 use super::status::Status;
 
 /// An event of the source.
@@ -261,11 +261,11 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
 
 /// The kernel's drop counters.
 pub(super) fn counters(counters: &BTreeMap<Name, Count>, metrics: &Metrics) {
-    for direction in ["egress", "ingress", "stray"] {
+    for reason in Reason::ALL {
         for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
-            let Count { packets, bytes } =
-                counters.get(&dropped_counter(direction, family)).copied().unwrap_or_default();
-            metrics.set_dropped(direction, label, packets, bytes);
+            let Count { packets, bytes } = counters.get(&reason.counter(family)).copied().unwrap_or_default();
+            let direction = reason.direction().map_or("none", Direction::name);
+            metrics.set_dropped(DropLabels { direction, reason: reason.name(), family: label }, packets, bytes);
         }
     }
 }

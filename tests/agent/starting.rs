@@ -90,7 +90,10 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
     assert_eq!(starting(&agent), 1);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
     let table = scene.bed.list();
-    assert!(table.contains("chain starting/egress {") && table.contains("goto drop/egress"), "{table}");
+    assert!(
+        table.contains("chain unknown-pod-ip/egress {") && table.contains("while an isolated one starts"),
+        "{table}"
+    );
 
     // An agent that starts then sees to it too, and so does one that finds the table of another.
     agent.end(Signal::SIGTERM);

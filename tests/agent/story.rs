@@ -95,28 +95,31 @@ fn assert_same_story(bed: &Bed, agent: &Agent, policies: &[&str], isolated: [u64
 
     // The drops.
     let dropped = dropped(&table);
-    assert_eq!(dropped.len(), 6, "{table}");
-    for ((direction, family), [packets, bytes]) in dropped {
-        let labels = format!("_total{{direction=\"{direction}\",family=\"ipv{family}\"}}");
+    assert_eq!(dropped.len(), 20, "{table}");
+    for ([direction, reason, family], [packets, bytes]) in dropped {
+        let labels = format!("_total{{direction=\"{direction}\",reason=\"{reason}\",family=\"ipv{family}\"}}");
         // They are read from the kernel once a second at most.
         agent.wait(&format!("{packets} packets and {bytes} bytes of {labels}"), || {
             [metric("dropped_packets", &labels), metric("dropped_bytes", &labels)] == [packets, bytes]
         });
         // Three of each family are shot at a time.
-        let by_policy = direction == "ingress" && !policies.is_empty();
+        let by_policy = direction == "ingress" && reason == "policy" && !policies.is_empty();
         assert!(!by_policy || packets >= 3, "{labels}: {packets}");
     }
 }
 
-/// The values of the named counters of drops, by direction and family.
-fn dropped(table: &str) -> BTreeMap<(String, String), [u64; 2]> {
+/// The values of the named counters of drops, by direction, reason and family.
+fn dropped(table: &str) -> BTreeMap<[String; 3], [u64; 2]> {
     let lines: Vec<_> = table.lines().map(str::trim).collect();
     let counter = |pair: &[&str]| {
-        let name = pair[0].strip_prefix("counter dropped/")?.strip_suffix(" {")?;
-        let (direction, family) = name.split_once('/').unwrap();
+        let name = pair[0].strip_prefix("counter drop/")?.strip_suffix(" {")?;
+        let key = match name.split('/').collect::<Vec<_>>()[..] {
+            [direction, reason, family] => [direction, reason, family],
+            [reason, family] => ["none", reason, family],
+            _ => panic!("{name}"),
+        };
         let values = pair[1].strip_prefix("packets ").and_then(|values| values.split_once(" bytes ")).unwrap();
-        let key = (direction.to_owned(), family.to_owned());
-        Some((key, [values.0.parse().unwrap(), values.1.parse().unwrap()]))
+        Some((key.map(str::to_owned), [values.0.parse().unwrap(), values.1.parse().unwrap()]))
     };
     lines.windows(2).filter_map(counter).collect()
 }

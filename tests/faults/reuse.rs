@@ -82,7 +82,7 @@ const CLASSES: [&str; 3] = ["closed", "narrow", "open"];
 const OPEN: usize = 2;
 
 /// The chain of an isolated pod while its IP is held.
-const HELD: &str = "ingress/address-reused";
+const HELD: &str = "ingress/reused-ip";
 
 fn classes(api: &FakeApi) {
     api.load([namespace("reuse", &json!({}))]);

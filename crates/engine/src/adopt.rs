@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use palisade_policy::index::{Former, Index};
-use palisade_policy::input::{Isolates, Kind, NamespacedName};
+use palisade_policy::input::{Family, Isolates, Kind, NamespacedName};
 use palisade_ruleset::model::{Element, Key, Ruleset};
 use palisade_ruleset::name::{Name, comment};
-use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
+use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS, pods_on_node};
 
 use crate::doubt::Keys;
 
@@ -73,7 +73,10 @@ fn named(namespace: &str, name: &str) -> Option<NamespacedName> {
 /// The IPs whose owner in `table` differs from that in `index`, with the pods of this node that had them.
 pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> Vec<(IpAddr, Option<Former>)> {
     let mut owners: BTreeMap<IpAddr, (&str, bool)> = BTreeMap::new();
-    for (key, element) in table.sets.values().flat_map(|set| &set.elements) {
+    // Comments name the owner, but for those that tell a reader how a pod is isolated.
+    let isolation = Family::ALL.map(pods_on_node);
+    let sets = table.sets.iter().filter(|(name, _)| !isolation.contains(name));
+    for (key, element) in sets.flat_map(|(_, set)| &set.elements) {
         let (address, is_local) = match key {
             Key::Address(address) | Key::AddressPort(address, _) => (address, false),
             // The pairs let a pod reach itself: only local pods have one.

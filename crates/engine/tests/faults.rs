@@ -456,7 +456,7 @@ fn lets_another_in(table: &Ruleset, address: IpAddr, former: &str) -> bool {
         let map = table.sets.get(&Name::new(&format!("{direction}{}", Family::of(address).digit())));
         let element = map.and_then(|map| map.elements.get(&Key::Address(address)));
         element.is_some_and(|element| {
-            let held = Name::new(&format!("{direction}/address-reused"));
+            let held = Name::new(&format!("{direction}/reused-ip"));
             let transit = |name: &Name| name.as_str().starts_with("transit");
             let chain = element.verdict.as_ref().and_then(palisade_ruleset::model::Verdict::chain);
             let open = chain.is_some_and(|chain| *chain != held && !transit(chain));

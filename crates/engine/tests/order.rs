@@ -403,7 +403,7 @@ fn flows_are_deleted_when_their_address_is_closed_and_no_packet_of_them_is_under
         if let Step::Forget(addresses) = &step {
             assert_eq!(addresses, &BTreeSet::from([address(1)]));
             assert_eq!(before, Some(Step::WaitForPackets));
-            assert_eq!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/address-reused"));
+            assert_eq!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/reused-ip"));
             scene
                 .engine
                 .done(Done::Forgot(palisade_engine::Forgotten { finished: addresses.clone(), ..Default::default() }));
@@ -414,7 +414,7 @@ fn flows_are_deleted_when_their_address_is_closed_and_no_packet_of_them_is_under
         before = Some(step);
     }
     assert!(scene.engine.is_settled());
-    assert_ne!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/address-reused"));
+    assert_ne!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/reused-ip"));
 }
 
 /// A kernel that lacks a module of nftables answers as one whose table has changed.

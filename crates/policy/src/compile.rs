@@ -1,13 +1,15 @@
 //! What the union of a group's policies allows, in the shape that the ruleset needs: ports first, peers second.
 
 mod build;
+mod covers;
 mod interval;
 mod union;
 
 pub use build::compile;
 pub(crate) use build::{Resolved, compile_resolved};
+pub use covers::Covers;
 pub use interval::{AddressRange, ranges_of_block};
-pub use union::{Allowed, AllowedPorts, PeerUnion, PortRange, RuleRef, Sources};
+pub use union::{Allowed, AllowedPorts, Block, PeerUnion, PortRange, RuleRef, Sources};
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,8 +10,8 @@ pub use object::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, 
 /// The one table, of family `inet`; nothing outside it is read or written.
 pub const TABLE: &str = "palisade";
 
-/// The table's comment. The kernel cannot change it in place.
-pub const TABLE_COMMENT: &str = "Kubernetes NetworkPolicy, kept by palisade";
+/// The table's comment: a legend. The kernel cannot change it in place.
+pub const TABLE_COMMENT: &str = "Kubernetes NetworkPolicy by palisade. ct original saddr: client; ct reply saddr: server (after DNAT). In no map: not isolated";
 
 /// Names of sets, maps, chains and counters have at most this many bytes (kernel: NFT_NAME_MAXLEN 256 with its NUL).
 pub const MAX_NAME: usize = 255;

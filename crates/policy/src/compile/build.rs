@@ -5,7 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Allowed, AllowedPorts, Namespaces, PeerSelector, PeerUnion, PortRange, RuleRef, Sources, ranges_of_block};
+use super::covers::Ports as Covered;
+use super::{
+    Allowed, AllowedPorts, Block, Covers, Namespaces, PeerSelector, PeerUnion, PortRange, RuleRef, Sources,
+    ranges_of_block,
+};
 use crate::Pulse;
 use crate::input::{
     Direction, NamespaceScope, NamespacedName, Peer, Peers, Policy, Port, PortSpan, Ports, Protocol, split_cost,
@@ -58,9 +62,11 @@ pub(crate) fn compile_resolved<'a>(
     let (mut rules, mut uses) = (Rules::default(), Uses::default());
     for policy in policies {
         pulse.beat();
-        for (rule, peers) in policy.rules(direction).iter().zip(resolved.of(policy, direction).iter()) {
+        let peers = resolved.of(policy, direction);
+        for (index, (rule, peers)) in policy.rules(direction).iter().zip(peers.iter()).enumerate() {
             if !peers.is_empty() {
-                uses.add(&rule.ports, rules.push(peers.clone()));
+                let source = RuleRef { policy: policy.key.name.clone(), direction, index };
+                uses.add(&rule.ports, rules.push(source, peers.clone()));
             }
         }
     }
@@ -87,7 +93,7 @@ fn resolve(peers: &Peers, own: &Arc<str>, source: RuleRef) -> PeerUnion {
             Peer::IpBlock(block) => {
                 let ranges = ranges_of_block(block);
                 if !ranges.is_empty() {
-                    union.blocks.insert(ranges.into(), sources.clone());
+                    union.blocks.insert(ranges.into(), Block { sources: sources.clone(), cidr: block.cidr });
                 }
             }
             Peer::Unmatchable => {}
@@ -99,12 +105,14 @@ fn resolve(peers: &Peers, own: &Arc<str>, source: RuleRef) -> PeerUnion {
 /// The peers of the rules that allow any peer, by number, and the unions that were made of them.
 #[derive(Default)]
 struct Rules {
+    sources: Vec<RuleRef>,
     peers: Vec<Arc<PeerUnion>>,
     unions: BTreeMap<Vec<usize>, Arc<PeerUnion>>,
 }
 
 impl Rules {
-    fn push(&mut self, peers: Arc<PeerUnion>) -> usize {
+    fn push(&mut self, source: RuleRef, peers: Arc<PeerUnion>) -> usize {
+        self.sources.push(source);
         self.peers.push(peers);
         self.peers.len() - 1
     }
@@ -139,6 +147,18 @@ impl Rules {
     fn union_of(&mut self, rules: &BTreeSet<usize>) -> Arc<PeerUnion> {
         let rules = self.that_matter(rules.iter().copied());
         self.union(&rules)
+    }
+
+    /// Adds those of the rules that a rule for any peer covers, if `union` is for any peer.
+    fn cover(&self, union: &PeerUnion, rules: impl Iterator<Item = usize>, ports: &Covered, covers: &mut Covers) {
+        if union.anyone.is_empty() {
+            return;
+        }
+        for rule in rules {
+            if let Some(source) = self.sources.get(rule).filter(|source| !union.anyone.contains(source)) {
+                covers.add(source, ports.clone());
+            }
+        }
     }
 
     fn weight(&self, rule: usize) -> u64 {
@@ -180,18 +200,30 @@ impl Uses {
 
     /// Removes what a rule for any peer already allows; it would only lengthen chains and keep needless sets.
     fn compile(&self, rules: &mut Rules, pulse: &Pulse) -> Allowed {
-        let mut allowed = Allowed { anything: rules.union_of(&self.anything), protocols: BTreeMap::new() };
+        let mut allowed = Allowed { anything: rules.union_of(&self.anything), ..Allowed::default() };
         if !allowed.anything.anyone.is_empty() {
+            let union = &allowed.anything;
+            rules.cover(union, self.anything.iter().copied(), &Covered::Same, &mut allowed.covers);
+            for protocol in Protocol::ALL {
+                self.cover_protocol(rules, protocol, union, &Covered::Protocol(protocol), &mut allowed.covers);
+            }
             return allowed;
         }
         for protocol in Protocol::ALL {
             let mut ports = AllowedPorts::default();
             if let Some(all) = self.all.get(&protocol) {
                 ports.all = rules.union_of(all);
+                self.cover_protocol(rules, protocol, &ports.all, &Covered::Same, &mut ports.covers);
             }
             if ports.all.anyone.is_empty() {
-                let named = self.named.get(&protocol).into_iter().flatten();
-                ports.named = named.map(|(name, users)| (name.clone(), rules.union_of(users))).collect();
+                for (name, users) in self.named.get(&protocol).into_iter().flatten() {
+                    let (union, mut covers) = (rules.union_of(users), Covers::default());
+                    rules.cover(&union, users.iter().copied(), &Covered::Same, &mut covers);
+                    ports.named.insert(name.clone(), union);
+                    if !covers.is_empty() {
+                        ports.named_covers.insert(name.clone(), covers);
+                    }
+                }
                 let spans = self.spans.get(&protocol).map(Vec::as_slice).unwrap_or_default();
                 if may_be_split(spans, rules) {
                     ports.ranges = disjoint(spans, rules, pulse);
@@ -204,6 +236,20 @@ impl Uses {
             }
         }
         allowed
+    }
+}
+
+impl Uses {
+    /// Adds the rules of a protocol that `union`, which may use all its ports, covers; `all` is how the ports of those
+    /// rules are described that are for all ports too.
+    fn cover_protocol(&self, rules: &Rules, protocol: Protocol, union: &PeerUnion, all: &Covered, covers: &mut Covers) {
+        rules.cover(union, self.all.get(&protocol).into_iter().flatten().copied(), all, covers);
+        for (name, users) in self.named.get(&protocol).into_iter().flatten() {
+            rules.cover(union, users.iter().copied(), &Covered::Named(name.clone()), covers);
+        }
+        for span in self.spans.get(&protocol).into_iter().flatten() {
+            rules.cover(union, std::iter::once(span.rule), &Covered::Range(span.first, span.last), covers);
+        }
     }
 }
 
@@ -230,6 +276,8 @@ fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRan
         if let (false, Ok(first), Ok(last)) = (open.is_empty(), first, last) {
             let matter = rules.that_matter(open.keys().copied());
             let peers = rules.union(&matter);
+            let mut covers = Covers::default();
+            rules.cover(&peers, open.keys().copied(), &Covered::Range(first, last), &mut covers);
             match pieces.last_mut() {
                 // The same rules have the same union, and different rules different ones, because a union names its
                 // rules.
@@ -237,8 +285,9 @@ fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRan
                     if previous.last.checked_add(1) == Some(first) && Arc::ptr_eq(&previous.peers, &peers) =>
                 {
                     previous.last = last;
+                    previous.covers.extend(covers);
                 }
-                _ => pieces.push(PortRange { first, last, peers }),
+                _ => pieces.push(PortRange { first, last, peers, covers }),
             }
         }
         for rule in begins {
@@ -271,7 +320,8 @@ fn whole(spans: &[PortSpan], rules: &Rules) -> Vec<PortRange> {
         }
     }
     let range = |span: PortSpan| {
-        Some(PortRange { first: span.first, last: span.last, peers: rules.peers.get(span.rule)?.clone() })
+        let peers = rules.peers.get(span.rule)?.clone();
+        Some(PortRange { first: span.first, last: span.last, peers, covers: Covers::default() })
     };
     joined.into_iter().filter_map(range).collect()
 }

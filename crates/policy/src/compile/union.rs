@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AddressRange, NamedPort, PeerSelector};
+use ipnet::IpNet;
+
+use super::{AddressRange, Covers, NamedPort, PeerSelector};
 use crate::input::{Direction, Protocol};
 
 /// A rule of a policy of the group's namespace and direction.
@@ -27,6 +29,15 @@ impl fmt::Display for RuleRef {
 /// The rules that something comes from; shared by everything with the same rules.
 pub type Sources = Arc<BTreeSet<RuleRef>>;
 
+/// Where a block of addresses comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The rules.
+    pub sources: Sources,
+    /// The `cidr` of the ipBlock, from which its `except`s are subtracted.
+    pub cidr: IpNet,
+}
+
 /// A union of peers, each with the rules it comes from. Empty: no peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerUnion {
@@ -35,7 +46,7 @@ pub struct PeerUnion {
     /// Pods by selector.
     pub pods: BTreeMap<Arc<PeerSelector>, Sources>,
     /// Blocks of addresses, each as its disjoint ranges.
-    pub blocks: BTreeMap<Arc<[AddressRange]>, Sources>,
+    pub blocks: BTreeMap<Arc<[AddressRange]>, Block>,
 }
 
 impl PeerUnion {
@@ -44,16 +55,25 @@ impl PeerUnion {
         self.anyone.is_empty() && self.pods.is_empty() && self.blocks.is_empty()
     }
 
+    /// The rules of everything in it.
+    pub fn sources(&self) -> impl Iterator<Item = &Sources> {
+        let blocks = self.blocks.values().map(|block| &block.sources);
+        self.pods.values().chain(blocks).chain([&self.anyone])
+    }
+
     /// Merges another union. Either both are for any peer or neither is.
     pub(super) fn add(&mut self, other: &Self) {
         extend(&mut self.anyone, &other.anyone);
         for (selector, sources) in &other.pods {
             extend(self.pods.entry(selector.clone()).or_default(), sources);
         }
-        for (ranges, sources) in &other.blocks {
+        for (ranges, block) in &other.blocks {
             match self.blocks.get_mut(ranges) {
-                Some(present) => extend(present, sources),
-                None => drop(self.blocks.insert(ranges.clone(), sources.clone())),
+                Some(present) => {
+                    extend(&mut present.sources, &block.sources);
+                    present.cidr = present.cidr.min(block.cidr);
+                }
+                None => drop(self.blocks.insert(ranges.clone(), block.clone())),
             }
         }
     }
@@ -77,6 +97,8 @@ pub struct PortRange {
     pub last: u16,
     /// Who may use it; ranges with the same rules share it.
     pub peers: Arc<PeerUnion>,
+    /// The rules that are not rendered because any peer may use it.
+    pub covers: Covers,
 }
 
 /// What is allowed for one protocol, beyond [`Allowed::anything`].
@@ -84,6 +106,8 @@ pub struct PortRange {
 pub struct AllowedPorts {
     /// Who may use every port.
     pub all: Arc<PeerUnion>,
+    /// The rules that are not rendered because any peer may use every port.
+    pub covers: Covers,
     /// Disjoint ranges in order; neighbours have different peers.
     pub ranges: Vec<PortRange>,
     /// Ranges as the rules have them, which may overlap. Used instead of `ranges`, which is then empty, if splitting at
@@ -91,6 +115,8 @@ pub struct AllowedPorts {
     pub overlapping: Vec<PortRange>,
     /// Named ports, resolved on the destination.
     pub named: BTreeMap<Arc<str>, Arc<PeerUnion>>,
+    /// The rules that are not rendered because any peer may use a named port.
+    pub named_covers: BTreeMap<Arc<str>, Covers>,
 }
 
 /// What the union of a group's policies allows.
@@ -98,6 +124,8 @@ pub struct AllowedPorts {
 pub struct Allowed {
     /// Who may use everything, protocols without ports included.
     pub anything: Arc<PeerUnion>,
+    /// The rules that are not rendered because any peer may use everything.
+    pub covers: Covers,
     /// What else is allowed, by protocol.
     pub protocols: BTreeMap<Protocol, AllowedPorts>,
 }

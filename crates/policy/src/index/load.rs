@@ -90,8 +90,7 @@ impl Index {
         for (protocol, ports) in self.groups_in(namespace).flat_map(|allowed| &allowed.protocols) {
             for (name, union) in &ports.named {
                 let port = NamedPort { name: name.clone(), protocol: *protocol };
-                let sources = union.pods.values().chain(union.blocks.values()).chain([&union.anyone]);
-                let policies = sources.flat_map(|sources| sources.iter().map(|source| source.policy.clone()));
+                let policies = union.sources().flat_map(|sources| sources.iter().map(|source| source.policy.clone()));
                 named.extend(policies.map(|policy| (policy, port.clone())));
             }
         }

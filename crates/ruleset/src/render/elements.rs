@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use palisade_policy::index::{Dirty, NodePolicy};
+use palisade_policy::index::{Dirty, NodePolicy, Subject};
 use palisade_policy::input::{Direction, Family};
 
-use super::base::{isolated_set, local_set, self_set, verdict_map};
 use super::names::{Names, SetIdentity, SetKey};
+use super::parts::{isolated_any, pod_to_itself, pods_on_node, verdict_map};
 use crate::model::{Element, Key, Set, SetKind, Verdict};
 use crate::name::Name;
 
@@ -20,7 +20,7 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
         let family = Family::of(*address);
         let subject = policy.subjects.get(address);
         let isolated = subject.map(|subject| named(&subject.owner));
-        touched.entry(isolated_set(family)).or_default().insert(Key::Address(*address), isolated);
+        touched.entry(isolated_any(family)).or_default().insert(Key::Address(*address), isolated);
         for direction in Direction::ALL {
             let group = subject.and_then(|subject| match direction {
                 Direction::Egress => subject.egress.as_ref().map(|group| (subject, group)),
@@ -32,11 +32,12 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
             });
             touched.entry(verdict_map(direction, family)).or_default().insert(Key::Address(*address), element);
         }
-        let own = policy.local.get(address).map(named);
-        touched.entry(local_set(family)).or_default().insert(Key::Address(*address), own.clone());
+        let owner = policy.local.get(address);
+        let listed = owner.map(|owner| with_isolation(owner, subject));
+        touched.entry(pods_on_node(family)).or_default().insert(Key::Address(*address), listed);
         // Keeps an IP in a chain that allows nothing, so that an agent that adopts the table knows its pod.
-        let own = own.or_else(|| policy.former.get(address).map(named));
-        touched.entry(self_set(family)).or_default().insert(Key::AddressPair(*address, *address), own);
+        let own = owner.or_else(|| policy.former.get(address)).map(named);
+        touched.entry(pod_to_itself(family)).or_default().insert(Key::AddressPair(*address, *address), own);
     }
 }
 
@@ -72,6 +73,18 @@ pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
         comment: Some(identity.comment()),
         elements,
     }
+}
+
+/// The comment that says how an IP's pod is isolated. The name comes last: only it can be too long.
+fn with_isolation(owner: &str, subject: Option<&Subject>) -> Element {
+    let isolated = |direction: fn(&Subject) -> bool| subject.is_some_and(direction);
+    let isolation = match (isolated(|pod| pod.ingress.is_some()), isolated(|pod| pod.egress.is_some())) {
+        (false, false) => "not isolated",
+        (true, false) => "isolated for ingress",
+        (false, true) => "isolated for egress",
+        (true, true) => "isolated for ingress and egress",
+    };
+    Element { verdict: None, comment: Some(crate::name::comment(&format!("{isolation}: {owner}"))) }
 }
 
 /// The comment that names an IP's pod.

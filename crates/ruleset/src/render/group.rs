@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use palisade_policy::Pulse;
 use palisade_policy::compile::{
-    AddressRange, Allowed, AllowedPorts, Group, PeerSelector, PeerUnion, PortRange, Sources,
+    AddressRange, Allowed, AllowedPorts, Block, Covers, Group, PeerSelector, PeerUnion, PortRange, Sources,
 };
 use palisade_policy::input::{Direction, Family, Protocol};
 
 use super::Options;
-use super::base::{drop_chain, is_family};
+use super::drops::drop_chain;
 use super::names::{Names, SetIdentity, SetKey, group_comment};
-use crate::model::{Chain, CtStates, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
+use super::parts::{UNTRACKED, commented, is_family, states};
+use super::words;
+use crate::model::{Chain, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
 use crate::name::{Name, comment};
 
 /// One rule per peer selector up to here, one merged set beyond.
@@ -25,9 +27,6 @@ const BLOCKS_INLINE: usize = 8;
 
 /// One rule per port range of a protocol up to here, one port map beyond.
 const PORTS_INLINE: usize = 8;
-
-/// How many source rules a comment names before it only counts.
-const SOURCES_NAMED: usize = 3;
 
 /// The objects of a group.
 #[derive(Clone, Debug)]
@@ -59,26 +58,28 @@ pub(super) fn render_group(
         port_maps: BTreeMap::new(),
         sets: BTreeSet::new(),
     };
+    let namespace = match group {
+        Group::Policies { namespace, .. } => namespace,
+        Group::ClaimedTwice(_) | Group::Held(_) => "",
+    };
     let (direction, terms) = (group.direction(), Terms::Flow);
-    let mut writer = Writer { names, families, pulse, direction, terms, objects, known: BTreeMap::new() };
+    let mut writer = Writer { names, families, pulse, namespace, direction, terms, objects, known: BTreeMap::new() };
     let mut rules = Vec::new();
     writer.allow_all(&mut rules, &[], allowed);
     if allowed.anything.anyone.is_empty() {
         if options.judge_untracked && group.direction() == Direction::Egress {
             writer.terms = Terms::Packet;
-            let untracked = CtStates { untracked: true, ..CtStates::default() };
-            writer.allow_all(&mut rules, &[Expression::Match(Load::CtState, Test::States(untracked))], allowed);
+            writer.allow_all(&mut rules, &[states(UNTRACKED)], allowed);
         }
-        rules.push(end(group.direction()));
+        rules.push(end(group.direction(), &words::of_end(group)));
     }
     writer.objects.chain = Chain { hook: None, comment: Some(group_comment(group)), rules };
     writer.objects
 }
 
 /// The last rule of a group's chain.
-fn end(direction: Direction) -> Rule {
-    let goto = Expression::Verdict(Verdict::Goto(drop_chain(direction.name())));
-    Rule { expressions: vec![Expression::Counter, goto], comment: None }
+fn end(direction: Direction, text: &str) -> Rule {
+    commented([Expression::Counter, Expression::Verdict(Verdict::Goto(drop_chain(direction)))], text)
 }
 
 /// What rules compare peers and ports with.
@@ -101,6 +102,7 @@ struct Writer<'a> {
     names: &'a mut Names,
     families: &'a [Family],
     pulse: &'a Pulse,
+    namespace: &'a str,
     direction: Direction,
     terms: Terms,
     objects: GroupObjects,
@@ -117,7 +119,7 @@ impl Writer<'_> {
     }
 
     fn allow_all(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], allowed: &Allowed) {
-        self.allow(rules, tests, &allowed.anything);
+        self.allow(rules, tests, &allowed.anything, &allowed.covers);
         if allowed.anything.anyone.is_empty() {
             for (protocol, ports) in &allowed.protocols {
                 let is_protocol = Expression::Match(Load::L4Proto, Test::L4(L4::Transport(*protocol)));
@@ -129,12 +131,13 @@ impl Writer<'_> {
 
     /// One protocol: first what holds for all its ports, then named ports, then numbers, which may jump away for good.
     fn allow_ports(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], protocol: Protocol, ports: &AllowedPorts) {
-        self.allow(rules, tests, &ports.all);
+        self.allow(rules, tests, &ports.all, &ports.covers);
         let with = |expression| tests.iter().cloned().chain([expression]).collect::<Vec<_>>();
         if self.terms == Terms::Packet {
             for range in ports.ranges.iter().chain(&ports.overlapping) {
                 let port = Test::Range(range.first, range.last);
-                self.allow(rules, &with(Expression::Match(Load::DestinationPort(protocol), port)), &range.peers);
+                let is_port = Expression::Match(Load::DestinationPort(protocol), port);
+                self.allow(rules, &with(is_port), &range.peers, &range.covers);
             }
             return;
         }
@@ -144,14 +147,14 @@ impl Writer<'_> {
             for family in self.families {
                 let set = self.set(SetIdentity::NamedPort(named_port.clone(), *family));
                 let lookup = Expression::Lookup(vec![Load::Server(*family), Load::ServerPort], set);
-                self.allow_family(rules, &with(lookup), peers, *family);
+                self.allow_family(rules, &with(lookup), peers, ports.named_covers.get(name), *family);
             }
         }
         let inline = if ports.ranges.len() <= PORTS_INLINE { ports.ranges.as_slice() } else { &[] };
         for range in ports.overlapping.iter().chain(inline) {
             self.pulse.beat();
             let is_port = Expression::Match(Load::ServerPort, Test::Range(range.first, range.last));
-            self.allow(rules, &with(is_port), &range.peers);
+            self.allow(rules, &with(is_port), &range.peers, &range.covers);
         }
         if ports.ranges.len() > PORTS_INLINE {
             let map = self.port_map(&ports.ranges);
@@ -171,7 +174,9 @@ impl Writer<'_> {
             elements.insert(Key::PortRange(range.first, range.last), element);
         }
         let name = self.names.of_content("ports", format_args!("port map {elements:?}"));
-        let map = Set { kind: SetKind::VerdictMap, key: KeyType::Port, interval: true, comment: None, elements };
+        let text = "server port to the chain of its peers".to_owned();
+        let (kind, key) = (SetKind::VerdictMap, KeyType::Port);
+        let map = Set { kind, key, interval: true, comment: Some(text), elements };
         self.objects.port_maps.insert(name.clone(), map);
         name
     }
@@ -179,30 +184,38 @@ impl Writer<'_> {
     fn port_chain(&mut self, peers: &Arc<PeerUnion>) -> Name {
         self.pulse.beat();
         let mut rules = Vec::new();
-        self.allow(&mut rules, &[], peers);
+        self.allow(&mut rules, &[], peers, &Covers::default());
         if peers.anyone.is_empty() {
-            rules.push(end(self.direction));
+            rules.push(end(self.direction, "no other peer is allowed on this port"));
         }
         let content = format_args!("port chain {:?} {rules:?}", self.direction);
         let name = self.names.of_content(&format!("ports/{}", self.direction), content);
-        self.objects.port_chains.insert(name.clone(), Chain { rules, ..Chain::default() });
+        let text = "peers of the ports that a map sends here".to_owned();
+        self.objects.port_chains.insert(name.clone(), Chain { rules, comment: Some(text), hook: None });
         name
     }
 
     /// Rules that allow `peers` what `tests` say.
-    fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &Arc<PeerUnion>) {
+    fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &Arc<PeerUnion>, covers: &Covers) {
         if !peers.anyone.is_empty() {
-            rules.push(rule(tests, &[], describe(&peers.anyone)));
+            rules.push(rule(tests, &[], words::of_sources(self.namespace, &peers.anyone, Some(covers))));
             return;
         }
         for family in self.families {
-            self.allow_family(rules, tests, peers, *family);
+            self.allow_family(rules, tests, peers, None, *family);
         }
     }
 
-    fn allow_family(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &Arc<PeerUnion>, family: Family) {
+    fn allow_family(
+        &mut self,
+        rules: &mut Vec<Rule>,
+        tests: &[Expression],
+        peers: &Arc<PeerUnion>,
+        covers: Option<&Covers>,
+        family: Family,
+    ) {
         if !peers.anyone.is_empty() {
-            rules.push(rule(tests, &[], describe(&peers.anyone)));
+            rules.push(rule(tests, &[], words::of_sources(self.namespace, &peers.anyone, covers)));
             return;
         }
         let key = (Arc::as_ptr(peers), self.terms, family);
@@ -221,26 +234,41 @@ impl Writer<'_> {
         if self.terms == Terms::Flow {
             for (selectors, sources) in peer_sets(peers) {
                 let set = self.set(SetIdentity::Pods(selectors, family));
-                rules.push((self.is_peer(family, Test::In(set)), describe(&sources)));
+                rules.push((self.is_peer(family, Test::In(set)), self.from(&sources)));
             }
         }
-        let blocks = || peers.blocks.iter().map(|(ranges, sources)| (of_family(ranges, family), sources));
-        if blocks().map(|(ranges, _)| ranges.count()).sum::<usize>() <= BLOCKS_INLINE {
-            for (ranges, sources) in blocks() {
-                rules.extend(ranges.map(|range| (self.is_in(range), describe(sources))));
+        let blocks = || peers.blocks.iter().map(|(ranges, block)| (of_family(ranges, family), ranges, block));
+        if blocks().map(|(of_family, ..)| of_family.count()).sum::<usize>() <= BLOCKS_INLINE {
+            for (of_family, ranges, block) in blocks() {
+                let text = self.of_block(ranges, block);
+                rules.extend(of_family.map(|range| (self.is_in(range), text.clone())));
             }
         } else {
-            let merged = AddressRange::merge(blocks().flat_map(|(ranges, _)| ranges));
-            let sources = united(peers.blocks.values());
+            let merged = AddressRange::merge(blocks().flat_map(|(of_family, ..)| of_family));
+            let sources = united(peers.blocks.values().map(|block| &block.sources));
             let test = if let [range] = merged.as_slice() {
                 self.is_in(*range)
             } else {
                 let set = self.set(SetIdentity::Blocks(merged, family));
                 self.is_peer(family, Test::In(set))
             };
-            rules.push((test, describe(&sources)));
+            rules.push((test, self.from(&sources)));
         }
         rules
+    }
+
+    /// The rules that something comes from.
+    fn from(&self, sources: &Sources) -> String {
+        words::of_sources(self.namespace, sources, None)
+    }
+
+    /// The rules that a block comes from, and whether it is what an `except` left.
+    fn of_block(&self, ranges: &[AddressRange], block: &Block) -> String {
+        let sources = self.from(&block.sources);
+        if *ranges == [AddressRange::of_net(block.cidr)] {
+            return sources;
+        }
+        comment(&format!("{sources}, {} without its except", block.cidr.trunc()))
     }
 
     fn is_peer(&self, family: Family, test: Test) -> Vec<Expression> {
@@ -288,12 +316,4 @@ fn united<'a>(sources: impl Iterator<Item = &'a Sources>) -> Sources {
 
 fn of_family(ranges: &[AddressRange], family: Family) -> impl Iterator<Item = AddressRange> {
     ranges.iter().copied().filter(move |range| range.family() == family)
-}
-
-/// The rules that something comes from, the first few by name.
-fn describe(sources: &Sources) -> String {
-    let named: Vec<_> = sources.iter().take(SOURCES_NAMED).map(ToString::to_string).collect();
-    let more = sources.len().saturating_sub(SOURCES_NAMED);
-    let rest = if more > 0 { format!(" +{more}") } else { String::new() };
-    comment(&format!("{}{rest}", named.join(", ")))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use palisade_policy::compile::{AddressRange, Group, NamedPort, PeerSelector};
 use palisade_policy::input::Family;
 
+use super::words;
 use crate::model::KeyType;
 use crate::name::{Digested, Name, comment, hash};
 
@@ -34,13 +35,18 @@ impl SetIdentity {
     fn name(&self) -> String {
         match self {
             Self::Pods(selectors, family) => {
-                format!("pods/{}/{}", Digested::of(format_args!("{selectors:?}")).digits(), family.digit())
+                let words = match selectors.as_slice() {
+                    [selector] => words::of_selector(selector),
+                    several => format!("{}-selectors", several.len()),
+                };
+                format!("pods/{words}/{}/{}", Digested::of(format_args!("{selectors:?}")).digits(), family.digit())
             }
             Self::NamedPort(NamedPort { name, protocol }, family) => {
                 format!("named-ports/{name}-{}/{}", protocol.name(), family.digit())
             }
             Self::Blocks(ranges, family) => {
-                format!("cidrs/{}/{}", Digested::of(format_args!("{ranges:?}")).digits(), family.digit())
+                let digits = Digested::of(format_args!("{ranges:?}")).digits();
+                format!("cidrs/{}-ranges/{digits}/{}", ranges.len(), family.digit())
             }
         }
     }
@@ -48,9 +54,9 @@ impl SetIdentity {
     /// Its description.
     pub(super) fn comment(&self) -> String {
         match self {
-            Self::Pods(selectors, _) => comment(&join(selectors, "; ")),
+            Self::Pods(selectors, _) => comment(&format!("{}; empty: no such pod", join(selectors, "; "))),
             Self::NamedPort(NamedPort { name, protocol }, _) => {
-                comment(&format!("port {name} ({protocol}) of the pods that declare it"))
+                comment(&format!("port {name} ({protocol}) of the pods that declare it; empty: none does"))
             }
             Self::Blocks(ranges, _) => comment(&join(&ranges.iter().map(describe).collect::<Vec<_>>(), ", ")),
         }
@@ -105,8 +111,8 @@ fn group_name(group: &Group) -> String {
         Group::Policies { direction, namespace, policies } => {
             format!("{direction}/{namespace}/{}", join(policies, "_"))
         }
-        Group::ClaimedTwice(direction) => format!("{direction}/claimed-twice"),
-        Group::Held(direction) => format!("{direction}/address-reused"),
+        Group::ClaimedTwice(direction) => format!("{direction}/duplicate-ip"),
+        Group::Held(direction) => format!("{direction}/reused-ip"),
     }
 }
 
@@ -114,7 +120,7 @@ fn group_name(group: &Group) -> String {
 pub(super) fn group_comment(group: &Group) -> String {
     match group {
         Group::Policies { namespace, policies, .. } => comment(&format!("{namespace}: {}", join(policies, ", "))),
-        Group::ClaimedTwice(_) => "addresses that two live pods claim".to_owned(),
+        Group::ClaimedTwice(_) => "IPs that two live pods have".to_owned(),
         Group::Held(_) => "IPs that changed hands: flows of the former pod are still being deleted".to_owned(),
     }
 }

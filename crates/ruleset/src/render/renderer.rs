@@ -11,10 +11,11 @@ use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::base::{gates, pod_ports, port_elements, skeleton, stray_chains};
 use super::elements::{Touched, touch_subjects};
+use super::layout::{link_scope_chains, skeleton};
 use super::names::{Names, SetKey};
 use super::objects::{Brought, brought_by};
+use super::parts::{gates, interface_elements, pod_interfaces};
 use super::starting::{starting, starting_chain};
 use crate::change::{ChainChange, Patch, SetChange, Transaction, element_changes};
 use crate::model::{Ruleset, SetKind};
@@ -151,7 +152,7 @@ impl Renderer {
     /// The transactions that bring a patch, which led to the ruleset as it is, to the kernel. `events` has the addresses that
     /// each event is about, if events in this order are all that changed.
     pub fn plan(&self, patch: Patch, events: Option<&[BTreeSet<IpAddr>]>) -> Vec<Transaction> {
-        let parts = patch.around(&gates());
+        let parts = patch.around(&gates(&self.options));
         let plans = parts.iter().flat_map(|part| part.plan_in_order(events, &self.ruleset, &self.pulse));
         plans.filter(|transaction| transaction.batches().next().is_some()).collect()
     }
@@ -178,7 +179,7 @@ impl Renderer {
         self.pulse.beat();
         touch_subjects(&mut self.names, policy, dirty, &mut touched);
         self.put_elements(touched, &mut patch);
-        self.update_stray_chains(policy, &mut patch);
+        self.update_link_scope(policy, &mut patch);
         self.take_over(&patch);
         patch
     }
@@ -227,8 +228,8 @@ impl Renderer {
     pub fn update_pod_ports(&mut self, ports: &BTreeSet<String>) -> Patch {
         let mut patch = Patch::default();
         self.options.pod_ports.clone_from(ports);
-        if let Some(set) = self.ruleset.sets.get(&pod_ports()) {
-            patch.put_set(&pod_ports(), element_changes(&set.elements, &port_elements(ports)));
+        if let Some(set) = self.ruleset.sets.get(&pod_interfaces()) {
+            patch.put_set(&pod_interfaces(), element_changes(&set.elements, &interface_elements(ports)));
         }
         self.take_over(&patch);
         patch
@@ -268,9 +269,9 @@ impl Renderer {
         }
     }
 
-    fn update_stray_chains(&self, policy: &NodePolicy, patch: &mut Patch) {
+    fn update_link_scope(&self, policy: &NodePolicy, patch: &mut Patch) {
         let any_starting = !self.options.pod_ranges.is_empty() && !policy.starting.is_empty();
-        for (name, chain) in stray_chains(!policy.subjects.is_empty() || any_starting) {
+        for (name, chain) in link_scope_chains(!policy.subjects.is_empty() || any_starting) {
             match self.ruleset.chains.get(&name) {
                 None => patch.put_chain(&name, ChainChange::Create(chain)),
                 Some(before) if *before != chain => {

@@ -5,13 +5,14 @@ use ipnet::IpNet;
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::base::{drop_chain, is_family, local_set, prefix, regular, rule, states, verdict};
-use crate::model::{Chain, CtStates, Expression, Load, Rule, Test, Verdict};
+use super::drops::{Reason, count_and_drop};
+use super::parts::{WITHOUT_FLOW, commented, is_family, pods_on_node, prefix, regular, rule, states, verdict};
+use crate::model::{Chain, Expression, Load, Rule, Test, Verdict};
 use crate::name::Name;
 
 /// The chain for IPs of the node's pod ranges, of which not all are known.
 pub(super) fn starting_chain(direction: Direction) -> Name {
-    Name::new(&format!("starting/{direction}"))
+    Name::new(&format!("unknown-pod-ip/{direction}"))
 }
 
 /// Rules that send IPs of the node's pod ranges to where unknown ones may be dropped.
@@ -28,7 +29,7 @@ pub(super) fn to_starting(
             _ => vec![Expression::Match(load, Test::Prefix(*range))],
         };
         let jump = verdict(Verdict::Jump(starting_chain(direction)));
-        rule(tests.iter().cloned().chain(address).chain([jump]))
+        commented(tests.iter().cloned().chain(address).chain([jump]), "the node's pod range")
     };
     options.pod_ranges.iter().map(to).collect()
 }
@@ -37,19 +38,15 @@ pub(super) fn to_starting(
 pub(super) fn starting(direction: Direction, held: bool) -> Chain {
     let mut rules = Vec::new();
     if held {
-        let no_flow = CtStates { invalid: true, untracked: true, ..CtStates::default() };
         let known = |tests: Vec<Expression>, load, family| {
-            let known = Expression::Match(load, Test::In(local_set(family)));
+            let known = Expression::Match(load, Test::In(pods_on_node(family)));
             rule(tests.into_iter().chain([known, verdict(Verdict::Return)]))
         };
         rules.extend(Family::ALL.map(|family| known(Vec::new(), Load::subject(direction, family), family)));
         rules.extend(Family::ALL.map(|family| {
-            known(vec![states(no_flow), is_family(family)], Load::packet_end(direction, family), family)
+            known(vec![states(WITHOUT_FLOW), is_family(family)], Load::packet_end(direction, family), family)
         }));
-        rules.push(rule([Expression::Counter, verdict(Verdict::Goto(drop_chain(direction.name())))]));
+        rules.extend(count_and_drop(Reason::UnknownPodIp(direction), "of no known pod, while an isolated one starts"));
     }
-    regular(
-        &format!("the node's pod range: while a pod isolated for {direction} is starting, only known pods pass"),
-        rules,
-    )
+    regular(&format!("empty unless a pod isolated for {direction} is starting; then drops IPs of no known pod"), rules)
 }

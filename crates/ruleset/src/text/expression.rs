@@ -51,6 +51,13 @@ impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Match(Load::TcpFlags, Test::MidStream) => f.write_str("tcp flags & (fin | syn | rst | ack) == ack"),
+            Self::Match(Load::Icmpv6Type, Test::Range(first, last)) if first == last => {
+                write!(f, "icmpv6 type ")?;
+                match icmpv6_name(*first) {
+                    Some(name) => f.write_str(name),
+                    None => first.fmt(f),
+                }
+            }
             Self::Match(load, test) => write!(f, "{load} {test}"),
             Self::Lookup(loads, set) => {
                 let loads: Vec<_> = loads.iter().map(Load::to_string).collect();
@@ -138,4 +145,20 @@ impl fmt::Display for Verdict {
             Self::Goto(chain) => write!(f, "goto {chain}"),
         }
     }
+}
+
+/// How nft 1.0.6 spells the ICMPv6 types that rules name.
+fn icmpv6_name(kind: u16) -> Option<&'static str> {
+    Some(match kind {
+        130 => "mld-listener-query",
+        131 => "mld-listener-report",
+        132 => "mld-listener-done",
+        133 => "nd-router-solicit",
+        134 => "nd-router-advert",
+        135 => "nd-neighbor-solicit",
+        136 => "nd-neighbor-advert",
+        137 => "nd-redirect",
+        143 => "mld2-listener-report",
+        _ => return None,
+    })
 }

@@ -163,7 +163,7 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
         let packets = packets(course, &state, known, &dirty);
         let patch = renderer.update(index.compiled(), &dirty);
         let split = |part: &Patch| part.split(dirty.order.events()?, renderer.ruleset());
-        let parts = patch.around(&gates());
+        let parts = patch.around(&gates(&Options::default()));
         let parts: Vec<_> = parts.iter().flat_map(|part| split(part).unwrap_or_else(|| vec![part.clone()])).collect();
         if dirty.order.events().is_some() && parts.len() > 1 {
             in_turn += 1;

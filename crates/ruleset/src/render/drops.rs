@@ -1,0 +1,124 @@
+//! Drops: why, and the chains and counters that say so.
+
+use std::fmt;
+
+use palisade_policy::input::{Direction, Family};
+
+use super::parts::{INVALID, UNTRACKED, commented, is_family, regular, states, verdict};
+use crate::model::{Chain, CtStates, Expression, Rule, Verdict};
+use crate::name::Name;
+
+/// Why packets are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The policies that isolate a pod in this direction do not allow the flow.
+    Policy(Direction),
+    /// The packet of a pod isolated in this direction is kept out of conntrack.
+    Untracked(Direction),
+    /// The packet of a pod isolated in this direction is invalid for conntrack.
+    Invalid(Direction),
+    /// The IP is in the node's pod range and no known pod has it, while a pod isolated in this direction is starting.
+    UnknownPodIp(Direction),
+    /// Link-local, broadcast, multicast or router message, from a pod.
+    LinkScope,
+    /// A TCP segment that would pick up a lost connection with client and server swapped.
+    ReversedPickup,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Policy(Direction::Egress),
+        Self::Policy(Direction::Ingress),
+        Self::Untracked(Direction::Egress),
+        Self::Untracked(Direction::Ingress),
+        Self::Invalid(Direction::Egress),
+        Self::Invalid(Direction::Ingress),
+        Self::UnknownPodIp(Direction::Egress),
+        Self::UnknownPodIp(Direction::Ingress),
+        Self::LinkScope,
+        Self::ReversedPickup,
+    ];
+
+    /// The direction whose isolation is the reason; none if the packet is in neither.
+    pub fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Policy(direction)
+            | Self::Untracked(direction)
+            | Self::Invalid(direction)
+            | Self::UnknownPodIp(direction) => Some(direction),
+            Self::LinkScope | Self::ReversedPickup => None,
+        }
+    }
+
+    /// The reason without its direction: `policy`, `untracked`, `invalid`, `unknown-pod-ip`, `link-scope`,
+    /// `reversed-pickup`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Policy(_) => "policy",
+            Self::Untracked(_) => "untracked",
+            Self::Invalid(_) => "invalid",
+            Self::UnknownPodIp(_) => "unknown-pod-ip",
+            Self::LinkScope => "link-scope",
+            Self::ReversedPickup => "reversed-pickup",
+        }
+    }
+
+    /// The named counter of the packets dropped for this reason.
+    pub fn counter(self, family: Family) -> Name {
+        Name::new(&format!("{self}/{}", family.digit()))
+    }
+}
+
+impl fmt::Display for Reason {
+    /// As in names: `drop/egress/policy`, `drop/link-scope`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.direction() {
+            Some(direction) => write!(f, "drop/{direction}/{}", self.name()),
+            None => write!(f, "drop/{}", self.name()),
+        }
+    }
+}
+
+/// The chain where packets end that isolation in this direction denies.
+pub(super) fn drop_chain(direction: Direction) -> Name {
+    Name::new(&format!("drop/{direction}"))
+}
+
+/// The chain where packets with link scope end.
+pub(super) fn drop_link_scope() -> Name {
+    Name::new("drop/link-scope")
+}
+
+/// The chains that count and drop.
+pub(super) fn drop_chains() -> Vec<(Name, Chain)> {
+    let by_direction = Direction::ALL.map(|direction| (drop_chain(direction), of_direction(direction)));
+    let text = "counts packets with link scope, and drops them";
+    let link_scope =
+        (drop_link_scope(), regular(text, count_and_drop(Reason::LinkScope, "not between pods of a node")));
+    by_direction.into_iter().chain([link_scope]).collect()
+}
+
+/// Packets that isolation in a direction denies, by reason.
+fn of_direction(direction: Direction) -> Chain {
+    let mut rules = Vec::new();
+    let without_flow: [(CtStates, Reason, &str); 2] = [
+        (UNTRACKED, Reason::Untracked(direction), "a foreign rule keeps it out of conntrack"),
+        (INVALID, Reason::Invalid(direction), "conntrack knows no flow of it"),
+    ];
+    for (state, reason, text) in without_flow {
+        for family in Family::ALL {
+            let count = Expression::CountIn(reason.counter(family));
+            rules.push(commented([states(state), is_family(family), count, verdict(Verdict::Drop)], text));
+        }
+    }
+    rules.extend(count_and_drop(Reason::Policy(direction), "allowed by no policy"));
+    regular(&format!("counts what isolation for {direction} denies, by reason, and drops it"), rules)
+}
+
+/// Rules that count a packet by its family and drop it.
+pub(super) fn count_and_drop(reason: Reason, text: &str) -> Vec<Rule> {
+    let count = |family| super::parts::rule([is_family(family), Expression::CountIn(reason.counter(family))]);
+    let drop = commented([verdict(Verdict::Drop)], text);
+    Family::ALL.into_iter().map(count).chain([drop]).collect()
+}

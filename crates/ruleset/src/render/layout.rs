@@ -1,0 +1,255 @@
+//! What every table has: base chains, verdict maps, and the chains for packets that no policy decides.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use palisade_policy::input::{Direction, Family, Protocol};
+
+use super::Options;
+use super::drops::{Reason, drop_chains, drop_link_scope};
+use super::parts::{
+    ESTABLISHED, NEW, RELATED, WITHOUT_FLOW, base, commented, icmpv6_type, interface_elements, is_family, is_l4,
+    isolated_any, jump, pod_interfaces, pod_to_itself, pods_on_node, prefix, regular, rule, states, verdict,
+    verdict_map,
+};
+use super::starting::{starting, starting_chain, to_starting};
+use crate::model::{
+    Chain, Expression, Hook, KeyType, L4, Load, PacketType, Rule, Ruleset, Set, SetKind, Test, Verdict,
+};
+use crate::name::Name;
+
+/// The ruleset of a node without isolated pods.
+pub(super) fn skeleton(options: &Options) -> Ruleset {
+    let mut ruleset = Ruleset::default();
+    for family in Family::ALL {
+        ruleset.sets.extend(sets(family));
+    }
+    if !options.pod_ranges.is_empty() {
+        ruleset.chains.extend(Direction::ALL.map(|direction| (starting_chain(direction), starting(direction, false))));
+    }
+    let text = "interfaces that lead to pods of this node; empty: no pod runs here";
+    let mut interfaces = empty_set(SetKind::Set, KeyType::InterfaceName, text);
+    interfaces.elements = interface_elements(&options.pod_ports);
+    ruleset.sets.insert(pod_interfaces(), interfaces);
+    for reason in Reason::ALL {
+        ruleset.counters.extend(Family::ALL.map(|family| reason.counter(family)));
+    }
+    ruleset.chains.extend(drop_chains());
+    let chains = [
+        ("forward", forward(options)),
+        ("input", input(options)),
+        ("icmpv6-basics", icmpv6()),
+        ("invalid-untracked", without_flow(options)),
+        ("reversed-pickup", reversed_pickup()),
+    ];
+    ruleset.chains.extend(chains.map(|(name, chain)| (Name::new(name), chain)));
+    ruleset.chains.extend(link_scope_chains(false));
+    ruleset
+}
+
+/// The sets and maps of a family that every table has.
+fn sets(family: Family) -> Vec<(Name, Set)> {
+    let address = KeyType::Address(family);
+    let map = |direction: Direction| {
+        let text = format!("pods isolated for {direction}: IP to chain; an IP that is not listed is not isolated");
+        (verdict_map(direction, family), empty_set(SetKind::VerdictMap, address, &text))
+    };
+    let mut sets: Vec<_> = Direction::ALL.map(map).into();
+    let text = "pods of this node that are isolated in a direction; empty: none is";
+    sets.push((isolated_any(family), empty_set(SetKind::Set, address, text)));
+    let text = "all pods of this node with their isolation; empty: none has an IP";
+    sets.push((pods_on_node(family), empty_set(SetKind::Set, address, text)));
+    let text = "all pods of this node; a pod may always reach itself";
+    sets.push((pod_to_itself(family), empty_set(SetKind::Set, KeyType::AddressPair(family), text)));
+    sets
+}
+
+fn empty_set(kind: SetKind, key: KeyType, comment: &str) -> Set {
+    Set { kind, key, interval: false, comment: Some(comment.to_owned()), elements: BTreeMap::new() }
+}
+
+/// The chains whose rules depend on whether any local pod is isolated.
+pub(super) fn link_scope_chains(any_isolated: bool) -> [(Name, Chain); 2] {
+    [
+        (Name::new("link-scope/forward"), link_scope_forward(any_isolated)),
+        (Name::new("link-scope/input"), link_scope_input(any_isolated)),
+    ]
+}
+
+/// Between pods, and between pods and everything beyond the node.
+fn forward(options: &Options) -> Chain {
+    let mut rules = vec![
+        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
+        icmp_errors(),
+        commented([states(WITHOUT_FLOW), jump("invalid-untracked")], "no flow: judged by the packet's own IPs"),
+    ];
+    for family in Family::ALL {
+        let pair = Expression::Lookup(vec![Load::Opener(family), Load::Server(family)], pod_to_itself(family));
+        rules.push(commented([pair, verdict(Verdict::Accept)], "a pod may reach itself"));
+    }
+    rules.extend(keep_established(options));
+    // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the connection,
+    // its server spoke first, and the flow would have client and server swapped. Linux assigns client ports from 32768
+    // (net.ipv4.ip_local_port_range).
+    let text = "a lost connection, client and server swapped";
+    rules.push(commented(
+        [
+            states(NEW),
+            is_l4(L4::Transport(Protocol::Tcp)),
+            Expression::Match(Load::TcpFlags, Test::MidStream),
+            Expression::Match(Load::OriginalSourcePort, Test::Range(1, 32767)),
+            Expression::Match(Load::OriginalDestinationPort, Test::Range(32768, 65535)),
+            jump("reversed-pickup"),
+        ],
+        text,
+    ));
+    for direction in Direction::ALL {
+        rules.extend(to_starting(options, &[], direction, |family| Load::subject(direction, family)));
+    }
+    for direction in Direction::ALL {
+        for family in Family::ALL {
+            let text = match direction {
+                Direction::Egress => "is the client isolated for egress?",
+                Direction::Ingress => "is the server isolated for ingress?",
+            };
+            let vmap = Expression::Vmap(Load::subject(direction, family), verdict_map(direction, family));
+            rules.push(commented([vmap], text));
+        }
+    }
+    rules.push(commented([jump("link-scope/forward")], "broadcast, multicast, link-local"));
+    let text = "judges each packet by its flow: client's egress, then server's ingress. return: go on here. End of this chain: allowed";
+    base(Hook::Forward, text, rules)
+}
+
+/// ICMP errors about a flow, such as "fragmentation needed".
+fn icmp_errors() -> Rule {
+    commented([states(RELATED), is_l4(L4::Icmp), verdict(Verdict::Accept)], "ICMP errors about known flows")
+}
+
+/// A flow that was once answered continues, whatever the policies say now. A flow whose first packet is dropped is
+/// never answered.
+fn keep_established(options: &Options) -> Option<Rule> {
+    let accept = [states(ESTABLISHED), verdict(Verdict::Accept)];
+    options.keep_established.then(|| commented(accept, "--established keep"))
+}
+
+/// From pods to their own node. The node's own packets leave through the output hook, where Palisade has no chain.
+fn input(options: &Options) -> Chain {
+    let mut rules = vec![rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")])];
+    if !options.allow_egress_to_own_node {
+        rules.push(icmp_errors());
+        // From pods only: the node may have IPs of the range too, and pods answer what it sends.
+        let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_interfaces()));
+        let egress = Direction::Egress;
+        let no_flow = [from_pods.clone(), states(WITHOUT_FLOW)];
+        rules.extend(to_starting(options, &no_flow, egress, |family| Load::packet_end(egress, family)));
+        rules.extend(to_starting(options, &[from_pods, states(NEW)], egress, |family| Load::subject(egress, family)));
+        for family in Family::ALL {
+            let vmap = Expression::Vmap(Load::packet_end(egress, family), verdict_map(egress, family));
+            let expressions = [states(WITHOUT_FLOW), is_family(family), vmap];
+            rules.push(commented(expressions, "no flow: is the sender isolated for egress?"));
+        }
+        rules.extend(keep_established(options));
+        for family in Family::ALL {
+            let vmap = Expression::Vmap(Load::subject(egress, family), verdict_map(egress, family));
+            rules.push(commented([vmap], "is the client isolated for egress?"));
+        }
+    }
+    let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_interfaces()));
+    rules.push(commented([from_pods, jump("link-scope/input")], "link-local, router messages"));
+    base(Hook::Input, "judges what pods send to their own node, by egress only. End of this chain: allowed", rules)
+}
+
+/// What IPv6 cannot work without. The hop limit proves that neighbour discovery comes from the same link (RFC 4861
+/// §6.1).
+fn icmpv6() -> Chain {
+    let accept = || verdict(Verdict::Accept);
+    let mut rules = vec![commented([states(RELATED), accept()], "errors about known flows")];
+    // Router and neighbour solicitations, neighbour advertisements.
+    for kind in [133, 135, 136] {
+        let types = Expression::Match(Load::Icmpv6Type, Test::Range(kind, kind));
+        let from_link = Expression::Match(Load::HopLimit, Test::Range(255, 255));
+        rules.push(rule([is_family(Family::V6), from_link, is_l4(L4::Icmpv6), types, accept()]));
+    }
+    // Multicast listener queries, reports and ends (MLD).
+    for kind in [130, 131, 132, 143] {
+        rules.push(rule(icmpv6_type(kind).into_iter().chain([accept()])));
+    }
+    regular("errors about known flows, neighbour discovery, multicast listeners: always allowed", rules)
+}
+
+/// Packets without a flow in conntrack: flow rules cannot match them, so isolated pods neither send nor receive them.
+fn without_flow(options: &Options) -> Chain {
+    let mut rules = Vec::new();
+    for direction in Direction::ALL {
+        rules.extend(to_starting(options, &[], direction, |family| Load::packet_end(direction, family)));
+    }
+    for direction in Direction::ALL {
+        let text = match direction {
+            Direction::Egress => "is the sender isolated for egress?",
+            Direction::Ingress => "is the receiver isolated for ingress?",
+        };
+        for family in Family::ALL {
+            let vmap = Expression::Vmap(Load::packet_end(direction, family), verdict_map(direction, family));
+            rules.push(commented([is_family(family), vmap], text));
+        }
+    }
+    regular("packets without a flow in conntrack: no flow rule matches them, so isolated pods' are dropped", rules)
+}
+
+fn reversed_pickup() -> Chain {
+    let mut rules = Vec::new();
+    for family in Family::ALL {
+        for (end, text) in [(Load::Opener(family), "the real server"), (Load::Server(family), "the real client")] {
+            let isolated = Expression::Match(end, Test::In(isolated_any(family)));
+            let count = Expression::CountIn(Reason::ReversedPickup.counter(family));
+            rules.push(commented([isolated, count, verdict(Verdict::Drop)], &format!("{text} is isolated")));
+        }
+    }
+    regular("TCP that conntrack lost, picked up by a packet of its server: client and server are swapped", rules)
+}
+
+/// Forwarded packets with IPs in no map; all of them are bridged from pod to pod.
+fn link_scope_forward(any_isolated: bool) -> Chain {
+    let mut rules = router_messages();
+    if any_isolated {
+        let link_local6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
+        let multicast6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8));
+        let multicast4 = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4));
+        let everyone4 = IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST));
+        let packet_type = |packet_type| [Expression::Match(Load::PacketType, Test::PacketType(packet_type))];
+        let broadcast = [Expression::Match(Load::DestinationType, Test::PacketType(PacketType::Broadcast))];
+        let mut drop = |tests: &[Expression]| rules.push(rule(tests.iter().cloned().chain(link_scope_end())));
+        drop(&prefix(Load::PacketSource(Family::V6), Family::V6, link_local6));
+        drop(&prefix(Load::PacketDestination(Family::V6), Family::V6, link_local6));
+        drop(&prefix(Load::PacketDestination(Family::V6), Family::V6, multicast6));
+        drop(&prefix(Load::PacketDestination(Family::V4), Family::V4, multicast4));
+        drop(&prefix(Load::PacketDestination(Family::V4), Family::V4, everyone4));
+        drop(&packet_type(PacketType::Broadcast));
+        drop(&packet_type(PacketType::Multicast));
+        drop(&broadcast);
+    }
+    regular("drops link-local, broadcast, multicast between pods, if one is isolated; router messages always", rules)
+}
+
+/// Packets from pods to the node with IPs in no map.
+fn link_scope_input(any_isolated: bool) -> Chain {
+    let mut rules = router_messages();
+    if any_isolated {
+        let link_local6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
+        let source = prefix(Load::PacketSource(Family::V6), Family::V6, link_local6);
+        rules.push(rule(source.into_iter().chain(link_scope_end())));
+    }
+    regular("drops link-local from pods to their node, if one is isolated; router messages always", rules)
+}
+
+/// Router advertisements and redirects: from a pod, an attempt to become the router (CVE-2020-10749).
+fn router_messages() -> Vec<Rule> {
+    let drop = |kind| commented(icmpv6_type(kind).into_iter().chain(link_scope_end()), "a pod is no router");
+    [134, 137].map(drop).to_vec()
+}
+
+fn link_scope_end() -> [Expression; 2] {
+    [Expression::Counter, verdict(Verdict::Goto(drop_link_scope()))]
+}
