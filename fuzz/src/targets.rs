@@ -1,4 +1,4 @@
-//! What is done with made-up bytes. Also part of a test that replays the corpus (`crates/testkit/tests/corpus.rs`).
+//! What is done with made-up bytes. Also part of a test that replays the corpus (`crates/testkit/tests/it/corpus.rs`).
 
 use palisade_engine::{Engine, Options};
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};

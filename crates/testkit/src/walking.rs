@@ -82,7 +82,7 @@ impl Nodes {
     pub fn send(&self, flow: &Flow, ends: &Ends<'_>) -> Result<Option<[Way; 2]>, Invalid> {
         let (Some(from), Some(to)) = (ends.from.address, ends.to.address) else { return Ok(None) };
         // Broadcast, multicast and link-local addresses belong to no pod; the ruleset treats them separately, and
-        // tests/bypass.rs too.
+        // tests/it/bypass.rs too.
         if [from, to].into_iter().any(|address| Addresses::accept([address]).0.is_empty()) {
             return Ok(None);
         }

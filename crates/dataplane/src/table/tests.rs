@@ -1,7 +1,7 @@
 //! What only shows on the wire: that the kernel holds byte for byte what nft would have put there, and what becomes of a
 //! batch whose answer is lost.
 //!
-//! The faults that these tests were seen to find are listed in `tests/kernel.rs`.
+//! The faults that these tests were seen to find are listed in `tests/it/main.rs`.
 
 mod faults;
 
@@ -28,7 +28,7 @@ use crate::codec::{attribute, kind, table_flag};
 use crate::netlink::faults as injected;
 use crate::netlink::{Answer, Attributes, Header, Socket, Writer};
 
-const EVERY: &str = include_str!("../../tests/kernel/every.nft");
+const EVERY: &str = include_str!("../../tests/it/every.nft");
 
 fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {

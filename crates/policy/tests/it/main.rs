@@ -1,0 +1,11 @@
+//! The compiler and the index from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in tests, also outside of test functions"
+)]
+
+mod claims;

@@ -1,0 +1,199 @@
+//! Others on the same node: tables of theirs, hands of theirs in our table, a second agent.
+
+use std::time::{Duration, Instant};
+
+use palisade_lab::Signal;
+
+use crate::agent::bed::{ALLOW, Bed, DENY};
+use crate::common::running::Agent;
+
+/// Tables of others, some named like ours. Nothing in these tests moves their counters.
+const FOREIGN: &str = "
+table ip nat {
+	chain post {
+		type nat hook postrouting priority srcnat
+		ip saddr 192.0.2.0/24 counter packets 7 bytes 700 masquerade comment \"theirs\"
+	}
+}
+table inet other {
+	comment \"of somebody else\"
+	set members { type ipv4_addr; comment \"theirs\"; elements = { 192.0.2.1 comment \"one\" }; }
+	chain forward {
+		type filter hook forward priority filter
+		ip saddr @members counter packets 8 bytes 800 drop
+	}
+}
+table ip palisade {
+	map ingress4 { type ipv4_addr : verdict; elements = { 192.0.2.1 : drop }; }
+	chain forward {
+		type filter hook forward priority filter
+		ip saddr vmap @ingress4
+	}
+}
+table bridge palisade {
+	chain forward {
+		type filter hook forward priority filter
+		ether type 0x9000 counter packets 9 bytes 900 accept
+	}
+}
+";
+
+/// What the agent logs when it repairs.
+const CHANGED: &str = "another program changed table inet palisade; repairing it";
+
+/// Everything of others, with handles.
+fn foreign(bed: &Bed) -> String {
+    let tables = bed.nft(&["list", "tables"]);
+    let theirs = tables.lines().filter(|table| *table != "table inet palisade");
+    let list = |table: &str| bed.nft(&[&["-a", "list"], &table.split(' ').collect::<Vec<_>>()[..]].concat());
+    theirs.map(list).collect()
+}
+
+/// Lets the bridge's IPv4 packets pass by netfilter, or no longer. An agent says so when it has looked at the node and at the
+/// table the next time, which it does every few seconds.
+fn let_bridge_pass(bed: &Bed, pass: bool) {
+    let value = if pass { "0" } else { "1" };
+    bed.node().namespace().sysctl(&[("net/bridge/bridge-nf-call-iptables", value)]).unwrap();
+}
+
+/// Waits until the agent has looked since the setting was changed.
+fn wait_looked(agent: &Agent, passes: bool) {
+    if passes {
+        agent.wait_missing("net.bridge.bridge-nf-call-iptables is 0");
+        // The probe is not at hand for everybody: the log says so too.
+        agent.wait("word of it in the log", || agent.told("this node cannot be enforced; not ready") > 0);
+        let tagged = "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; \
+                      set net.bridge.bridge-nf-filter-vlan-tagged to 1";
+        assert!(agent.told(tagged) > 0, "no word of the kernel's default");
+    } else {
+        agent.wait_ready();
+    }
+    // The loop that looks also reads the counters, so when these have been read, the look is over.
+    agent.metric("palisade_watch_synced");
+}
+
+#[test]
+fn an_owned_table_and_those_of_others_leave_each_other_alone() {
+    let bed = Bed::new("owned");
+    bed.node().nft(FOREIGN).unwrap();
+    let theirs = foreign(&bed);
+    assert!(theirs.contains("table ip palisade") && theirs.contains("comment \"one\""), "{theirs}");
+
+    // A start, commits, a restart.
+    bed.write("deny.yaml", DENY);
+    let agent = bed.agent_that_checks_bridges();
+    agent.wait_ready();
+    assert_eq!(foreign(&bed), theirs);
+    assert!(bed.heading().contains("flags owner"), "{}", bed.heading());
+    agent.after("policy shop/web-allow added", || bed.write("allow.yaml", ALLOW));
+    agent.after("policy shop/web-allow deleted", || bed.remove("allow.yaml"));
+    bed.assert_reached(false);
+    assert_eq!(foreign(&bed), theirs);
+    assert!(agent.end(Signal::SIGTERM).success());
+    let agent = bed.agent_that_checks_bridges();
+    agent.wait_ready();
+    bed.assert_reached(false);
+    assert_eq!(foreign(&bed), theirs);
+
+    // Others change their own tables: no business of ours.
+    let ours = bed.handles();
+    bed.node().nft("delete element inet other members { 192.0.2.1 }\nadd chain ip palisade more").unwrap();
+    assert_ne!(foreign(&bed), theirs, "the listing shows what changes");
+    let theirs = foreign(&bed);
+    let_bridge_pass(&bed, true);
+    wait_looked(&agent, true);
+    assert_eq!((bed.handles(), agent.commits("repair"), foreign(&bed)), (ours.clone(), 0, theirs));
+
+    // A flush of everything takes theirs and passes ours by. There is nothing to repair.
+    bed.nft(&["flush", "ruleset"]);
+    let_bridge_pass(&bed, false);
+    assert_eq!(foreign(&bed), "");
+    bed.assert_reached(false);
+    wait_looked(&agent, false);
+    assert_eq!((bed.handles(), agent.commits("repair")), (ours, 0));
+
+    // Cleaning up is refused while the agent runs, and then takes ours only.
+    bed.node().nft(FOREIGN).unwrap();
+    let theirs = foreign(&bed);
+    let (status, error) = bed.cleanup();
+    assert_eq!(status, Some(1));
+    assert!(error.contains(&format!("process {}, palisade", agent.id())) && error.contains("hint: "), "{error}");
+    bed.assert_reached(false);
+    agent.end(Signal::SIGTERM);
+    assert_eq!(bed.cleanup(), (Some(0), String::new()));
+    assert!(!bed.has_table());
+    bed.assert_reached(true);
+    assert_eq!(foreign(&bed), theirs);
+    assert_eq!(bed.cleanup(), (Some(0), String::new()), "that there is nothing to remove is no failure");
+}
+
+#[test]
+fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
+    let bed = Bed::new("plain");
+    // A table with something foreign in it is put right, but gets no owner: so it is as on a kernel without owners.
+    bed.node().nft("table inet palisade {\n comment \"Kubernetes NetworkPolicy, kept by palisade\"\n chain mine {\n meta mark 5 accept\n }\n}\n").unwrap();
+    bed.node().nft(FOREIGN).unwrap();
+    bed.write("deny.yaml", DENY);
+    let agent = bed.agent_that_checks_bridges();
+    agent.wait_ready();
+    assert!(!bed.heading().contains("flags owner"), "{}", bed.heading());
+    assert!(!bed.list().contains("chain mine"), "{}", bed.list());
+    bed.assert_reached(false);
+    let ours = content(&bed);
+
+    // Others change their own tables: the table is read back and found as it should be.
+    bed.node().nft("delete element inet other members { 192.0.2.1 }\nadd chain ip palisade more").unwrap();
+    let theirs = foreign(&bed);
+    let_bridge_pass(&bed, true);
+    wait_looked(&agent, true);
+    assert_eq!((agent.commits("repair"), agent.told(CHANGED)), (0, 0));
+    let_bridge_pass(&bed, false);
+    wait_looked(&agent, false);
+
+    // Others open the pod: it is closed again, and only that is undone.
+    let [v4, ..] = bed.web.addresses()[..] else { panic!("the pod has addresses") };
+    bed.node()
+        .nft(&format!("delete element inet palisade ingress4 {{ {v4} }}\ninsert rule inet palisade forward accept"))
+        .unwrap();
+    agent.wait("repair", || agent.commits("repair") == 1);
+    bed.assert_reached(false);
+    assert_eq!((content(&bed), agent.told(CHANGED), foreign(&bed)), (ours.clone(), 1, theirs));
+
+    // Another program flushes everything: the table is recreated at once, not at the next check ten seconds later.
+    for repairs in 2..=4_u64 {
+        let flushed = Instant::now();
+        bed.nft(&["flush", "ruleset"]);
+        agent.wait("repair", || agent.commits("repair") == repairs);
+        assert!(flushed.elapsed() < Duration::from_secs(3), "repair {repairs} took {:?}", flushed.elapsed());
+        bed.assert_reached(false);
+        assert_eq!((content(&bed), agent.told(CHANGED) as u64, foreign(&bed)), (ours.clone(), repairs, String::new()));
+    }
+    assert_eq!(agent.missing(), None);
+}
+
+/// The lines of table inet palisade without the values of counters. Objects are listed in the order in which they were
+/// made, so the lines are sorted.
+fn content(bed: &Bed) -> Vec<String> {
+    let listing = bed.nft(&["-s", "list", "table", "inet", "palisade"]);
+    let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_second_agent_finds_the_table_taken() {
+    let bed = Bed::new("second");
+    bed.write("deny.yaml", DENY);
+    let first = bed.agent();
+    first.wait_ready();
+    let ours = bed.handles();
+    let second = bed.agent_at("127.0.0.1:9441");
+    let reason = second.wait_missing("owns table inet palisade");
+    assert!(reason.contains(&format!("another palisade agent (process {}, palisade)", first.id())), "{reason}");
+    assert_eq!((second.commits("full"), bed.handles()), (0, ours.clone()));
+    // It waits for the first to end, and takes over what that leaves.
+    first.end(Signal::SIGKILL);
+    second.wait_ready();
+    assert_eq!(bed.handles(), ours);
+    bed.assert_reached(false);
+}

@@ -1,0 +1,335 @@
+//! `palisade check`: every code, where it is found, in every form of output; and silence on good policies.
+//!
+//! The manifests in `data/check/findings` carry what is to be found in comments on the lines where it is:
+//! `#! severity code field`.
+//!
+//! Seen to fail when: each module of `src/check`, and each code in it, was left out; a selector that only pods on the host's
+//! network or finished pods meet was taken for one that nothing meets; labels of namespaces were judged without any Namespace;
+//! policies were judged without any pod; ports of other protocols counted, or those of pods that declare none, or those beside
+//! an ipBlock; a broader rule had a narrower range or podSelector; of two equal rules both were superfluous, or of two equal
+//! policies; DNS allowed by another policy, or by a wrong one, or by port, did not count; DNS over TCP was enough, or all but
+//! private addresses; a wrong policy was checked further; lines were those of objects, or of values instead of keys; fields in
+//! Lists had no `items[…]`; two workloads of one name were one pod, a CronJob's template was looked for where a Deployment's is,
+//! pods had no labels, ports without a name were left out; `render` read workloads; `trace` spoke of an ipBlock with another
+//! port; an unreadable path was not status 2; pages after the first of a cluster's list were not read.
+
+mod blocks;
+mod cluster;
+mod controllers;
+mod directories;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// What is found, but for the message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    file: String,
+    line: usize,
+    severity: String,
+    code: String,
+    field: String,
+}
+
+impl Found {
+    fn new(file: &str, line: usize, severity: &str, code: &str, field: &str) -> Self {
+        let field = if field == "-" { "" } else { field };
+        let [file, severity, code, field] = [file, severity, code, field].map(str::to_owned);
+        Self { file, line, severity, code, field }
+    }
+
+    fn read(finding: &Value) -> Self {
+        let text = |key: &str| finding[key].as_str().unwrap();
+        let line = usize::try_from(finding["line"].as_u64().unwrap()).unwrap();
+        assert!(!text("message").is_empty());
+        Self::new(text("file"), line, text("severity"), text("code"), text("field"))
+    }
+}
+
+/// The codes that only a cluster's objects can have.
+const OF_CLUSTERS: &str = "unenforceable-term";
+
+fn run(arguments: &[&str], stdin: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("KUBECONFIG");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It need not read all of it.
+    drop(child.stdin.take().unwrap().write_all(stdin.as_bytes()));
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+fn findings(output: &Output) -> Vec<Value> {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
+}
+
+fn found(output: &Output) -> Vec<Found> {
+    findings(output).iter().map(Found::read).collect()
+}
+
+fn files(directory: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap();
+    let mut all: Vec<_> = all.map(|entry| Path::new(directory).join(entry.unwrap().file_name())).collect();
+    all.sort();
+    all
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
+const SAMPLES: &str = "tests/data/check/findings";
+const CLEAN: &str = "tests/data/check/clean";
+
+/// What the comments in the samples say.
+fn expected() -> Vec<Found> {
+    let mut expected = Vec::new();
+    for file in files(SAMPLES) {
+        for (index, line) in read(&file).lines().enumerate() {
+            for comment in line.split("#! ").skip(1) {
+                let words: Vec<_> = comment.split_whitespace().collect();
+                if let [severity @ ("error" | "warning" | "info"), code, field] = words.as_slice() {
+                    expected.push(Found::new(file.to_str().unwrap(), index + 1, severity, code, field));
+                }
+            }
+        }
+    }
+    // JSON has no comments.
+    let in_json = format!("{SAMPLES}/objects.json");
+    expected.push(Found::new(&in_json, 9, "error", "unknown-field", "items[0].spec.podSelector.matchLabel"));
+    expected.sort();
+    expected
+}
+
+fn codes() -> BTreeSet<String> {
+    let document = include_str!("../../docs/check.md");
+    let (_, codes) = document.split_once("## Codes").unwrap();
+    codes
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(code, _)| code.to_owned())
+        .collect()
+}
+
+#[test]
+fn every_kind_is_found_where_it_is_written() {
+    let output = run(&["check", "-f", SAMPLES, "-o", "json"], "");
+    let mut all = found(&output);
+    all.sort();
+    let expected = expected();
+    let missing: Vec<_> = expected.iter().filter(|found| !all.contains(found)).collect();
+    let too_many: Vec<_> = all.iter().filter(|found| !expected.contains(found)).collect();
+    assert!(missing.is_empty() && too_many.is_empty(), "missing: {missing:#?}\ntoo many: {too_many:#?}");
+    assert_eq!(all, expected, "something is found twice");
+    assert_eq!(output.status.code(), Some(1));
+    let mut seen: BTreeSet<_> = all.into_iter().map(|found| found.code).collect();
+    seen.insert(OF_CLUSTERS.to_owned());
+    assert_eq!(seen, codes(), "a code is found nowhere, or is not documented");
+}
+
+#[test]
+fn messages_say_what_was_meant() {
+    let output = run(&["check", "-f", SAMPLES, "-o", "json"], "");
+    let all = findings(&output);
+    for (field, part) in [
+        ("spec.podSelector.matchLabel", "did you mean matchLabels?"),
+        ("spec.Ingress", "did you mean ingress?"),
+        ("spec.policyTypes[0]", "write `- Ingress`"),
+        ("spec.namespaceSelector", "pods of its own namespace only"),
+        ("spec.ingress[0].ports[0].protocol", "did you mean TCP?"),
+        ("spec.ingress[0].ports[7].port", "add protocol: UDP"),
+        ("spec.ingress[0].ports[8].port", "did you mean http?"),
+        ("spec.ingress[0].ports[4].port", "they declare TCP 8080, TCP 9090 and UDP 8125"),
+        ("spec.ingress[0].from[3].podSelector", "did you mean app=web?"),
+        ("spec.ingress[0].from[4].podSelector", "such pods are in effect"),
+        ("spec.podSelector", "did you mean namespace shop?"),
+        ("spec.egress", "names/local may open"),
+    ] {
+        let is_it = |found: &Value| found["field"] == field && found["message"].as_str().unwrap().contains(part);
+        assert!(all.iter().any(is_it), "{field}: {part}");
+    }
+}
+
+#[test]
+fn json_has_exactly_the_documented_fields() {
+    let output = run(&["check", "-f", SAMPLES, "-o", "json"], "");
+    for finding in findings(&output) {
+        let keys: Vec<_> = finding.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(["file", "line", "field", "severity", "code", "message"]));
+    }
+    // A finding a line, so that people can grep.
+    assert_eq!(stdout(&output).lines().count(), findings(&output).len() + 2);
+}
+
+#[test]
+fn text_for_people() {
+    let output = run(&["check", "-f", SAMPLES], "");
+    let text = stdout(&output);
+    let line = format!("{SAMPLES}/shape.yaml:40: error[unknown-field] spec.podSelector.matchLabel: ");
+    let (_, rest) = text.split_once(&line).unwrap();
+    assert_eq!(rest.lines().nth(1), Some("    did you mean matchLabels?"));
+    assert!(
+        text.contains(&format!("{SAMPLES}/shape.yaml:73: error[written-twice] NetworkPolicy shape/twice")),
+        "{text}"
+    );
+    let findings = expected();
+    let count = |severity: &str| findings.iter().filter(|found| found.severity == severity).count();
+    let (errors, warnings, notes) = (count("error"), count("warning"), count("info"));
+    assert_eq!(stderr(&output), format!("{errors} errors, {warnings} warnings, {notes} notes\n"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn sarif_for_review() {
+    let output = run(&["check", "-f", SAMPLES, "-o", "sarif"], "");
+    let log: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let [run] = log["runs"].as_array().unwrap().as_slice() else { panic!("one run") };
+    let driver = &run["tool"]["driver"];
+    assert_eq!(driver["name"], "palisade");
+    let rules = driver["rules"].as_array().unwrap();
+    let ids: BTreeSet<_> = rules.iter().map(|rule| rule["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((ids, rules.len()), (codes(), codes().len()));
+    for rule in rules {
+        assert!(rule["shortDescription"]["text"].is_string() && rule["help"]["text"].is_string());
+    }
+    let mut all = Vec::new();
+    for result in run["results"].as_array().unwrap() {
+        let rule = &rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
+        assert_eq!(result["ruleId"], rule["id"]);
+        assert_eq!(result["level"], rule["defaultConfiguration"]["level"]);
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty());
+        let location = &result["locations"][0];
+        let field = location["logicalLocations"][0]["fullyQualifiedName"].as_str().unwrap_or("-");
+        let place = &location["physicalLocation"];
+        let line = place["region"]["startLine"].as_u64().unwrap().try_into().unwrap();
+        let severity = if result["level"] == "note" { "info" } else { result["level"].as_str().unwrap() };
+        let uri = place["artifactLocation"]["uri"].as_str().unwrap();
+        all.push(Found::new(uri, line, severity, result["ruleId"].as_str().unwrap(), field));
+    }
+    all.sort();
+    assert_eq!(all, expected());
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn silent_on_the_policies_that_users_start_from() {
+    let output = run(&["check", "-f", CLEAN], "");
+    assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(0), "", ""));
+    let output = run(&["check", "-f", CLEAN, "-o", "json"], "");
+    assert_eq!((output.status.code(), findings(&output)), (Some(0), vec![]));
+    let output = run(&["check", "-f", CLEAN, "-o", "sarif"], "");
+    let log: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &log["runs"][0]["results"]), (Some(0), &json!([])));
+}
+
+/// Policies are often kept apart from workloads.
+#[test]
+fn silent_on_policies_without_pods() {
+    let mut seen = 0;
+    for file in files(CLEAN) {
+        let text = read(&file);
+        let policies: Vec<_> =
+            text.split("---\n").filter(|document| document.contains("kind: NetworkPolicy\n")).collect();
+        seen += policies.len();
+        let output = run(&["check", "-f", "-"], &policies.join("---\n"));
+        assert_eq!((output.status.code(), stdout(&output)), (Some(0), ""), "{}", file.display());
+    }
+    assert!(seen >= 11, "{seen}");
+}
+
+#[test]
+fn without_namespaces_labels_of_namespaces_are_unknown() {
+    let policy = |label: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: a, labels: {{app: a}}}}}}\n---\n\
+             {{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p}}, spec: {{podSelector: {{}}, \
+             ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{{label}}}}}}}]}}]}}}}\n"
+        )
+    };
+    let output = run(&["check", "-f", "-", "-o", "json"], &policy("env: prod"));
+    assert_eq!(found(&output), []);
+    let output = run(&["check", "-f", "-", "-o", "json"], &policy("kubernetes.io/metadata.name: defautl"));
+    let field = "spec.ingress[0].from[0].namespaceSelector";
+    assert_eq!(found(&output), [Found::new("-", 3, "warning", "peer-selects-no-namespaces", field)]);
+    assert!(stdout(&output).contains("did you mean kubernetes.io/metadata.name=default?"), "{}", stdout(&output));
+}
+
+/// A wrong policy is not in force, but it was meant to select and to allow.
+#[test]
+fn a_wrong_policy_has_no_consequences() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {app: a}}}\n---\n\
+                {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p}, spec: {podSelector: {}, \
+                policyTypes: [Egress], egress: [{ports: [{port: 443}]}]}}\n---\n\
+                {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: q}, spec: {podSelector: {}, \
+                policyTypes: [Egress], egress: [{ports: [{port: 53, protocol: udp}]}]}}\n";
+    let output = run(&["check", "-f", "-", "-o", "json"], text);
+    let field = "spec.egress[0].ports[0].protocol";
+    assert_eq!(found(&output), [Found::new("-", 5, "error", "invalid-value", field)]);
+}
+
+#[test]
+fn what_cannot_be_read_is_status_2() {
+    let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-empty");
+    fs::create_dir_all(&empty).unwrap();
+    for (arguments, part) in [
+        (&["-f", "no/such/path"][..], "no/such/path: cannot be read"),
+        (&["-f", empty.to_str().unwrap()], "holds no .yaml"),
+        (&["-f"], "a value is required"),
+        (&["-f", CLEAN, "--kubeconfig", "x"], "cannot be used with"),
+        (&["-f", CLEAN, "-o", "xml"], "invalid value"),
+        (&["--kubeconfig", "no/such/file"], "no/such/file"),
+    ] {
+        let output = run(&[&["check"], arguments].concat(), "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
+    }
+    // What could be read is checked all the same.
+    let output = run(&["check", "-o", "json", "-f", "no/such/path", SAMPLES], "");
+    assert_eq!((output.status.code(), found(&output).len()), (Some(2), expected().len()));
+}
+
+#[test]
+fn workloads_are_judged_but_not_enforced() {
+    let sample = format!("{CLEAN}/frontend.yaml");
+    let trace = |from: &str, to: &str| {
+        let output = run(&["trace", "-f", &sample, "--from", from, "--to", to, "--port", "80", "-o", "json"], "");
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["verdict"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(trace("tiers/backend", "tiers/frontend"), "allow");
+    assert_eq!(trace("tiers/frontend", "tiers/backend"), "deny");
+    // A pod without an IP cannot be checked against a block.
+    let blocks = "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n---\n\
+                  {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: b}, spec: {template: {spec: {}}}}\n---\n\
+                  {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p}, spec: {podSelector: {}, \
+                  ingress: [{ports: [{port: 1}], from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}}\n";
+    for (port, told) in [("1", true), ("2", false)] {
+        let output = run(&["trace", "-f", "-", "--from", "default/a", "--to", "default/b", "--port", port], blocks);
+        let text = stdout(&output);
+        assert!(text.starts_with("deny"), "{text}");
+        assert_eq!(
+            text.contains("ingress[0] of policy default/p has an ipBlock, which was not judged"),
+            told,
+            "{text}"
+        );
+    }
+    let pinned = read(Path::new(&sample)).replace("spec: {containers", "spec: {nodeName: n, containers");
+    assert!(pinned.contains("nodeName"));
+    let output = run(&["render", "-f", "-", "--node", "n"], &pinned);
+    assert!(output.status.success());
+    assert!(!stdout(&output).contains("tiers"), "{}", stdout(&output));
+}

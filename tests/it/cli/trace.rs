@@ -1,0 +1,121 @@
+//! `palisade trace`: one flow, and files of flows.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::cli::place::{Place, SHOP};
+
+#[test]
+fn one_flow_is_judged_for_people_and_for_programs() {
+    let place = Place::new("one", &[("shop.yaml", SHOP)]);
+    let allowed = "trace -f shop.yaml --from ops/bare --to shop/db --port 80";
+    let expected = "\
+allow: ops/bare (no address) to shop/db (10.42.1.3), TCP 80
+  egress   allow: no policy isolates ops/bare for egress
+  ingress  allow: ingress[0] of policy shop/db allows it
+";
+    assert_eq!(place.run(allowed).printed(), expected);
+    // A denied flow is an answer, too.
+    let denied = place.run("trace -f shop.yaml --from shop/web --to shop/db --port 80 -o json").printed();
+    assert_eq!(judged(&denied), "deny allow deny", "{denied}");
+    let node = |address| {
+        let from = format!("trace -f shop.yaml --from {address} --to shop/db --port 80 -o json");
+        [
+            judged(&place.run(&from).printed()),
+            judged(&place.run(&format!("{from} --node-address node-1=fd00::9")).printed()),
+        ]
+    };
+    assert_eq!(node("fd00::9"), ["deny allow deny", "allow allow allow"], "an address of the pod's own node");
+    assert_eq!(node("fd00::8"), ["deny allow deny", "deny allow deny"]);
+}
+
+/// Verdict, egress and ingress of an answer in JSON, or its error.
+fn judged(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let word = |field: &str| answer[field].as_str().map(str::to_owned);
+    word("error").map_or_else(
+        || ["verdict", "egress", "ingress"].map(|field| word(field).unwrap()).join(" "),
+        |error| format!("error: {error}"),
+    )
+}
+
+#[test]
+fn a_file_of_flows_gets_an_answer_for_each_line_in_its_place() {
+    let (allow, deny) = ("allow allow allow", "deny allow deny");
+    let cases = [
+        (r#"{"from":"shop/web","to":"shop/db","protocol":"TCP","port":5432}"#, allow),
+        (r#"{"from":"shop/web","to":"shop/db","port":5432,"family":"IPv4"}"#, allow),
+        (r#"{"from":"shop/web","to":"shop/db","port":5432,"family":"IPv6"}"#, deny),
+        (r#"{"from":"shop/web","to":"shop/db","protocol":"UDP","port":5432}"#, deny),
+        (r#"{"from":"shop/nobody","to":"shop/db","port":5432}"#, "error: pod shop/nobody is not among"),
+        (r#"{"from":"ops/bare","to":"shop/db","port":80}"#, allow),
+        (r#"{"from":"ops/bare","to":"shop/db","port":5432}"#, deny),
+        (r#"{"from":"shop/web","to":"shop/late","port":80}"#, allow),
+        (r#"{"from":"10.42.1.2","to":"shop/late","port":80}"#, "error: "),
+        (r#"{"from":"shop/web","to":"shop/db","protocol":"ICMP"}"#, deny),
+        (r#"{"from":"shop/db","to":"shop/web","protocol":"ICMP"}"#, allow),
+        (r#"{"from":"shop/db","to":"shop/web"}"#, "error: port is missing"),
+        (r#"{"from":"node/node-1","to":"shop/db","port":1}"#, allow),
+        (r#"{"from":"node/node-2","to":"shop/db","port":80}"#, deny),
+        (r#"{"from":"node/node-2","to":"shop/db","port":5432}"#, allow),
+        // No object has an IP of this node, so no block contains it.
+        (r#"{"from":"node/node-9","to":"shop/db","port":5432}"#, deny),
+        ("what?", "error: not a JSON object"),
+        ("", "error: the line is empty"),
+        (r#"{"from":"shop/web","to":"shop/db","port":80,"protocol":"GRE"}"#, "error: protocol \"GRE\""),
+        (r#"{"from":"shop/web","to":"shop/db","port":5432}"#, allow),
+    ];
+    // The last line need not end.
+    let flows = cases.map(|(line, _)| line).join("\n");
+    let place = Place::new("flows", &[("shop.yaml", SHOP), ("flows", &flows)]);
+    let answers = place.run("trace -f shop.yaml --flows flows -o json").printed();
+    assert_eq!(answers.lines().count(), cases.len(), "{answers}");
+    for ((line, expected), answer) in cases.iter().zip(answers.lines()) {
+        assert!(judged(answer).starts_with(expected), "{line}: {answer}");
+    }
+    assert_eq!(place.run_with("trace -f shop.yaml --flows - -o json", &flows).printed(), answers);
+    assert_eq!(place.run_with("trace -f - --flows flows -o json", SHOP).printed(), answers);
+    let text = place.run("trace -f shop.yaml --flows flows").printed();
+    for (line, answer) in text.lines().zip(answers.lines()) {
+        let judged = judged(answer);
+        let word = judged.split([' ', ':']).next().unwrap();
+        assert!(line.starts_with(&format!("{word}: ")), "{line}: {answer}");
+    }
+    assert_eq!(text.lines().count(), cases.len(), "{text}");
+}
+
+#[test]
+fn ten_thousand_flows_over_a_hundred_manifests_are_judged() {
+    const PODS: usize = 100;
+    let mut files = Vec::new();
+    for number in 0..PODS {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: n{number}, name: pod}}\n\
+             spec: {{nodeName: node-{}}}\nstatus: {{phase: Running, podIP: 10.1.0.{number}}}\n",
+            number % 7
+        );
+        // The pods of even numbers are isolated.
+        let policy = format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{namespace: n{number}, name: deny}}\n\
+             spec: {{podSelector: {{}}}}\n"
+        );
+        files.push((format!("all/{number}.yaml"), pod + if number % 2 == 0 { &policy } else { "" }));
+    }
+    let mut flows = String::new();
+    for from in 0..PODS {
+        for to in 0..PODS {
+            writeln!(flows, "{{\"from\":\"n{from}/pod\",\"to\":\"n{to}/pod\",\"port\":80}}").unwrap();
+        }
+    }
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let place = Place::new("many", &files);
+    let answers = place.run_with("trace -f all --flows - -o json", &flows).printed();
+    let answers: Vec<_> = answers.lines().map(judged).collect();
+    assert_eq!(answers.len(), PODS * PODS);
+    for (position, answer) in answers.iter().enumerate() {
+        let (from, to) = (position / PODS, position % PODS);
+        let expected = if to % 2 == 0 && from != to { "deny allow deny" } else { "allow allow allow" };
+        assert_eq!(answer, expected, "from {from} to {to}");
+    }
+}
