@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod cluster;
+pub mod difference;
 pub mod fakeapi;
 pub mod generate;
 pub mod kernel;
