@@ -100,7 +100,6 @@ fn follow(history: &History, elements: u64) -> Result<(), TestCaseError> {
         let options = Options { pod_ranges: BTreeSet::from(["10.42.1.0/24".parse().unwrap()]), ..Options::default() };
         let mut renderer = Renderer::new(options.clone());
         renderer.update(index.compiled(), &index.compiled().everything());
-        renderer.update_starting(index.compiled());
         for (number, change) in history.changes.iter().enumerate() {
             let before = renderer.ruleset().clone();
             state.apply(change.clone());
@@ -121,10 +120,8 @@ fn follow(history: &History, elements: u64) -> Result<(), TestCaseError> {
             prop_assert_eq!(index.counts(), counts, "counts of {} after {:?}", node, change);
             prop_assert_eq!(scratch.take_set_aside(), Vec::new(), "set aside on {} after {:?}", node, change);
             let dirty = index.take_dirty();
-            let patch = renderer.update(index.compiled(), &dirty);
-            let between = renderer.ruleset().clone();
-            let starting = renderer.update_starting(index.compiled());
-            prop_assert!(starting.is_empty() || dirty.starting, "starting on {} after {:?}", node, change);
+            let patches = renderer.update(index.compiled(), &dirty);
+            prop_assert!(patches.is_empty() || !dirty.is_empty(), "{} after {:?}: {:?}", node, change, patches);
             let whole = render(scratch.compiled(), &options);
             prop_assert_same!(of_rulesets, renderer.ruleset(), &whole, "ruleset of {node} after {change:?}");
             let counts = renderer.counts();
@@ -132,14 +129,17 @@ fn follow(history: &History, elements: u64) -> Result<(), TestCaseError> {
             let maps = whole.sets.values().filter(|set| set.kind == SetKind::VerdictMap).count();
             prop_assert_eq!((counts.maps, counts.sets), (maps, whole.sets.len() - maps));
             let mut table = before;
-            for (patch, after) in [(patch, &between), (starting, &whole)] {
-                let expected = diff(&table, after).unwrap();
+            for patch in patches {
+                let mut after = table.clone();
+                patch.apply(&mut after);
+                let expected = diff(&table, &after).unwrap();
                 prop_assert_same!(of_values, &patch, &expected, "patch of {node} after {change:?}");
-                let transaction = patch.plan(after);
+                let transaction = patch.plan(&after);
                 let operations = transaction.batches().flat_map(|batch| &batch.operations);
                 operations.for_each(|operation| perform(&mut table, operation));
-                prop_assert_same!(of_rulesets, &table, after, "table of {node} after {change:?}");
+                prop_assert_same!(of_rulesets, &table, &after, "table of {node} after {change:?}");
             }
+            prop_assert_same!(of_rulesets, &table, &whole, "patched ruleset of {node} after {change:?}");
         }
     }
     Ok(())
