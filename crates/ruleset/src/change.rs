@@ -300,6 +300,11 @@ impl Transaction {
         self.batches.iter()
     }
 
+    /// The batches in order; none is empty.
+    pub fn into_batches(self) -> impl Iterator<Item = Batch> {
+        self.batches.into_iter()
+    }
+
     /// The number of operations, elements and rules counted one by one.
     pub fn operations(&self) -> usize {
         self.batches().flat_map(|batch| &batch.operations).map(Operation::weight).sum()
