@@ -57,7 +57,9 @@ fn a_comment_has_nothing_that_ends_it_early() {
 
 #[test]
 fn a_long_comment_is_truncated_between_characters_and_ends_in_a_hash() {
-    for text in ["c".repeat(MAX_COMMENT + 1), "\u{e9}".repeat(MAX_COMMENT), format!("c{}", "\u{20ac}".repeat(MAX_COMMENT))] {
+    for text in
+        ["c".repeat(MAX_COMMENT + 1), "\u{e9}".repeat(MAX_COMMENT), format!("c{}", "\u{20ac}".repeat(MAX_COMMENT))]
+    {
         let comment = comment(&text);
         let (head, tail) = comment.split_once("… ").unwrap();
         assert!(comment.len() <= MAX_COMMENT && comment.len() > MAX_COMMENT - 4, "{comment}");
