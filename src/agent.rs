@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod pace;
 mod report;
+mod requests;
 mod server;
 mod status;
 

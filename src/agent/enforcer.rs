@@ -9,10 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use palisade_dataplane::perform::Kernel;
-use palisade_engine::{Ask, Done, Engine, Input, Report, Step};
+use palisade_engine::{Done, Engine, Input, Report, Step};
 use palisade_policy::input::{Change, NamespacedName};
-use palisade_watch::Kind;
-use palisade_watch::{Arrival, Event, Notice, ObjectName, Request};
+use palisade_watch::{Arrival, Event, Kind, Notice, ObjectName, Request};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -22,6 +21,7 @@ use super::health::Health;
 use super::metrics::Metrics;
 use super::pace::{self, Retries};
 use super::report;
+use super::requests::Requests;
 use super::server::Refresh;
 use super::status::Status;
 
@@ -30,15 +30,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(10);
 
 /// How many events one commit takes at most, so that the first of them does not wait forever.
 const TOGETHER: usize = 1024;
-
-/// How long after a doubted list the source is asked for another.
-const LIST_AGAIN: Duration = Duration::from_secs(3);
-
-/// How soon requests that the source could not take are offered again.
-const REQUESTS_AGAIN: Duration = Duration::from_millis(100);
-
-/// How many Events may wait for the source; further ones are dropped, and only the log has them.
-const NOTICES: usize = 256;
 
 /// The loop's state.
 pub(crate) struct Parts {
@@ -67,25 +58,19 @@ pub(crate) struct Enforcer {
     /// When the current commit began.
     began: Option<Instant>,
     retries: Retries,
-    /// Lists to request again, and when.
-    again: VecDeque<(Instant, Kind)>,
-    notices: VecDeque<Notice>,
-    /// Requests that the source has not taken yet: those of the engine, which bounds them, plus all waiting notices.
-    requests: VecDeque<Request>,
+    requests: Requests,
     /// The bridge that lets tagged frames bypass the rules, once it has been reported.
     warned_of: Option<String>,
 }
 
 impl Enforcer {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
         Self {
+            requests: Requests::new(parts.requests.take()),
             parts,
             arrivals: VecDeque::new(),
             began: None,
             retries: Retries::default(),
-            again: VecDeque::new(),
-            notices: VecDeque::new(),
-            requests: VecDeque::new(),
             warned_of: None,
         }
     }
@@ -126,9 +111,7 @@ impl Enforcer {
 
     /// When to act next if nothing arrives.
     fn next_due(&self) -> Option<Instant> {
-        let again = self.again.front().map(|(due, _)| *due);
-        let requests = (!self.requests.is_empty()).then(|| Instant::now() + REQUESTS_AGAIN);
-        [self.retries.due(), again, requests].into_iter().flatten().min()
+        self.retries.due().into_iter().chain(self.requests.due()).min()
     }
 
     fn when_due(&mut self) {
@@ -138,12 +121,6 @@ impl Enforcer {
         }
         if self.retries.quarantine_is_due(now) {
             self.parts.engine.retry_quarantined();
-        }
-        while let Some((due, kind)) = self.again.front().copied()
-            && due <= now
-        {
-            self.again.pop_front();
-            self.request(Request::List(kind));
         }
     }
 
@@ -213,13 +190,7 @@ impl Enforcer {
         let Some(namespace) = object.namespace.clone().filter(|_| object.kind == Kind::NetworkPolicy) else { return };
         let policy = NamespacedName::new(namespace, object.name.clone());
         let message = format!("{message}; it matches nothing, and the pods that the policy selects stay isolated");
-        self.notice(Notice { policy, reason: "TermNotEnforced", message });
-    }
-
-    fn notice(&mut self, notice: Notice) {
-        if self.notices.len() < NOTICES {
-            self.notices.push_back(notice);
-        }
+        self.requests.notice(Notice { policy, reason: "TermNotEnforced", message });
     }
 
     /// Performs steps until there are none.
@@ -227,7 +198,7 @@ impl Enforcer {
         while let Some(step) = self.parts.engine.next_step() {
             self.parts.health.progress();
             match step {
-                Step::Ask(ask) => self.ask(ask),
+                Step::Ask(ask) => self.requests.ask(ask),
                 Step::Forget(addresses) => self.parts.flows.forget(addresses),
                 step => {
                     self.began.get_or_insert_with(Instant::now);
@@ -249,53 +220,8 @@ impl Enforcer {
             self.arrivals.clear();
             self.began = None;
         }
-        self.send_notices();
-        self.send_requests();
+        self.requests.send(&self.parts.engine);
         report::state(&self.parts.engine, &self.parts.metrics, &self.parts.status);
-    }
-
-    fn ask(&mut self, ask: Ask) {
-        match ask {
-            Ask::ListAgain(kind) => self.again.push_back((Instant::now() + LIST_AGAIN, kind)),
-            Ask::Namespace(name) => self.request(Request::Namespace(name)),
-            Ask::Object { kind, key } => self.request(Request::Object { kind, key }),
-        }
-    }
-
-    /// Sends a request to the source as soon as it can take one.
-    fn request(&mut self, request: Request) {
-        if self.parts.requests.is_some() {
-            self.requests.push_back(request);
-        }
-    }
-
-    fn send_requests(&mut self) {
-        let Some(sender) = &self.parts.requests else { return };
-        while let Some(request) = self.requests.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(request)) = sender.try_send(request) {
-                self.requests.push_front(request);
-                return;
-            }
-        }
-    }
-
-    /// Writes Events about policies that select pods of this node.
-    fn send_notices(&mut self) {
-        if !self.parts.engine.is_synced() {
-            return;
-        }
-        while let Some(notice) = self.notices.pop_front() {
-            if self.selects_a_local_pod(&notice.policy) {
-                self.request(Request::Notice(notice));
-            }
-        }
-    }
-
-    fn selects_a_local_pod(&self, policy: &NamespacedName) -> bool {
-        let index = self.parts.engine.index();
-        let Some(policy) = index.state().policies.get(policy) else { return false };
-        let mut pods = index.state().pods_of(&policy.key.namespace);
-        pods.any(|pod| pod.node.as_ref() == Some(index.node()) && policy.pod_selector.selects(&pod.labels))
     }
 
     /// Logs and counts what the engine reports.
@@ -315,7 +241,7 @@ impl Enforcer {
                     }
                 }
                 Report::OverBudget { policy, why } => {
-                    self.notice(Notice { policy, reason: "PolicyTooLarge", message: why });
+                    self.requests.notice(Notice { policy, reason: "PolicyTooLarge", message: why });
                 }
                 Report::Released { .. } => self.retries.trying(),
                 Report::Failed { quarantined, trouble, .. } => {
@@ -326,7 +252,7 @@ impl Enforcer {
                             "{}; the policy matches nothing, and the pods that it selects stay isolated",
                             trouble.message
                         );
-                        self.notice(Notice { policy, reason: "NotEnforced", message });
+                        self.requests.notice(Notice { policy, reason: "NotEnforced", message });
                     }
                 }
                 _ => {}

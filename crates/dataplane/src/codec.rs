@@ -15,8 +15,16 @@ mod set;
 mod userdata;
 mod value;
 
-pub(crate) use constant::{attribute, family, kind, table_flag};
+pub(crate) use constant::{msg, nfnl, nfproto, nft, nfta};
 pub(crate) use lower::Mismatch;
 pub(crate) use object::{decode_chain, decode_counter, write_chain, write_counter, write_table};
 pub(crate) use rule::{decode_rule, write_rule};
 pub(crate) use set::{SetShape, decode_elements, decode_key, decode_set, element_wire, write_set, zero_end};
+
+use crate::netlink::Writer;
+
+/// Appends `struct nfgenmsg`, which follows the header of every message of netfilter.
+pub(crate) fn nfgenmsg(writer: &mut Writer, family: u8, resource: u16) {
+    let [high, low] = resource.to_be_bytes();
+    writer.raw(&[family, 0, high, low]);
+}

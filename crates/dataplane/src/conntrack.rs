@@ -14,10 +14,9 @@ use nix::errno::Errno;
 use palisade_policy::input::Family;
 
 use crate::Error;
-use crate::netlink::{Attributes, Socket, Writer};
+use crate::codec::nfgenmsg;
+use crate::netlink::{Attributes, NETFILTER, Socket, Writer};
 
-/// `NETLINK_NETFILTER`.
-const NETFILTER: isize = 12;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
 const GET: u16 = 1 << 8 | 1;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
@@ -39,7 +38,8 @@ const TUPLE_IP: u16 = 1;
 const V4: [u16; 2] = [1, 2];
 const V6: [u16; 2] = [3, 4];
 
-/// How often to repeat a dump that was cut short.
+/// How often to repeat a dump that was cut short. More is not needed: IPs that are unfinished after that are due again,
+/// and the engine has them deleted with the next dump.
 const TRIES: usize = 5;
 
 /// What was forgotten.
@@ -188,7 +188,7 @@ fn header(writer: &mut Writer, family: Option<Family>) {
         Some(Family::V6) => nix::libc::AF_INET6,
         None => nix::libc::AF_UNSPEC,
     };
-    writer.raw(&[u8::try_from(number).unwrap_or_default(), 0, 0, 0]);
+    nfgenmsg(writer, u8::try_from(number).unwrap_or_default(), 0);
 }
 
 /// Deletes exactly this entry, by its full tuple, zone and identity. Without a tuple the kernel would delete all.
@@ -198,7 +198,7 @@ fn delete(socket: &mut Socket, entry: &[u8]) -> io::Result<()> {
     let tuple = attributes.get(original).filter(|tuple| !tuple.is_empty());
     let Some(tuple) = tuple else { return Err(Errno::ENOENT.into()) };
     socket.request(DELETE, 0, |writer| {
-        writer.raw(&[entry.first().copied().unwrap_or_default(), 0, 0, 0]);
+        nfgenmsg(writer, entry.first().copied().unwrap_or_default(), 0);
         writer.nest(original, |writer| writer.raw(tuple));
         for kind in [ZONE, ID] {
             if let Some(value) = attributes.get(kind) {

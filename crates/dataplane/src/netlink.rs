@@ -10,6 +10,9 @@ pub(crate) use read::{Attributes, Message};
 pub(crate) use socket::{Answer, Socket};
 pub(crate) use write::{Header, Writer};
 
+/// `NETLINK_NETFILTER`.
+pub(crate) const NETFILTER: isize = 12;
+
 /// `NLM_F_REQUEST`.
 pub(crate) const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`.

@@ -17,8 +17,8 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use palisade_ruleset::change::{Operation, Transaction};
-use palisade_ruleset::model::{Chain, Ruleset};
+use palisade_ruleset::change::{Operation, Transaction, diff};
+use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
 
 use crate::netlink::Socket;
@@ -119,7 +119,7 @@ impl Table {
     /// # Errors
     /// Failures to talk to the kernel.
     pub fn exists(&mut self) -> Result<bool, Error> {
-        Ok(claim::find(&mut self.socket)?.is_some())
+        Ok(read::find(&mut self.socket)?.is_some())
     }
 
     /// Reads the table back, without the values of counters.
@@ -140,7 +140,7 @@ impl Table {
     /// [`Error::Read`].
     pub fn changed_by_others(&mut self) -> Result<bool, Error> {
         if self.owned {
-            return Ok(!claim::state(&mut self.socket)?.is_some_and(|state| state.is_owned_by(&self.socket)));
+            return Ok(!read::state(&mut self.socket)?.is_some_and(|state| state.is_owned_by(&self.socket)));
         }
         Ok(self.others.wrote(read::generation(&mut self.socket)?))
     }
@@ -152,7 +152,7 @@ impl Table {
     /// As [`Table::commit`]. A table that another program created in place of ours cannot get an owner (EOPNOTSUPP):
     /// [`Table::replace`] helps.
     pub fn wake(&mut self) -> Result<bool, Error> {
-        let Some(state) = claim::state(&mut self.socket)? else { return Ok(false) };
+        let Some(state) = read::state(&mut self.socket)? else { return Ok(false) };
         let unowned = self.owned && !state.is_owned_by(&self.socket);
         if !state.dormant && !unowned {
             return Ok(false);
@@ -168,7 +168,7 @@ impl Table {
 
     /// The flags that the table should have.
     fn flags(&self) -> u32 {
-        if self.owned { claim::OWNED } else { 0 }
+        if self.owned { read::OWNED } else { 0 }
     }
 
     /// The generation of nftables in this network namespace: every batch of any program adds one.
@@ -235,7 +235,7 @@ impl Table {
 
     /// Replaces whatever the table holds with a ruleset. Over a table with base chains this is one batch, though a few
     /// packets in flight may pass unjudged (unavoidable for objects that cannot be changed in place). Without base
-    /// chains it is two: everything, with base chains still empty; then their rules.
+    /// chains it is planned like any other change: everything, with base chains still empty; then their rules.
     ///
     /// # Errors
     /// As [`Table::commit`].
@@ -297,28 +297,9 @@ impl Committed {
     }
 }
 
-/// The operations that fill an empty table: everything except the rules of base chains, and these.
-fn build(ruleset: &Ruleset) -> (Vec<Operation>, Vec<Operation>) {
-    let mut build: Vec<_> = ruleset.counters.iter().cloned().map(Operation::AddCounter).collect();
-    for (name, set) in &ruleset.sets {
-        let mut empty = set.clone();
-        empty.elements = BTreeMap::new();
-        build.push(Operation::AddSet(name.clone(), empty));
-    }
-    // Base chains first, as in the text form. While they are empty they do nothing.
-    let (base, others): (Vec<_>, Vec<_>) = ruleset.chains.iter().partition(|(_, chain)| chain.hook.is_some());
-    for (name, chain) in base.into_iter().chain(others) {
-        build.push(Operation::AddChain(name.clone(), Chain { rules: Vec::new(), ..chain.clone() }));
-    }
-    let rules = |base: bool| {
-        let chains = ruleset.chains.iter().filter(move |(_, chain)| chain.hook.is_some() == base);
-        chains
-            .filter(|(_, chain)| !chain.rules.is_empty())
-            .map(|(name, chain)| Operation::AppendRules(name.clone(), chain.rules.clone()))
-    };
-    build.extend(rules(false));
-    for (name, set) in ruleset.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
-        build.push(Operation::AddElements(name.clone(), set.elements.clone()));
-    }
-    (build, rules(true).collect())
+/// The batches that fill an empty table.
+fn batches_of(ruleset: &Ruleset) -> Vec<Vec<Operation>> {
+    // Nothing is incompatible with an empty ruleset.
+    let patch = diff(&Ruleset::default(), ruleset).unwrap_or_default();
+    patch.plan(ruleset).into_batches().map(|batch| batch.operations).collect()
 }

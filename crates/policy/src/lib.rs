@@ -8,6 +8,7 @@
 //! - [`compile`]: what the union of a group's policies allows, in the shape the ruleset wants.
 //! - [`index`]: objects in, the compiled policy of one node and precise changes out.
 //! - [`Pulse`]: how far long work has come.
+//! - [`Users`]: counts the users of shared things.
 
 pub mod compile;
 pub mod flow;
@@ -15,5 +16,7 @@ pub mod index;
 pub mod input;
 mod pulse;
 pub mod reference;
+mod users;
 
 pub use pulse::Pulse;
+pub use users::Users;

@@ -157,9 +157,10 @@ fn run(name: &str, policies: Vec<Policy>) {
     index.apply(Change::Policies(policies));
     let indexed = started.elapsed();
     let dirty = index.take_dirty();
-    let patch = renderer.update(index.compiled(), &dirty);
+    let patches = renderer.update(index.compiled(), &dirty);
     let rendered = started.elapsed().saturating_sub(indexed);
-    let transaction = patch.plan_with(renderer.ruleset(), index.pulse());
+    let plans = patches.iter().map(|patch| patch.plan_with(renderer.ruleset(), index.pulse()));
+    let operations: usize = plans.map(|plan| plan.operations()).sum();
     let planned = started.elapsed().saturating_sub(rendered + indexed);
     let beats = index.pulse().count() - before;
     let silence = watch.end();
@@ -179,7 +180,7 @@ fn run(name: &str, policies: Vec<Policy>) {
         rendered.as_secs_f64(),
         planned.as_secs_f64(),
         memory().saturating_sub(idle) / 1024,
-        transaction.operations(),
+        operations,
         renderer.ruleset().sets.len(),
         swap.as_secs_f64(),
         silence.as_secs_f64(),

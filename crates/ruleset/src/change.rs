@@ -128,22 +128,17 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Result<Patch, Incompatible> {
     }
     for (name, chain) in &new.chains {
         match old.chains.get(name) {
-            None => patch.put_chain(name, ChainChange::Create(chain.clone())),
             Some(before) if before.hook != chain.hook || before.comment != chain.comment => {
                 incompatible.push(name.clone());
             }
-            Some(before) if before.rules != chain.rules => {
-                let (before, after) = (before.rules.clone(), chain.rules.clone());
-                patch.put_chain(name, ChainChange::Rules { before, after });
-            }
-            Some(_) => {}
+            _ => patch.put_chain(old, name, chain.clone()),
         }
     }
     for name in old.sets.keys().filter(|name| !new.sets.contains_key(name)) {
-        patch.put_set(name, SetChange::Delete);
+        patch.delete_set(old, name);
     }
     for name in old.chains.keys().filter(|name| !new.chains.contains_key(name)) {
-        patch.put_chain(name, ChainChange::Delete);
+        patch.delete_chain(old, name);
     }
     if incompatible.is_empty() { Ok(patch) } else { Err(Incompatible { names: incompatible }) }
 }
@@ -187,9 +182,34 @@ impl Patch {
         }
     }
 
-    /// Records the change of a chain.
-    pub(crate) fn put_chain(&mut self, name: &Name, change: ChainChange) {
+    /// Records that the ruleset `old` is to have this chain: as a new one, or with other rules, unless it has it.
+    pub(crate) fn put_chain(&mut self, old: &Ruleset, name: &Name, chain: Chain) {
+        let change = match old.chains.get(name) {
+            None => ChainChange::Create(chain),
+            Some(before) if before.rules != chain.rules => {
+                ChainChange::Rules { before: before.rules.clone(), after: chain.rules }
+            }
+            Some(_) => return,
+        };
         self.chains.insert(name.clone(), change);
+    }
+
+    /// Records that the ruleset `old` is not to have this chain, which may be in the patch only.
+    pub(crate) fn delete_chain(&mut self, old: &Ruleset, name: &Name) {
+        if old.chains.contains_key(name) {
+            self.chains.insert(name.clone(), ChainChange::Delete);
+        } else {
+            self.chains.remove(name);
+        }
+    }
+
+    /// Records that the ruleset `old` is not to have this set, which may be in the patch only.
+    pub(crate) fn delete_set(&mut self, old: &Ruleset, name: &Name) {
+        if old.sets.contains_key(name) {
+            self.sets.insert(name.clone(), SetChange::Delete);
+        } else {
+            self.sets.remove(name);
+        }
     }
 
     /// There is no change.
@@ -267,29 +287,22 @@ impl Patch {
     }
 }
 
+/// Leaves out empty batches.
+impl FromIterator<Batch> for Transaction {
+    fn from_iter<T: IntoIterator<Item = Batch>>(batches: T) -> Self {
+        Self { batches: batches.into_iter().filter(|batch| !batch.operations.is_empty()).collect() }
+    }
+}
+
 impl Transaction {
-    /// The same with one more batch, unless it is empty.
-    #[must_use]
-    pub fn then(self, name: &'static str, operations: Vec<Operation>) -> Self {
-        self.with(Batch { name, waits: false, operations })
-    }
-
-    /// The same with one more batch, which waits for packets, unless it is empty.
-    #[must_use]
-    pub fn after_packets(self, name: &'static str, operations: Vec<Operation>) -> Self {
-        self.with(Batch { name, waits: true, operations })
-    }
-
-    fn with(mut self, batch: Batch) -> Self {
-        if !batch.operations.is_empty() {
-            self.batches.push(batch);
-        }
-        self
-    }
-
     /// The batches in order; none is empty.
     pub fn batches(&self) -> impl Iterator<Item = &Batch> {
         self.batches.iter()
+    }
+
+    /// The batches in order; none is empty.
+    pub fn into_batches(self) -> impl Iterator<Item = Batch> {
+        self.batches.into_iter()
     }
 
     /// The number of operations, elements and rules counted one by one.

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{MAX_COMMENT, MAX_NAME};
+/// Names of sets, maps, chains and counters have at most this many bytes (kernel: NFT_NAME_MAXLEN 256 with its NUL).
+pub const MAX_NAME: usize = 255;
+
+/// Comments of rules and elements have at most this many bytes (nft 1.0.6 rejects more).
+pub const MAX_COMMENT: usize = 128;
 
 /// The name of a set, map, chain or counter: letters, digits and `/ - . _`, starting with a letter, at most 255 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,3 +121,6 @@ pub fn comment(text: &str) -> String {
     }
     format!("{}{tail}", safe.get(..end).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,5 @@ use crate::model::Ruleset;
 pub fn render(policy: &NodePolicy, options: &Options) -> Ruleset {
     let mut renderer = Renderer::new(options.clone());
     renderer.update(policy, &policy.everything());
-    renderer.update_starting(policy);
     renderer.into_ruleset()
 }

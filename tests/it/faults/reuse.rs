@@ -245,7 +245,7 @@ impl Rounds {
         let start = Instant::now();
         let judged = loop {
             let judged = self.scene.isolated("ingress4");
-            if start.elapsed() > PROMPT || judged.values().all(|chain| !chain.starts_with("transit/")) {
+            if start.elapsed() > PROMPT || judged.values().all(|chain| !chain.starts_with("scratch/")) {
                 break judged;
             }
         };

@@ -2,19 +2,12 @@
 
 use palisade_ruleset::model::Verdict;
 
-use super::constant::attribute::{DATA_VALUE, LIST_ELEMENT};
+use super::constant::{nft, nfta};
 use super::value::{decode_verdict, write_value, write_verdict};
 use crate::netlink::{Attributes, Writer};
 
-/// `NFTA_EXPR_NAME`.
-const NAME: u16 = 1;
-/// `NFTA_EXPR_DATA`.
-const DATA: u16 = 2;
-/// `NFT_REG_VERDICT`.
-const VERDICT_REGISTER: u32 = 0;
-
-/// One expression of the kernel's virtual machine. Registers are numbered as the kernel prints them (1 to 4 of 16
-/// bytes, 8 to 23 of 4 bytes).
+/// One expression of the kernel's virtual machine. Registers are those of `enum nft_registers`: 1 to 4 of 16 bytes, or
+/// the same room as 8 to 23 of 4 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Instruction {
     /// Loads metadata.
@@ -42,9 +35,9 @@ pub(super) enum Instruction {
 impl Instruction {
     /// Appends the instruction to the list of a rule.
     pub(super) fn write(&self, writer: &mut Writer) {
-        writer.nest(LIST_ELEMENT, |writer| {
-            writer.string(NAME, self.name());
-            writer.nest(DATA, |writer| self.write_data(writer));
+        writer.nest(nfta::LIST_ELEM, |writer| {
+            writer.string(nfta::EXPR_NAME, self.name());
+            writer.nest(nfta::EXPR_DATA, |writer| self.write_data(writer));
         });
     }
 
@@ -66,58 +59,58 @@ impl Instruction {
     fn write_data(&self, writer: &mut Writer) {
         match self {
             Self::Meta { key, register } => {
-                writer.be32(2, *key);
-                writer.be32(1, *register);
+                writer.be32(nfta::META_KEY, *key);
+                writer.be32(nfta::META_DREG, *register);
             }
             Self::Ct { key, direction, register } => {
-                writer.be32(2, *key);
-                writer.be32(1, *register);
+                writer.be32(nfta::CT_KEY, *key);
+                writer.be32(nfta::CT_DREG, *register);
                 if let Some(direction) = direction {
-                    writer.attribute(3, &[*direction]);
+                    writer.attribute(nfta::CT_DIRECTION, &[*direction]);
                 }
             }
             Self::Payload { base, offset, length, register } => {
-                writer.be32(1, *register);
-                writer.be32(2, *base);
-                writer.be32(3, *offset);
-                writer.be32(4, *length);
+                writer.be32(nfta::PAYLOAD_DREG, *register);
+                writer.be32(nfta::PAYLOAD_BASE, *base);
+                writer.be32(nfta::PAYLOAD_OFFSET, *offset);
+                writer.be32(nfta::PAYLOAD_LEN, *length);
             }
             Self::Fib { result, flags, register } => {
-                writer.be32(3, *flags);
-                writer.be32(2, *result);
-                writer.be32(1, *register);
+                writer.be32(nfta::FIB_FLAGS, *flags);
+                writer.be32(nfta::FIB_RESULT, *result);
+                writer.be32(nfta::FIB_DREG, *register);
             }
             Self::Compare { register, operator, value } => {
-                writer.be32(1, *register);
-                writer.be32(2, *operator);
-                write_value(writer, 3, value);
+                writer.be32(nfta::CMP_SREG, *register);
+                writer.be32(nfta::CMP_OP, *operator);
+                write_value(writer, nfta::CMP_DATA, value);
             }
             Self::Mask { register, mask } => {
-                writer.be32(1, *register);
-                writer.be32(2, *register);
-                writer.be32(6, 0);
-                writer.be32(3, u32::try_from(mask.len()).unwrap_or_default());
-                write_value(writer, 4, mask);
-                write_value(writer, 5, &vec![0; mask.len()]);
+                writer.be32(nfta::BITWISE_SREG, *register);
+                writer.be32(nfta::BITWISE_DREG, *register);
+                writer.be32(nfta::BITWISE_OP, nft::BITWISE_MASK_XOR);
+                writer.be32(nfta::BITWISE_LEN, u32::try_from(mask.len()).unwrap_or_default());
+                write_value(writer, nfta::BITWISE_MASK, mask);
+                write_value(writer, nfta::BITWISE_XOR, &vec![0; mask.len()]);
             }
             Self::Lookup { set, register, verdict } => {
-                writer.be32(2, *register);
+                writer.be32(nfta::LOOKUP_SREG, *register);
                 if *verdict {
-                    writer.be32(3, VERDICT_REGISTER);
+                    writer.be32(nfta::LOOKUP_DREG, nft::REG_VERDICT);
                 }
-                writer.string(1, set);
+                writer.string(nfta::LOOKUP_SET, set);
             }
             Self::Counter => {
-                writer.attribute(1, &[0; 8]);
-                writer.attribute(2, &[0; 8]);
+                writer.attribute(nfta::COUNTER_BYTES, &[0; 8]);
+                writer.attribute(nfta::COUNTER_PACKETS, &[0; 8]);
             }
             Self::Object { kind, name } => {
-                writer.be32(1, *kind);
-                writer.string(2, name);
+                writer.be32(nfta::OBJREF_IMM_TYPE, *kind);
+                writer.string(nfta::OBJREF_IMM_NAME, name);
             }
             Self::Immediate(verdict) => {
-                writer.be32(1, VERDICT_REGISTER);
-                write_verdict(writer, 2, verdict);
+                writer.be32(nfta::IMMEDIATE_DREG, nft::REG_VERDICT);
+                write_verdict(writer, nfta::IMMEDIATE_DATA, verdict);
             }
         }
     }
@@ -125,52 +118,62 @@ impl Instruction {
     /// The instruction in an element of a rule's list; `Err` describes a foreign one.
     pub(super) fn decode(element: &[u8]) -> Result<Self, String> {
         let element = Attributes::new(element);
-        let name = element.string(NAME).unwrap_or_default();
-        Self::decode_data(name, element.nest(DATA)).ok_or_else(|| format!("an expression {name} that is not ours"))
+        let name = element.string(nfta::EXPR_NAME).unwrap_or_default();
+        Self::decode_data(name, element.nest(nfta::EXPR_DATA))
+            .ok_or_else(|| format!("an expression {name} that is not ours"))
     }
 
     fn decode_data(name: &str, data: Attributes<'_>) -> Option<Self> {
         Some(match name {
-            "meta" => Self::Meta { key: data.be32(2)?, register: data.be32(1)? },
+            "meta" => Self::Meta { key: data.be32(nfta::META_KEY)?, register: data.be32(nfta::META_DREG)? },
             "ct" => Self::Ct {
-                key: data.be32(2)?,
-                direction: data.get(3).and_then(|value| value.first().copied()),
-                register: data.be32(1)?,
+                key: data.be32(nfta::CT_KEY)?,
+                direction: data.get(nfta::CT_DIRECTION).and_then(|value| value.first().copied()),
+                register: data.be32(nfta::CT_DREG)?,
             },
             "payload" => Self::Payload {
-                base: data.be32(2)?,
-                offset: data.be32(3)?,
-                length: data.be32(4)?,
-                register: data.be32(1)?,
+                base: data.be32(nfta::PAYLOAD_BASE)?,
+                offset: data.be32(nfta::PAYLOAD_OFFSET)?,
+                length: data.be32(nfta::PAYLOAD_LEN)?,
+                register: data.be32(nfta::PAYLOAD_DREG)?,
             },
-            "fib" => Self::Fib { result: data.be32(2)?, flags: data.be32(3)?, register: data.be32(1)? },
+            "fib" => Self::Fib {
+                result: data.be32(nfta::FIB_RESULT)?,
+                flags: data.be32(nfta::FIB_FLAGS)?,
+                register: data.be32(nfta::FIB_DREG)?,
+            },
             "cmp" => Self::Compare {
-                register: data.be32(1)?,
-                operator: data.be32(2)?,
-                value: data.nest(3).get(DATA_VALUE)?.to_vec(),
+                register: data.be32(nfta::CMP_SREG)?,
+                operator: data.be32(nfta::CMP_OP)?,
+                value: data.nest(nfta::CMP_DATA).get(nfta::DATA_VALUE)?.to_vec(),
             },
             "bitwise" => decode_mask(data)?,
-            "lookup" if data.be32(5).unwrap_or_default() == 0 => {
-                let destination = data.be32(3);
-                if destination.is_some_and(|register| register != VERDICT_REGISTER) {
+            "lookup" if data.be32(nfta::LOOKUP_FLAGS).unwrap_or_default() == 0 => {
+                let destination = data.be32(nfta::LOOKUP_DREG);
+                if destination.is_some_and(|register| register != nft::REG_VERDICT) {
                     return None;
                 }
-                let set = data.string(1)?.to_owned();
-                Self::Lookup { set, register: data.be32(2)?, verdict: destination.is_some() }
+                let set = data.string(nfta::LOOKUP_SET)?.to_owned();
+                Self::Lookup { set, register: data.be32(nfta::LOOKUP_SREG)?, verdict: destination.is_some() }
             }
             "counter" => Self::Counter,
-            "objref" => Self::Object { kind: data.be32(1)?, name: data.string(2)?.to_owned() },
-            "immediate" if data.be32(1)? == VERDICT_REGISTER => Self::Immediate(decode_verdict(data.nest(2))?),
+            "objref" => Self::Object {
+                kind: data.be32(nfta::OBJREF_IMM_TYPE)?,
+                name: data.string(nfta::OBJREF_IMM_NAME)?.to_owned(),
+            },
+            "immediate" if data.be32(nfta::IMMEDIATE_DREG)? == nft::REG_VERDICT => {
+                Self::Immediate(decode_verdict(data.nest(nfta::IMMEDIATE_DATA))?)
+            }
             _ => return None,
         })
     }
 }
 
 fn decode_mask(data: Attributes<'_>) -> Option<Instruction> {
-    let register = data.be32(1)?;
-    let mask = data.nest(4).get(DATA_VALUE)?.to_vec();
-    let plain = data.be32(2)? == register
-        && data.be32(6).unwrap_or_default() == 0
-        && data.nest(5).get(DATA_VALUE)?.iter().all(|byte| *byte == 0);
+    let register = data.be32(nfta::BITWISE_SREG)?;
+    let mask = data.nest(nfta::BITWISE_MASK).get(nfta::DATA_VALUE)?.to_vec();
+    let plain = data.be32(nfta::BITWISE_DREG)? == register
+        && data.be32(nfta::BITWISE_OP).unwrap_or_default() == nft::BITWISE_MASK_XOR
+        && data.nest(nfta::BITWISE_XOR).get(nfta::DATA_VALUE)?.iter().all(|byte| *byte == 0);
     plain.then_some(Instruction::Mask { register, mask })
 }

@@ -5,7 +5,7 @@ use palisade_policy::input::{Family, Protocol};
 use palisade_ruleset::model::{CtStates, Expression, L4, Load, PacketType, Test};
 use palisade_ruleset::name::Name;
 
-use super::constant::{OBJECT_COUNTER, compare};
+use super::constant::nft;
 use super::instruction::Instruction;
 use super::lower::{
     ACK_FLAG, REGISTER, STREAM_FLAGS, Value, address_type, family_number, load, lower, packet_type, protocol_number,
@@ -68,7 +68,7 @@ fn tested(expressions: &[Expression]) -> Option<Protocol> {
 fn lift_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     match instructions.first()? {
         Instruction::Counter => Some((Expression::Counter, 1)),
-        Instruction::Object { kind: OBJECT_COUNTER, name } => Some((Expression::CountIn(Name::parse(name)?), 1)),
+        Instruction::Object { kind: nft::OBJECT_COUNTER, name } => Some((Expression::CountIn(Name::parse(name)?), 1)),
         Instruction::Immediate(verdict) => Some((Expression::Verdict(verdict.clone()), 1)),
         _ => lift_loaded(instructions),
     }
@@ -118,11 +118,11 @@ fn lift_test(load: Load, rest: &[Instruction]) -> Option<(Test, usize)> {
             lift_masked(load, mask, value).map(|test| (test, 2))
         }
         [
-            Instruction::Compare { operator: compare::AT_LEAST, value: first, .. },
-            Instruction::Compare { operator: compare::AT_MOST, value: last, .. },
+            Instruction::Compare { operator: nft::CMP_GTE, value: first, .. },
+            Instruction::Compare { operator: nft::CMP_LTE, value: last, .. },
             ..,
         ] => lift_range(load, first, last).map(|test| (test, 2)),
-        [Instruction::Compare { operator: compare::EQUAL, value, .. }, ..] => {
+        [Instruction::Compare { operator: nft::CMP_EQ, value, .. }, ..] => {
             lift_equal(load, value).map(|test| (test, 1))
         }
         _ => None,

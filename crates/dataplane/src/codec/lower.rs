@@ -6,14 +6,12 @@ use ipnet::IpNet;
 use palisade_policy::input::{Family, Protocol};
 use palisade_ruleset::model::{CtStates, Expression, L4, Load, PacketType, Test};
 
-use super::constant::{OBJECT_COUNTER, base, compare, ct, family, fib, meta};
+use super::constant::{FIB_F_DADDR, ip_ct_dir, nfproto, nft};
 use super::instruction::Instruction;
 use super::value::{address_bytes, address_length};
 
 /// The first register; loads of single values go here.
-pub(super) const REGISTER: u32 = 1;
-/// `NFT_REG32_00`.
-const REGISTER32: u32 = 8;
+pub(super) const REGISTER: u32 = nft::REG_1;
 /// `fin|syn|rst|ack`.
 pub(super) const STREAM_FLAGS: u8 = 0x17;
 /// `ack`.
@@ -91,7 +89,7 @@ pub(super) fn lower(expressions: &[Expression]) -> Result<Vec<Instruction>, Mism
             }
             Expression::Counter => instructions.push(Instruction::Counter),
             Expression::CountIn(name) => {
-                instructions.push(Instruction::Object { kind: OBJECT_COUNTER, name: name.to_string() });
+                instructions.push(Instruction::Object { kind: nft::OBJECT_COUNTER, name: name.to_string() });
             }
             Expression::Verdict(verdict) => instructions.push(Instruction::Immediate(verdict.clone())),
         }
@@ -101,7 +99,7 @@ pub(super) fn lower(expressions: &[Expression]) -> Result<Vec<Instruction>, Mism
 
 /// The number of the register that starts at a 4-byte slot: a 16-byte one if one starts there.
 fn register(slot: u32) -> u32 {
-    if slot.is_multiple_of(4) { REGISTER + slot / 4 } else { REGISTER32 + slot }
+    if slot.is_multiple_of(4) { REGISTER + slot / 4 } else { nft::REG32_00 + slot }
 }
 
 fn lookup(set: &str, verdict: bool) -> Instruction {
@@ -114,31 +112,29 @@ pub(super) fn load(load: Load, register: u32) -> Instruction {
     let ct = |key, direction| Instruction::Ct { key, direction, register };
     let payload = |base, offset, length| Instruction::Payload { base, offset, length, register };
     let source = |family| match family {
-        Family::V4 => ct::SOURCE_IPV4,
-        Family::V6 => ct::SOURCE_IPV6,
+        Family::V4 => nft::CT_SRC_IP,
+        Family::V6 => nft::CT_SRC_IP6,
     };
     match load {
-        Load::Nfproto => meta(meta::NFPROTO),
-        Load::L4Proto => meta(meta::L4PROTO),
-        Load::InputInterface => meta(meta::INPUT_INTERFACE_NAME),
-        Load::PacketType => meta(meta::PACKET_TYPE),
-        Load::DestinationType => {
-            Instruction::Fib { result: fib::RESULT_ADDRESS_TYPE, flags: fib::DESTINATION, register }
-        }
-        Load::CtState => ct(ct::STATE, None),
-        Load::Opener(family) => ct(source(family), Some(ct::ORIGINAL)),
-        Load::Server(family) => ct(source(family), Some(ct::REPLY)),
-        Load::ServerPort => ct(ct::SOURCE_PORT, Some(ct::REPLY)),
-        Load::OriginalSourcePort => ct(ct::SOURCE_PORT, Some(ct::ORIGINAL)),
-        Load::OriginalDestinationPort => ct(ct::DESTINATION_PORT, Some(ct::ORIGINAL)),
-        Load::PacketSource(Family::V4) => payload(base::NETWORK, 12, 4),
-        Load::PacketDestination(Family::V4) => payload(base::NETWORK, 16, 4),
-        Load::PacketSource(Family::V6) => payload(base::NETWORK, 8, 16),
-        Load::PacketDestination(Family::V6) => payload(base::NETWORK, 24, 16),
-        Load::DestinationPort(_) => payload(base::TRANSPORT, 2, 2),
-        Load::HopLimit => payload(base::NETWORK, 7, 1),
-        Load::Icmpv6Type => payload(base::TRANSPORT, 0, 1),
-        Load::TcpFlags => payload(base::TRANSPORT, 13, 1),
+        Load::Nfproto => meta(nft::META_NFPROTO),
+        Load::L4Proto => meta(nft::META_L4PROTO),
+        Load::InputInterface => meta(nft::META_IIFNAME),
+        Load::PacketType => meta(nft::META_PKTTYPE),
+        Load::DestinationType => Instruction::Fib { result: nft::FIB_RESULT_ADDRTYPE, flags: FIB_F_DADDR, register },
+        Load::CtState => ct(nft::CT_STATE, None),
+        Load::Opener(family) => ct(source(family), Some(ip_ct_dir::ORIGINAL)),
+        Load::Server(family) => ct(source(family), Some(ip_ct_dir::REPLY)),
+        Load::ServerPort => ct(nft::CT_PROTO_SRC, Some(ip_ct_dir::REPLY)),
+        Load::OriginalSourcePort => ct(nft::CT_PROTO_SRC, Some(ip_ct_dir::ORIGINAL)),
+        Load::OriginalDestinationPort => ct(nft::CT_PROTO_DST, Some(ip_ct_dir::ORIGINAL)),
+        Load::PacketSource(Family::V4) => payload(nft::PAYLOAD_NETWORK_HEADER, 12, 4),
+        Load::PacketDestination(Family::V4) => payload(nft::PAYLOAD_NETWORK_HEADER, 16, 4),
+        Load::PacketSource(Family::V6) => payload(nft::PAYLOAD_NETWORK_HEADER, 8, 16),
+        Load::PacketDestination(Family::V6) => payload(nft::PAYLOAD_NETWORK_HEADER, 24, 16),
+        Load::DestinationPort(_) => payload(nft::PAYLOAD_TRANSPORT_HEADER, 2, 2),
+        Load::HopLimit => payload(nft::PAYLOAD_NETWORK_HEADER, 7, 1),
+        Load::Icmpv6Type => payload(nft::PAYLOAD_TRANSPORT_HEADER, 0, 1),
+        Load::TcpFlags => payload(nft::PAYLOAD_TRANSPORT_HEADER, 13, 1),
     }
 }
 
@@ -169,7 +165,7 @@ fn lower_match(load: Load, test: &Test, out: &mut Vec<Instruction>) -> Result<()
         (Value::AddressType, Test::PacketType(kind)) => out.push(equal(address_type(*kind).to_ne_bytes().to_vec())),
         (Value::States, Test::States(states)) => {
             out.push(Instruction::Mask { register: REGISTER, mask: state_bits(*states).to_ne_bytes().to_vec() });
-            out.push(Instruction::Compare { register: REGISTER, operator: compare::NOT_EQUAL, value: vec![0; 4] });
+            out.push(Instruction::Compare { register: REGISTER, operator: nft::CMP_NEQ, value: vec![0; 4] });
         }
         (Value::Flags, Test::MidStream) => {
             out.push(Instruction::Mask { register: REGISTER, mask: vec![STREAM_FLAGS] });
@@ -205,7 +201,7 @@ fn lower_prefix(load: Load, family: Family, net: IpNet, out: &mut Vec<Instructio
 }
 
 fn equal(value: Vec<u8>) -> Instruction {
-    Instruction::Compare { register: REGISTER, operator: compare::EQUAL, value }
+    Instruction::Compare { register: REGISTER, operator: nft::CMP_EQ, value }
 }
 
 fn range(out: &mut Vec<Instruction>, first: Vec<u8>, last: Vec<u8>) {
@@ -213,14 +209,14 @@ fn range(out: &mut Vec<Instruction>, first: Vec<u8>, last: Vec<u8>) {
 }
 
 fn between(out: &mut Vec<Instruction>, first: Vec<u8>, last: Vec<u8>) {
-    out.push(Instruction::Compare { register: REGISTER, operator: compare::AT_LEAST, value: first });
-    out.push(Instruction::Compare { register: REGISTER, operator: compare::AT_MOST, value: last });
+    out.push(Instruction::Compare { register: REGISTER, operator: nft::CMP_GTE, value: first });
+    out.push(Instruction::Compare { register: REGISTER, operator: nft::CMP_LTE, value: last });
 }
 
 pub(super) fn family_number(family: Family) -> u8 {
     match family {
-        Family::V4 => family::IPV4,
-        Family::V6 => family::IPV6,
+        Family::V4 => nfproto::IPV4,
+        Family::V6 => nfproto::IPV6,
     }
 }
 

@@ -2,8 +2,7 @@
 
 use palisade_ruleset::model::{Chain, Hook, TABLE};
 
-use super::constant::OBJECT_COUNTER;
-use super::constant::attribute::{chain, object, table};
+use super::constant::{nf, nft, nfta};
 use super::userdata;
 use crate::netlink::{Attributes, Writer};
 
@@ -13,51 +12,51 @@ const HOOK_INPUT: u32 = 1;
 const HOOK_FORWARD: u32 = 2;
 /// `NF_IP_PRI_FILTER`.
 const PRIORITY_FILTER: u32 = 0;
-/// `NF_ACCEPT`.
-const POLICY_ACCEPT: u32 = 1;
+/// The chain accepts what no rule decides.
+const POLICY_ACCEPT: u32 = nf::ACCEPT.cast_unsigned();
 
 /// The attributes of the table.
 pub(crate) fn write_table(writer: &mut Writer, flags: u32, comment: &str) {
-    writer.string(table::NAME, TABLE);
-    writer.be32(table::FLAGS, flags);
-    writer.attribute(table::USERDATA, &userdata::comment(Some(comment)));
+    writer.string(nfta::TABLE_NAME, TABLE);
+    writer.be32(nfta::TABLE_FLAGS, flags);
+    writer.attribute(nfta::TABLE_USERDATA, &userdata::comment(Some(comment)));
 }
 
 /// The attributes of a chain, without its rules.
 pub(crate) fn write_chain(writer: &mut Writer, name: &str, chain: &Chain) {
-    writer.string(chain::TABLE, TABLE);
-    writer.string(chain::NAME, name);
+    writer.string(nfta::CHAIN_TABLE, TABLE);
+    writer.string(nfta::CHAIN_NAME, name);
     if let Some(hook) = chain.hook {
         let number = match hook {
             Hook::Forward => HOOK_FORWARD,
             Hook::Input => HOOK_INPUT,
         };
-        writer.string(chain::TYPE, "filter");
-        writer.be32(chain::POLICY, POLICY_ACCEPT);
-        writer.nest(chain::HOOK, |writer| {
-            writer.be32(chain::HOOK_NUMBER, number);
-            writer.be32(chain::HOOK_PRIORITY, PRIORITY_FILTER);
+        writer.string(nfta::CHAIN_TYPE, "filter");
+        writer.be32(nfta::CHAIN_POLICY, POLICY_ACCEPT);
+        writer.nest(nfta::CHAIN_HOOK, |writer| {
+            writer.be32(nfta::HOOK_HOOKNUM, number);
+            writer.be32(nfta::HOOK_PRIORITY, PRIORITY_FILTER);
         });
     }
     let userdata = userdata::comment(chain.comment.as_deref());
     if !userdata.is_empty() {
-        writer.attribute(chain::USERDATA, &userdata);
+        writer.attribute(nfta::CHAIN_USERDATA, &userdata);
     }
 }
 
 /// The name of a chain of our table, and the chain without its rules, or what makes it foreign.
 pub(crate) fn decode_chain(attributes: Attributes<'_>) -> Option<(&str, Result<Chain, String>)> {
-    if attributes.string(chain::TABLE) != Some(TABLE) {
+    if attributes.string(nfta::CHAIN_TABLE) != Some(TABLE) {
         return None;
     }
-    let name = attributes.string(chain::NAME)?;
-    let comment = userdata::decode_comment(attributes.get(chain::USERDATA));
-    let hook = attributes.get(chain::HOOK).map(|_| {
-        let hook = attributes.nest(chain::HOOK);
-        let ours = hook.be32(chain::HOOK_PRIORITY) == Some(PRIORITY_FILTER)
-            && attributes.be32(chain::POLICY) == Some(POLICY_ACCEPT)
-            && attributes.string(chain::TYPE) == Some("filter");
-        match hook.be32(chain::HOOK_NUMBER) {
+    let name = attributes.string(nfta::CHAIN_NAME)?;
+    let comment = userdata::decode_comment(attributes.get(nfta::CHAIN_USERDATA));
+    let hook = attributes.get(nfta::CHAIN_HOOK).map(|_| {
+        let hook = attributes.nest(nfta::CHAIN_HOOK);
+        let ours = hook.be32(nfta::HOOK_PRIORITY) == Some(PRIORITY_FILTER)
+            && attributes.be32(nfta::CHAIN_POLICY) == Some(POLICY_ACCEPT)
+            && attributes.string(nfta::CHAIN_TYPE) == Some("filter");
+        match hook.be32(nfta::HOOK_HOOKNUM) {
             Some(HOOK_FORWARD) if ours => Ok(Hook::Forward),
             Some(HOOK_INPUT) if ours => Ok(Hook::Input),
             _ => Err("a hook, priority, type or policy that is not ours".to_owned()),
@@ -68,21 +67,20 @@ pub(crate) fn decode_chain(attributes: Attributes<'_>) -> Option<(&str, Result<C
 
 /// The attributes of a named counter.
 pub(crate) fn write_counter(writer: &mut Writer, name: &str) {
-    writer.string(object::TABLE, TABLE);
-    writer.string(object::NAME, name);
-    writer.be32(object::TYPE, OBJECT_COUNTER);
-    writer.nest(object::DATA, |writer| {
-        writer.attribute(object::COUNTER_BYTES, &[0; 8]);
-        writer.attribute(object::COUNTER_PACKETS, &[0; 8]);
+    writer.string(nfta::OBJ_TABLE, TABLE);
+    writer.string(nfta::OBJ_NAME, name);
+    writer.be32(nfta::OBJ_TYPE, nft::OBJECT_COUNTER);
+    writer.nest(nfta::OBJ_DATA, |writer| {
+        writer.attribute(nfta::COUNTER_BYTES, &[0; 8]);
+        writer.attribute(nfta::COUNTER_PACKETS, &[0; 8]);
     });
 }
 
 /// The name of a counter of our table, and its packets and bytes.
 pub(crate) fn decode_counter(attributes: Attributes<'_>) -> Option<(&str, (u64, u64))> {
-    let ours = attributes.string(object::TABLE) == Some(TABLE) && attributes.be32(object::TYPE) == Some(OBJECT_COUNTER);
-    let data = attributes.nest(object::DATA);
-    let name = attributes.string(object::NAME)?;
-    ours.then(|| {
-        (name, (data.be64(object::COUNTER_PACKETS).unwrap_or(0), data.be64(object::COUNTER_BYTES).unwrap_or(0)))
-    })
+    let ours = attributes.string(nfta::OBJ_TABLE) == Some(TABLE)
+        && attributes.be32(nfta::OBJ_TYPE) == Some(nft::OBJECT_COUNTER);
+    let data = attributes.nest(nfta::OBJ_DATA);
+    let name = attributes.string(nfta::OBJ_NAME)?;
+    ours.then(|| (name, (data.be64(nfta::COUNTER_PACKETS).unwrap_or(0), data.be64(nfta::COUNTER_BYTES).unwrap_or(0))))
 }

@@ -2,7 +2,7 @@
 
 use palisade_ruleset::model::{Rule, TABLE};
 
-use super::constant::attribute::rule;
+use super::constant::nfta;
 use super::instruction::Instruction;
 use super::lift::lift;
 use super::lower::{Mismatch, lower};
@@ -12,26 +12,26 @@ use crate::netlink::{Attributes, Writer};
 /// The attributes of a rule of a chain.
 pub(crate) fn write_rule(writer: &mut Writer, chain: &str, rule: &Rule) -> Result<(), Mismatch> {
     let instructions = lower(&rule.expressions)?;
-    writer.string(rule::TABLE, TABLE);
-    writer.string(rule::CHAIN, chain);
-    writer.nest(rule::EXPRESSIONS, |writer| {
+    writer.string(nfta::RULE_TABLE, TABLE);
+    writer.string(nfta::RULE_CHAIN, chain);
+    writer.nest(nfta::RULE_EXPRESSIONS, |writer| {
         for instruction in &instructions {
             instruction.write(writer);
         }
     });
     let userdata = userdata::comment(rule.comment.as_deref());
     if !userdata.is_empty() {
-        writer.attribute(rule::USERDATA, &userdata);
+        writer.attribute(nfta::RULE_USERDATA, &userdata);
     }
     Ok(())
 }
 
 /// The chain of a rule that was read, and the rule, or what makes it foreign.
 pub(crate) fn decode_rule(attributes: Attributes<'_>) -> Option<(&str, Result<Rule, String>)> {
-    let chain = attributes.string(rule::CHAIN)?;
+    let chain = attributes.string(nfta::RULE_CHAIN)?;
     let instructions: Result<Vec<_>, _> =
-        attributes.nest(rule::EXPRESSIONS).iter().map(|(_, element)| Instruction::decode(element)).collect();
-    let comment = userdata::decode_comment(attributes.get(rule::USERDATA));
+        attributes.nest(nfta::RULE_EXPRESSIONS).iter().map(|(_, element)| Instruction::decode(element)).collect();
+    let comment = userdata::decode_comment(attributes.get(nfta::RULE_USERDATA));
     let decoded = instructions
         .and_then(|instructions| lift(&instructions))
         .map(|expressions| Rule { expressions, comment: comment.clone() });

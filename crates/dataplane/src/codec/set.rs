@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use palisade_policy::input::Family;
 use palisade_ruleset::model::{Element, Field, Key, KeyType, Set, SetKind, TABLE, Verdict};
 
-use super::constant::attribute::{DATA_VALUE, LIST_ELEMENT, element, set};
-use super::constant::{DATA_TYPE_VERDICT, INTERVAL_END, set_flag};
+use super::constant::{datatype, nft, nfta};
 use super::lower::last_address;
 use super::userdata;
 use super::value::{address_bytes, address_length, decode_address, decode_verdict, write_value, write_verdict};
@@ -26,13 +25,25 @@ impl From<&Set> for SetShape {
     }
 }
 
-/// nft's numbers of types, from the listing of its datatypes.
+/// Attributes that our sets do not have: they make elements expire or match differently.
+const FOREIGN_SET: [u16; 5] =
+    [nfta::SET_TIMEOUT, nfta::SET_GC_INTERVAL, nfta::SET_OBJ_TYPE, nfta::SET_EXPR, nfta::SET_EXPRESSIONS];
+
+/// Attributes that our elements do not have: an element with one may expire, or match only at times.
+const FOREIGN_ELEMENT: [u16; 5] = [
+    nfta::SET_ELEM_TIMEOUT,
+    nfta::SET_ELEM_EXPR,
+    nfta::SET_ELEM_OBJREF,
+    nfta::SET_ELEM_KEY_END,
+    nfta::SET_ELEM_EXPRESSIONS,
+];
+
 fn type_number(field: Field) -> u32 {
     match field {
-        Field::Address(Family::V4) => 7,
-        Field::Address(Family::V6) => 8,
-        Field::Port => 13,
-        Field::InterfaceName => 41,
+        Field::Address(Family::V4) => datatype::IPADDR,
+        Field::Address(Family::V6) => datatype::IP6ADDR,
+        Field::Port => datatype::INET_SERVICE,
+        Field::InterfaceName => datatype::IFNAME,
     }
 }
 
@@ -47,9 +58,9 @@ fn field_length(field: Field) -> usize {
 /// IFNAMSIZ.
 const INTERFACE_NAME: usize = 16;
 
-/// A concatenation's type has 6 bits for each of its fields.
+/// A concatenation's type has those of its fields.
 fn key_type(key: KeyType) -> u32 {
-    key.fields().into_iter().fold(0, |number, field| number << 6 | type_number(field))
+    key.fields().into_iter().fold(0, |number, field| number << datatype::BITS | type_number(field))
 }
 
 /// In a concatenation each field is padded to 4 bytes.
@@ -68,40 +79,40 @@ pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> 
     }
     let map = set.kind == SetKind::VerdictMap;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
-    writer.string(set::TABLE, TABLE);
-    writer.string(set::NAME, name);
-    writer.be32(set::FLAGS, flag(set.interval, set_flag::INTERVAL) | flag(map, set_flag::MAP));
-    writer.be32(set::KEY_TYPE, key_type(set.key));
-    writer.be32(set::KEY_LENGTH, u32::try_from(key_length(set.key)).unwrap_or_default());
+    writer.string(nfta::SET_TABLE, TABLE);
+    writer.string(nfta::SET_NAME, name);
+    writer.be32(nfta::SET_FLAGS, flag(set.interval, nft::SET_INTERVAL) | flag(map, nft::SET_MAP));
+    writer.be32(nfta::SET_KEY_TYPE, key_type(set.key));
+    writer.be32(nfta::SET_KEY_LEN, u32::try_from(key_length(set.key)).unwrap_or_default());
     if map {
-        writer.be32(set::DATA_TYPE, DATA_TYPE_VERDICT);
-        writer.be32(set::DATA_LENGTH, 0);
+        writer.be32(nfta::SET_DATA_TYPE, nft::DATA_VERDICT);
+        writer.be32(nfta::SET_DATA_LEN, 0);
     }
-    writer.be32(set::ID, id);
-    writer.attribute(set::USERDATA, &userdata::set(set));
+    writer.be32(nfta::SET_ID, id);
+    writer.attribute(nfta::SET_USERDATA, &userdata::set(set));
     Some(())
 }
 
 /// The name of a set of our table, and the set without its elements, or what makes it foreign.
 pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set, String>)> {
-    if attributes.string(set::TABLE) != Some(TABLE) {
+    if attributes.string(nfta::SET_TABLE) != Some(TABLE) {
         return None;
     }
-    let name = attributes.string(set::NAME)?;
-    let flags = attributes.be32(set::FLAGS).unwrap_or_default();
-    let number = attributes.be32(set::KEY_TYPE).unwrap_or_default();
-    let length = attributes.be32(set::KEY_LENGTH).and_then(|length| usize::try_from(length).ok());
+    let name = attributes.string(nfta::SET_NAME)?;
+    let flags = attributes.be32(nfta::SET_FLAGS).unwrap_or_default();
+    let number = attributes.be32(nfta::SET_KEY_TYPE).unwrap_or_default();
+    let length = attributes.be32(nfta::SET_KEY_LEN).and_then(|length| usize::try_from(length).ok());
     let key = key_types().find(|key| key_type(*key) == number && Some(key_length(*key)) == length);
-    let ours = flags & !(set_flag::INTERVAL | set_flag::MAP) == 0
-        && (flags & set_flag::MAP == 0 || attributes.be32(set::DATA_TYPE) == Some(DATA_TYPE_VERDICT))
-        && attributes.iter().all(|(kind, _)| !set::FOREIGN.contains(&kind))
-        && attributes.nest(set::DESCRIPTION).get(set::SIZE).is_none();
+    let ours = flags & !(nft::SET_INTERVAL | nft::SET_MAP) == 0
+        && (flags & nft::SET_MAP == 0 || attributes.be32(nfta::SET_DATA_TYPE) == Some(nft::DATA_VERDICT))
+        && attributes.iter().all(|(kind, _)| !FOREIGN_SET.contains(&kind))
+        && attributes.nest(nfta::SET_DESC).get(nfta::SET_DESC_SIZE).is_none();
     let decoded = match key {
-        Some(key) if ours && fits(key, flags & set_flag::INTERVAL != 0) => Ok(Set {
-            kind: if flags & set_flag::MAP == 0 { SetKind::Set } else { SetKind::VerdictMap },
+        Some(key) if ours && fits(key, flags & nft::SET_INTERVAL != 0) => Ok(Set {
+            kind: if flags & nft::SET_MAP == 0 { SetKind::Set } else { SetKind::VerdictMap },
             key,
-            interval: flags & set_flag::INTERVAL != 0,
-            comment: userdata::decode_set_comment(attributes.get(set::USERDATA)),
+            interval: flags & nft::SET_INTERVAL != 0,
+            comment: userdata::decode_set_comment(attributes.get(nfta::SET_USERDATA)),
             elements: BTreeMap::new(),
         }),
         _ => Err(format!("a set of key type {number} with flags {flags:#x} and properties that are not ours")),
@@ -134,7 +145,7 @@ pub(crate) fn element_wire(writer: &mut Writer, shape: SetShape, key: &Key, elem
     let open = shape.interval && end.is_none();
     write_entry(writer, &first, 0, verdict, &userdata::element(comment, open));
     if let Some(end) = end {
-        write_entry(writer, &end, INTERVAL_END, None, &[]);
+        write_entry(writer, &end, nft::SET_ELEM_INTERVAL_END, None, &[]);
     }
     Some(())
 }
@@ -143,21 +154,21 @@ pub(crate) fn element_wire(writer: &mut Writer, shape: SetShape, key: &Key, elem
 pub(crate) fn zero_end(writer: &mut Writer, shape: SetShape, first: &Key) {
     let zero = vec![0; key_length(shape.key)];
     if shape.interval && key_bytes(shape, first).is_some_and(|(start, _)| start != zero) {
-        write_entry(writer, &zero, INTERVAL_END, None, &[]);
+        write_entry(writer, &zero, nft::SET_ELEM_INTERVAL_END, None, &[]);
     }
 }
 
 fn write_entry(writer: &mut Writer, key: &[u8], flags: u32, verdict: Option<&Verdict>, userdata: &[u8]) {
-    writer.nest(LIST_ELEMENT, |writer| {
+    writer.nest(nfta::LIST_ELEM, |writer| {
         if flags != 0 {
-            writer.be32(element::FLAGS, flags);
+            writer.be32(nfta::SET_ELEM_FLAGS, flags);
         }
-        write_value(writer, element::KEY, key);
+        write_value(writer, nfta::SET_ELEM_KEY, key);
         if let Some(verdict) = verdict {
-            write_verdict(writer, element::DATA, verdict);
+            write_verdict(writer, nfta::SET_ELEM_DATA, verdict);
         }
         if !userdata.is_empty() {
-            writer.attribute(element::USERDATA, userdata);
+            writer.attribute(nfta::SET_ELEM_USERDATA, userdata);
         }
     });
 }
@@ -213,7 +224,7 @@ fn before(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// The first value of an element's key, for messages about it.
 pub(crate) fn decode_key(shape: SetShape, entry: &[u8]) -> Option<Key> {
-    let bytes = Attributes::new(entry).nest(element::KEY).get(DATA_VALUE)?;
+    let bytes = Attributes::new(entry).nest(nfta::SET_ELEM_KEY).get(nfta::DATA_VALUE)?;
     if shape.interval { range(shape.key, bytes, bytes) } else { single(shape.key, bytes) }
 }
 
@@ -222,16 +233,16 @@ pub(crate) fn decode_elements(shape: SetShape, entries: &[&[u8]]) -> Result<BTre
     let mut parsed = Vec::with_capacity(entries.len());
     for entry in entries {
         let attributes = Attributes::new(entry);
-        let key = attributes.nest(element::KEY).get(DATA_VALUE).ok_or("an element without a key")?;
-        if attributes.iter().any(|(kind, _)| element::FOREIGN.contains(&kind)) {
+        let key = attributes.nest(nfta::SET_ELEM_KEY).get(nfta::DATA_VALUE).ok_or("an element without a key")?;
+        if attributes.iter().any(|(kind, _)| FOREIGN_ELEMENT.contains(&kind)) {
             return Err("an element with a timeout or expression, which is not ours".to_owned());
         }
-        let flags = attributes.be32(element::FLAGS).unwrap_or_default();
-        let verdict = match attributes.get(element::DATA) {
+        let flags = attributes.be32(nfta::SET_ELEM_FLAGS).unwrap_or_default();
+        let verdict = match attributes.get(nfta::SET_ELEM_DATA) {
             Some(data) => Some(decode_verdict(Attributes::new(data)).ok_or("an element with a verdict not ours")?),
             None => None,
         };
-        let comment = userdata::decode_comment(attributes.get(element::USERDATA));
+        let comment = userdata::decode_comment(attributes.get(nfta::SET_ELEM_USERDATA));
         parsed.push((key, flags, Element { verdict, comment }));
     }
     if shape.interval { decode_ranges(shape.key, parsed) } else { decode_singles(shape.key, parsed) }
@@ -255,11 +266,11 @@ fn decode_ranges(key_type: KeyType, mut parsed: Parsed<'_>) -> Result<BTreeMap<K
     let mut open: Option<(&[u8], Element)> = None;
     for (bytes, flags, element) in parsed {
         match (flags, open.take()) {
-            (INTERVAL_END, Some((first, element))) => {
+            (nft::SET_ELEM_INTERVAL_END, Some((first, element))) => {
                 let key = range(key_type, first, &before(bytes.to_vec())).ok_or("a range that is not ours")?;
                 elements.insert(key, element);
             }
-            (INTERVAL_END, None) => {}
+            (nft::SET_ELEM_INTERVAL_END, None) => {}
             (0, None) => open = Some((bytes, element)),
             _ => return Err("ranges without their ends".to_owned()),
         }

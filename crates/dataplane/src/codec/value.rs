@@ -6,31 +6,28 @@ use palisade_policy::input::Family;
 use palisade_ruleset::model::Verdict;
 use palisade_ruleset::name::Name;
 
-use super::constant::{attribute, verdict};
+use super::constant::{nf, nft, nfta};
 use crate::netlink::{Attributes, Writer};
-
-const CODE: u16 = 1;
-const CHAIN: u16 = 2;
 
 /// Appends a `NFTA_DATA_VALUE` in an attribute.
 pub(super) fn write_value(writer: &mut Writer, kind: u16, value: &[u8]) {
-    writer.nest(kind, |writer| writer.attribute(attribute::DATA_VALUE, value));
+    writer.nest(kind, |writer| writer.attribute(nfta::DATA_VALUE, value));
 }
 
 /// Appends a `NFTA_DATA_VERDICT` in an attribute.
 pub(super) fn write_verdict(writer: &mut Writer, kind: u16, verdict: &Verdict) {
     let (code, chain) = match verdict {
-        Verdict::Accept => (verdict::ACCEPT, None),
-        Verdict::Drop => (verdict::DROP, None),
-        Verdict::Return => (verdict::RETURN, None),
-        Verdict::Jump(chain) => (verdict::JUMP, Some(chain)),
-        Verdict::Goto(chain) => (verdict::GOTO, Some(chain)),
+        Verdict::Accept => (nf::ACCEPT, None),
+        Verdict::Drop => (nf::DROP, None),
+        Verdict::Return => (nft::RETURN, None),
+        Verdict::Jump(chain) => (nft::JUMP, Some(chain)),
+        Verdict::Goto(chain) => (nft::GOTO, Some(chain)),
     };
     writer.nest(kind, |writer| {
-        writer.nest(attribute::DATA_VERDICT, |writer| {
-            writer.be32(CODE, code.cast_unsigned());
+        writer.nest(nfta::DATA_VERDICT, |writer| {
+            writer.be32(nfta::VERDICT_CODE, code.cast_unsigned());
             if let Some(chain) = chain {
-                writer.string(CHAIN, chain.as_str());
+                writer.string(nfta::VERDICT_CHAIN, chain.as_str());
             }
         });
     });
@@ -38,14 +35,14 @@ pub(super) fn write_verdict(writer: &mut Writer, kind: u16, verdict: &Verdict) {
 
 /// The verdict in a `NFTA_DATA_VERDICT`.
 pub(super) fn decode_verdict(data: Attributes<'_>) -> Option<Verdict> {
-    let verdict = data.nest(attribute::DATA_VERDICT);
-    let chain = || verdict.string(CHAIN).and_then(Name::parse);
-    match verdict.be32(CODE)?.cast_signed() {
-        verdict::ACCEPT => Some(Verdict::Accept),
-        verdict::DROP => Some(Verdict::Drop),
-        verdict::RETURN => Some(Verdict::Return),
-        verdict::JUMP => chain().map(Verdict::Jump),
-        verdict::GOTO => chain().map(Verdict::Goto),
+    let verdict = data.nest(nfta::DATA_VERDICT);
+    let chain = || verdict.string(nfta::VERDICT_CHAIN).and_then(Name::parse);
+    match verdict.be32(nfta::VERDICT_CODE)?.cast_signed() {
+        nf::ACCEPT => Some(Verdict::Accept),
+        nf::DROP => Some(Verdict::Drop),
+        nft::RETURN => Some(Verdict::Return),
+        nft::JUMP => chain().map(Verdict::Jump),
+        nft::GOTO => chain().map(Verdict::Goto),
         _ => None,
     }
 }

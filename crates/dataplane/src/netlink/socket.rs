@@ -31,7 +31,8 @@ const SEQUENCES: u32 = (1 << 31) - 1;
 const DATAGRAM: usize = 128 << 10;
 /// Room for the errors of thousands of messages of a batch.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// A dump that keeps being interrupted is given up after this many attempts.
+/// A dump that keeps being interrupted is given up after this many attempts. Each takes milliseconds, and other programs
+/// commit a few times a second; one that interrupts all of these commits in a loop, and no attempt would succeed.
 const TRIES: usize = 50;
 /// The kernel answers within the system call; this only keeps a surprise from blocking the agent.
 const PATIENCE: Duration = Duration::from_secs(10);

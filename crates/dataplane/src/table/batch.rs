@@ -9,17 +9,13 @@ use palisade_ruleset::name::Name;
 use super::words::{self, describe};
 use crate::Error;
 use crate::codec::{
-    self, SetShape, attribute, decode_key, element_wire, family, kind, write_chain, write_counter, write_rule,
-    write_set, write_table, zero_end,
+    self, SetShape, decode_key, element_wire, msg, nfgenmsg, nfnl, nfproto, nfta, write_chain, write_counter,
+    write_rule, write_set, write_table, zero_end,
 };
 use crate::netlink::{ACK, APPEND, Attributes, CREATE, EXCLUSIVE, Header, Message, REQUEST, Writer};
 
-/// `NFNL_SUBSYS_NFTABLES`.
-const SUBSYSTEM: u16 = 10;
-
-/// A list of elements is one attribute of at most 64 KiB; these bounds leave room for one more element.
+/// A list of elements is one attribute of at most 64 KiB (`nla_len` has 16 bits); this leaves room for one more element.
 const LIST_BYTES: usize = 56 << 10;
-const LIST_ENTRIES: usize = 4000;
 
 /// Messages of batches are numbered from here, far from the numbers of requests.
 const FIRST: u32 = 1 << 31;
@@ -57,20 +53,14 @@ fn unencodable(operation: &Operation, reason: String) -> Error {
     Error::Unencodable { operation: describe(operation, None), object: Some(operation.object().clone()), reason }
 }
 
-/// The fixed part after the header of every message.
-pub(crate) fn nfgenmsg(writer: &mut Writer, family: u8, resource: u16) {
-    let [high, low] = resource.to_be_bytes();
-    writer.raw(&[family, 0, high, low]);
-}
-
 impl Batch {
     /// An empty batch; with a generation, it takes effect only at this generation.
     pub(super) fn new(generation: Option<u32>) -> Self {
         let mut writer = Writer::default();
-        writer.message(Header { kind: kind::BATCH_BEGIN, flags: REQUEST, sequence: FIRST }, |writer| {
-            nfgenmsg(writer, 0, SUBSYSTEM);
+        writer.message(Header { kind: nfnl::MSG_BATCH_BEGIN, flags: REQUEST, sequence: FIRST }, |writer| {
+            nfgenmsg(writer, 0, nfnl::SUBSYS_NFTABLES);
             if let Some(generation) = generation {
-                writer.be32(attribute::BATCH_GENERATION, generation);
+                writer.be32(nfnl::BATCH_GENID, generation);
             }
         });
         Self { writer, parts: Vec::new(), current: None, fresh: BTreeSet::new() }
@@ -85,8 +75,8 @@ impl Batch {
     pub(super) fn finish(mut self) -> Finished {
         let end = self.writer.len();
         let sequence = sequence(self.parts.len());
-        self.writer.message(Header { kind: kind::BATCH_END, flags: REQUEST, sequence }, |writer| {
-            nfgenmsg(writer, 0, SUBSYSTEM);
+        self.writer.message(Header { kind: nfnl::MSG_BATCH_END, flags: REQUEST, sequence }, |writer| {
+            nfgenmsg(writer, 0, nfnl::SUBSYS_NFTABLES);
         });
         let mut bytes = self.writer.bytes().to_vec();
         if let Some(flags) = self.parts.last().and_then(|part| bytes.get_mut(part.start + 6..part.start + 8)) {
@@ -98,12 +88,12 @@ impl Batch {
 
     /// Creates or adopts the table.
     pub(super) fn add_table(&mut self, flags: u32) {
-        self.message(kind::NEW_TABLE, CREATE, 0, |writer| write_table(writer, flags, super::COMMENT));
+        self.message(msg::NEWTABLE, CREATE, 0, |writer| write_table(writer, flags, super::COMMENT));
     }
 
     /// Deletes the table.
     pub(super) fn delete_table(&mut self) {
-        self.message(kind::DELETE_TABLE, 0, 0, |writer| writer.string(attribute::table::NAME, TABLE));
+        self.message(msg::DELTABLE, 0, 0, |writer| writer.string(nfta::TABLE_NAME, TABLE));
     }
 
     /// Adds the messages of operations. `set_id` is incremented for every set.
@@ -122,37 +112,37 @@ impl Batch {
     fn add_operation(&mut self, operation: &Operation, set_id: &mut u32) -> Result<(), String> {
         match operation {
             Operation::AddCounter(name) => {
-                self.message(kind::NEW_OBJECT, CREATE, 0, |writer| write_counter(writer, name.as_str()));
+                self.message(msg::NEWOBJ, CREATE, 0, |writer| write_counter(writer, name.as_str()));
             }
             Operation::AddSet(name, set) => {
                 *set_id = set_id.wrapping_add(1).max(1);
                 let id = *set_id;
                 let mut result = None;
-                self.message(kind::NEW_SET, CREATE | EXCLUSIVE, 0, |writer| {
+                self.message(msg::NEWSET, CREATE | EXCLUSIVE, 0, |writer| {
                     result = write_set(writer, name.as_str(), set, id);
                 });
                 result.ok_or("ports come in ranges only, and pairs and interface names never do")?;
                 self.fresh.insert(name.clone());
             }
             Operation::DeleteSet(name) => {
-                self.message(kind::DELETE_SET, 0, 0, |writer| named(writer, attribute::set::NAME, name));
+                self.message(msg::DELSET, 0, 0, |writer| named(writer, nfta::SET_NAME, name));
             }
             Operation::AddElements(name, elements) => {
-                self.add_elements(kind::NEW_ELEMENTS, CREATE | EXCLUSIVE, name, elements)?;
+                self.add_elements(msg::NEWSETELEM, CREATE | EXCLUSIVE, name, elements)?;
             }
             Operation::DeleteElements(name, elements) => {
-                self.add_elements(kind::DELETE_ELEMENTS, 0, name, elements)?;
+                self.add_elements(msg::DELSETELEM, 0, name, elements)?;
             }
             Operation::AddChain(name, chain) => {
-                self.message(kind::NEW_CHAIN, CREATE | EXCLUSIVE, 0, |writer| {
+                self.message(msg::NEWCHAIN, CREATE | EXCLUSIVE, 0, |writer| {
                     write_chain(writer, name.as_str(), chain);
                 });
             }
             Operation::FlushChain(name) => {
-                self.message(kind::DELETE_RULE, 0, 0, |writer| named(writer, attribute::rule::CHAIN, name));
+                self.message(msg::DELRULE, 0, 0, |writer| named(writer, nfta::RULE_CHAIN, name));
             }
             Operation::DeleteChain(name) => {
-                self.message(kind::DELETE_CHAIN, 0, 0, |writer| named(writer, attribute::chain::NAME, name));
+                self.message(msg::DELCHAIN, 0, 0, |writer| named(writer, nfta::CHAIN_NAME, name));
             }
             Operation::AppendRules(name, rules) => self.add_rules(name, rules)?,
         }
@@ -162,7 +152,7 @@ impl Batch {
     fn add_rules(&mut self, chain: &Name, rules: &[Rule]) -> Result<(), String> {
         for (place, rule) in rules.iter().enumerate() {
             let mut result = Ok(());
-            self.message(kind::NEW_RULE, CREATE | APPEND, place, |writer| {
+            self.message(msg::NEWRULE, CREATE | APPEND, place, |writer| {
                 result = write_rule(writer, chain.as_str(), rule);
             });
             result.map_err(|mismatch: codec::Mismatch| format!("{}: {mismatch}", words::rule(place, rule)))?;
@@ -177,21 +167,18 @@ impl Batch {
         name: &Name,
         elements: &BTreeMap<Key, Element>,
     ) -> Result<(), String> {
-        let removing = kind == codec::kind::DELETE_ELEMENTS;
+        let removing = kind == codec::msg::DELSETELEM;
         let Some(shape) = elements.keys().next().map(SetShape::of_key) else { return Ok(()) };
         let mut list = Writer::default();
-        let mut entries = 0;
         if let Some(first) = elements.keys().next().filter(|_| !removing && self.fresh.remove(name)) {
             zero_end(&mut list, shape, first);
         }
         for (key, element) in elements {
             element_wire(&mut list, shape, key, (!removing).then_some(element))
                 .ok_or_else(|| format!("element {key:?} does not fit the set"))?;
-            entries += 2;
-            if entries >= LIST_ENTRIES || list.len() >= LIST_BYTES {
+            if list.len() >= LIST_BYTES {
                 self.elements(kind, flags, name, &list);
                 list = Writer::default();
-                entries = 0;
             }
         }
         if list.len() > 0 {
@@ -202,8 +189,8 @@ impl Batch {
 
     fn elements(&mut self, kind: u16, flags: u16, set: &Name, list: &Writer) {
         self.message(kind, flags, 0, |writer| {
-            named(writer, attribute::elements::SET, set);
-            writer.nest(attribute::elements::LIST, |writer| writer.raw(list.bytes()));
+            named(writer, nfta::SET_ELEM_LIST_SET, set);
+            writer.nest(nfta::SET_ELEM_LIST_ELEMENTS, |writer| writer.raw(list.bytes()));
         });
     }
 
@@ -211,7 +198,7 @@ impl Batch {
         let sequence = sequence(self.parts.len());
         self.parts.push(Part { operation: self.current, rule, start: self.writer.len() });
         self.writer.message(Header { kind, flags: flags | REQUEST, sequence }, |writer| {
-            nfgenmsg(writer, family::INET, 0);
+            nfgenmsg(writer, nfproto::INET, 0);
             fill(writer);
         });
     }
@@ -254,14 +241,14 @@ impl Finished {
 }
 
 fn named(writer: &mut Writer, kind: u16, name: &Name) {
-    writer.string(attribute::set::TABLE, TABLE);
+    writer.string(nfta::SET_TABLE, TABLE);
     writer.string(kind, name.as_str());
 }
 
 /// The element that holds the attribute at an offset of a message.
 fn element_words(message: &[u8], offset: usize, elements: &BTreeMap<Key, Element>) -> Option<String> {
     let body = Message::all(message).next()?.body;
-    let list = Attributes::after(body, 4).nest(attribute::elements::LIST);
+    let list = Attributes::after(body, 4).nest(nfta::SET_ELEM_LIST_ELEMENTS);
     let position = |entry: &[u8]| entry.as_ptr().addr() - message.as_ptr().addr();
     let (_, entry) = list.iter().take_while(|(_, entry)| position(entry) <= offset + 4).last()?;
     let shape = elements.keys().next().map(SetShape::of_key)?;

@@ -1,46 +1,11 @@
-//! Finds the table, and claims it.
+//! Claims the table.
 
 use nix::errno::Errno;
-use palisade_ruleset::model::TABLE;
 
-use super::batch::nfgenmsg;
-use super::{Ownership, Table, build, commit, owner, read};
+use super::read::{Found, OWNED, find};
+use super::{Ownership, Table, batches_of, commit, owner, read};
 use crate::Error;
-use crate::codec::{attribute, family, kind, table_flag};
-use crate::netlink::{Attributes, Socket};
-
-/// `NETLINK_NETFILTER`.
-pub(super) const NETFILTER: isize = 12;
-
-/// The table as the kernel has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Anybody may change it.
-    Plain,
-    /// Its owner is gone.
-    Orphan,
-    /// The socket of this port owns it.
-    Owned(u32),
-}
-
-pub(super) const OWNED: u32 = table_flag::OWNER | table_flag::PERSIST;
-
-/// What a table is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) found: Found,
-    /// None of its chains is hooked.
-    pub(super) dormant: bool,
-    /// Its flags if it were not dormant.
-    pub(super) awake: u32,
-}
-
-impl State {
-    /// Whether only this socket can change the table.
-    pub(super) fn is_owned_by(self, socket: &Socket) -> bool {
-        self.found == Found::Owned(socket.port())
-    }
-}
+use crate::netlink::{NETFILTER, Socket};
 
 fn socket() -> Result<Socket, Error> {
     Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })
@@ -76,9 +41,7 @@ fn rebuild(table: &mut Table) -> Result<(), Error> {
         tracing::warn!(objects = ?found.undecodable, "table inet palisade has objects of another program; not taking ownership");
         return Ok(());
     }
-    let (mut operations, rules) = build(&found.ruleset);
-    operations.extend(rules);
-    match commit::rebuild(table, OWNED, &operations) {
+    match commit::rebuild(table, OWNED, &batches_of(&found.ruleset).concat()) {
         Ok(_) => table.owned = true,
         Err(error) if unsupported(&error) => {}
         Err(error) => return Err(error),
@@ -89,36 +52,6 @@ fn rebuild(table: &mut Table) -> Result<(), Error> {
 /// Whether the kernel does not support owners, or not owners that may die.
 fn unsupported(error: &Error) -> bool {
     matches!(error, Error::Refused { errno: Errno::EOPNOTSUPP | Errno::EINVAL, index: None, .. })
-}
-
-/// The table, if there is one, and its owner.
-pub(super) fn find(socket: &mut Socket) -> Result<Option<Found>, Error> {
-    Ok(state(socket)?.map(|state| state.found))
-}
-
-/// The table, if there is one.
-pub(super) fn state(socket: &mut Socket) -> Result<Option<State>, Error> {
-    let answer = socket.request(kind::GET_TABLE, 0, |writer| {
-        nfgenmsg(writer, family::INET, 0);
-        writer.string(attribute::table::NAME, TABLE);
-    });
-    let bodies = match answer {
-        Ok(bodies) => bodies,
-        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(None),
-        Err(source) => return Err(Error::Read { what: "table inet palisade", source }),
-    };
-    let table = Attributes::after(bodies.first().map(Vec::as_slice).unwrap_or_default(), 4);
-    let malformed = || Error::Read {
-        what: "table inet palisade",
-        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "no flags in the answer"),
-    };
-    let flags = table.be32(attribute::table::FLAGS).ok_or_else(malformed)?;
-    let found = match table.be32(attribute::table::OWNER) {
-        Some(port) if flags & table_flag::OWNER != 0 => Found::Owned(port),
-        _ if flags & table_flag::PERSIST != 0 => Found::Orphan,
-        _ => Found::Plain,
-    };
-    Ok(Some(State { found, dormant: flags & table_flag::DORMANT != 0, awake: flags & OWNED }))
 }
 
 pub(super) fn live_owner() -> Result<Option<String>, Error> {

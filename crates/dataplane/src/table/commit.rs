@@ -5,8 +5,8 @@ use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::Ruleset;
 
 use super::batch::{Batch, Culprit};
-use super::claim::find;
-use super::{Committed, Table, build, read};
+use super::read::find;
+use super::{Committed, Table, batches_of, read};
 use crate::Error;
 use crate::netlink::{Answer, Socket};
 
@@ -18,16 +18,16 @@ pub(super) fn commit(table: &mut Table, operations: &[Operation], generation: Op
 
 pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed, Error> {
     let flags = table.flags();
-    let (mut operations, rules) = build(ruleset);
+    let batches = batches_of(ruleset);
     if read::has_base_chains(&mut table.socket)? {
-        operations.extend(rules);
-        return rebuild(table, flags, &operations);
+        return rebuild(table, flags, &batches.concat());
     }
-    let first = rebuild(table, flags, &operations)?;
-    if rules.is_empty() {
-        return Ok(first);
+    let mut batches = batches.into_iter();
+    let mut done = rebuild(table, flags, &batches.next().unwrap_or_default())?;
+    for operations in batches {
+        done = done.and(commit(table, &operations, None)?);
     }
-    Ok(first.and(commit(table, &rules, None)?))
+    Ok(done)
 }
 
 /// Deletes the table if it exists, creates it again and fills it, all in one batch. This undoes what others did.

@@ -3,15 +3,12 @@
 use palisade_ruleset::model::TABLE;
 
 use super::Table;
-use super::claim::NETFILTER;
 use crate::Error;
-use crate::codec::family;
-use crate::netlink::{Attributes, Socket};
+use crate::codec::{nfproto, nfta};
+use crate::netlink::{Attributes, NETFILTER, Socket};
 
 /// `NFNLGRP_NFTABLES`: every change of nftables in the network namespace.
 const GROUP: u32 = 7;
-/// The name of the table is the first attribute of every kind of object (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, …).
-const TABLE_NAME: u16 = 1;
 
 /// Changes of the table by other programs. It may be passed to another thread.
 #[derive(Debug)]
@@ -50,8 +47,9 @@ impl ForeignChanges {
         let own = self.own;
         let meant = |message: &crate::netlink::Message<'_>| {
             message.port != own
-                && message.body.first() == Some(&family::INET)
-                && Attributes::after(message.body, 4).string(TABLE_NAME) == Some(TABLE)
+                && message.body.first() == Some(&nfproto::INET)
+                // The name of the table is the first attribute of every kind of object.
+                && Attributes::after(message.body, 4).string(nfta::TABLE_NAME) == Some(TABLE)
         };
         self.socket.wait_for(meant).map_err(|source| Error::Read { what: "changes of nftables", source })
     }

@@ -20,11 +20,11 @@ use palisade_ruleset::model::{
 };
 use palisade_ruleset::name::Name;
 
-use super::batch::{Batch, nfgenmsg};
+use super::batch::Batch;
 use super::commit::{Outcome, judge};
-use super::{Ownership, Table, claim, commit, read};
+use super::{Ownership, Table, commit, read};
 use crate::Error;
-use crate::codec::{attribute, kind, table_flag};
+use crate::codec::{msg, nfgenmsg, nfnl, nfproto, nft, nfta};
 use crate::netlink::faults as injected;
 use crate::netlink::{Answer, Attributes, Header, Socket, Writer};
 
@@ -60,23 +60,23 @@ fn raw(table: &mut Table) -> Objects {
     let socket = &mut table.socket;
     let mut objects = Objects::new();
     // Handles, use counts and positions.
-    for body in read::dump(socket, kind::GET_CHAIN, "chains", |_| {}).unwrap() {
-        let name = Attributes::after(&body, 4).string(attribute::chain::NAME).unwrap().to_owned();
+    for body in read::dump(socket, msg::GETCHAIN, "chains", |_| {}).unwrap() {
+        let name = Attributes::after(&body, 4).string(nfta::CHAIN_NAME).unwrap().to_owned();
         objects.insert(format!("chain {name}"), vec![without(&body, &[2, 6, 11])]);
     }
-    for body in read::dump(socket, kind::GET_RULE, "rules", |_| {}).unwrap() {
-        let chain = Attributes::after(&body, 4).string(attribute::rule::CHAIN).unwrap().to_owned();
+    for body in read::dump(socket, msg::GETRULE, "rules", |_| {}).unwrap() {
+        let chain = Attributes::after(&body, 4).string(nfta::RULE_CHAIN).unwrap().to_owned();
         objects.get_mut(&format!("chain {chain}")).unwrap().push(without(&body, &[3, 6]));
     }
-    for body in read::dump(socket, kind::GET_SET, "sets", |_| {}).unwrap() {
-        let name = Attributes::after(&body, 4).string(attribute::set::NAME).unwrap().to_owned();
-        let bodies = read::dump(socket, kind::GET_ELEMENTS, "elements", |writer| {
-            writer.string(attribute::elements::SET, &name);
+    for body in read::dump(socket, msg::GETSET, "sets", |_| {}).unwrap() {
+        let name = Attributes::after(&body, 4).string(nfta::SET_NAME).unwrap().to_owned();
+        let bodies = read::dump(socket, msg::GETSETELEM, "elements", |writer| {
+            writer.string(nfta::SET_ELEM_LIST_SET, &name);
         });
         let mut elements: Vec<_> = bodies
             .unwrap()
             .iter()
-            .flat_map(|body| Attributes::after(body, 4).nest(attribute::elements::LIST).iter())
+            .flat_map(|body| Attributes::after(body, 4).nest(nfta::SET_ELEM_LIST_ELEMENTS).iter())
             .map(|(kind, value)| vec![(kind, value.to_vec())])
             .collect();
         elements.sort();
@@ -124,7 +124,7 @@ fn errors_that_do_not_fit_the_buffer_are_still_a_refusal() {
 fn congest(table: &mut Table) {
     for sequence in 0..100 {
         let mut writer = Writer::default();
-        let header = Header { kind: kind::GET_GENERATION, flags: crate::netlink::REQUEST, sequence };
+        let header = Header { kind: msg::GETGEN, flags: crate::netlink::REQUEST, sequence };
         writer.message(header, |writer| nfgenmsg(writer, 0, 0));
         // ENOBUFS here only says that an answer did not fit.
         table.socket.send(writer.bytes()).ok();
@@ -210,10 +210,10 @@ fn a_dormant_table_is_seen_and_woken() {
         assert!(owned.read().unwrap().matches(&wanted));
         drop(owned);
         let mut orphan = Table::open(Ownership::Plain).unwrap();
-        commit::claim(&mut orphan, table_flag::PERSIST | table_flag::DORMANT).unwrap();
+        commit::claim(&mut orphan, nft::TABLE_F_PERSIST | nft::TABLE_F_DORMANT).unwrap();
         assert!(orphan.read().unwrap().dormant);
         assert!(orphan.wake().unwrap());
-        commit::claim(&mut orphan, table_flag::PERSIST | table_flag::DORMANT).unwrap();
+        commit::claim(&mut orphan, nft::TABLE_F_PERSIST | nft::TABLE_F_DORMANT).unwrap();
         let mut adopted = Table::open(Ownership::Automatic).unwrap();
         assert!(adopted.is_owned());
         assert!(adopted.read().unwrap().matches(&wanted));
@@ -229,7 +229,7 @@ fn an_owner_that_was_lost_is_claimed_again() {
         table.replace(&wanted).unwrap();
         assert!(!table.changed_by_others().unwrap());
         // The same value with another socket: the first is closed, and with it the owner gone.
-        table.socket = Socket::open(claim::NETFILTER).unwrap();
+        table.socket = Socket::open(crate::netlink::NETFILTER).unwrap();
         wait_until_closed();
         assert!(table.changed_by_others().unwrap());
         let found = table.read().unwrap();
@@ -255,23 +255,22 @@ fn an_element_with_an_expression_is_not_ours() {
             let header = Header { kind, flags: flags | crate::netlink::REQUEST, sequence: 1 << 31 };
             writer.message(header, fill);
         };
-        message(kind::BATCH_BEGIN, 0, &|writer| nfgenmsg(writer, 0, 10));
-        message(kind::NEW_ELEMENTS, crate::netlink::CREATE | crate::netlink::ACK, &|writer| {
-            nfgenmsg(writer, 1, 0);
-            writer.string(attribute::set::TABLE, "palisade");
-            writer.string(attribute::elements::SET, "peers");
-            writer.nest(attribute::elements::LIST, |writer| {
-                writer.nest(1, |writer| {
-                    writer.nest(1, |writer| writer.attribute(1, &[10, 0, 0, 9]));
-                    // NFTA_SET_ELEM_EXPR, and a counter.
-                    writer.nest(7, |writer| {
-                        writer.string(1, "counter");
-                        writer.nest(2, |_| {});
+        message(nfnl::MSG_BATCH_BEGIN, 0, &|writer| nfgenmsg(writer, 0, nfnl::SUBSYS_NFTABLES));
+        message(msg::NEWSETELEM, crate::netlink::CREATE | crate::netlink::ACK, &|writer| {
+            nfgenmsg(writer, nfproto::INET, 0);
+            writer.string(nfta::SET_TABLE, "palisade");
+            writer.string(nfta::SET_ELEM_LIST_SET, "peers");
+            writer.nest(nfta::SET_ELEM_LIST_ELEMENTS, |writer| {
+                writer.nest(nfta::LIST_ELEM, |writer| {
+                    writer.nest(nfta::SET_ELEM_KEY, |writer| writer.attribute(nfta::DATA_VALUE, &[10, 0, 0, 9]));
+                    writer.nest(nfta::SET_ELEM_EXPR, |writer| {
+                        writer.string(nfta::EXPR_NAME, "counter");
+                        writer.nest(nfta::EXPR_DATA, |_| {});
                     });
                 });
             });
         });
-        message(kind::BATCH_END, 0, &|writer| nfgenmsg(writer, 0, 10));
+        message(nfnl::MSG_BATCH_END, 0, &|writer| nfgenmsg(writer, 0, nfnl::SUBSYS_NFTABLES));
         table.socket.send(writer.bytes()).unwrap();
         assert!(matches!(table.socket.answers().unwrap()[..], [Answer::Done(_)]));
         let found = table.read().unwrap();

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use palisade_dataplane::Error;
 use palisade_dataplane::table::{Count, Ownership, Table};
 use palisade_policy::input::Family;
-use palisade_ruleset::change::{Operation, Transaction};
+use palisade_ruleset::change::{Batch, Operation, Transaction};
 use palisade_ruleset::model::{
     Chain, Element, Expression, Key, KeyType, Load, Rule, Ruleset, Set, SetKind, Test, Verdict,
 };
@@ -141,10 +141,13 @@ fn a_transaction_says_which_step_failed() {
     isolated(|| {
         let mut table = Table::open(Ownership::Automatic).unwrap();
         table.replace(&small()).unwrap();
-        let transaction = Transaction::default()
-            .then("stage", vec![Operation::AddCounter(Name::new("staged"))])
-            .then("switch", vec![Operation::DeleteSet(Name::new("missing"))])
-            .then("sweep", vec![Operation::AddCounter(Name::new("swept"))]);
+        let batches = [
+            ("stage", Operation::AddCounter(Name::new("staged"))),
+            ("switch", Operation::DeleteSet(Name::new("missing"))),
+            ("sweep", Operation::AddCounter(Name::new("swept"))),
+        ];
+        let batch = |(name, operation)| Batch { name, waits: false, operations: vec![operation] };
+        let transaction: Transaction = batches.into_iter().map(batch).collect();
         let error = table.commit_transaction(&transaction).unwrap_err();
         assert!(matches!(&error, Error::Step { step: "switch", .. }), "{error:?}");
         let counters = table.counters().unwrap();

@@ -49,7 +49,6 @@ impl Engine {
         self.rendered += 1;
         // The plan starts from the table that was found, not from the last rendering.
         self.renderer.update(self.index.compiled(), &dirty);
-        self.renderer.update_starting(self.index.compiled());
         let kind = self.work.kind;
         let mut work = Work::new(kind, []);
         match present {

@@ -454,9 +454,9 @@ fn lets_another_in(table: &Ruleset, address: IpAddr, former: &str) -> bool {
         let element = map.and_then(|map| map.elements.get(&Key::Address(address)));
         element.is_some_and(|element| {
             let held = Name::new(&format!("{direction}/reused-ip"));
-            let transit = |name: &Name| name.as_str().starts_with("transit");
+            let scratch = |name: &Name| name.as_str().starts_with("scratch/");
             let chain = element.verdict.as_ref().and_then(palisade_ruleset::model::Verdict::chain);
-            let open = chain.is_some_and(|chain| *chain != held && !transit(chain));
+            let open = chain.is_some_and(|chain| *chain != held && !scratch(chain));
             open && element.comment.as_deref().is_some_and(|owner| owner != former && !owner.contains(former))
         })
     })

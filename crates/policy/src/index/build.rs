@@ -125,6 +125,13 @@ impl Index {
         self.owners.get(&address).map(|owned| &owned.name)
     }
 
+    /// Whether a policy in force selects a pod of this node.
+    pub fn selects_local_pod(&self, policy: &NamespacedName) -> bool {
+        let Some(policy) = self.state.policies.get(policy) else { return false };
+        let mut pods = self.state.pods_of(&policy.key.namespace);
+        pods.any(|pod| pod.node.as_ref() == Some(&self.node) && policy.pod_selector.selects(&pod.labels))
+    }
+
     /// Sets the budget of policies. Call it before the first event.
     pub fn set_budget(&mut self, budget: Budget) {
         self.state.budget = budget;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::Users;
 use crate::compile::Group;
 use crate::input::NamespacedName;
 
@@ -11,22 +12,24 @@ use crate::input::NamespacedName;
 pub(super) struct Groups {
     next: u64,
     numbers: BTreeMap<Group, u64>,
-    /// Each group, and its number of (IP, direction) pairs.
-    members: BTreeMap<u64, (Group, usize)>,
+    by_number: BTreeMap<u64, Group>,
+    /// The (IP, direction) pairs of each group.
+    members: Users<u64>,
     of_policy: BTreeMap<NamespacedName, BTreeSet<u64>>,
 }
 
 impl Groups {
     /// Adds a member. Returns the shared copy of the group, and whether it is new.
     pub(super) fn enter(&mut self, group: &Group) -> (Group, bool) {
-        if let Some((known, count)) = self.numbers.get(group).and_then(|number| self.members.get_mut(number)) {
-            *count += 1;
+        if let Some((known, number)) = self.numbers.get_key_value(group) {
+            self.members.gain(number);
             return (known.clone(), false);
         }
         let number = self.next;
         self.next += 1;
         self.numbers.insert(group.clone(), number);
-        self.members.insert(number, (group.clone(), 1));
+        self.by_number.insert(number, group.clone());
+        self.members.gain(&number);
         for key in group.policies() {
             self.of_policy.entry(key).or_default().insert(number);
         }
@@ -36,13 +39,11 @@ impl Groups {
     /// Removes a member. If it was the last, returns the policies that are left without a group.
     pub(super) fn leave(&mut self, group: &Group) -> Option<Vec<NamespacedName>> {
         let number = *self.numbers.get(group)?;
-        let (_, count) = self.members.get_mut(&number)?;
-        *count = count.saturating_sub(1);
-        if *count > 0 {
+        if !self.members.lose(&number) {
             return None;
         }
         self.numbers.remove(group);
-        self.members.remove(&number);
+        self.by_number.remove(&number);
         let mut unused = Vec::new();
         for key in group.policies() {
             if let Some(numbers) = self.of_policy.get_mut(&key) {
@@ -60,7 +61,7 @@ impl Groups {
     pub(super) fn under(&self, policies: &BTreeSet<NamespacedName>, first_new: u64) -> Vec<Group> {
         let numbers = policies.iter().filter_map(|key| self.of_policy.get(key)).flatten();
         let numbers: BTreeSet<u64> = numbers.copied().filter(|number| *number < first_new).collect();
-        numbers.iter().filter_map(|number| self.members.get(number)).map(|(group, _)| group.clone()).collect()
+        numbers.iter().filter_map(|number| self.by_number.get(number)).cloned().collect()
     }
 
     /// The number of the next new group.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::Users;
 use crate::compile::{Namespaces, PeerSelector};
 use crate::input::{Labels, Operator};
 
@@ -76,8 +77,8 @@ fn demanded(selector: &PeerSelector) -> Option<(&str, &BTreeSet<String>)> {
 /// The selectors that groups name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
-    /// The number of groups that name each.
-    users: BTreeMap<Arc<PeerSelector>, usize>,
+    /// The groups that name each.
+    users: Users<Arc<PeerSelector>>,
     /// The selectors that name a namespace, by namespace.
     named: BTreeMap<Arc<str>, ByLabel>,
     /// The selectors that select namespaces.
@@ -87,11 +88,9 @@ pub(super) struct Selectors {
 impl Selectors {
     /// Adds a user; true if it is the first.
     pub(super) fn gain(&mut self, selector: &Arc<PeerSelector>) -> bool {
-        if let Some(count) = self.users.get_mut(selector) {
-            *count += 1;
+        if !self.users.gain(selector) {
             return false;
         }
-        self.users.insert(selector.clone(), 1);
         match &selector.namespaces {
             Namespaces::Named(name) => self.named.entry(name.clone()).or_default().insert(selector),
             Namespaces::Matching(_) => self.matching.insert(selector),
@@ -101,12 +100,9 @@ impl Selectors {
 
     /// Removes a user; true if it was the last.
     pub(super) fn lose(&mut self, selector: &PeerSelector) -> bool {
-        let Some(count) = self.users.get_mut(selector) else { return false };
-        *count = count.saturating_sub(1);
-        if *count > 0 {
+        if !self.users.lose(selector) {
             return false;
         }
-        self.users.remove(selector);
         match &selector.namespaces {
             Namespaces::Named(name) => {
                 if let Some(there) = self.named.get_mut(name) {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use super::Index;
 use super::load::{Pending, Share};
 use super::selectors::{ByLabel, Selectors};
+use crate::Users;
 use crate::compile::{Allowed, NamedPort, Namespaces, PeerSelector};
 use crate::input::{LabelSelector, NamespacedName, Pod};
 
-/// The terms that groups name, with the number of groups.
+/// The terms that groups name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
     pub(super) selectors: Selectors,
-    named_ports: BTreeMap<NamedPort, usize>,
+    named_ports: Users<NamedPort>,
     /// Those of them that are not filled yet.
     new_selectors: BTreeSet<Arc<PeerSelector>>,
     new_ports: BTreeSet<NamedPort>,
@@ -54,9 +55,7 @@ impl Index {
             }
         }
         for named_port in allowed.named_ports() {
-            let users = self.terms.named_ports.entry(named_port.clone()).or_default();
-            *users += 1;
-            if *users == 1 {
+            if self.terms.named_ports.gain(&named_port) {
                 self.terms.new_ports.insert(named_port);
             }
         }
@@ -74,10 +73,7 @@ impl Index {
             }
         }
         for named_port in allowed.named_ports() {
-            let Some(users) = self.terms.named_ports.get_mut(&named_port) else { continue };
-            *users = users.saturating_sub(1);
-            if *users == 0 {
-                self.terms.named_ports.remove(&named_port);
+            if self.terms.named_ports.lose(&named_port) {
                 self.terms.new_ports.remove(&named_port);
                 let ports = self.compiled.named_ports.remove(&named_port).unwrap_or_default();
                 self.dirty.named_ports.entry(named_port).or_default().extend(ports.keys());

@@ -206,3 +206,18 @@ fn long_work_beats() {
     index.apply_all(policies);
     assert!(index.pulse().count() - before > 1_000, "{}", index.pulse().count() - before);
 }
+
+#[test]
+fn a_policy_selects_pods_of_this_node_in_its_namespace_only() {
+    let mut index = shop();
+    let selects = |index: &Index, name: &str| index.selects_local_pod(&NamespacedName::new("shop", name));
+    index.apply(Change::Policy(policy("clients", "client", Vec::new(), Ports::Any)));
+    assert!(selects(&index, "web"));
+    assert!(!selects(&index, "clients"), "the client is on another node");
+    assert!(!selects(&index, "missing"));
+    let elsewhere = Policy { key: NamespacedName::new("bank", "web"), ..policy("web", "web", Vec::new(), Ports::Any) };
+    index.apply(Change::Policy(elsewhere));
+    assert!(!index.selects_local_pod(&NamespacedName::new("bank", "web")));
+    index.apply(gone("web-0"));
+    assert!(!selects(&index, "web"));
+}

@@ -1,94 +1,176 @@
 //! The order in which the kernel sees a patch. At no moment does a packet pass that neither state allows, or get lost
 //! that both allow.
 //!
-//! | batch | what it does |
-//! |---|---|
-//! | stage | new sets, maps and chains, which nothing refers to yet; pods that may reach themselves |
-//! | narrow | map elements that change point to a chain where old *and* new must allow |
-//! | widen | an IP that moves between sets is added to its new ones |
-//! | switch | elements leave sets, rules change |
-//! | settle | map elements get their final verdicts |
-//! | fill | sets that were read through copies get their elements |
-//! | restore | rules read these sets themselves again |
-//! | sweep | unused objects are deleted; pods that are gone |
-//!
 //! A map element for one end of a flow selects a chain, and that chain's sets judge the other end. A packet reads the
 //! rules of one generation from start to end (of one parity, in truth: two batches later it would read those of the
-//! second), but sets and maps live. Before *widen*, *switch*, *settle* and *fill* the agent waits for packets in
-//! flight, so none combines more than two neighbouring states:
-//!
-//! - Without *narrow*, its egress could be judged by an old map element and its ingress by a new one.
-//! - One IP may leave sets and join others in place, in two batches: the flows concerned have it at one end, and
-//!   the narrowed verdict belongs to the other end.
-//! - If more changes at once, rules are *switched* to copies of the sets, which hold the new elements, and back when
-//!   the sets hold them too.
+//! second), but sets and maps live. So a patch becomes several batches, [`Step`] by [`Step`], and the agent waits for
+//! packets in flight before some of them ([`Step::waits`]): none combines more than two neighbouring states. The
+//! [`Strategy`] decides how the elements change.
 
-mod in_place;
+mod by_address;
 mod members;
-mod transit;
+mod scratch;
 
 use std::collections::BTreeMap;
 
 use palisade_policy::Pulse;
 
-use super::{ChainChange, Operation, Patch, SetChange, Transaction};
+use super::{Batch, ChainChange, Operation, Patch, SetChange, Transaction};
 use crate::model::{Chain, Element, Expression, Key, Rule, Ruleset, Test, Verdict};
 use crate::name::Name;
-pub(super) use in_place::InPlace;
+pub(super) use by_address::ByAddress;
 use members::Members;
-use transit::Transits;
+use scratch::Scratch;
+
+/// The batches of a transaction, in commit order. Empty ones are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// New sets, maps and chains, which nothing refers to yet; pods that may reach themselves.
+    Stage,
+    /// Map elements that change point to a chain where the old *and* the new one must allow. Without this, a packet's
+    /// egress could be judged by an old map element and its ingress by a new one.
+    Restrict {
+        /// Pods may reach themselves since [`Step::Stage`].
+        admitted: bool,
+    },
+    /// An IP that moves between sets is added to its new ones.
+    Widen,
+    /// Elements leave sets, rules change.
+    Switch,
+    /// Map elements get their final verdicts.
+    Finish,
+    /// Sets that are read through copies get their elements.
+    Backfill,
+    /// Rules read these sets themselves again.
+    Unshadow,
+    /// Unused objects are deleted; pods that are gone.
+    Sweep,
+}
+
+impl Step {
+    /// Its name in errors.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Restrict { .. } => "restrict",
+            Self::Widen => "widen",
+            Self::Switch => "switch",
+            Self::Finish => "finish",
+            Self::Backfill => "backfill",
+            Self::Unshadow => "unshadow",
+            Self::Sweep => "sweep",
+        }
+    }
+
+    /// Whether the agent waits for packets in flight first: a packet that read the state before the last batch must not
+    /// meet the effect of this one. (It also waits before the first batch of every transaction.)
+    fn waits(self) -> bool {
+        match self {
+            // Nothing refers to what is staged or swept, and copies equal their sets when these are read again.
+            Self::Stage | Self::Unshadow | Self::Sweep => false,
+            // Without new pods that reach themselves, the stage had no effect.
+            Self::Restrict { admitted } => admitted,
+            Self::Widen | Self::Switch | Self::Finish | Self::Backfill => true,
+        }
+    }
+
+    fn batch(self, operations: Vec<Operation>) -> Batch {
+        Batch { name: self.name(), waits: self.waits(), operations }
+    }
+}
+
+/// How the elements of existing sets and maps change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strategy {
+    /// All in the switch: those of one map at most, and of no set. Each packet finds the old or the new element.
+    OneBatch,
+    /// While rules read them. One IP may leave sets and join others, in two batches: the flows concerned have it at one
+    /// end, and the restricted verdict belongs to the other end.
+    InPlace,
+    /// More changes at once than that: rules switch to copies of the sets, which hold the new elements, and back when
+    /// the sets hold them too.
+    ThroughCopies,
+}
+
+impl Strategy {
+    fn of(patch: &Patch, after: &Ruleset, members: &Members<'_>) -> Self {
+        if changes_rules(patch) || !ByAddress::of(patch, after).may_change_at_once() {
+            return Self::ThroughCopies;
+        }
+        if members.is_empty() && changed_maps(patch).count() <= 1 { Self::OneBatch } else { Self::InPlace }
+    }
+}
 
 /// The batches of `patch`, which leads to `after`.
 pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction {
-    let (members, pairs) = (Members::of(patch), Members::pairs(patch));
-    let maps = map_changes(patch);
-    let in_place = may_change_in_place(patch, after);
-    let mut transits = Transits::default();
-    if !in_place {
-        transits.copy_sets(patch, after, &members, pulse);
+    let members = Members::of(patch);
+    match Strategy::of(patch, after, &members) {
+        Strategy::OneBatch => one_batch(patch),
+        Strategy::InPlace => in_place(patch, &members),
+        Strategy::ThroughCopies => through_copies(patch, after, &members, pulse),
     }
-    // The elements of one map may change at once if nothing else does: each packet finds the old or the new one.
-    let at_once = !all_jump(patch) || (in_place && members.is_empty() && maps.len() <= 1);
-    if !at_once {
-        transits.narrow(patch);
+    .into_iter()
+    .collect()
+}
+
+fn one_batch(patch: &Patch) -> Vec<Batch> {
+    let scratch = Scratch::default();
+    vec![
+        Step::Stage.batch(stage(patch, &scratch)),
+        Step::Switch.batch(map_changes(patch).flatten().collect()),
+        Step::Sweep.batch(sweep(patch, &scratch)),
+    ]
+}
+
+fn in_place(patch: &Patch, members: &Members<'_>) -> Vec<Batch> {
+    let mut scratch = Scratch::default();
+    let at_once = restrict(&mut scratch, patch);
+    vec![
+        Step::Stage.batch(stage(patch, &scratch)),
+        restrict_step(patch).batch(scratch.restricted()),
+        Step::Widen.batch(members.add()),
+        Step::Switch.batch([members.remove(), at_once].concat()),
+        Step::Finish.batch(scratch.finished()),
+        Step::Sweep.batch(sweep(patch, &scratch)),
+    ]
+}
+
+fn through_copies(patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: &Pulse) -> Vec<Batch> {
+    let mut scratch = Scratch::default();
+    scratch.copy_sets(patch, after, members, pulse);
+    let at_once = restrict(&mut scratch, patch);
+    vec![
+        Step::Stage.batch(stage(patch, &scratch)),
+        restrict_step(patch).batch(scratch.restricted()),
+        Step::Switch.batch([rule_changes(patch, &scratch), at_once].concat()),
+        Step::Finish.batch(scratch.finished()),
+        Step::Backfill.batch(members.replace()),
+        Step::Unshadow.batch(scratch.unshadow(after)),
+        Step::Sweep.batch(sweep(patch, &scratch)),
+    ]
+}
+
+/// Restricts map elements that change. Returns the changes of those that cannot be restricted: only chains that
+/// elements jump to can be combined.
+fn restrict(scratch: &mut Scratch, patch: &Patch) -> Vec<Operation> {
+    if all_jump(patch) {
+        scratch.restrict(patch);
+        return Vec::new();
     }
-    let mut stage = stage(patch, &transits);
-    stage.extend(transits.stage());
-    // A pod may reach itself before it is isolated and after.
-    let new_pairs = pairs.add();
-    let admits = !new_pairs.is_empty();
-    stage.extend(new_pairs);
-    let mut switch = if in_place { members.remove() } else { rule_changes(patch, &transits) };
-    if at_once {
-        switch.extend(maps.into_iter().flatten());
-    }
-    let transaction = Transaction::default().then("stage", stage);
-    let transaction = if admits {
-        transaction.after_packets("narrow", transits.narrowed())
-    } else {
-        transaction.then("narrow", transits.narrowed())
-    };
-    let transaction = if in_place { transaction.after_packets("widen", members.add()) } else { transaction };
-    let transaction = transaction.after_packets("switch", switch).after_packets("settle", transits.settled());
-    let transaction = if in_place {
-        transaction
-    } else {
-        // The copies and the sets are equal now, so restoring the rules has no effect on packets.
-        transaction.after_packets("fill", members.replace()).then("restore", transits.restore(after))
-    };
-    let mut sweep = pairs.remove();
-    sweep.extend(transits.sweep());
-    sweep.extend(self::sweep(patch));
-    transaction.then("sweep", sweep)
+    map_changes(patch).flatten().collect()
+}
+
+fn restrict_step(patch: &Patch) -> Step {
+    Step::Restrict { admitted: !Members::pairs(patch).add().is_empty() }
 }
 
 /// The number of sets that are read through copies meanwhile.
 pub(super) fn copies(patch: &Patch, after: &Ruleset) -> usize {
-    if may_change_in_place(patch, after) { 0 } else { Members::of(patch).sets().count() }
-}
-
-fn may_change_in_place(patch: &Patch, after: &Ruleset) -> bool {
-    !changes_rules(patch) && InPlace::of(patch, after).is_possible()
+    let members = Members::of(patch);
+    match Strategy::of(patch, after, &members) {
+        Strategy::OneBatch | Strategy::InPlace => 0,
+        Strategy::ThroughCopies => members.sets().count(),
+    }
 }
 
 /// Whether rules of existing chains change.
@@ -103,15 +185,12 @@ pub(super) fn changes_rules(patch: &Patch) -> bool {
 /// Chains can be combined only if map elements jump to them.
 fn all_jump(patch: &Patch) -> bool {
     let jumps = |element: &Element| matches!(element.verdict, Some(Verdict::Jump(_)));
-    element_changes(patch)
-        .filter(|(_, remove, add)| is_map(remove, add))
-        .all(|(_, remove, add)| remove.values().chain(add.values()).all(jumps))
+    changed_maps(patch).all(|(_, remove, add)| remove.values().chain(add.values()).all(jumps))
 }
 
 /// The changes of map elements, by map.
-fn map_changes(patch: &Patch) -> Vec<Vec<Operation>> {
-    let maps = element_changes(patch).filter(|(_, remove, add)| is_map(remove, add));
-    maps.map(|(map, remove, add)| exchange(map, remove.clone(), add.clone())).collect()
+fn map_changes(patch: &Patch) -> impl Iterator<Item = Vec<Operation>> {
+    changed_maps(patch).map(|(map, remove, add)| exchange(map, remove.clone(), add.clone()))
 }
 
 /// Replaces elements of a set or map.
@@ -121,8 +200,16 @@ fn exchange(name: &Name, gone: BTreeMap<Key, Element>, new: BTreeMap<Key, Elemen
     gone.into_iter().chain(new).collect()
 }
 
+/// The elements that a set or map loses, and those that it gains.
+type Changed<'a> = (&'a Name, &'a BTreeMap<Key, Element>, &'a BTreeMap<Key, Element>);
+
+/// The maps that stay and whose elements change.
+fn changed_maps(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
+    element_changes(patch).filter(|(_, remove, add)| is_map(remove, add))
+}
+
 /// The sets and maps that stay and whose elements change.
-fn element_changes(patch: &Patch) -> impl Iterator<Item = (&Name, &BTreeMap<Key, Element>, &BTreeMap<Key, Element>)> {
+fn element_changes(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
     patch.sets.iter().filter_map(|(name, change)| match change {
         SetChange::Elements { remove, add } => Some((name, remove, add)),
         _ => None,
@@ -133,10 +220,11 @@ fn is_map(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool
     remove.values().chain(add.values()).any(|element| element.verdict.is_some())
 }
 
-/// New objects, each before what refers to it. No packet can reach them yet: base chains come in with the switch.
-fn stage(patch: &Patch, transits: &Transits) -> Vec<Operation> {
+/// New objects, each before what refers to it. No packet can reach them yet: base chains have no rules before the switch.
+/// And pods may reach themselves, before they are isolated and after.
+fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let mut stage: Vec<_> = patch.counters.iter().cloned().map(Operation::AddCounter).collect();
-    stage.extend(transits.stage_sets());
+    stage.extend(scratch.stage_sets());
     let created = || {
         patch.sets.iter().filter_map(|(name, change)| match change {
             SetChange::Create(set) => Some((name, set)),
@@ -146,35 +234,39 @@ fn stage(patch: &Patch, transits: &Transits) -> Vec<Operation> {
     for (name, set) in created() {
         stage.push(Operation::AddSet(name.clone(), set.without_elements()));
     }
-    let chains: Vec<_> = new_chains(patch).filter(|(_, chain)| chain.hook.is_none()).collect();
-    stage.extend(chains.iter().map(|(name, chain)| add_chain(name, chain)));
-    stage.extend(chains.iter().filter_map(|(name, chain)| append(name, transits.rules_of_new(name, chain))));
+    // Base chains first: `nft` lists chains in the order of their creation, and a reader begins where packets do.
+    let (base, others): (Vec<_>, Vec<_>) = new_chains(patch).partition(|(_, chain)| chain.hook.is_some());
+    stage.extend(base.iter().chain(&others).map(|(name, chain)| add_chain(name, chain)));
+    stage.extend(others.iter().filter_map(|(name, chain)| append(name, scratch.rules_of_new(name, chain))));
     // Elements last: those of verdict maps point at chains.
     for (name, set) in created().filter(|(_, set)| !set.elements.is_empty()) {
         stage.push(Operation::AddElements(name.clone(), set.elements.clone()));
     }
+    stage.extend(scratch.stage());
+    stage.extend(Members::pairs(patch).add());
     stage
 }
 
 /// Deletes objects that nothing refers to: first their contents, which may refer to each other, then the objects.
-fn sweep(patch: &Patch) -> Vec<Operation> {
+fn sweep(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
+    let mut sweep = Members::pairs(patch).remove();
+    sweep.extend(scratch.sweep());
     let gone: Vec<_> = patch.chains.iter().filter(|(_, change)| matches!(change, ChainChange::Delete)).collect();
-    let mut sweep: Vec<_> = gone.iter().map(|(name, _)| Operation::FlushChain((*name).clone())).collect();
+    sweep.extend(gone.iter().map(|(name, _)| Operation::FlushChain((*name).clone())));
     let sets = patch.sets.iter().filter(|(_, change)| matches!(change, SetChange::Delete));
     sweep.extend(sets.map(|(name, _)| Operation::DeleteSet(name.clone())));
     sweep.extend(gone.iter().map(|(name, _)| Operation::DeleteChain((*name).clone())));
     sweep
 }
 
-/// New base chains with their rules, and new rules of chains that stay. Rules switch with their generation, so the
+/// The rules of new base chains, and new rules of chains that stay. Rules switch with their generation, so the
 /// order within the batch does not matter.
-fn rule_changes(patch: &Patch, transits: &Transits) -> Vec<Operation> {
+fn rule_changes(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (name, chain) in new_chains(patch).filter(|(_, chain)| chain.hook.is_some()) {
-        operations.push(add_chain(name, chain));
-        operations.extend(append(name, transits.rules_of_new(name, chain)));
+        operations.extend(append(name, scratch.rules_of_new(name, chain)));
     }
-    operations.extend(transits.switch());
+    operations.extend(scratch.switch());
     operations
 }
 

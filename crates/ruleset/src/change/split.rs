@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::plan::{InPlace, changes_rules};
+use super::plan::{ByAddress, changes_rules};
 use super::{ChainChange, Patch, SetChange};
 use crate::model::{Element, Key, Ruleset, Set};
 use crate::name::Name;
@@ -19,13 +19,13 @@ impl Patch {
         if changes_rules(self) {
             return None;
         }
-        let in_place = InPlace::of(self, after);
-        let changed: BTreeSet<_> = in_place.addresses()?.collect();
+        let changes = ByAddress::of(self, after);
+        let changed: BTreeSet<_> = changes.addresses()?.collect();
         let known: BTreeSet<_> = events.iter().flatten().copied().collect();
-        if !changed.is_subset(&known) || self.hides_a_state(&in_place, &changed) {
+        if !changed.is_subset(&known) || self.hides_a_state(&changes, &changed) {
             return None;
         }
-        let runs = runs(events, &in_place)?;
+        let runs = runs(events, &changes)?;
         let mut parts: Vec<_> = runs.iter().map(|run| self.of_addresses(run)).collect();
         let (first, last) = (self.created(), self.deleted());
         parts.first_mut()?.absorb(first);
@@ -35,7 +35,7 @@ impl Patch {
 
     /// Whether new or deleted sets would let one judged IP meet another as of a different moment: such sets have all of
     /// their elements at once.
-    fn hides_a_state(&self, in_place: &InPlace, changed: &BTreeSet<IpAddr>) -> bool {
+    fn hides_a_state(&self, changes: &ByAddress, changed: &BTreeSet<IpAddr>) -> bool {
         let has_changed = |set: &Set| set.elements.keys().filter_map(Key::address).any(|key| changed.contains(&key));
         let mut sets = self.sets.values();
         let hides = sets.any(|change| match change {
@@ -43,7 +43,7 @@ impl Patch {
             SetChange::Delete => true,
             SetChange::Elements { .. } => false,
         });
-        hides && changed.iter().filter(|address| in_place.is_judged(**address)).count() > 1
+        hides && changed.iter().filter(|address| changes.is_judged(**address)).count() > 1
     }
 
     /// The changes of the elements of these IPs.
@@ -89,12 +89,12 @@ fn is_new(change: &ChainChange) -> bool {
 }
 
 /// The IPs of events that may change at once. None if those of a single event may not.
-fn runs(events: &[BTreeSet<IpAddr>], in_place: &InPlace) -> Option<Vec<BTreeSet<IpAddr>>> {
+fn runs(events: &[BTreeSet<IpAddr>], changes: &ByAddress) -> Option<Vec<BTreeSet<IpAddr>>> {
     let mut runs: Vec<BTreeSet<IpAddr>> = Vec::new();
     for event in events {
         match runs.last_mut() {
-            Some(run) if in_place.allows(run.union(event)) => run.extend(event),
-            _ if in_place.allows(event.iter()) => runs.push(event.clone()),
+            Some(run) if changes.allows(run.union(event)) => run.extend(event),
+            _ if changes.allows(event.iter()) => runs.push(event.clone()),
             _ => return None,
         }
     }

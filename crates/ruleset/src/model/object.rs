@@ -144,6 +144,6 @@ pub struct Chain {
 pub struct Rule {
     /// The expressions.
     pub expressions: Vec<Expression>,
-    /// Where the rule comes from, at most [`super::MAX_COMMENT`] bytes.
+    /// Where the rule comes from, at most [`crate::name::MAX_COMMENT`] bytes.
     pub comment: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The objects of groups, some of them shared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use palisade_policy::compile::{Allowed, Group};
@@ -10,8 +10,7 @@ use super::Renderer;
 use super::elements::whole_set;
 use super::group::{GroupObjects, render_group};
 use super::names::{Identity, SetIdentity, SetKey};
-use crate::change::{ChainChange, Patch, SetChange};
-use crate::model::Chain;
+use crate::change::{Patch, SetChange};
 use crate::name::Name;
 
 /// The names of a group's objects; the objects themselves are in the ruleset.
@@ -66,16 +65,6 @@ impl Renderer {
         created
     }
 
-    fn put_group_chain(&self, name: &Name, chain: Chain, patch: &mut Patch) {
-        match self.ruleset.chains.get(name) {
-            None => patch.put_chain(name, ChainChange::Create(chain)),
-            Some(before) if before.rules != chain.rules => {
-                patch.put_chain(name, ChainChange::Rules { before: before.rules.clone(), after: chain.rules });
-            }
-            Some(_) => {}
-        }
-    }
-
     fn use_objects(
         &mut self,
         objects: GroupObjects,
@@ -83,21 +72,21 @@ impl Renderer {
         policy: &NodePolicy,
         created: &mut BTreeSet<SetKey>,
     ) -> Brought {
-        self.put_group_chain(&objects.chain_name, objects.chain, patch);
+        patch.put_chain(&self.ruleset, &objects.chain_name, objects.chain);
         let port_chains: BTreeSet<_> = objects.port_chains.keys().cloned().collect();
         for (name, chain) in objects.port_chains {
-            if gain(&mut self.content_users, &name) {
-                patch.put_chain(&name, ChainChange::Create(chain));
+            if self.content_users.gain(&name) {
+                patch.put_chain(&self.ruleset, &name, chain);
             }
         }
         let port_maps: BTreeSet<_> = objects.port_maps.keys().cloned().collect();
         for (name, map) in objects.port_maps {
-            if gain(&mut self.content_users, &name) {
+            if self.content_users.gain(&name) {
                 patch.put_set(&name, SetChange::Create(map));
             }
         }
         for key in &objects.sets {
-            if gain(&mut self.set_users, key) {
+            if self.set_users.gain(key) {
                 self.pulse.beat();
                 if let SetIdentity::Pods(selectors, _) = key.identity() {
                     for selector in selectors {
@@ -114,27 +103,23 @@ impl Renderer {
 
     fn release_objects(&mut self, brought: &Brought, stays: bool, patch: &mut Patch, created: &mut BTreeSet<SetKey>) {
         if !stays {
-            patch.put_chain(&brought.chain, ChainChange::Delete);
+            patch.delete_chain(&self.ruleset, &brought.chain);
             self.names.release(&brought.chain);
         }
         for name in &brought.port_chains {
-            if lose(&mut self.content_users, name) {
+            if self.content_users.lose(name) {
                 self.names.release(name);
-                if self.ruleset.chains.contains_key(name) {
-                    patch.put_chain(name, ChainChange::Delete);
-                } else {
-                    patch.chains.remove(name);
-                }
+                patch.delete_chain(&self.ruleset, name);
             }
         }
         for name in &brought.port_maps {
-            if lose(&mut self.content_users, name) {
+            if self.content_users.lose(name) {
                 self.names.release(name);
-                self.delete_set(name, patch);
+                patch.delete_set(&self.ruleset, name);
             }
         }
         for key in &brought.sets {
-            if lose(&mut self.set_users, key) {
+            if self.set_users.lose(key) {
                 if let SetIdentity::Pods(selectors, _) = key.identity() {
                     for selector in selectors {
                         if let Some(sets) = self.sets_of.get_mut(selector) {
@@ -148,37 +133,8 @@ impl Renderer {
                 let name = self.names.of_set(key);
                 self.names.release(&name);
                 created.remove(key);
-                self.delete_set(&name, patch);
+                patch.delete_set(&self.ruleset, &name);
             }
         }
     }
-
-    fn delete_set(&self, name: &Name, patch: &mut Patch) {
-        if self.ruleset.sets.contains_key(name) {
-            patch.put_set(name, SetChange::Delete);
-        } else {
-            patch.sets.remove(name);
-        }
-    }
-}
-
-/// Counts one user more; returns true if it is the first.
-fn gain<K: Ord + Clone>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
-    if let Some(count) = users.get_mut(key) {
-        *count += 1;
-        return false;
-    }
-    users.insert(key.clone(), 1);
-    true
-}
-
-/// Counts one user less; returns true if it was the last.
-fn lose<K: Ord>(users: &mut BTreeMap<K, usize>, key: &K) -> bool {
-    let Some(count) = users.get_mut(key) else { return false };
-    *count -= 1;
-    if *count == 0 {
-        users.remove(key);
-        return true;
-    }
-    false
 }

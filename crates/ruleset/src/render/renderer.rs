@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use palisade_policy::Pulse;
 use palisade_policy::compile::{Group, PeerSelector};
 use palisade_policy::index::{Dirty, NodePolicy};
 use palisade_policy::input::{Direction, Family};
+use palisade_policy::{Pulse, Users};
 
 use super::Options;
 use super::elements::{Touched, touch_subjects};
@@ -17,7 +17,7 @@ use super::names::{Names, SetKey};
 use super::objects::{Brought, brought_by};
 use super::parts::{gates, interface_elements, pod_interfaces};
 use super::starting::{starting, starting_chain};
-use crate::change::{ChainChange, Patch, SetChange, Transaction, element_changes};
+use crate::change::{Patch, SetChange, Transaction, element_changes};
 use crate::model::{Ruleset, SetKind};
 use crate::name::Name;
 
@@ -35,9 +35,9 @@ pub struct Renderer {
     pub(super) groups: BTreeMap<Group, Brought>,
     /// Groups whose objects the kernel rejected.
     pub(super) quarantined: BTreeSet<Group>,
-    /// How many groups use each shared set, and each chain or map that is named by its content.
-    pub(super) set_users: BTreeMap<SetKey, usize>,
-    pub(super) content_users: BTreeMap<Name, usize>,
+    /// The groups that use each shared set, and each chain or map that is named by its content.
+    pub(super) set_users: Users<SetKey>,
+    pub(super) content_users: Users<Name>,
     /// The sets that a selector's members are in.
     pub(super) sets_of: BTreeMap<Arc<PeerSelector>, BTreeSet<SetKey>>,
     /// How many of the sets are verdict maps.
@@ -69,8 +69,8 @@ impl Renderer {
             names: Names::default(),
             groups: BTreeMap::new(),
             quarantined: BTreeSet::new(),
-            set_users: BTreeMap::new(),
-            content_users: BTreeMap::new(),
+            set_users: Users::default(),
+            content_users: Users::default(),
             sets_of: BTreeMap::new(),
             maps: 0,
             pulse: Pulse::default(),
@@ -142,14 +142,21 @@ impl Renderer {
 
     /// Follows what changed, and plans it: the transactions in the order in which they must be committed.
     pub fn follow(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Transaction> {
-        let patch = self.update(policy, dirty);
+        let patch = self.update_policy(policy, dirty);
         let mut transactions = self.plan(patch, dirty.order.events());
         let patch = self.update_starting(policy);
         transactions.extend(self.plan(patch, None));
         transactions
     }
 
-    /// The transactions that bring a patch, which led to the ruleset as it is, to the kernel. `events` has the addresses that
+    /// Follows what changed, without a plan: the differences in the order in which they must be committed. None is
+    /// empty.
+    pub fn update(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Patch> {
+        let patches = [self.update_policy(policy, dirty), self.update_starting(policy)];
+        patches.into_iter().filter(|patch| !patch.is_empty()).collect()
+    }
+
+    /// The transactions that bring a patch, which led to the ruleset as it is, to the kernel. `events` has the IPs that
     /// each event is about, if events in this order are all that changed.
     pub fn plan(&self, patch: Patch, events: Option<&[BTreeSet<IpAddr>]>) -> Vec<Transaction> {
         let parts = patch.around(&gates(&self.options));
@@ -157,9 +164,8 @@ impl Renderer {
         plans.filter(|transaction| transaction.batches().next().is_some()).collect()
     }
 
-    /// Follows what changed in `policy` and returns the difference. [`Renderer::update_starting`] must follow; see
-    /// [`Renderer::follow`].
-    pub fn update(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Patch {
+    /// Follows what changed in `policy`, except for pods that are starting.
+    fn update_policy(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Patch {
         self.quarantined.retain(|group| !dirty.groups.contains(group));
         let families = families(policy);
         if families != self.families && !self.groups.is_empty() {
@@ -184,17 +190,16 @@ impl Renderer {
         patch
     }
 
-    /// Follows whether isolated pods are starting. Commit this after the result of [`Renderer::update`], which isolates
-    /// a pod that has just got its IP.
-    pub fn update_starting(&mut self, policy: &NodePolicy) -> Patch {
+    /// Follows whether isolated pods are starting. This is committed after [`Renderer::update_policy`], which isolates a
+    /// pod that has just got its IP: until then the pod is blocked as an unknown IP.
+    fn update_starting(&mut self, policy: &NodePolicy) -> Patch {
         let mut patch = Patch::default();
         for direction in Direction::ALL {
             let held = policy.starting.values().any(|isolates| isolates.in_direction(direction));
             let (name, chain) = (starting_chain(direction), starting(direction, held));
-            if let Some(before) = self.ruleset.chains.get(&name)
-                && before.rules != chain.rules
-            {
-                patch.put_chain(&name, ChainChange::Rules { before: before.rules.clone(), after: chain.rules });
+            // It is in the skeleton if the node's pod ranges are known.
+            if self.ruleset.chains.contains_key(&name) {
+                patch.put_chain(&self.ruleset, &name, chain);
             }
         }
         self.take_over(&patch);
@@ -265,20 +270,14 @@ impl Renderer {
             patch.put_set(&name, SetChange::Create(set));
         }
         for (name, chain) in skeleton.chains {
-            patch.put_chain(&name, ChainChange::Create(chain));
+            patch.put_chain(&self.ruleset, &name, chain);
         }
     }
 
     fn update_link_scope(&self, policy: &NodePolicy, patch: &mut Patch) {
         let any_starting = !self.options.pod_ranges.is_empty() && !policy.starting.is_empty();
         for (name, chain) in link_scope_chains(!policy.subjects.is_empty() || any_starting) {
-            match self.ruleset.chains.get(&name) {
-                None => patch.put_chain(&name, ChainChange::Create(chain)),
-                Some(before) if *before != chain => {
-                    patch.put_chain(&name, ChainChange::Rules { before: before.rules.clone(), after: chain.rules });
-                }
-                Some(_) => {}
-            }
+            patch.put_chain(&self.ruleset, &name, chain);
         }
     }
 }

@@ -22,7 +22,7 @@ use palisade_testkit::trials::Trials;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 
-use super::super::{Ownership, ReadBack, Table, build, claim, cleanup, read};
+use super::super::{Ownership, ReadBack, Table, batches_of, cleanup, read};
 use super::{isolated, wait_until_closed};
 use crate::netlink::Socket;
 use crate::netlink::faults::{Fault, arm, disarm, without};
@@ -88,7 +88,7 @@ impl Course {
 
 /// A socket that has no faults.
 fn witness() -> Socket {
-    Socket::open(claim::NETFILTER).unwrap()
+    Socket::open(crate::netlink::NETFILTER).unwrap()
 }
 
 /// What an agent does, with another program that checks it.
@@ -152,7 +152,7 @@ impl Agent {
     fn try_to_replace(&mut self, wanted: &Ruleset) -> Result<(), Error> {
         let before = self.actual().ruleset;
         let mut prepared = Ruleset::default();
-        build(wanted).0.iter().for_each(|operation| perform(&mut prepared, operation));
+        batches_of(wanted).first().into_iter().flatten().for_each(|operation| perform(&mut prepared, operation));
         let result = self.table.as_mut().unwrap().replace(wanted).map_err(expected);
         let actual = self.actual();
         assert!(actual.exists && !actual.dormant);

@@ -120,8 +120,8 @@ fn says_nothing_new(node: u8, state: &State) -> Result<(), TestCaseError> {
         prop_assert_eq!(index.state(), state);
         let dirty = index.take_dirty();
         prop_assert!(dirty.is_empty(), "{dirty:?} after {change:?}");
-        let patch = renderer.update(index.compiled(), &dirty);
-        prop_assert!(patch.is_empty(), "{patch:?} after {change:?}");
+        let patches = renderer.update(index.compiled(), &dirty);
+        prop_assert!(patches.is_empty(), "{patches:?} after {change:?}");
     }
     Ok(())
 }

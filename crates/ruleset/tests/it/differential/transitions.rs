@@ -104,7 +104,6 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
     let pod_ranges = if course.knows_ranges { pod_ranges(course.node) } else { BTreeSet::new() };
     let mut renderer = Renderer::new(Options { pod_ranges, ..Options::default() });
     renderer.update(index.compiled(), &index.compiled().everything());
-    renderer.update_starting(index.compiled());
     let mut walked = 0;
     for changes in commits(&course.history.changes, course.together) {
         let (mut before, known) = (renderer.ruleset().clone(), addresses(&state));
@@ -116,16 +115,16 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
         index.forgotten(&due);
         let dirty = index.take_dirty();
         let packets = packets(course, &state, known, &dirty);
-        let patch = renderer.update(index.compiled(), &dirty);
-        let (plans, middle) = (renderer.plan(patch, None), renderer.ruleset().clone());
-        let starting = renderer.update_starting(index.compiled());
-        for (plans, after) in [(plans, &middle), (renderer.plan(starting, None), renderer.ruleset())] {
-            let transition = Transition { before: &before, after };
+        for patch in renderer.update(index.compiled(), &dirty) {
+            let mut after = before.clone();
+            patch.apply(&mut after);
+            let plans: Vec<_> = patch.around(&gates()).iter().map(|part| part.plan(&after)).collect();
+            let transition = Transition { before: &before, after: &after };
             walked += transition.walk_through(&plans, &packets).map_err(|why| {
                 let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
                 TestCaseError::fail(format!("{why}\nduring\n{}", changes.join("\n")))
             })?;
-            before = after.clone();
+            before = after;
         }
     }
     Ok(walked)
@@ -161,7 +160,8 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
         index.apply_all(changes.iter().cloned());
         let dirty = index.take_dirty();
         let packets = packets(course, &state, known, &dirty);
-        let patch = renderer.update(index.compiled(), &dirty);
+        // Without pod ranges nothing is held for pods that are starting, so there is one patch at most.
+        let patch = renderer.update(index.compiled(), &dirty).pop().unwrap_or_default();
         let split = |part: &Patch| part.split(dirty.order.events()?, renderer.ruleset());
         let parts = patch.around(&gates(&Options::default()));
         let parts: Vec<_> = parts.iter().flat_map(|part| split(part).unwrap_or_else(|| vec![part.clone()])).collect();
@@ -286,9 +286,9 @@ impl Transition<'_> {
             for lookups in 0.. {
                 let during = walk_across(table, Later { lookups, rules, elements }, packet).unwrap();
                 walked += 1;
-                // A pod of which nothing was known reaches itself from *stage* on, and is isolated from *narrow* on, which does
+                // A pod of which nothing was known reaches itself from *stage* on, and is isolated from *restrict* on, which does
                 // not wait: it is that pod's first moment.
-                let is_first_moment = batch == "narrow" && passed > 1 && packet.source == packet.destination;
+                let is_first_moment = batch == "restrict" && passed > 1 && packet.source == packet.destination;
                 // Neither does a named port of a pod that comes or goes.
                 let is_moment = is_first_moment || (during.end == End::Drop && self.changes_named_port(packet));
                 if ends.iter().all(|end| end.end != during.end) && !is_moment {

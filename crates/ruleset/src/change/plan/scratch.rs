@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use palisade_policy::Pulse;
 
 use super::super::{ChainChange, Operation, Patch};
-use super::{Members, append, element_changes, exchange, flush_and_append, is_map};
+use super::{Members, append, changed_maps, exchange, flush_and_append};
 use crate::model::{Chain, Element, Expression, Key, KeyType, Rule, Ruleset, Set, SetKind, Verdict};
 use crate::name::Name;
 
-/// The way from the old state to the new one.
+/// The temporary objects of one transaction.
 #[derive(Default)]
-pub(super) struct Transits {
+pub(super) struct Scratch {
     /// The sets that are read through copies, by name: the copy's name and its content.
     copies: BTreeMap<Name, (Name, Set)>,
     /// The chains whose rules change: their old rules, and their new ones, which read copies.
@@ -26,11 +26,11 @@ pub(super) struct Transits {
     /// The numbers to try first for the next copy of a set and the next chain.
     next_set: u64,
     next_chain: u64,
-    narrow: Vec<Operation>,
-    settle: Vec<Operation>,
+    restrict: Vec<Operation>,
+    finish: Vec<Operation>,
 }
 
-impl Transits {
+impl Scratch {
     /// Makes rules read a copy, with the new elements, of every set whose elements change.
     pub(super) fn copy_sets(&mut self, patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: &Pulse) {
         for name in members.sets() {
@@ -59,7 +59,7 @@ impl Transits {
     }
 
     fn copy(&mut self, patch: &Patch, name: &Name, set: Set) {
-        let copy = free("transit/set", &mut self.next_set, |copy| patch.sets.contains_key(copy));
+        let copy = free("scratch/set", &mut self.next_set, |copy| patch.sets.contains_key(copy));
         self.copies.insert(name.clone(), (copy, set));
     }
 
@@ -114,9 +114,9 @@ impl Transits {
     }
 
     /// Makes changing map elements point, for a time, to a chain where old and new must both allow.
-    pub(super) fn narrow(&mut self, patch: &Patch) {
-        for (map, remove, add) in element_changes(patch).filter(|(_, remove, add)| is_map(remove, add)) {
-            let (mut gone, mut narrow, mut last, mut settled) =
+    pub(super) fn restrict(&mut self, patch: &Patch) {
+        for (map, remove, add) in changed_maps(patch) {
+            let (mut gone, mut restricted, mut last, mut finished) =
                 (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
             let keys: BTreeSet<&Key> = remove.keys().chain(add.keys()).collect();
             for key in keys {
@@ -124,15 +124,15 @@ impl Transits {
                 let middle = self.both(patch, old, new);
                 if old != Some(&middle) {
                     gone.extend(old.map(|old| (key.clone(), old.clone())));
-                    narrow.insert(key.clone(), middle.clone());
+                    restricted.insert(key.clone(), middle.clone());
                 }
                 if new != Some(&middle) {
                     last.insert(key.clone(), middle);
-                    settled.extend(new.map(|new| (key.clone(), new.clone())));
+                    finished.extend(new.map(|new| (key.clone(), new.clone())));
                 }
             }
-            self.narrow.extend(exchange(map, gone, narrow));
-            self.settle.extend(exchange(map, last, settled));
+            self.restrict.extend(exchange(map, gone, restricted));
+            self.finish.extend(exchange(map, last, finished));
         }
     }
 
@@ -172,7 +172,7 @@ impl Transits {
         if let Some(name) = self.by_rules.get(&rules) {
             return name.clone();
         }
-        let name = free("transit", &mut self.next_chain, |name| patch.chains.contains_key(name));
+        let name = free("scratch", &mut self.next_chain, |name| patch.chains.contains_key(name));
         self.by_rules.insert(rules.clone(), name.clone());
         self.chains.push((name.clone(), rules));
         name
@@ -197,20 +197,20 @@ impl Transits {
         adds.chain(rules).chain(elements).collect()
     }
 
-    pub(super) fn narrowed(&self) -> Vec<Operation> {
-        self.narrow.clone()
+    pub(super) fn restricted(&self) -> Vec<Operation> {
+        self.restrict.clone()
     }
 
     pub(super) fn switch(&self) -> impl Iterator<Item = Operation> {
         self.switched.iter().flat_map(|(name, (_, after))| flush_and_append(name, after.clone()))
     }
 
-    pub(super) fn settled(&self) -> Vec<Operation> {
-        self.settle.clone()
+    pub(super) fn finished(&self) -> Vec<Operation> {
+        self.finish.clone()
     }
 
     /// Makes the rules read the sets themselves again.
-    pub(super) fn restore(&self, after: &Ruleset) -> Vec<Operation> {
+    pub(super) fn unshadow(&self, after: &Ruleset) -> Vec<Operation> {
         let chains = after.chains.iter().filter(|(name, chain)| {
             self.staged.contains(*name) || self.switched.get(*name).is_some_and(|(_, rules)| *rules != chain.rules)
         });
@@ -228,8 +228,8 @@ fn target(element: &Element) -> Option<&Name> {
     element.verdict.as_ref().and_then(Verdict::chain)
 }
 
-/// The next numbered name that is free. Leftovers of an interrupted transaction are deleted by this one, and their
-/// names are not free before its end.
+/// The next numbered name that is free. Leftovers of an interrupted transaction are deleted by this one like any other
+/// object that is not wanted, and their names are not free before its end.
 fn free(prefix: &str, next: &mut u64, taken: impl Fn(&Name) -> bool) -> Name {
     loop {
         let name = Name::new(&format!("{prefix}/{next}"));

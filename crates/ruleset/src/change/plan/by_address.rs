@@ -2,7 +2,7 @@
 //!
 //! A flow reads up to four things that can change: the map element of each of its ends, and each end's membership in
 //! the sets that the chain of the other end reads. If the changes belong to one end only, the order of batches makes
-//! every moment equal to before or after: the map element is narrowed to flows that old and new allow, and the IP is in
+//! every moment equal to before or after: the map element is restricted to flows that old and new allow, and the IP is in
 //! old and new sets at once. If both ends change, a flow could meet the old state of one and the new state of the
 //! other.
 
@@ -29,7 +29,7 @@ enum Others {
 
 /// The changes in sets and maps, by IP.
 #[derive(Debug, Default)]
-pub(in crate::change) struct InPlace {
+pub(in crate::change) struct ByAddress {
     /// IPs whose map elements change.
     maps: BTreeSet<IpAddr>,
     /// IPs that join or leave sets.
@@ -37,7 +37,7 @@ pub(in crate::change) struct InPlace {
     /// Those of them that a map leads to a chain, before or after.
     judged: BTreeSet<IpAddr>,
     /// IPs of which only a comment or the pair with themselves changes.
-    beside: BTreeSet<IpAddr>,
+    neutral: BTreeSet<IpAddr>,
     /// Changes of keys that are not an IP.
     others: Others,
     /// IPs with a port are added or removed.
@@ -48,7 +48,7 @@ pub(in crate::change) struct InPlace {
     any_map: bool,
 }
 
-impl InPlace {
+impl ByAddress {
     /// The changes by `patch`, which leads to `after`.
     pub(in crate::change) fn of(patch: &Patch, after: &Ruleset) -> Self {
         let mut found = Self::default();
@@ -87,7 +87,7 @@ impl InPlace {
         if is_map {
             self.maps.insert(address);
         } else if in_both || is_pair(key) {
-            self.beside.insert(address);
+            self.neutral.insert(address);
         } else {
             self.sets.insert(address);
             self.ports |= matches!(key, Key::AddressPort(..));
@@ -95,7 +95,7 @@ impl InPlace {
     }
 
     /// Whether everything may change at once.
-    pub(super) fn is_possible(&self) -> bool {
+    pub(super) fn may_change_at_once(&self) -> bool {
         // Only sets that only grow or only shrink affect verdicts.
         (self.one_way && !self.any_map) || (self.is_by_address() && self.allows(self.maps.iter().chain(&self.sets)))
     }
@@ -109,7 +109,7 @@ impl InPlace {
 
     /// Every changed IP. None if something else changes too.
     pub(in crate::change) fn addresses(&self) -> Option<impl Iterator<Item = IpAddr>> {
-        let all = self.maps.iter().chain(&self.sets).chain(&self.beside);
+        let all = self.maps.iter().chain(&self.sets).chain(&self.neutral);
         (self.is_by_address() && self.others == Others::Stay).then(|| all.copied())
     }
 
