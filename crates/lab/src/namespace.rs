@@ -16,8 +16,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::enter;
 use crate::error::{Error, Result};
 use crate::process::find_program;
-use crate::raw::Launchers;
-use crate::shoot::Receivers;
+use crate::traffic::raw::Launchers;
+use crate::traffic::shoot::Receivers;
 
 /// A network namespace that exists as long as this value, a clone of it or a socket in it does.
 ///

@@ -13,13 +13,13 @@ use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol as Socket2Protocol, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::flow::{Flow, Outcome, Protocol};
 use crate::namespace::Namespace;
-use crate::packet::{echo_reply_type, echo_request_type, sctp};
-use crate::raw::scope;
-use crate::serve::skip_ipv4_header;
-use crate::signal::{ready, wait_for};
-use crate::socket::bind;
+use crate::traffic::flow::{Flow, Outcome, Protocol};
+use crate::traffic::packet::{echo_reply_type, echo_request_type, sctp};
+use crate::traffic::raw::scope;
+use crate::traffic::serve::skip_ipv4_header;
+use crate::traffic::signal::{ready, wait_for};
+use crate::traffic::socket::bind;
 
 /// How long a denied probe takes by custom.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_millis(300);

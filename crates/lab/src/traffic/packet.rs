@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
-use crate::flow::Protocol;
+use crate::traffic::flow::Protocol;
 
 pub mod arp;
 pub mod sctp;

@@ -8,16 +8,16 @@ use std::sync::{Mutex, PoisonError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::getegid;
 
-use crate::address::{FABRIC, FIRST_HOST, MAX_NODES, fabric4, fabric6, node_number, pod4, pod6};
 use crate::error::{Error, Result};
-use crate::flow::Flow;
-use crate::host::Host;
-use crate::link::{Link, await_links};
 use crate::namespace::Namespace;
-use crate::node::{Layout, Node};
 use crate::process::check_requirements;
-use crate::service::{Service, render};
-use crate::shoot::Shooter;
+use crate::topology::address::{FABRIC, FIRST_HOST, MAX_NODES, fabric4, fabric6, node_number, pod4, pod6};
+use crate::topology::host::Host;
+use crate::topology::link::{Link, await_links};
+use crate::topology::node::{Layout, Node};
+use crate::topology::service::{Service, render};
+use crate::traffic::flow::Flow;
+use crate::traffic::shoot::Shooter;
 
 /// Sysctls of every namespace: addresses are usable at once, nothing is learnt from routers.
 const COMMON_SYSCTLS: [(&str, &str); 7] = [
@@ -271,7 +271,7 @@ impl Lab {
     pub fn queue_drops(&self) -> Result<u64> {
         let mut total = 0;
         for namespace in self.endpoints().iter().chain([&self.fabric]) {
-            total += crate::flood::interface_drops(namespace)?;
+            total += crate::traffic::flood::interface_drops(namespace)?;
         }
         Ok(total)
     }

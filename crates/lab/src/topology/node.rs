@@ -8,15 +8,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::address::{FABRIC, Family, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6};
 use crate::error::{Error, Result};
-use crate::flow::Listen;
-use crate::lab::{new_namespace, pod_routes};
 use crate::namespace::Namespace;
-use crate::packet::Mac;
-use crate::pod::{Choice, Parts, Pod, PodSpec};
 use crate::process::require;
-use crate::serve::Server;
+use crate::topology::address::{
+    FABRIC, Family, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6,
+};
+use crate::topology::lab::{new_namespace, pod_routes};
+use crate::topology::pod::{Choice, Parts, Pod, PodSpec};
+use crate::traffic::flow::Listen;
+use crate::traffic::packet::Mac;
+use crate::traffic::serve::Server;
 
 /// How a node connects its pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,16 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::address::Family;
 use crate::error::{Error, Result};
-use crate::flow::Listen;
-use crate::lab::new_namespace;
-use crate::link::{Link, await_links};
 use crate::namespace::Namespace;
-use crate::node::{Layout, Node};
-use crate::packet::{Mac, arp};
-use crate::raw::FrameSocket;
-use crate::serve::Server;
+use crate::topology::address::Family;
+use crate::topology::lab::new_namespace;
+use crate::topology::link::{Link, await_links};
+use crate::topology::node::{Layout, Node};
+use crate::traffic::flow::Listen;
+use crate::traffic::packet::{Mac, arp};
+use crate::traffic::raw::FrameSocket;
+use crate::traffic::serve::Server;
 
 /// How a pod gets its address of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,12 +9,12 @@ use nix::poll::PollFlags;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::flow::{Listen, Protocol};
 use crate::namespace::Namespace;
-use crate::packet::sctp;
-use crate::shoot::MARK;
-use crate::signal::{Stop, Worker};
-use crate::socket::{bind, enlarge_queue};
+use crate::traffic::flow::{Listen, Protocol};
+use crate::traffic::packet::sctp;
+use crate::traffic::shoot::MARK;
+use crate::traffic::signal::{Stop, Worker};
+use crate::traffic::socket::{bind, enlarge_queue};
 
 /// Largest message an echo server reads at once.
 const BUFFER: usize = 65_536;

@@ -19,16 +19,16 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use crate::address::Family;
 use crate::error::{Error, Result};
-use crate::flow::{Flow, Protocol};
 use crate::namespace::Namespace;
-use crate::packet::{Ends, Tcp, echo_request_type, field_u32, sctp, tcp_flag};
-use crate::probe::{next_port, token};
-use crate::raw::scope;
-use crate::serve::skip_ipv4_header;
-use crate::signal::{ready, wait_for};
-use crate::socket::enlarge_queue;
+use crate::topology::address::Family;
+use crate::traffic::flow::{Flow, Protocol};
+use crate::traffic::packet::{Ends, Tcp, echo_request_type, field_u32, sctp, tcp_flag};
+use crate::traffic::probe::{next_port, token};
+use crate::traffic::raw::scope;
+use crate::traffic::serve::skip_ipv4_header;
+use crate::traffic::signal::{ready, wait_for};
+use crate::traffic::socket::enlarge_queue;
 
 /// What marks a packet as a shot; any value that does not occur by chance.
 pub(crate) const MARK: u32 = 0x5ba1_15ad;

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
-use crate::signal::wait_for;
+use crate::traffic::signal::wait_for;
 
 /// `ETH_P_ALL` of `linux/if_ether.h`: frames of every ethertype.
 const EVERY_ETHERTYPE: u16 = 3;
