@@ -31,20 +31,22 @@
 
 mod enter;
 mod error;
+mod family;
 mod namespace;
 mod process;
 mod topology;
 mod traffic;
 
 pub use error::{Error, Result};
+pub use family::Family;
 pub use namespace::Namespace;
 #[doc(no_inline)]
 pub use nix::sys::signal::Signal;
 pub use process::{Child, check_requirements};
-pub use topology::address::Family;
 pub use topology::host::Host;
 pub use topology::lab::{Builder, Lab};
-pub use topology::node::{Layout, Node};
+pub use topology::layout::Layout;
+pub use topology::node::Node;
 pub use topology::pod::{Choice, Pod, PodSpec};
 pub use topology::service::{ExternalTraffic, Service};
 pub use traffic::flood::{Flood, FloodReport, Sink, SinkCounts};

@@ -7,9 +7,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
+use crate::family::Family;
 use crate::namespace::Namespace;
-use crate::topology::address::{FABRIC, Family, fabric4, fabric6};
-use crate::topology::lab::{new_namespace, pod_routes};
+use crate::topology::address::{FABRIC, fabric4, fabric6};
+use crate::topology::fabric::{new_namespace, pod_routes};
 use crate::traffic::flow::Listen;
 use crate::traffic::serve::Server;
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::error::{Error, Result};
-use crate::topology::address::Family;
+use crate::family::Family;
 use crate::topology::pod::Pod;
 use crate::traffic::flow::Protocol;
 
