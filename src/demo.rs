@@ -1,10 +1,10 @@
 //! `palisade demo`: enforcement on real packets, in a lab of network namespaces, without a cluster.
 //!
 //! The agents are this same binary. Every step changes the manifests that they watch, waits until they have committed,
-//! and then tries every connection: the verdict of the reference evaluator is shown next to what packets did.
+//! and then tries every connection: it prints the verdict of the reference evaluator next to what packets did.
 
 mod agent;
-mod belongings;
+mod leftovers;
 mod manifests;
 mod matrix;
 mod revocation;
@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use crate::cli::DemoArgs;
 use crate::output::{self, Failure};
-use belongings::Belongings;
+use leftovers::Leftovers;
 use manifests::Manifest;
 use matrix::Matrix;
-use screen::Screen;
+use screen::{Screen, ms};
 use stage::Stage;
 
 impl From<palisade_lab::Error> for Failure {
@@ -27,15 +27,13 @@ impl From<palisade_lab::Error> for Failure {
     }
 }
 
-/// Runs the demo; everything it creates is gone when it returns, and also when it is interrupted.
+/// Runs the demo. Everything that it creates is gone when it returns, and also if it is interrupted.
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     palisade_lab::check_requirements().map_err(|error| requirement(&error))?;
-    let belongings = Belongings::new()?;
-    let outcome = belongings
-        .clear_on_interrupt()
-        .and_then(|()| Demo::new(arguments.step, belongings.clone()))
-        .and_then(Demo::play);
-    belongings.clear();
+    let leftovers = Leftovers::new()?;
+    let outcome =
+        leftovers.clear_on_interrupt().and_then(|()| Demo::new(arguments.step, leftovers.clone())).and_then(Demo::play);
+    leftovers.clear();
     outcome
 }
 
@@ -47,7 +45,7 @@ fn requirement(error: &palisade_lab::Error) -> Failure {
     }
 }
 
-/// The play: the stage, and what was seen on it so far.
+/// The stage, and the results so far.
 struct Demo {
     stage: Stage,
     screen: Screen,
@@ -57,11 +55,17 @@ struct Demo {
 }
 
 impl Demo {
-    fn new(step: bool, belongings: Belongings) -> Result<Self, Failure> {
+    fn new(step: bool, leftovers: Leftovers) -> Result<Self, Failure> {
         let started = Instant::now();
         let screen = Screen::new(step);
         screen.title("Palisade: NetworkPolicy on real packets, without a cluster")?;
-        let stage = Stage::set(belongings, &screen)?;
+        let (mut stage, took) = Stage::set(leftovers)?;
+        screen.stage(&stage, took)?;
+        let took = ms(stage.start_agents()?);
+        screen::paragraph(&format!(
+            "On each node runs `palisade agent`, here with a directory of manifests instead of an API server.\n\
+             Both were ready after {took}."
+        ))?;
         Ok(Self { stage, screen, started, flows: 0, wrong: 0 })
     }
 
@@ -98,7 +102,7 @@ impl Demo {
         self.screen.commits(&commits)
     }
 
-    /// Tries every connection and shows the result.
+    /// Tries every connection and prints the result.
     fn try_everything(&mut self) -> Result<(), Failure> {
         let matrix = Matrix::measure(&self.stage)?;
         self.flows += matrix.flows();

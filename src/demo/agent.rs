@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use palisade_lab::Node;
 use serde_json::Value;
 
-use super::belongings::Belongings;
+use super::leftovers::Leftovers;
 use crate::output::{self, Failure};
 
 /// Where an agent answers; every node has its own loopback.
@@ -19,8 +19,8 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long to wait for a log line before asking the agent again.
 const ASK: Duration = Duration::from_millis(5);
-/// How much of the log is told when something fails.
-const TOLD: usize = 8;
+/// How many lines of the log a failure quotes.
+const QUOTED: usize = 8;
 
 /// An agent on a node.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ struct Line {
     fields: Value,
 }
 
-/// A commit, as the agent's log tells it.
+/// A commit, as the agent logs it.
 #[derive(Clone, Debug)]
 pub(super) struct Commit {
     /// The node.
@@ -57,13 +57,13 @@ pub(super) struct Commit {
 
 impl Agent {
     /// Starts this very program as an agent in the node's namespace.
-    pub(super) fn start(node: &Node, belongings: &Belongings) -> Result<Self, Failure> {
+    pub(super) fn start(node: &Node, leftovers: &Leftovers) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::caused("cannot find this program", &error))?;
         let mut command = node.command(program);
         command.args(["agent", "--node", node.name(), "--log-format", "json", "--listen", &LISTEN.to_string()]);
-        command.arg("--manifests").arg(belongings.directory());
+        command.arg("--manifests").arg(leftovers.directory());
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let stderr = belongings.start(command)?;
+        let stderr = leftovers.start(command)?;
         let lines = follow(stderr.ok_or_else(|| Failure::new("an agent was started without its log"))?)?;
         Ok(Self { node: node.clone(), lines, log: Vec::new(), seen: 0 })
     }
@@ -106,7 +106,7 @@ impl Agent {
     }
 
     fn failure(&self, what: &str) -> Failure {
-        let end: Vec<_> = self.log.iter().rev().take(TOLD).map(|line| format!("  {}\n", line.text)).collect();
+        let end: Vec<_> = self.log.iter().rev().take(QUOTED).map(|line| format!("  {}\n", line.text)).collect();
         let end: String = end.into_iter().rev().collect();
         Failure::new(format!("the agent of {} {what}; the end of its log:\n{end}", self.node.name()))
     }

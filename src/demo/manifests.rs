@@ -4,7 +4,12 @@ use std::fmt::Write as _;
 
 use palisade_lab::{Node, Pod};
 
-/// A file of policies, as it is written and as it is shown.
+/// The port of every pod, TCP and UDP.
+pub(super) const PORT: u16 = 8080;
+/// The port of the Service.
+pub(super) const SERVICE_PORT: u16 = 80;
+
+/// A file of policies.
 #[derive(Debug)]
 pub(super) struct Manifest {
     /// The name of the file.
@@ -90,7 +95,7 @@ impl Manifest {
     }
 }
 
-/// The manifest of the namespaces and pods, with the addresses that the lab gave them.
+/// The manifest of the namespaces and pods, with the IPs that the lab gave them.
 pub(super) fn objects(namespaces: &[&str], pods: &[(&Node, &Pod)]) -> String {
     let mut text = String::new();
     for name in namespaces {

@@ -8,13 +8,14 @@ use palisade_policy::flow::{self, Endpoint, NodeFacts, Transport, Verdict};
 use palisade_policy::input::{self, NamespacedName};
 use palisade_policy::reference::Reference;
 
-use super::stage::{PORT, SERVICE_PORT, Stage};
+use super::manifests::{PORT, SERVICE_PORT};
+use super::stage::Stage;
 use crate::output::Failure;
 
 /// How long a connection may take before it counts as impossible; all of them together take no longer.
 const DEADLINE: Duration = Duration::from_millis(600);
 
-/// The protocol and family of each connection between two ends.
+/// The protocol and family of each connection between a client and a server.
 const KINDS: [(Protocol, usize, &str); 4] = [
     (Protocol::Tcp, 0, "TCP over IPv4"),
     (Protocol::Tcp, 1, "TCP over IPv6"),
@@ -25,20 +26,20 @@ const KINDS: [(Protocol, usize, &str); 4] = [
 /// Every connection at one moment.
 #[derive(Debug)]
 pub(super) struct Matrix {
-    /// The names of those who are connected to.
+    /// The names of the servers.
     pub(super) columns: Vec<String>,
     /// The clients, with their cells; `None` is a pod and itself.
     pub(super) rows: Vec<(String, Vec<Option<Cell>>)>,
 }
 
-/// The connections from one end to another, in the order of [`KINDS`].
+/// The connections from a client to a server, in the order of [`KINDS`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cell {
     pub(super) expected: [bool; 4],
     pub(super) measured: [bool; 4],
 }
 
-/// What is connected to: a pod, directly or through its Service.
+/// A server: a pod, directly or through its Service.
 struct Target<'a> {
     name: String,
     pod: &'a Pod,
@@ -55,10 +56,10 @@ impl Matrix {
         let reference = Reference::new(&state, &facts);
         let mut flows = Vec::new();
         let mut rows = Vec::new();
-        for opener in stage.pods().iter().map(Some).chain([None]) {
+        for client in stage.pods().iter().map(Some).chain([None]) {
             let mut cells = Vec::new();
             for target in &targets {
-                let (from, endpoint) = match opener {
+                let (from, endpoint) = match client {
                     Some(pod) if pod.name() == target.pod.name() => {
                         cells.push(None);
                         continue;
@@ -76,7 +77,7 @@ impl Matrix {
                 flows.extend(target.flows(from));
                 cells.push(Some(Cell { expected, measured: [false; 4] }));
             }
-            rows.push((opener.map_or("own node", Pod::name).to_owned(), cells));
+            rows.push((client.map_or("own node", Pod::name).to_owned(), cells));
         }
         let mut outcomes = probe_all(&flows, DEADLINE)?.into_iter();
         for cell in rows.iter_mut().flat_map(|(_, cells)| cells).flatten() {
@@ -92,7 +93,7 @@ impl Matrix {
         self.rows.iter().flat_map(|(_, cells)| cells).flatten().count() * KINDS.len()
     }
 
-    /// The connections that came out otherwise than expected, in words.
+    /// The connections whose result differs from the expected one, in words.
     pub(super) fn mismatches(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (from, cells) in &self.rows {
@@ -140,7 +141,7 @@ fn pod_endpoint(pod: &Pod) -> Endpoint {
     Endpoint::Pod(NamespacedName::new(namespace, name))
 }
 
-/// What the reference evaluator says: a Service's address is its backend's by then.
+/// The verdict of the reference evaluator. A Service's IP has been translated to its backend's by then.
 fn expect(
     reference: &Reference<'_>,
     from: Endpoint,

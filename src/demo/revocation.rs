@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use palisade_lab::{Family, Flow, FrameSocket, Stream};
 
-use super::manifests;
+use super::manifests::{self, PORT, SERVICE_PORT};
 use super::screen::{self, Mark, Screen, ms};
-use super::stage::{PORT, SERVICE_PORT, Stage};
+use super::stage::Stage;
 use crate::output::Failure;
 
 /// How often each conversation sends a message.

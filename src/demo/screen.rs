@@ -7,24 +7,24 @@ use std::time::Duration;
 use palisade_lab::Pod;
 
 use super::agent::Commit;
-use super::manifests::Manifest;
+use super::manifests::{Manifest, PORT, SERVICE_PORT};
 use super::matrix::{Cell, Matrix};
-use super::stage::{PORT, SERVICE_PORT, Stage};
+use super::stage::Stage;
 use crate::output::{self, Failure};
 
 const WIDTH: usize = 100;
-/// What nft puts before the rest of a list's elements, and what is shown instead.
+/// The indentation that nft gives the further elements of a list, and its replacement.
 const LIST_INDENT: &str = "\t\t\t     ";
 const CONTINUED: &str = "      ";
 /// Before all text but headings.
 const INDENT: &str = "   ";
-/// The width of the names of those who connect.
-const OPENER: usize = 13;
+/// The width of the names of clients.
+const CLIENT: usize = 13;
 /// A rule of the screen's width.
 const RULE: &str =
     "────────────────────────────────────────────────────────────────────────────────────────────────────";
 
-/// The terminal, or whatever stdout is.
+/// Stdout, a terminal or not.
 #[derive(Debug)]
 pub(super) struct Screen {
     colour: bool,
@@ -99,7 +99,7 @@ impl Screen {
     pub(super) fn step(&self, text: &str) -> Result<(), Failure> {
         if self.step {
             output::block(&format!("\n{}", self.paint(Paint::Dim, "Enter ▸ ")))?;
-            // At the end of the input the play goes on without waiting.
+            // At the end of the input the demo continues without waiting.
             io::stdin().read_line(&mut String::new()).ok();
         }
         let rule = self.paint(Paint::Dim, RULE);
@@ -112,7 +112,7 @@ impl Screen {
         output::block(&format!("\n{rule}\n{} {text}.\n", self.paint(Paint::Good, "✓")))
     }
 
-    /// Who is where, and how to read what follows.
+    /// The nodes, their pods and the Service.
     pub(super) fn stage(&self, stage: &Stage, took: Duration) -> Result<(), Failure> {
         let mut text = format!(
             "Two nodes with a bridge CNI, made of network namespaces in {}. Pods are dual-stack.\n\n",
@@ -178,7 +178,7 @@ impl Screen {
         lines(&text)
     }
 
-    /// What became of a conversation.
+    /// The state of a conversation.
     pub(super) fn observation(&self, mark: Mark, what: &str, line: &str) -> Result<(), Failure> {
         let mark = match mark {
             Mark::Alive => self.paint(Paint::Good, "✓"),
@@ -195,18 +195,18 @@ impl Screen {
             matrix.columns.iter().map(|name| column(name)).sum::<usize>() + matrix.columns.len().saturating_sub(1);
         let says = self.paint(Paint::Bold, &format!("{:^width$}", "the policies say"));
         let did = self.paint(Paint::Bold, &format!("{:^width$}", "packets did"));
-        writeln!(text, "{:OPENER$}  {says}    {did}", "").unwrap_or(());
+        writeln!(text, "{:CLIENT$}  {says}    {did}", "").unwrap_or(());
         let names: Vec<_> = matrix.columns.iter().map(|name| format!("{name:^0$}", column(name))).collect();
         let names = names.join(" ");
-        let header = self.paint(Paint::Dim, &format!("{:<OPENER$}  {names}    {names}", "from      to"));
+        let header = self.paint(Paint::Dim, &format!("{:<CLIENT$}  {names}    {names}", "from      to"));
         writeln!(text, "{header}").unwrap_or(());
-        for (opener, cells) in &matrix.rows {
+        for (client, cells) in &matrix.rows {
             let side = |of: fn(&Cell) -> [bool; 4]| {
                 let cells = cells.iter().zip(&matrix.columns);
                 cells.map(|(cell, name)| self.cell(cell.as_ref(), of, column(name))).collect::<Vec<_>>().join(" ")
             };
             let (expected, measured) = (side(|cell| cell.expected), side(|cell| cell.measured));
-            writeln!(text, "{opener:<OPENER$}  {expected}    {measured}").unwrap_or(());
+            writeln!(text, "{client:<CLIENT$}  {expected}    {measured}").unwrap_or(());
         }
         text.push('\n');
         let wrong = matrix.mismatches();

@@ -1,37 +1,32 @@
 //! The stage: a lab, its pods and Service, the manifests, and an agent on each node.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use palisade_lab::{Lab, Layout, Listen, Node, Pod, Protocol, Service};
 use palisade_policy::input::State;
 
 use super::agent::{Agent, Commit};
-use super::belongings::Belongings;
-use super::manifests::{self, Manifest};
-use super::screen::{self, Screen, ms};
+use super::leftovers::Leftovers;
+use super::manifests::{self, Manifest, PORT, SERVICE_PORT};
 use crate::output::Failure;
 
-/// Where every pod serves, TCP and UDP.
-pub(super) const PORT: u16 = 8080;
-/// Where the Service is.
-pub(super) const SERVICE_PORT: u16 = 80;
 /// The pods, by node, in the order of the matrix.
 const PODS: [(&str, usize); 4] = [("shop/frontend", 1), ("shop/backend", 1), ("shop/db", 2), ("ops/monitor", 1)];
 
-/// All that the play needs.
+/// All that the demo runs on.
 #[derive(Debug)]
 pub(super) struct Stage {
     lab: Lab,
     pods: Vec<Pod>,
     service: [IpAddr; 2],
-    belongings: Belongings,
+    leftovers: Leftovers,
     agents: Vec<Agent>,
 }
 
 impl Stage {
-    /// Builds the lab, writes the objects, starts the agents and waits for them.
-    pub(super) fn set(belongings: Belongings, screen: &Screen) -> Result<Self, Failure> {
+    /// Builds the lab; also returns how long that took.
+    pub(super) fn set(leftovers: Leftovers) -> Result<(Self, Duration), Failure> {
         let started = Instant::now();
         let lab = Lab::builder().nodes(2, Layout::Bridge).build()?;
         let mut pods = Vec::new();
@@ -41,34 +36,32 @@ impl Stage {
             pods.push(pod);
         }
         let service: [IpAddr; 2] = [[10, 96, 0, 10].into(), [0xfd96, 0, 0, 0, 0, 0, 0, 0x10].into()];
-        let mut stage = Self { lab, pods, service, belongings, agents: Vec::new() };
+        let stage = Self { lab, pods, service, leftovers, agents: Vec::new() };
         let backend = stage.pod("shop/backend")?;
         for (name, protocol) in [("backend-tcp", Protocol::Tcp), ("backend-udp", Protocol::Udp)] {
             stage.lab.add_service(Service::new(name, (protocol, SERVICE_PORT), &service, (backend, PORT)))?;
         }
-        screen.stage(&stage, started.elapsed())?;
+        Ok((stage, started.elapsed()))
+    }
 
+    /// Writes the objects, starts the agents and waits until they are ready; returns how long that took.
+    pub(super) fn start_agents(&mut self) -> Result<Duration, Failure> {
         let started = Instant::now();
-        let placed: Vec<_> = stage.pods.iter().filter_map(|pod| Some((stage.node_of(pod)?, pod))).collect();
-        stage.put("00-pods.yaml", &manifests::objects(&["shop", "ops"], &placed))?;
-        let agents = stage.lab.nodes().iter().map(|node| Agent::start(node, &stage.belongings));
-        stage.agents = agents.collect::<Result<_, _>>()?;
-        for agent in &mut stage.agents {
+        let placed: Vec<_> = self.pods.iter().filter_map(|pod| Some((self.node_of(pod)?, pod))).collect();
+        self.put("00-pods.yaml", &manifests::objects(&["shop", "ops"], &placed))?;
+        let agents = self.lab.nodes().iter().map(|node| Agent::start(node, &self.leftovers));
+        self.agents = agents.collect::<Result<_, _>>()?;
+        for agent in &mut self.agents {
             agent.await_ready()?;
             // Their first commits are no news.
             agent.await_policies(0, started)?;
         }
-        let ready = ms(started.elapsed());
-        screen::paragraph(&format!(
-            "On each node runs `palisade agent`, here with a directory of manifests for an API server.\n\
-             Both were ready after {ready}."
-        ))?;
-        Ok(stage)
+        Ok(started.elapsed())
     }
 
     /// Ends the agents and removes everything.
     pub(super) fn strike(self) {
-        self.belongings.clear();
+        self.leftovers.clear();
     }
 
     /// The lab.
@@ -96,34 +89,34 @@ impl Stage {
         self.lab.nodes().iter().find(|node| node.name() == pod.node())
     }
 
-    /// The addresses of the Service of shop/backend, IPv4 first.
+    /// The IPs of the Service of shop/backend, IPv4 first.
     pub(super) fn service(&self) -> [IpAddr; 2] {
         self.service
     }
 
-    /// Writes a manifest; returns when that was begun.
+    /// Writes a manifest; returns the time before that.
     pub(super) fn write(&self, manifest: &Manifest) -> Result<Instant, Failure> {
         let begun = Instant::now();
         self.put(manifest.file, &manifest.text())?;
         Ok(begun)
     }
 
-    /// Removes a manifest; returns when that was begun.
+    /// Removes a manifest; returns the time before that.
     pub(super) fn remove(&self, manifest: &Manifest) -> Result<Instant, Failure> {
         let begun = Instant::now();
-        self.belongings
+        self.leftovers
             .remove(manifest.file)
             .map_err(|error| Failure::caused(&format!("cannot remove {}", manifest.file), &error))?;
         Ok(begun)
     }
 
     fn put(&self, file: &str, text: &str) -> Result<(), Failure> {
-        self.belongings.write(file, text).map_err(|error| Failure::caused(&format!("cannot write {file}"), &error))
+        self.leftovers.write(file, text).map_err(|error| Failure::caused(&format!("cannot write {file}"), &error))
     }
 
     /// The objects in the manifests, read as the agents read them.
     pub(super) fn state(&self) -> Result<State, Failure> {
-        let read = palisade_watch::read_manifests(&[self.belongings.directory().to_owned()]);
+        let read = palisade_watch::read_manifests(&[self.leftovers.directory().to_owned()]);
         read.map(State::from).map_err(|errors| Failure::new(errors.to_string()))
     }
 

@@ -29,42 +29,30 @@
 //! # }
 //! ```
 
-mod address;
 mod enter;
 mod error;
-mod flood;
-mod flow;
-mod host;
-mod lab;
-mod link;
+mod family;
 mod namespace;
-mod node;
-pub mod packet;
-mod pod;
-mod probe;
 mod process;
-mod raw;
-mod serve;
-mod service;
-mod shoot;
-mod signal;
-mod socket;
-mod stream;
+mod topology;
+mod traffic;
 
-pub use address::Family;
 pub use error::{Error, Result};
-pub use flood::{Flood, FloodReport, Sink, SinkCounts};
-pub use flow::{Flow, Listen, Outcome, Protocol};
-pub use host::Host;
-pub use lab::{Builder, Lab};
+pub use family::Family;
 pub use namespace::Namespace;
 #[doc(no_inline)]
 pub use nix::sys::signal::Signal;
-pub use node::{Layout, Node};
-pub use pod::{Choice, Pod, PodSpec};
-pub use probe::{DEFAULT_DEADLINE, probe, probe_all};
 pub use process::{Child, check_requirements};
-pub use raw::FrameSocket;
-pub use serve::Server;
-pub use service::{ExternalTraffic, Service};
-pub use stream::{Stream, StreamStats};
+pub use topology::host::Host;
+pub use topology::lab::{Builder, Lab};
+pub use topology::layout::Layout;
+pub use topology::node::Node;
+pub use topology::pod::{Choice, Pod, PodSpec};
+pub use topology::service::{ExternalTraffic, Service};
+pub use traffic::flood::{Flood, FloodReport, Sink, SinkCounts};
+pub use traffic::flow::{Flow, Listen, Outcome, Protocol};
+pub use traffic::packet;
+pub use traffic::probe::{DEFAULT_DEADLINE, probe, probe_all};
+pub use traffic::raw::FrameSocket;
+pub use traffic::serve::Server;
+pub use traffic::stream::{Stream, StreamStats};

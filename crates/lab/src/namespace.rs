@@ -8,7 +8,8 @@ use std::os::fd::AsRawFd;
 use std::panic;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -16,8 +17,6 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::enter;
 use crate::error::{Error, Result};
 use crate::process::find_program;
-use crate::raw::Launchers;
-use crate::shoot::Receivers;
 
 /// A network namespace that exists as long as this value, a clone of it or a socket in it does.
 ///
@@ -29,12 +28,12 @@ pub struct Namespace {
 
 #[derive(Debug)]
 struct Inner {
+    /// Unique in this process, for as long as it lives.
+    id: u64,
     name: String,
     /// Close-on-exec, as all files of the standard library are.
     fd: Arc<File>,
     addresses: Mutex<Vec<IpAddr>>,
-    receivers: OnceLock<Receivers>,
-    launchers: OnceLock<Launchers>,
 }
 
 impl Namespace {
@@ -65,16 +64,12 @@ impl Namespace {
     }
 
     fn held_by(fd: io::Result<File>, stage: &'static str, name: String) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         match fd {
-            Ok(fd) => Ok(Self {
-                inner: Arc::new(Inner {
-                    name,
-                    fd: Arc::new(fd),
-                    addresses: Mutex::default(),
-                    receivers: OnceLock::new(),
-                    launchers: OnceLock::new(),
-                }),
-            }),
+            Ok(fd) => {
+                let (id, fd) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::new(fd));
+                Ok(Self { inner: Arc::new(Inner { id, name, fd, addresses: Mutex::default() }) })
+            }
             Err(source) => Err(Error::Namespace { stage, namespace: name, source }),
         }
     }
@@ -227,18 +222,9 @@ impl Namespace {
         self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address);
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
-    /// The sockets that note arriving shots, opened at the first call.
-    pub(crate) fn receivers(&self) -> Result<&Receivers> {
-        open_once(&self.inner.receivers, || Receivers::open(self))
-    }
-
-    /// The sockets that send crafted packets, opened at the first call.
-    pub(crate) fn launchers(&self) -> Result<&Launchers> {
-        open_once(&self.inner.launchers, || Launchers::open(self))
+    /// The same for clones, different for every other namespace of this process, those that are gone included.
+    pub(crate) fn id(&self) -> u64 {
+        self.inner.id
     }
 
     pub(crate) fn failed(&self, stage: &'static str, source: io::Error) -> Error {
@@ -250,13 +236,4 @@ impl AsRef<Namespace> for Namespace {
     fn as_ref(&self) -> &Namespace {
         self
     }
-}
-
-/// Opens a value once. Two callers at the same moment may both open one; the second is thrown away.
-fn open_once<T>(cell: &OnceLock<T>, open: impl FnOnce() -> Result<T>) -> Result<&T> {
-    if let Some(value) = cell.get() {
-        return Ok(value);
-    }
-    let value = open()?;
-    Ok(cell.get_or_init(|| value))
 }

@@ -5,7 +5,6 @@
 
 mod ask;
 mod chance;
-mod contact;
 mod cycle;
 mod notice;
 mod objects;
@@ -29,10 +28,10 @@ use kube::{Client, Config};
 use palisade_policy::input::{Kind, Object};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::contact::Contact;
 use crate::error::SourceError;
 use crate::event::{Arrival, Event, Request};
 use ask::{Questions, Subject};
-pub use contact::{Contact, KindContact};
 use cycle::Cycle;
 use notice::Notices;
 use objects::{KubeNamespace, KubePod, KubePolicy};

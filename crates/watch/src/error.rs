@@ -8,6 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum SourceError {
     /// The kubeconfig is missing or invalid.
+    #[cfg(feature = "cluster")]
     #[error("the kubeconfig {} cannot be used; check the file and its current-context", path.display())]
     Kubeconfig {
         /// The file.
@@ -17,14 +18,17 @@ pub enum SourceError {
         source: Box<kube::config::KubeconfigError>,
     },
     /// There is neither a kubeconfig nor a service account.
+    #[cfg(feature = "cluster")]
     #[error(
         "no API server is known: neither a kubeconfig nor a pod's service account was found; name a kubeconfig or a manifest directory"
     )]
     NoServer(#[source] Box<kube::config::InferConfigError>),
     /// The configuration names certificates, keys or credentials that cannot be used.
+    #[cfg(feature = "cluster")]
     #[error("cannot create a client from the API server's configuration; check its certificates and credentials")]
     Client(#[source] Box<kube::Error>),
     /// The API server cannot be reached, or rejects the request.
+    #[cfg(feature = "cluster")]
     #[error("cannot list the cluster's {resource}; check the server's address and that list is allowed")]
     List {
         /// The plural name of the kind.
@@ -33,6 +37,10 @@ pub enum SourceError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The program was built without an API client.
+    #[cfg(not(feature = "cluster"))]
+    #[error("this program was built without the feature `cluster` and reads manifests only; name a file or directory")]
+    NoClient,
     /// The directory cannot be read or watched.
     #[error("the manifest directory {} cannot be watched", path.display())]
     Directory {

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use palisade_policy::input::{Change, Object};
+use palisade_policy::input::Change;
+#[cfg(feature = "cluster")]
+use palisade_policy::input::Object;
 
+#[cfg(feature = "cluster")]
 use crate::api::read_as_any_kind;
 use crate::manifests::{Objects, Reading, parse_text};
 
@@ -17,6 +20,7 @@ pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {
 }
 
 /// The JSON of an API server's object, read as each of the kinds that are watched.
+#[cfg(feature = "cluster")]
 pub fn api_object(json: &[u8]) -> Vec<Change> {
     let change = |object| match object {
         Object::Pod(pod) => Change::Pod(pod),

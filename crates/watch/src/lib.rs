@@ -7,8 +7,16 @@
 //!
 //! They share one decoder. A manifest must be valid as a new object; an object that an API server holds is accepted as it
 //! is, and a term that cannot be parsed matches nothing.
+//!
+//! Without the feature `cluster`, the crate has no API client, and [`ApiServer`] cannot be connected to.
+#![cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, unused_imports, reason = "what an API server's objects need in other modules has no user then")
+)]
 
+#[cfg_attr(not(feature = "cluster"), path = "no_api.rs")]
 mod api;
+mod contact;
 mod decode;
 mod directory;
 mod error;
@@ -20,7 +28,10 @@ mod manifests;
 mod node;
 mod yaml;
 
-pub use api::{ApiServer, Contact, KindContact, Timing};
+pub use api::ApiServer;
+#[cfg(feature = "cluster")]
+pub use api::Timing;
+pub use contact::{Contact, KindContact};
 pub use decode::{UNKNOWN_LABEL, nearest, without_unknown};
 pub use directory::ManifestDirectory;
 pub use error::SourceError;

@@ -1,8 +1,8 @@
 //! Labs come and go: pods are added and removed, labs live side by side, and nothing survives its process.
 //!
 //! Seen to fail when: a removed pod's address is not given back; a new owner of an address is not announced on the
-//! link; interface numbers are used twice; commands ask for no parent-death signal; a dropped child is not
-//! killed.
+//! link; sockets for shots are never closed; interface numbers are used twice; commands ask for no parent-death signal; a
+//! dropped child is not killed.
 
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
@@ -61,6 +61,22 @@ fn a_removed_pods_address_can_be_used_again() {
             former = Some(server);
         }
     }
+}
+
+/// A veth device goes with the namespace of its other end.
+#[test]
+fn a_lab_keeps_no_namespace_that_it_sent_from() {
+    let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
+    let node = lab.node(1);
+    let has_port = || node.command("ip").args(["link", "show", "dev", "port"]).output().unwrap().status.success();
+    let short = Namespace::new("short").unwrap();
+    let link = ["link", "add", "port", "type", "veth", "peer", "name", "eth0", "netns", &short.path()];
+    assert!(node.command("ip").args(link).output().unwrap().status.success());
+    assert_eq!(lab.shoot(&[Flow::ping(&short, node.ipv4())]).unwrap(), [false]);
+    drop(short);
+    assert!(has_port(), "the sockets for shots keep the namespace until the next batch");
+    lab.shoot(&[]).unwrap();
+    await_condition("the end of the namespace", || !has_port());
 }
 
 #[test]

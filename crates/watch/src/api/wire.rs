@@ -11,10 +11,10 @@ use palisade_policy::input::Kind;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::contact::Contact;
 use super::objects::{Decoded, Read};
 use super::split::Splitter;
 use super::trouble::Trouble;
+use crate::contact::Contact;
 
 /// The longest line of a watch that is accepted.
 const LONGEST: usize = 32 << 20;

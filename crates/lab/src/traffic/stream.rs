@@ -11,10 +11,10 @@ use nix::poll::PollFlags;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::flood::connected;
-use crate::flow::{Flow, Protocol};
-use crate::signal::{Stop, Worker};
-use crate::socket::bind;
+use crate::traffic::flood::connected;
+use crate::traffic::flow::{Flow, Protocol};
+use crate::traffic::signal::{Stop, Worker};
+use crate::traffic::socket::bind;
 
 /// How long a TCP stream may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);

@@ -45,7 +45,7 @@ struct Cell {
 }
 
 impl Contact {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (namespaces, pods, policies) = (Cell::default(), Cell::default(), Cell::default());
         Self(Arc::new(Kinds { start: Instant::now(), namespaces, pods, policies }))
     }
@@ -63,16 +63,16 @@ impl Contact {
         }
     }
 
-    pub(super) fn hear(&self, kind: Kind) {
+    pub(crate) fn hear(&self, kind: Kind) {
         self.cell(kind).heard.store(self.now(), Ordering::Relaxed);
     }
 
-    pub(super) fn begin_list(&self, kind: Kind) {
+    pub(crate) fn begin_list(&self, kind: Kind) {
         self.cell(kind).listing.store(true, Ordering::Relaxed);
     }
 
     /// Notes that a list is complete, or broke off.
-    pub(super) fn end_list(&self, kind: Kind, whole: bool) {
+    pub(crate) fn end_list(&self, kind: Kind, whole: bool) {
         let cell = self.cell(kind);
         cell.listing.store(false, Ordering::Relaxed);
         if whole {
@@ -80,13 +80,13 @@ impl Contact {
         }
     }
 
-    pub(super) fn fail(&self, kind: Kind, reason: &str) {
+    pub(crate) fn fail(&self, kind: Kind, reason: &str) {
         let cell = self.cell(kind);
         reason.clone_into(&mut cell.reason.lock().unwrap_or_else(PoisonError::into_inner));
         cell.failures.fetch_add(1, Ordering::Release);
     }
 
-    pub(super) fn succeed(&self, kind: Kind) {
+    pub(crate) fn succeed(&self, kind: Kind) {
         self.cell(kind).failures.store(0, Ordering::Release);
     }
 

@@ -13,13 +13,12 @@ use nix::poll::{PollFd, PollFlags};
 use socket2::{Domain, Protocol as Socket2Protocol, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::flow::{Flow, Outcome, Protocol};
 use crate::namespace::Namespace;
-use crate::packet::{echo_reply_type, echo_request_type, sctp};
-use crate::raw::scope;
-use crate::serve::skip_ipv4_header;
-use crate::signal::{ready, wait_for};
-use crate::socket::bind;
+use crate::traffic::flow::{Flow, Outcome, Protocol};
+use crate::traffic::packet::{echo_reply_type, echo_request_type, sctp, skip_ipv4_header};
+use crate::traffic::raw::{scope, uplink};
+use crate::traffic::signal::{ready, wait_for};
+use crate::traffic::socket::bind;
 
 /// How long a denied probe takes by custom.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_millis(300);
@@ -89,14 +88,15 @@ fn open(flows: &[Flow]) -> Result<Vec<Probe>> {
     let mut probes: Vec<Option<Probe>> = flows.iter().map(|_| None).collect();
     let mut namespaces: Vec<&Namespace> = Vec::new();
     for flow in flows {
-        if !namespaces.iter().any(|namespace| namespace.is(&flow.from)) {
+        if !namespaces.iter().any(|namespace| namespace.id() == flow.from.id()) {
             namespaces.push(&flow.from);
         }
     }
     for namespace in namespaces {
-        let uplink = namespace.launchers()?.uplink();
         namespace.run(|| {
-            for (flow, slot) in flows.iter().zip(&mut probes).filter(|(flow, _)| namespace.is(&flow.from)) {
+            let uplink = uplink();
+            let from_here = |flow: &Flow| flow.from.id() == namespace.id();
+            for (flow, slot) in flows.iter().zip(&mut probes).filter(|(flow, _)| from_here(flow)) {
                 let what = || format!("set up the probe {flow}");
                 *slot = Some(Probe::open(flow, uplink).map_err(|source| Error::Socket {
                     what: what(),

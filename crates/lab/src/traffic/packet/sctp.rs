@@ -1,6 +1,6 @@
 //! As much of SCTP (RFC 9260) as a handshake needs.
 
-use crate::packet::{field_u16, field_u32, put};
+use crate::traffic::packet::{field_u16, field_u32, put};
 
 /// Chunk type INIT.
 pub const INIT: u8 = 1;

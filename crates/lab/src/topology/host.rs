@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::address::{FABRIC, Family, fabric4, fabric6};
 use crate::error::Result;
-use crate::flow::Listen;
-use crate::lab::{new_namespace, pod_routes};
+use crate::family::Family;
 use crate::namespace::Namespace;
-use crate::serve::Server;
+use crate::topology::address::{FABRIC, fabric4, fabric6};
+use crate::topology::fabric::{new_namespace, pod_routes};
+use crate::traffic::flow::Listen;
+use crate::traffic::serve::Server;
 
 /// A machine outside the cluster. A cheap handle; clones mean the same host.
 #[derive(Clone, Debug)]

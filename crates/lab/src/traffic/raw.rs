@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
-use crate::signal::wait_for;
+use crate::traffic::signal::wait_for;
 
 /// `ETH_P_ALL` of `linux/if_ether.h`: frames of every ethertype.
 const EVERY_ETHERTYPE: u16 = 3;
@@ -40,7 +40,7 @@ impl Launchers {
             let v4 = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(HEADER_INCLUDED)))?;
             v4.set_broadcast(true)?;
             let v6 = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(HEADER_INCLUDED)))?;
-            Ok(Self { v4, v6, uplink: if_nametoindex("eth0").unwrap_or(0) })
+            Ok(Self { v4, v6, uplink: uplink() })
         })?;
         opened.map_err(Error::socket::<io::Error>("open raw sockets", namespace.name()))
     }
@@ -58,6 +58,11 @@ impl Launchers {
     pub(crate) fn uplink(&self) -> u32 {
         self.uplink
     }
+}
+
+/// Index of `eth0` of the calling thread's namespace; zero when there is none.
+pub(crate) fn uplink() -> u32 {
+    if_nametoindex("eth0").unwrap_or(0)
 }
 
 /// The interface an IPv6 destination must name: link-local addresses and link-scope groups do.
@@ -81,7 +86,7 @@ impl Namespace {
     /// # Errors
     /// [`Error::Socket`]; `EPERM` in it means that a rule of the namespace itself dropped the packet.
     pub fn send_packet(&self, packet: &[u8]) -> Result<()> {
-        self.launchers()?.send(packet).map_err(Error::socket::<io::Error>("send a raw packet", self.name()))
+        Launchers::open(self)?.send(packet).map_err(Error::socket::<io::Error>("send a raw packet", self.name()))
     }
 }
 

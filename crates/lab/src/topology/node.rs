@@ -8,26 +8,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::address::{FABRIC, Family, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6};
 use crate::error::{Error, Result};
-use crate::flow::Listen;
-use crate::lab::{new_namespace, pod_routes};
+use crate::family::Family;
 use crate::namespace::Namespace;
-use crate::packet::Mac;
-use crate::pod::{Choice, Parts, Pod, PodSpec};
 use crate::process::require;
-use crate::serve::Server;
-
-/// How a node connects its pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// A bridge `cni0` as the bridge plugin and flannel make it: pods of the node share a link, hairpin mode is on, and
-    /// bridged packets visit the IP hooks (`net.bridge.bridge-nf-call-*`).
-    Bridge,
-    /// A host route per pod and no bridge, as Calico and the ptp plugin do: pods share no link with anybody but the
-    /// node.
-    Routed,
-}
+use crate::topology::address::{FABRIC, ROUTED_GATEWAY4, ROUTED_GATEWAY6, fabric4, fabric6, node_number, pod4, pod6};
+use crate::topology::fabric::{new_namespace, pod_routes};
+use crate::topology::layout::Layout;
+use crate::topology::pod::{Choice, NodeSide, Parts, Pod, PodSpec};
+use crate::traffic::flow::Listen;
+use crate::traffic::packet::Mac;
+use crate::traffic::serve::Server;
 
 /// Sysctls of nodes, in addition to those of every namespace.
 const NODE_SYSCTLS: [(&str, &str); 4] = [
@@ -196,7 +187,7 @@ impl Node {
     /// [`Error::NameTaken`], [`Error::AddressTaken`], [`Error::AddressesExhausted`], or what `ip` says.
     pub fn add_pod_with(&self, spec: PodSpec) -> Result<Pod> {
         let (ipv4, ipv6, reused) = self.reserve(&spec)?;
-        let made = Pod::make(self, self.parts(&spec.name, ipv4, ipv6), reused);
+        let made = Pod::make(&self.side(), self.parts(&spec.name, ipv4, ipv6), reused);
         let mut state = self.state();
         if let Ok(pod) = &made {
             state.pods.insert(spec.name, Some(pod.clone()));
@@ -206,6 +197,10 @@ impl Node {
             state.taken.retain(|address| !free.contains(&Some(*address)));
         }
         made
+    }
+
+    fn side(&self) -> NodeSide<'_> {
+        NodeSide { namespace: self.namespace(), layout: self.layout(), gateway: self.gateway() }
     }
 
     fn parts(&self, name: &str, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Parts {

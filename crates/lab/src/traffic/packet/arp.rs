@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::packet::{Ends, Mac, ethernet};
+use crate::traffic::packet::{Ends, Mac, ethernet};
 
 /// The ethertype of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;

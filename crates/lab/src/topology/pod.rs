@@ -6,16 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::address::Family;
 use crate::error::{Error, Result};
-use crate::flow::Listen;
-use crate::lab::new_namespace;
-use crate::link::{Link, await_links};
+use crate::family::Family;
 use crate::namespace::Namespace;
-use crate::node::{Layout, Node};
-use crate::packet::{Mac, arp};
-use crate::raw::FrameSocket;
-use crate::serve::Server;
+use crate::topology::fabric::new_namespace;
+use crate::topology::layout::Layout;
+use crate::topology::link::{Link, await_links};
+use crate::traffic::flow::Listen;
+use crate::traffic::packet::{Mac, arp};
+use crate::traffic::raw::FrameSocket;
+use crate::traffic::serve::Server;
 
 /// How a pod gets its address of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,16 @@ impl PodSpec {
     }
 }
 
+/// What a pod needs of its node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeSide<'a> {
+    /// The node's namespace; its name is the node's.
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) layout: Layout,
+    /// The pods' gateway, IPv4 and IPv6.
+    pub(crate) gateway: (Ipv4Addr, Ipv6Addr),
+}
+
 /// What the node chose for a pod.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -110,13 +120,13 @@ struct Inner {
 
 impl Pod {
     /// Creates the namespace and connects it. `announce` announces addresses on the link that had another owner before.
-    pub(crate) fn make(node: &Node, parts: Parts, announce: bool) -> Result<Self> {
+    pub(crate) fn make(node: &NodeSide<'_>, parts: Parts, announce: bool) -> Result<Self> {
         let namespace = new_namespace(&parts.name)?;
-        node.namespace().ip_batch(&host_side(node.layout(), &parts, &namespace.path()))?;
-        if node.layout() == Layout::Routed {
+        node.namespace.ip_batch(&host_side(node.layout, &parts, &namespace.path()))?;
+        if node.layout == Layout::Routed {
             // The node answers for the gateway address; the delay would be a random wait before each such answer.
             let port = &parts.host_interface;
-            node.namespace().sysctl(&[
+            node.namespace.sysctl(&[
                 (&format!("net/ipv4/conf/{port}/proxy_arp"), "1"),
                 (&format!("net/ipv4/neigh/{port}/proxy_delay"), "0"),
             ])?;
@@ -124,16 +134,17 @@ impl Pod {
         namespace.ip_batch(&pod_side(node, &parts))?;
         let port = &parts.host_interface;
         await_links(&namespace, &[Link::Addressed("eth0")])?;
-        match node.layout() {
-            Layout::Bridge => await_links(node.namespace(), &[Link::Port(port), Link::Addressed("cni0")])?,
-            Layout::Routed => await_links(node.namespace(), &[Link::Addressed(port)])?,
+        match node.layout {
+            Layout::Bridge => await_links(node.namespace, &[Link::Port(port), Link::Addressed("cni0")])?,
+            Layout::Routed => await_links(node.namespace, &[Link::Addressed(port)])?,
         }
-        let pod =
-            Self { inner: Arc::new(Inner { parts, node: node.name().into(), namespace, servers: Mutex::default() }) };
+        let pod = Self {
+            inner: Arc::new(Inner { parts, node: node.namespace.name().into(), namespace, servers: Mutex::default() }),
+        };
         for address in pod.addresses() {
             pod.namespace().add_address(address);
         }
-        if announce && node.layout() == Layout::Bridge {
+        if announce && node.layout == Layout::Bridge {
             pod.announce()?;
         }
         Ok(pod)
@@ -275,9 +286,9 @@ fn host_side(layout: Layout, parts: &Parts, pod: &str) -> String {
 }
 
 /// The `ip` lines for the pod's end.
-fn pod_side(node: &Node, parts: &Parts) -> String {
-    let (gateway4, gateway6) = node.gateway();
-    let (length4, length6) = match node.layout() {
+fn pod_side(node: &NodeSide<'_>, parts: &Parts) -> String {
+    let (gateway4, gateway6) = node.gateway;
+    let (length4, length6) = match node.layout {
         Layout::Bridge => (24, 64),
         Layout::Routed => (32, 128),
     };
@@ -290,7 +301,7 @@ fn pod_side(node: &Node, parts: &Parts) -> String {
     }
     lines.push_str("link set eth0 up\n");
     if parts.ipv4.is_some() {
-        if node.layout() == Layout::Routed {
+        if node.layout == Layout::Routed {
             writeln!(lines, "route add {gateway4} dev eth0 scope link").unwrap_or(());
         }
         writeln!(lines, "route add default via {gateway4} dev eth0").unwrap_or(());

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
-use crate::flow::Protocol;
+use crate::traffic::flow::Protocol;
 
 pub mod arp;
 pub mod sctp;
@@ -203,6 +203,10 @@ pub struct Tcp {
     pub flags: u8,
 }
 
+/// What marks a packet as a shot ([`crate::Lab::shoot`]); any value that does not occur by chance. Echo servers do not
+/// answer it: the echo would look like another shot.
+pub(crate) const SHOT_MARK: u32 = 0x5ba1_15ad;
+
 /// The ICMP type of an echo request in the family of `address`.
 pub(crate) fn echo_request_type(address: IpAddr) -> u8 {
     if address.is_ipv4() { 8 } else { 128 }
@@ -257,6 +261,11 @@ pub(crate) fn field_u32(packet: &[u8], at: usize) -> Option<u32> {
 /// A big-endian 16-bit field.
 pub(crate) fn field_u16(packet: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// What follows the IPv4 header that raw sockets deliver.
+pub(crate) fn skip_ipv4_header(packet: &[u8]) -> Option<&[u8]> {
+    packet.get(usize::from(packet.first()? & 0x0f) * 4..)
 }
 
 #[cfg(test)]

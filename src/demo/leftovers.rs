@@ -1,6 +1,6 @@
-//! What the demo must not leave behind: its agents and its directory.
+//! What an interrupted demo would leave behind: its agents and its directory.
 //!
-//! Namespaces have no name and go with the process; agents and the directory would not.
+//! Namespaces have no name and end with the process; agents and the directory would not.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStderr, Command};
@@ -17,12 +17,12 @@ const INTERRUPTED: i32 = 130;
 
 /// The agents and the directory; clones mean the same ones.
 #[derive(Clone, Debug)]
-pub(super) struct Belongings {
+pub(super) struct Leftovers {
     directory: PathBuf,
     agents: Arc<Mutex<Vec<Child>>>,
 }
 
-impl Belongings {
+impl Leftovers {
     /// Makes the directory.
     pub(super) fn new() -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("palisade-demo-{}", process::id()));
@@ -72,11 +72,11 @@ impl Belongings {
             let listen = |kind| signal(kind).map_err(failed);
             (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?)
         };
-        let belongings = self.clone();
+        let leftovers = self.clone();
         let wait = move || {
             runtime.block_on(first(&mut interrupt, &mut terminate, &mut hangup));
             // The lock is held to the end, so that the main thread, whose agents die, has no time to complain.
-            belongings.clear_and(|| process::exit(INTERRUPTED));
+            leftovers.clear_and(|| process::exit(INTERRUPTED));
         };
         thread::Builder::new().name("interrupt".into()).spawn(wait).map(drop).map_err(failed)
     }
@@ -89,7 +89,7 @@ impl Belongings {
         let mut agents = self.lock();
         // Killed and waited for.
         agents.clear();
-        // There is nobody to tell, and nothing more to be done about it.
+        // An error could only be printed, and the demo is over.
         fs::remove_dir_all(&self.directory).ok();
         then();
     }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::address::Family;
 use crate::error::{Error, Result};
-use crate::flow::Protocol;
-use crate::pod::Pod;
+use crate::family::Family;
+use crate::topology::pod::Pod;
+use crate::traffic::flow::Protocol;
 
 /// The mark of NodePort traffic that is to be masqueraded: the same bit as kube-proxy's.
 const MASQUERADE_MARK: u32 = 0x4000;

@@ -9,12 +9,11 @@ use nix::poll::PollFlags;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::flow::{Listen, Protocol};
 use crate::namespace::Namespace;
-use crate::packet::sctp;
-use crate::shoot::MARK;
-use crate::signal::{Stop, Worker};
-use crate::socket::{bind, enlarge_queue};
+use crate::traffic::flow::{Listen, Protocol};
+use crate::traffic::packet::{SHOT_MARK, sctp, skip_ipv4_header};
+use crate::traffic::signal::{Stop, Worker};
+use crate::traffic::socket::{bind, enlarge_queue};
 
 /// Largest message an echo server reads at once.
 const BUFFER: usize = 65_536;
@@ -144,7 +143,7 @@ impl Ports {
         // An error is either "nothing left" or an ICMP error of an earlier answer: wait for the next event.
         while let Ok((size, from)) = socket.recv_from(buffer) {
             let Some(message) = buffer.get(..size) else { return };
-            if message.starts_with(&MARK.to_be_bytes()) {
+            if message.starts_with(&SHOT_MARK.to_be_bytes()) {
                 // A shot: its echo would look like another shot where it came from.
                 continue;
             }
@@ -220,9 +219,4 @@ fn receive_from(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, IpAddr
     let address = from.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
     let address = address.or_else(|| from.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())));
     Ok((size, address.ok_or(ErrorKind::InvalidData)?))
-}
-
-/// What follows the IPv4 header that raw sockets deliver.
-pub(crate) fn skip_ipv4_header(packet: &[u8]) -> Option<&[u8]> {
-    packet.get(usize::from(packet.first()? & 0x0f) * 4..)
 }

@@ -14,11 +14,11 @@ use nix::poll::PollFlags;
 use socket2::{Domain, Protocol as Socket2Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::flow::Flow;
 use crate::namespace::Namespace;
-use crate::packet::field_u32;
-use crate::signal::{Stop, Worker};
-use crate::socket::{bind, enlarge_queue};
+use crate::traffic::flow::Flow;
+use crate::traffic::packet::field_u32;
+use crate::traffic::signal::{Stop, Worker};
+use crate::traffic::socket::{bind, enlarge_queue};
 
 /// What a datagram of a flood begins with.
 const MARK: [u8; 4] = *b"Flud";
