@@ -125,7 +125,7 @@ fn watch(
     requests: mpsc::Receiver<Request>,
 ) -> impl Future<Output = Result<(), Failure>> + use<> {
     let manifests = arguments.manifests.clone();
-    let kubeconfig = arguments.kubeconfig.clone();
+    let (kubeconfig, context) = (arguments.kubeconfig.clone(), arguments.context.clone());
     let ranges_of = (arguments.new_pods == NewPods::Hold).then(|| arguments.node.clone());
     async move {
         let ended = match manifests {
@@ -133,7 +133,7 @@ fn watch(
                 Ok(directory) => directory.run(events).await,
                 Err(error) => Err(error),
             },
-            None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
+            None => match palisade_watch::ApiServer::connect_to(kubeconfig.as_deref(), context.as_deref()).await {
                 Ok(server) => {
                     health.watch_contact(server.contact());
                     match ranges_of {
