@@ -13,6 +13,7 @@ mod metrics;
 mod pace;
 mod report;
 mod server;
+mod settings;
 mod status;
 
 use std::process::ExitCode;
@@ -101,7 +102,9 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let (refresh, refreshes) = mpsc::channel(1);
     let (requests, to_source) = mpsc::channel(REQUESTS);
 
-    tracing::info!(node = arguments.node, listen = %arguments.listen, version = env!("CARGO_PKG_VERSION"), "starting");
+    settings::log(&arguments);
+    registry.register("flags", "The agent's flags in effect", settings::info(&arguments));
+    registry.register_collector(Box::new(status.clone()));
     let answers = Answers::new(status.clone(), registry, refresh);
     let source = watch(&arguments, health.clone(), to_enforcer, to_source);
     let requests = arguments.manifests.is_none().then_some(requests);
