@@ -172,7 +172,7 @@ impl Judge<'_> {
                     tally.failed += 1;
                     match form {
                         TraceOutput::Json => {
-                            writeln!(out, "{}", json(&NoAnswer { error })).map_err(Trouble::Writing)?
+                            writeln!(out, "{}", json(&NoAnswer { error })).map_err(Trouble::Writing)?;
                         }
                         // If stderr is gone, the exit status still says it.
                         TraceOutput::Text => drop(writeln!(err, "error: line {}: {error}", tally.lines)),

@@ -19,6 +19,8 @@
     reason = "in tests, also outside of test functions"
 )]
 
+#[path = "manifests/pages.rs"]
+mod pages;
 #[path = "manifests/render.rs"]
 mod render;
 #[path = "manifests/values.rs"]

@@ -60,7 +60,7 @@ impl Request {
         named: impl Fn(&Endpoint, Protocol, &str) -> Result<u16, String>,
     ) -> Result<Flow, String> {
         let (server, own) = split_port(&self.to);
-        let to = endpoint(server, namespace).map_err(|_| wrong_end(&self.to))?;
+        let to = endpoint(server, namespace).map_err(|_of_a_part| wrong_end(&self.to))?;
         let own = own.map(port);
         let port = match (&self.port, &own) {
             (Some(one), Some(other)) if one != other => {
