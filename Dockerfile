@@ -22,7 +22,7 @@ LABEL org.opencontainers.image.title="Palisade" \
       org.opencontainers.image.description="Kubernetes NetworkPolicy enforced with nftables" \
       org.opencontainers.image.source="https://github.com/palisade/palisade" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /image/palisade /palisade
 # Kubernetes gives capabilities to root only: the manifest drops all but NET_ADMIN.

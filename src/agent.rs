@@ -14,6 +14,7 @@ mod pace;
 mod report;
 mod requests;
 mod server;
+mod settings;
 mod status;
 
 use std::process::ExitCode;
@@ -102,7 +103,9 @@ async fn serve(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     let (refresh, refreshes) = mpsc::channel(1);
     let (requests, to_source) = mpsc::channel(REQUESTS);
 
-    tracing::info!(node = arguments.node, listen = %arguments.listen, version = env!("CARGO_PKG_VERSION"), "starting");
+    settings::log(&arguments);
+    registry.register("flags", "The agent's flags in effect", settings::info(&arguments));
+    registry.register_collector(Box::new(status.clone()));
     let answers = Answers::new(status.clone(), registry, refresh);
     let source = watch(&arguments, health.clone(), to_enforcer, to_source);
     let requests = arguments.manifests.is_none().then_some(requests);
@@ -126,7 +129,7 @@ fn watch(
     requests: mpsc::Receiver<Request>,
 ) -> impl Future<Output = Result<(), Failure>> + use<> {
     let manifests = arguments.manifests.clone();
-    let kubeconfig = arguments.kubeconfig.clone();
+    let (kubeconfig, context) = (arguments.kubeconfig.clone(), arguments.context.clone());
     let ranges_of = (arguments.new_pods == NewPods::Hold).then(|| arguments.node.clone());
     async move {
         let ended = match manifests {
@@ -134,7 +137,7 @@ fn watch(
                 Ok(directory) => directory.run(events).await,
                 Err(error) => Err(error),
             },
-            None => match palisade_watch::ApiServer::connect(kubeconfig.as_deref()).await {
+            None => match palisade_watch::ApiServer::connect_to(kubeconfig.as_deref(), context.as_deref()).await {
                 Ok(server) => {
                     health.watch_contact(server.contact());
                     match ranges_of {

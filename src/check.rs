@@ -39,11 +39,14 @@ pub(crate) fn run(arguments: &CheckArgs) -> ExitCode {
 
 fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     let survey = if arguments.paths.is_empty() {
-        in_cluster(arguments.kubeconfig.as_deref())?
+        in_cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?
     } else {
         palisade_watch::survey_manifests(arguments.how.of(&arguments.paths))
     };
-    let findings = finding::findings(&survey, remarks(&survey));
+    let mut findings = finding::findings(&survey, remarks(&survey));
+    if let (true, Some(namespace)) = (arguments.paths.is_empty(), &arguments.how.namespace) {
+        findings.retain(|finding| is_of(&finding.file, namespace));
+    }
     output::block(&match arguments.output {
         CheckOutput::Text => print::text(&findings),
         CheckOutput::Json => print::json(&findings),
@@ -65,12 +68,17 @@ fn remarks(survey: &Survey) -> Vec<finding::Remark> {
         .concat()
 }
 
-fn in_cluster(kubeconfig: Option<&Path>) -> Result<Survey, Failure> {
+/// Whether an object of a cluster, as `pods/shop/web` or `namespaces/shop`, is of this namespace.
+fn is_of(object: &str, namespace: &str) -> bool {
+    object.split('/').nth(1) == Some(namespace)
+}
+
+fn in_cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Survey, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
-    let survey = runtime.block_on(async { ApiServer::connect(kubeconfig).await?.survey().await });
+    let survey = runtime.block_on(async { ApiServer::connect_to(kubeconfig, context).await?.survey().await });
     survey.map_err(|error| {
         Failure::caused("cannot read the cluster", &error)
             .hint("name manifests with -f, or a cluster with --kubeconfig")

@@ -21,8 +21,13 @@ pub(crate) enum Verb {
     /// Enforce the policies of a cluster, or of a directory of manifests, on this node
     Agent(AgentArgs),
     /// Print the ruleset of a node, from manifests
+    ///
+    /// Exit status: 0 if the ruleset was printed, 2 if something could not be read.
     Render(RenderArgs),
     /// Say whether manifests allow a flow, or each flow in a file, and why
+    ///
+    /// Exit status: 0 if every flow is allowed, 1 if one is denied, 2 if one could not be judged or something could not
+    /// be read.
     Trace(TraceArgs),
     /// Find mistakes in policies, in manifests or in a cluster
     ///
@@ -33,6 +38,8 @@ pub(crate) enum Verb {
     /// Demonstrate enforcement on real packets, in network namespaces, without a cluster
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
+    /// Print a script that completes this command line in a shell
+    Completions(CompletionsArgs),
     /// Print the version
     Version,
 }
@@ -46,6 +53,9 @@ pub(crate) struct AgentArgs {
     /// A kubeconfig; by default $KUBECONFIG, ~/.kube/config or the cluster that the agent runs in
     #[arg(long, value_name = "F", conflicts_with = "manifests")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; by default its current one
+    #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
+    pub(crate) context: Option<String>,
     /// A directory of manifests to enforce instead of a cluster; changes are followed
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
@@ -134,7 +144,7 @@ pub(crate) struct Reading {
     #[arg(short = 'R', long, requires = "paths")]
     pub(crate) recursive: bool,
     /// The namespace of names without one
-    #[arg(short, long, value_name = "NAMESPACE", requires = "paths", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) namespace: Option<String>,
 }
 
@@ -197,19 +207,20 @@ pub(crate) struct TraceArgs {
     /// The client: namespace/pod, an IP, or node/NAME
     #[arg(long, value_name = "X", required_unless_present = "flows", conflicts_with = "flows")]
     pub(crate) from: Option<String>,
-    /// The server: namespace/pod or an IP
+    /// The server: namespace/pod or an IP; its port may follow after a colon
     #[arg(long, value_name = "Y", required_unless_present = "flows", conflicts_with = "flows")]
     pub(crate) to: Option<String>,
-    /// The server's port, after Service translation; required except for ICMP
+    /// The server's port after Service translation, or the name of one that the server declares; required except for
+    /// ICMP
     #[arg(long, conflicts_with = "flows")]
-    pub(crate) port: Option<u16>,
+    pub(crate) port: Option<String>,
     /// TCP, UDP, SCTP or ICMP
     #[arg(long, default_value = "TCP", conflicts_with = "flows")]
     pub(crate) protocol: String,
     /// IPv4 or IPv6; by default the first family of X that Y has too
     #[arg(long, conflicts_with = "flows")]
     pub(crate) family: Option<String>,
-    /// A file of flows, one JSON object a line; `-` for stdin
+    /// A file of flows, one JSON object a line, as {"from":"shop/web","to":"shop/db","port":80}; `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) flows: Option<PathBuf>,
     /// The format of the answer
@@ -237,9 +248,15 @@ pub(crate) struct CheckArgs {
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) how: Reading,
+    /// Report on all namespaces of a cluster; the default
+    #[arg(short = 'A', long, conflicts_with_all = ["paths", "namespace"])]
+    pub(crate) all_namespaces: bool,
     /// A kubeconfig; by default $KUBECONFIG, ~/.kube/config or the cluster that this runs in
     #[arg(long, value_name = "F")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; by default its current one
+    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    pub(crate) context: Option<String>,
     /// The format of the findings
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: CheckOutput,
@@ -254,6 +271,13 @@ pub(crate) enum CheckOutput {
     Json,
     /// SARIF 2.1.0, for code review
     Sarif,
+}
+
+/// `palisade completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// `palisade cleanup`.

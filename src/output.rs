@@ -13,7 +13,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with this message; exit status 1.
+    /// A failure with this message; exit status 1, unless the verb has a meaning for that.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, status: 1 }
     }

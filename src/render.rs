@@ -1,5 +1,7 @@
 //! `palisade render`: a node's ruleset, from manifests.
 
+use std::collections::BTreeSet;
+
 use palisade_policy::index::Index;
 use palisade_policy::input::{LegacyIsolation, State};
 use palisade_ruleset::render::Options;
@@ -9,9 +11,15 @@ use palisade_watch::ManifestErrors;
 use crate::cli::{Established, Objects, RenderArgs, RenderOutput, Untracked};
 use crate::output::{self, Failure};
 
+/// How many nodes a note names.
+const NAMES: usize = 8;
+
 /// Prints the ruleset of a node.
 pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
     let state = read(&arguments.objects)?;
+    if let Some(note) = no_pod_there(&state, &arguments.node) {
+        output::note(&note);
+    }
     let index = Index::build(arguments.node.as_str(), &state);
     let options = Options {
         allow_egress_to_own_node: arguments.objects.allow_egress_to_own_node,
@@ -24,6 +32,20 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
         RenderOutput::Nft => output::block(&text::script(&ruleset)),
         RenderOutput::Json => output::line(&json::ruleset(&ruleset).to_string()),
     }
+}
+
+/// What to say if no pod is on the node: its ruleset isolates nothing, and the name may be a typing error.
+fn no_pod_there(state: &State, node: &str) -> Option<String> {
+    let nodes: BTreeSet<_> = state.pods.values().filter_map(|pod| pod.node.as_deref()).collect();
+    if nodes.contains(node) {
+        return None;
+    }
+    let mut names: Vec<_> = nodes.iter().take(NAMES).copied().collect();
+    if nodes.len() > names.len() {
+        names.push("…");
+    }
+    let others = if names.is_empty() { String::new() } else { format!("; pods are on {}", names.join(", ")) };
+    Some(format!("note: no pod of the input is on node {node}, so its ruleset isolates nothing{others}"))
 }
 
 /// Reads the objects of a verb; warnings go to stderr.

@@ -10,8 +10,9 @@ mod words;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
-use palisade_policy::flow::{Flow, FlowError, Judgement, NodeFacts};
+use palisade_policy::flow::{Flow, FlowError, Judgement, NodeFacts, Verdict};
 use palisade_policy::input::State;
 use palisade_policy::reference::{Ends, Reference};
 use serde::Serialize;
@@ -20,38 +21,56 @@ use crate::cli::{TraceArgs, TraceOutput};
 use crate::output::{self, Failure};
 use crate::render;
 
-use request::Request;
+use request::{EXAMPLE, Request};
+
+/// The exit status if a flow is denied; 0 means that all are allowed, 2 that one could not be judged.
+const DENIED: u8 = 1;
 
 /// Judges the flow or flows in the arguments.
-pub(crate) fn run(arguments: &TraceArgs) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &TraceArgs) -> ExitCode {
+    match trace(arguments) {
+        Ok(status) => status,
+        Err(failure) => failure.status(2).report(),
+    }
+}
+
+fn trace(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
+    let namespace = arguments.objects.how.namespace.as_deref();
     let single = match &arguments.flows {
         Some(_) => None,
-        None => Some(single_flow(arguments).map_err(Failure::usage)?),
+        None => Some(single_request(arguments, namespace).map_err(Failure::new)?),
     };
     check_stdin(arguments)?;
     let state = render::read_with_workloads(&arguments.objects)?;
     let facts = facts(arguments);
-    let namespace = arguments.objects.how.namespace.as_deref();
     let judge = Judge { namespace, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
     match (single, &arguments.flows) {
-        (Some(flow), _) => {
+        (Some(request), _) => {
+            let flow = request.flow(namespace, &state).map_err(Failure::new)?;
             let (ends, judgement) = judge.judge(&flow).map_err(|error| Failure::new(error.to_string()))?;
-            output::line(&judge.answer(&flow, &ends, &judgement))
+            output::line(&judge.answer(&flow, &ends, &judgement))?;
+            Ok(status(judgement.verdict == Verdict::Deny))
         }
         (None, Some(file)) => judge_file(&judge, file),
-        (None, None) => Ok(()),
+        (None, None) => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn single_flow(arguments: &TraceArgs) -> Result<Flow, String> {
-    Request {
+fn status(denied: bool) -> ExitCode {
+    if denied { ExitCode::from(DENIED) } else { ExitCode::SUCCESS }
+}
+
+/// The flow in the arguments. What is wrong with it whatever the objects are is an error before they are read.
+fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Request, String> {
+    let request = Request {
         from: arguments.from.clone().ok_or("--from is missing")?,
         to: arguments.to.clone().ok_or("--to is missing")?,
         protocol: Some(arguments.protocol.clone()),
-        port: arguments.port.map(Into::into),
+        port: arguments.port.as_deref().map(request::port),
         family: arguments.family.clone().map(Into::into),
-    }
-    .flow(arguments.objects.how.namespace.as_deref())
+    };
+    request.check(namespace)?;
+    Ok(request)
 }
 
 /// Standard input can be read only once.
@@ -73,7 +92,7 @@ fn facts(arguments: &TraceArgs) -> NodeFacts {
     facts
 }
 
-fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<(), Failure> {
+fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<ExitCode, Failure> {
     let unread = |error: io::Error| Failure::caused(&format!("cannot read the flows of {}", file.display()), &error);
     let input: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(io::stdin().lock())
@@ -81,14 +100,22 @@ fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<(), Failure> {
         Box::new(BufReader::new(File::open(file).map_err(unread)?))
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    match judge.lines(input, &mut out) {
+    match judge.lines(input, &mut out, &mut io::stderr().lock()) {
+        Ok(Tally { failed: 0, denied, .. }) => Ok(status(denied > 0)),
+        Ok(Tally { failed, lines, .. }) => Err(Failure::new(format!("{failed} of {lines} flows could not be judged"))),
         Err(Trouble::Reading(error)) => Err(unread(error)),
         // A closed pipe (`| head`) is not a failure.
-        Err(Trouble::Writing(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::caused("cannot write to stdout", &error))
-        }
-        Err(Trouble::Writing(_)) | Ok(()) => Ok(()),
+        Err(Trouble::Writing(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(Trouble::Writing(error)) => Err(Failure::caused("cannot write to stdout", &error)),
     }
+}
+
+/// What became of the lines of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    lines: usize,
+    denied: usize,
+    failed: usize,
 }
 
 /// Why a file of flows could not be judged to its end.
@@ -124,29 +151,46 @@ struct NoAnswer {
 }
 
 impl Judge<'_> {
-    /// One line of output for each line of input, in order, whatever the line is.
-    fn lines(&self, mut input: impl BufRead, out: &mut impl Write) -> Result<(), Trouble> {
+    /// Answers each line of input, in order. A line that cannot be judged has its error in its place in JSON, so that
+    /// answers can be joined to flows by their number, and on stderr in text.
+    fn lines(&self, mut input: impl BufRead, out: &mut impl Write, err: &mut impl Write) -> Result<Tally, Trouble> {
+        let mut tally = Tally::default();
         let mut line = Vec::new();
         loop {
             line.clear();
             if input.read_until(b'\n', &mut line).map_err(Trouble::Reading)? == 0 {
-                return out.flush().map_err(Trouble::Writing);
+                out.flush().map_err(Trouble::Writing)?;
+                return Ok(tally);
             }
-            let answer = self.line(&line).unwrap_or_else(|error| match self.form {
-                TraceOutput::Json => json(&NoAnswer { error }),
-                TraceOutput::Text => format!("error: {error}"),
-            });
-            writeln!(out, "{answer}").map_err(Trouble::Writing)?;
+            tally.lines += 1;
+            match (self.line(&line), self.form) {
+                (Ok((answer, verdict)), _) => {
+                    tally.denied += usize::from(verdict == Verdict::Deny);
+                    writeln!(out, "{answer}").map_err(Trouble::Writing)?;
+                }
+                (Err(error), form) => {
+                    tally.failed += 1;
+                    match form {
+                        TraceOutput::Json => {
+                            writeln!(out, "{}", json(&NoAnswer { error })).map_err(Trouble::Writing)?;
+                        }
+                        // If stderr is gone, the exit status still says it.
+                        TraceOutput::Text => drop(writeln!(err, "error: line {}: {error}", tally.lines)),
+                    }
+                }
+            }
         }
     }
 
-    fn line(&self, line: &[u8]) -> Result<String, String> {
-        let flow = Request::read(line)?.flow(self.namespace)?;
+    fn line(&self, line: &[u8]) -> Result<(String, Verdict), String> {
+        let read = Request::read(line).and_then(|request| request.flow(self.namespace, self.state));
+        let flow = read.map_err(|error| format!("{error}; {EXAMPLE}"))?;
         let (ends, judgement) = self.judge(&flow).map_err(|error| error.to_string())?;
-        Ok(match self.form {
+        let answer = match self.form {
             TraceOutput::Json => self.answer(&flow, &ends, &judgement),
             TraceOutput::Text => words::line(&flow, &ends, &judgement),
-        })
+        };
+        Ok((answer, judgement.verdict))
     }
 
     fn judge<'s>(&'s self, flow: &'s Flow) -> Result<(Ends<'s>, Judgement), FlowError> {

@@ -1,11 +1,20 @@
 //! What the agent answers to its probes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
 use super::health::Health;
+
+/// The words that begin a line of `/readyz`.
+const REASONS: [&str; 5] = ["sync", "commit", "node", "lists", "watch"];
 
 /// A loop without progress for this long is stuck.
 const STUCK: Duration = Duration::from_mins(2);
@@ -100,11 +109,52 @@ impl Status {
     }
 }
 
+/// Readiness at a scrape, by reason.
+impl Collector for Status {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let is_silent = !self.health.unheard().is_empty();
+        let inner = self.inner();
+        let help = "Whether the agent is not ready, for each reason that /readyz can have";
+        let mut family = encoder.encode_descriptor("not_ready", help, None, MetricType::Gauge)?;
+        for reason in REASONS {
+            let is_given = inner.missing.contains_key(reason) || (reason == "watch" && is_silent);
+            ConstGauge::new(i64::from(is_given)).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! Seen to fail when: progress is not looked at; a counter that has moved once counts for ever.
 
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
     use super::*;
+
+    #[test]
+    fn each_reason_not_to_be_ready_is_a_series() {
+        let status = Status::new(Health::new());
+        let mut registry = Registry::with_prefix("palisade");
+        registry.register_collector(Box::new(status.clone()));
+        let given = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            let reason = |line: &str| {
+                let (reason, value) = line.strip_prefix("palisade_not_ready{reason=\"")?.split_once("\"} ")?;
+                (value == "1").then(|| reason.to_owned())
+            };
+            text.lines().filter_map(reason).collect::<Vec<_>>()
+        };
+        assert_eq!(given(), ["sync", "commit"]);
+        status.have("sync");
+        status.have("commit");
+        assert_eq!(given(), [""; 0]);
+        status.miss("node", "a bridge bypasses netfilter".to_owned());
+        status.miss("lists", "waiting".to_owned());
+        assert_eq!(given(), ["node", "lists"]);
+    }
 
     #[test]
     fn a_loop_is_alive_while_its_work_gets_on() {

@@ -1,13 +1,15 @@
 //! A flow, as given on the command line and in files.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use palisade_policy::flow::{Endpoint, Flow, Transport};
-use palisade_policy::input::{Family, NamespacedName, Protocol};
+use palisade_policy::flow::{Endpoint, Flow, FlowError, Transport};
+use palisade_policy::input::{Family, NamespacedName, Pod, Protocol, State};
 use serde::Deserialize;
 use serde_json::Value;
 
-const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
+/// What a line of a file of flows looks like.
+pub(super) const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
 
 /// A line of a file of flows, or the equivalent arguments. An unknown field is an error: it may have been meant to
 /// change the answer.
@@ -16,11 +18,11 @@ const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","por
 pub(super) struct Request {
     /// `namespace/pod`, an address, or `node/NAME`.
     pub(super) from: String,
-    /// `namespace/pod` or an address.
+    /// `namespace/pod` or an address; its port may follow after a colon.
     pub(super) to: String,
     /// TCP by default.
     pub(super) protocol: Option<String>,
-    /// Required except for ICMP, which ignores it.
+    /// A number, or a name that the server declares. Required except for ICMP, which ignores it.
     pub(super) port: Option<Value>,
     /// `IPv4` or `IPv6`.
     pub(super) family: Option<Value>,
@@ -31,9 +33,9 @@ impl Request {
     pub(super) fn read(line: &[u8]) -> Result<Self, String> {
         match line.trim_ascii_start().first() {
             Some(b'{') => {}
-            None => return Err(format!("the line is empty; {EXAMPLE}")),
+            None => return Err("the line is empty".to_owned()),
             // Serde would accept an array as the fields in order.
-            Some(_) => return Err(format!("not a JSON object; {EXAMPLE}")),
+            Some(_) => return Err("not a JSON object".to_owned()),
         }
         serde_json::from_slice(line).map_err(|error| {
             // There is only one line.
@@ -41,25 +43,101 @@ impl Request {
         })
     }
 
-    /// The flow that it describes. A pod without a namespace is in this one, if there is one.
-    pub(super) fn flow(&self, namespace: Option<&str>) -> Result<Flow, String> {
+    /// The flow that it describes. A pod without a namespace is in this one, if there is one; a port's name is that of
+    /// the server among these objects.
+    pub(super) fn flow(&self, namespace: Option<&str>, state: &State) -> Result<Flow, String> {
+        self.with_ports(namespace, |server, protocol, name| named_port(state, server, protocol, name))
+    }
+
+    /// Finds what is wrong with it whatever the objects are.
+    pub(super) fn check(&self, namespace: Option<&str>) -> Result<(), String> {
+        self.with_ports(namespace, |_, _, _| Ok(1)).map(drop)
+    }
+
+    fn with_ports(
+        &self,
+        namespace: Option<&str>,
+        named: impl Fn(&Endpoint, Protocol, &str) -> Result<u16, String>,
+    ) -> Result<Flow, String> {
+        let (server, own) = split_port(&self.to);
+        let to = endpoint(server, namespace).map_err(|_of_a_part| wrong_end(&self.to))?;
+        let own = own.map(port);
+        let port = match (&self.port, &own) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(format!("{:?} and port {one} are two ports: write one of them", self.to));
+            }
+            (one, other) => one.as_ref().or(other.as_ref()),
+        };
         Ok(Flow {
             from: endpoint(&self.from, namespace)?,
-            to: endpoint(&self.to, namespace)?,
-            transport: self.transport()?,
+            transport: self.transport(port, |protocol, name| named(&to, protocol, name))?,
+            to,
             family: self.family.as_ref().map(family).transpose()?,
         })
     }
 
-    fn transport(&self) -> Result<Transport, String> {
+    fn transport(
+        &self,
+        port: Option<&Value>,
+        named: impl Fn(Protocol, &str) -> Result<u16, String>,
+    ) -> Result<Transport, String> {
         let name = self.protocol.as_deref().unwrap_or("TCP");
         if name.eq_ignore_ascii_case("ICMP") {
             return Ok(Transport::Portless);
         }
         let protocol = Protocol::ALL.into_iter().find(|protocol| name.eq_ignore_ascii_case(protocol.name()));
         let protocol = protocol.ok_or_else(|| format!("protocol {name:?} is not one of TCP, UDP, SCTP and ICMP"))?;
-        let port = self.port.as_ref().ok_or_else(|| format!("port is missing; {protocol} needs one"))?;
-        Ok(Transport::Port(protocol, port_number(port)?))
+        let port = port.ok_or_else(|| format!("port is missing; {protocol} needs one"))?;
+        let number = match port.as_str() {
+            Some(name) if is_port_name(name) => named(protocol, name)?,
+            _ => port_number(port)?,
+        };
+        Ok(Transport::Port(protocol, number))
+    }
+}
+
+/// A port as it is written on the command line: a number, or text.
+pub(super) fn port(text: &str) -> Value {
+    text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// The server and the port after it, as `shop/db:80`, `10.0.0.1:80` or `[fd00::1]:80`.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    if text.parse::<IpAddr>().is_ok() {
+        return (text, None);
+    }
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+        return (address, Some(port));
+    }
+    text.rsplit_once(':').map_or((text, None), |(server, port)| (server, Some(port)))
+}
+
+/// A number is no name.
+fn is_port_name(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+/// The port that the server, a pod, declares with this name.
+fn named_port(state: &State, server: &Endpoint, protocol: Protocol, name: &str) -> Result<u16, String> {
+    if let Endpoint::Pod(key) = server
+        && !state.pods.contains_key(key)
+    {
+        return Err(FlowError::UnknownPod(key.clone()).to_string());
+    }
+    let is_server = |pod: &&Pod| match server {
+        Endpoint::Pod(key) => pod.key == *key,
+        Endpoint::Address(address) => pod.is_live() && pod.addresses.contains(*address),
+        Endpoint::Node(_) => false,
+    };
+    let declared = state.pods.values().filter(is_server).flat_map(|pod| &pod.ports);
+    let declared = declared.filter(|port| port.protocol == protocol && *port.name == *name).map(|port| port.port);
+    let numbers: BTreeSet<_> = declared.collect();
+    match numbers.iter().copied().collect::<Vec<_>>().as_slice() {
+        [number] => Ok(*number),
+        [] => Err(format!("{server} declares no {protocol} port named {name:?}")),
+        [first, second, ..] => {
+            Err(format!("{server} declares {protocol} port {name:?} as {first} and {second}: write a number"))
+        }
     }
 }
 
@@ -79,8 +157,12 @@ fn endpoint(text: &str, namespace: Option<&str>) -> Result<Endpoint, String> {
         Some((namespace, name)) if is_name(namespace) && !namespace.contains('.') && is_name(name) => {
             Ok(Endpoint::Pod(NamespacedName::new(namespace, name)))
         }
-        _ => Err(format!("{text:?} is not namespace/pod, an IP address or node/NAME")),
+        _ => Err(wrong_end(text)),
     }
+}
+
+fn wrong_end(text: &str) -> String {
+    format!("{text:?} is not namespace/pod, an IP address or node/NAME")
 }
 
 /// Just enough to tell a name from a block, a URL or an address with a zone.
@@ -91,7 +173,7 @@ fn is_name(text: &str) -> bool {
 
 fn port_number(port: &Value) -> Result<u16, String> {
     let number = port.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    number.ok_or_else(|| format!("port {port} is not a number from 1 to 65535"))
+    number.ok_or_else(|| format!("port {port} is not a number from 1 to 65535, nor a name"))
 }
 
 fn family(family: &Value) -> Result<Family, String> {

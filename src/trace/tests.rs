@@ -1,20 +1,20 @@
 //! Seen to fail when: a line that cannot be judged prints nothing; an unknown field is ignored; a missing port is 0; port 0
 //! passes; an array passes for an object; the protocol is compared as written; an IPv4-mapped address stays IPv6;
 //! `node/NAME` is a pod; the verdicts or the reasons of the two directions are swapped; reasons name the pod that was named
-//! instead of the one that owns its address.
+//! instead of the one that owns its address; a port's name is looked up with another protocol; errors of text go to stdout.
 
 use std::net::Ipv4Addr;
 
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
 use palisade_policy::input::{
-    Change, Family, Isolates, LabelSelector, Namespace, NamespacedName, Peers, Phase, Pod, Policy, Port, Ports,
-    Protocol, Rule, State,
+    Change, ContainerPort, Family, Isolates, LabelSelector, Namespace, NamespacedName, Peers, Phase, Pod, Policy, Port,
+    Ports, Protocol, Rule, State,
 };
 use palisade_policy::reference::Reference;
 use serde_json::{Value, json};
 
-use super::Judge;
-use super::request::Request;
+use super::request::{EXAMPLE, Request};
+use super::{Judge, Tally};
 use crate::cli::TraceOutput;
 
 fn key(text: &str) -> NamespacedName {
@@ -57,7 +57,7 @@ fn trace(state: &State, form: TraceOutput, lines: &str) -> Vec<String> {
     let facts = NodeFacts::default();
     let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form };
     let mut out = Vec::new();
-    judge.lines(lines.as_bytes(), &mut out).unwrap();
+    judge.lines(lines.as_bytes(), &mut out, &mut Vec::new()).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -144,7 +144,9 @@ fn bytes_that_are_no_text_are_an_error_in_place() {
     let judge =
         Judge { namespace: None, state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Json };
     let mut out = Vec::new();
-    judge.lines(&b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..], &mut out).unwrap();
+    judge
+        .lines(&b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..], &mut out, &mut Vec::new())
+        .unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
@@ -153,7 +155,8 @@ fn bytes_that_are_no_text_are_an_error_in_place() {
 
 #[test]
 fn requests_are_read_as_they_are_meant() {
-    let flow = |text: &str| Request::read(text.as_bytes()).unwrap().flow(None).unwrap();
+    let state = State::default();
+    let flow = |text: &str| Request::read(text.as_bytes()).unwrap().flow(None, &state).unwrap();
     let address = |text: &str| Endpoint::Address(text.parse().unwrap());
     let expected = Flow {
         from: address("10.0.0.1"),
@@ -175,7 +178,7 @@ fn requests_are_read_as_they_are_meant() {
 fn text(state: &State, line: &str) -> String {
     let facts = NodeFacts::default();
     let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
-    let flow = Request::read(line.as_bytes()).unwrap().flow(None).unwrap();
+    let flow = Request::read(line.as_bytes()).unwrap().flow(None, state).unwrap();
     let (ends, judgement) = judge.judge(&flow).unwrap();
     judge.answer(&flow, &ends, &judgement)
 }
@@ -241,7 +244,76 @@ fn every_answer_has_the_fields_that_scripts_rely_on() {
             r#""ingress_reason":"policy shop/allow-80 isolates shop/db for ingress, and none of its rules matches"}"#,
         )]
     );
-    let lines = trace(&cluster(), TraceOutput::Text, "{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}\n{}");
-    assert_eq!(lines[0], "deny: shop/web (10.42.1.2) to shop/db (10.42.1.3), TCP 81");
-    assert!(lines[1].starts_with("error: missing field `from`"), "{lines:?}");
+}
+
+#[test]
+fn text_has_answers_on_stdout_and_errors_with_an_example_on_stderr() {
+    let state = cluster();
+    let facts = NodeFacts::default();
+    let judge =
+        Judge { namespace: None, state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Text };
+    let lines =
+        "{}\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}\n\n{\"from\":\"shop/web\",\"to\":\"shop/db\"}\n";
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let tally = judge.lines(lines.as_bytes(), &mut out, &mut err).unwrap();
+    assert_eq!(tally, Tally { lines: 4, denied: 1, failed: 3 });
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert_eq!(text(out), "deny: shop/web (10.42.1.2) to shop/db (10.42.1.3), TCP 81\n");
+    let errors = text(err);
+    let errors: Vec<_> = errors.lines().collect();
+    let starts =
+        ["error: line 1: missing field `from`", "error: line 3: the line is empty", "error: line 4: port is missing"];
+    assert_eq!(errors.len(), starts.len(), "{errors:?}");
+    for (error, start) in errors.iter().zip(starts) {
+        assert!(error.starts_with(start) && error.ends_with(EXAMPLE), "{error}");
+    }
+}
+
+#[test]
+fn a_port_may_follow_the_server_and_may_be_a_name_that_it_declares() {
+    let mut state = cluster();
+    let declared = [
+        ("http", Protocol::Tcp, 8080),
+        ("http", Protocol::Udp, 8081),
+        ("two", Protocol::Tcp, 1),
+        ("two", Protocol::Tcp, 2),
+    ];
+    let mut db = state.pods[&key("shop/db")].clone();
+    db.ports = declared.map(|(name, protocol, port)| ContainerPort { name: name.into(), protocol, port }).to_vec();
+    state.apply(Change::Pod(db));
+    let read = |line: &Value| Request::read(line.to_string().as_bytes()).unwrap().flow(None, &state);
+    let port = |to: &str, protocol: &str, port: Value| {
+        let line = json!({"from": "shop/web", "to": to, "protocol": protocol, "port": port});
+        read(&line).map(|flow| match flow.transport {
+            Transport::Port(_, port) => port,
+            Transport::Portless => 0,
+        })
+    };
+    for (to, protocol, written, expected) in [
+        ("shop/db", "TCP", json!("http"), 8080),
+        ("shop/db", "UDP", json!("http"), 8081),
+        ("shop/db:http", "TCP", Value::Null, 8080),
+        ("10.42.1.3", "TCP", json!("http"), 8080),
+        ("10.42.1.3:http", "TCP", Value::Null, 8080),
+        ("shop/db:9000", "TCP", Value::Null, 9000),
+        ("shop/db:9000", "TCP", json!(9000), 9000),
+        ("[fd00::1]:9000", "TCP", Value::Null, 9000),
+        ("fd00::1", "TCP", json!(9000), 9000),
+    ] {
+        assert_eq!(port(to, protocol, written.clone()), Ok(expected), "{to} {protocol} {written}");
+    }
+    for (to, protocol, written, says) in [
+        ("shop/db", "SCTP", json!("http"), "shop/db declares no SCTP port named \"http\""),
+        ("shop/web", "TCP", json!("http"), "shop/web declares no TCP port named"),
+        ("10.9.9.9", "TCP", json!("http"), "10.9.9.9 declares no TCP port named"),
+        ("shop/nobody", "TCP", json!("http"), "pod shop/nobody is not among the objects read"),
+        ("shop/db", "TCP", json!("two"), "as 1 and 2: write a number"),
+        ("shop/db:9000", "TCP", json!(80), "are two ports: write one of them"),
+        ("shop/db:0", "TCP", Value::Null, "port 0 is not a number"),
+        ("shop/db:", "TCP", Value::Null, "is not a number"),
+        ("db:80", "TCP", Value::Null, "\"db:80\" is not namespace/pod"),
+    ] {
+        let error = port(to, protocol, written.clone()).unwrap_err();
+        assert!(error.contains(says), "{to} {protocol} {written}: {error}");
+    }
 }

@@ -6,7 +6,7 @@
 //! not printed; a cause is said twice; only the first mistake is told; documents count from 0; the rest is read when one
 //! manifest is wrong; a reader that has gone is a failure, of `render` or of `trace`; lines that cannot be judged print
 //! nothing; ICMP needs a port; the family or `--node-address` is ignored; `-o json` prints the text; `cleanup --stay` does
-//! not stay.
+//! not stay; a denied flow ends with 0, or one that cannot be judged with 1; no note is made of a node without pods.
 
 mod place;
 mod trace;
@@ -43,10 +43,17 @@ fn wrong_usage_ends_with_2_and_says_what_was_wrong() {
         ("trace -f shop.yaml --from shop/web --port 80", &["--to <Y>"]),
         ("trace -f shop.yaml --from shop/web --to shop/db", &["port is missing; TCP needs one"]),
         ("trace -f shop.yaml --from shop/web --to shop/db --port 0", &["port 0 is not a number from 1 to 65535"]),
-        ("trace -f shop.yaml --from shop/web --to shop/db --port 65536", &["'65536'", "--port <PORT>"]),
+        (
+            "trace -f shop.yaml --from shop/web --to shop/db --port 65536",
+            &["port 65536 is not a number from 1 to 65535"],
+        ),
         ("trace -f shop.yaml --from web --to shop/db --port 80", &["\"web\" is not namespace/pod"]),
         ("trace -f shop.yaml --from shop/web --to shop/db --port 80 --protocol GRE", &["\"GRE\"", "TCP, UDP, SCTP"]),
         ("trace -f shop.yaml --from shop/web --to shop/db --port 80 --family 5", &["not IPv4 or IPv6"]),
+        ("trace -f shop.yaml --from shop/web --to shop/db:80 --port 81", &["two ports"]),
+        ("check -f shop.yaml -A", &["'--all-namespaces'"]),
+        ("check -f shop.yaml --context c", &["'--context <NAME>'"]),
+        ("completions csh", &["'csh'", "bash"]),
         ("trace -f shop.yaml --flows flows --from shop/web", &["'--flows <FILE>'", "'--from <X>'"]),
         ("trace -f shop.yaml --flows flows --port 80", &["'--flows <FILE>'", "'--port <PORT>'"]),
         ("trace -f - --flows -", &["both -f and --flows", "hint: write one of them to a file"]),
@@ -61,29 +68,87 @@ fn wrong_usage_ends_with_2_and_says_what_was_wrong() {
 }
 
 #[test]
-fn what_cannot_be_done_ends_with_1_and_says_why() {
+fn what_cannot_be_done_says_why_and_ends_with_1_or_where_that_is_an_answer_with_2() {
     let place = Place::new("failures", &[("shop.yaml", SHOP), ("empty/none.txt", "")]);
     let flow = "--from shop/web --to shop/db --port 80";
     let missing = "No such file or directory";
-    let cases: &[(String, &[&str])] = &[
-        ("render -f nowhere.yaml --node node-1".to_owned(), &["error: nowhere.yaml: ", missing]),
-        (format!("trace -f shop.yaml nowhere.yaml {flow}"), &["nowhere.yaml: ", missing]),
-        ("trace -f shop.yaml --flows nowhere".to_owned(), &["cannot read the flows of nowhere", missing]),
-        ("trace -f shop.yaml --from shop/nobody --to shop/db --port 80".to_owned(), &["pod shop/nobody is not among"]),
-        ("trace -f shop.yaml --from shop/late --to 10.42.1.3 --port 80".to_owned(), &["share no address family"]),
-        ("agent --node node-1 --listen 0.0.0.0:0 --manifests nowhere".to_owned(), &["directory nowhere", missing]),
-        ("agent --node node-1 --listen 0.0.0.0:0 --manifests shop.yaml".to_owned(), &["shop.yaml", "Not a directory"]),
-        ("agent --node node-1 --listen 0.0.0.0:0 --kubeconfig nowhere".to_owned(), &["kubeconfig nowhere", missing]),
+    let cases: &[(i32, String, &[&str])] = &[
+        (2, "render -f nowhere.yaml --node node-1".to_owned(), &["error: nowhere.yaml: ", missing]),
+        (2, format!("trace -f shop.yaml nowhere.yaml {flow}"), &["nowhere.yaml: ", missing]),
+        (2, "trace -f shop.yaml --flows nowhere".to_owned(), &["cannot read the flows of nowhere", missing]),
+        (
+            2,
+            "trace -f shop.yaml --from shop/nobody --to shop/db --port 80".to_owned(),
+            &["pod shop/nobody is not among"],
+        ),
+        (2, "trace -f shop.yaml --from shop/late --to 10.42.1.3 --port 80".to_owned(), &["share no address family"]),
+        (2, "trace -f shop.yaml --from shop/web --to shop/db:http".to_owned(), &["shop/db declares no TCP port named"]),
+        (1, "agent --node node-1 --listen 0.0.0.0:0 --manifests nowhere".to_owned(), &["directory nowhere", missing]),
+        (
+            1,
+            "agent --node node-1 --listen 0.0.0.0:0 --manifests shop.yaml".to_owned(),
+            &["shop.yaml", "Not a directory"],
+        ),
+        (1, "agent --node node-1 --listen 0.0.0.0:0 --kubeconfig nowhere".to_owned(), &["kubeconfig nowhere", missing]),
+        (2, "check --context elsewhere".to_owned(), &["context elsewhere cannot be used", "KUBECONFIG"]),
     ];
-    for (arguments, says) in cases {
+    for (status, arguments, says) in cases {
         let ended = place.run(arguments);
-        ended.assert_refused(1, says);
+        ended.assert_refused(*status, says);
         assert!(ended.err.lines().any(|line| line.starts_with("error: ")), "{}", ended.err);
         assert!(ended.err.matches(missing).count() <= 1, "it says the same twice: {}", ended.err);
     }
     let mut command = Command::new("setpriv");
     command.args(["--inh-caps=-all", "--bounding-set=-all", PALISADE, "cleanup"]);
     Ended::of(command.output().unwrap()).assert_refused(1, &["CAP_NET_ADMIN", "Operation not permitted", "hint: "]);
+}
+
+#[test]
+fn a_script_learns_the_verdict_from_the_exit_status() {
+    let allowed = r#"{"from":"shop/db","to":"shop/web","port":80}"#;
+    let denied = r#"{"from":"shop/web","to":"shop/db","port":80}"#;
+    let place = Place::new("status", &[("shop.yaml", SHOP)]);
+    for (flows, status) in [
+        (String::new(), 0),
+        (format!("{allowed}\n{allowed}\n"), 0),
+        (format!("{allowed}\n{denied}\n{allowed}\n"), 1),
+        (format!("{denied}\n{{}}\n{allowed}\n"), 2),
+        (format!("{allowed}\n{{}}\n"), 2),
+    ] {
+        for form in ["text", "json"] {
+            let ended = place.run_with(&format!("trace -f shop.yaml --flows - -o {form}"), &flows);
+            assert_eq!(ended.status, Some(status), "{flows}: {ended:?}");
+            assert_eq!(ended.err.contains(" flows could not be judged"), status == 2, "{}", ended.err);
+            assert!(!ended.out.contains("error: "), "{}", ended.out);
+        }
+    }
+    let single = |to: &str| place.run(&format!("trace -f shop.yaml --from shop/web --to {to}")).status;
+    assert_eq!((single("shop/db:5432"), single("shop/db:80")), (Some(0), Some(1)));
+}
+
+#[test]
+fn a_node_without_pods_is_remarked_upon() {
+    let place = Place::new("node", &[("shop.yaml", SHOP)]);
+    let ended = place.run("render -f shop.yaml --node node-9");
+    assert_eq!((ended.status, ended.out.contains("table inet palisade")), (Some(0), true), "{ended:?}");
+    let note =
+        "note: no pod of the input is on node node-9, so its ruleset isolates nothing; pods are on node-1, node-2\n";
+    assert_eq!(ended.err, note);
+}
+
+#[test]
+fn shells_take_the_completions() {
+    let place = Place::new("completions", &[("x", "")]);
+    for (shell, starts) in [("bash", "_palisade() {"), ("zsh", "#compdef palisade"), ("fish", "# Print an optspec")] {
+        let script = place.run(&format!("completions {shell}")).printed();
+        assert!(script.contains(starts) && script.contains("untracked"), "{shell}: {script}");
+        if shell == "bash" {
+            let mut bash = Command::new("bash");
+            bash.arg("-n");
+            let checked = Ended::of(feed(bash, &script));
+            assert_eq!((checked.status, checked.err.as_str()), (Some(0), ""));
+        }
+    }
 }
 
 #[test]
@@ -174,11 +239,11 @@ spec: {podSelector: {}, policyTypes: [ingress]}
         (format!("trace -f all c.yaml {flow} -o json"), ""),
         ("trace -f all c.yaml --flows - -o json".to_owned(), flows),
     ] {
-        place.run_with(&arguments, stdin).assert_refused(1, &says);
+        place.run_with(&arguments, stdin).assert_refused(2, &says);
     }
     // Standard input is called by its sign.
     let says = expected[0].replace("all/b.yaml", "-");
-    place.run_with("render -f - --node node-1", &(SHOP.to_owned() + wrong)).assert_refused(1, &[&says]);
+    place.run_with("render -f - --node node-1", &(SHOP.to_owned() + wrong)).assert_refused(2, &[&says]);
 }
 
 #[test]
@@ -218,7 +283,8 @@ fn nft_takes_both_forms_of_a_ruleset() {
 
 #[test]
 fn a_reader_that_has_gone_is_no_failure() {
-    let place = Place::new("gone", &[("shop.yaml", SHOP), ("flows", &"{}\n".repeat(20_000))]);
+    let flow = "{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\n";
+    let place = Place::new("gone", &[("shop.yaml", SHOP), ("flows", &flow.repeat(20_000))]);
     for arguments in ["render -f shop.yaml --node node-1", "trace -f shop.yaml --flows flows", "version"] {
         let (reader, writer) = pipe().unwrap();
         drop(reader);

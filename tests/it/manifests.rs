@@ -4,7 +4,7 @@
 //! That the ClusterRole holds what the agent needs, and nothing else, is tested in `agent/rights.rs`.
 //!
 //! Seen to fail when:
-//! - install.yaml is edited by hand; the chart's DaemonSet lacks `readOnlyRootFilesystem`, its ClusterRole has another verb; an
+//! - install.yaml is edited by hand; the chart's clean-up has another image than its agent, or no hook; the chart's DaemonSet lacks `readOnlyRootFilesystem`, its ClusterRole has another verb; an
 //!   overlay adds a prefix to names; `appVersion` or an image's tag is another; the chart's version is a word; the Dockerfile
 //!   has another version, or another compiler;
 //! - cleanup.yaml has a field that there is none of; its container has SYS_ADMIN too;
@@ -12,6 +12,7 @@
 //! - the schema takes unknown keys, or port 65536; it misspells a value; a value is not in it; a default is another
 //!   (`values.rs`).
 
+mod pages;
 mod render;
 mod values;
 
@@ -28,16 +29,68 @@ use serde_json::{Value, json};
 use render::{Objects, agent_arguments, chart, containers, helm, kustomize, manifests, objects, pod_spec, read};
 
 /// The overlays, and the chart's values for the same cluster.
-const OVERLAYS: [(&str, &[&str]); 3] = [("bridge", &[]), ("flannel", &[]), ("k3s", &[])];
+const OVERLAYS: [(&str, &[&str]); 4] =
+    [("bridge", &[]), ("flannel", &[]), ("k3s", &[]), ("nodelocaldns", &["untracked=judge"])];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[test]
-fn one_file_is_the_base() {
-    let install = read("install.yaml");
-    let (heading, rest) = install.split_at(install.find("apiVersion").unwrap());
-    assert!(heading.lines().all(|line| line.starts_with("# ")), "{heading}");
-    assert_eq!(rest, kustomize("base"), "run hack/manifests");
+fn one_file_is_the_base_and_one_the_clean_up() {
+    for (file, directory) in [("install.yaml", "base"), ("cleanup.yaml", "cleanup")] {
+        let written = read(file);
+        let (heading, rest) = written.split_at(written.find("apiVersion").unwrap());
+        assert!(heading.lines().all(|line| line.starts_with('#')), "{heading}");
+        assert_eq!(rest, kustomize(directory), "run hack/manifests");
+    }
+}
+
+/// A mirror is named by `images:` of an overlay for both, and by the chart's values, pull secrets included.
+#[test]
+fn the_clean_up_of_the_chart_is_that_of_the_manifests_after_an_uninstall() {
+    let name = ("DaemonSet".to_owned(), "palisade-cleanup".to_owned());
+    assert!(!chart(&[]).contains_key(&name));
+    let mut made = chart(&["cleanup=true"]).remove(&name).unwrap();
+    let hook = made["metadata"].as_object_mut().unwrap().remove("annotations").unwrap();
+    assert_eq!(hook, json!({ "helm.sh/hook": "post-delete" }));
+    let expected = objects(&read("cleanup.yaml"));
+    assert_same(&Objects::from([(name.clone(), made)]), &expected, "the chart");
+    let mirrored = chart(&[
+        "cleanup=true",
+        "image.repository=registry.example/mirror/palisade",
+        "image.pullPolicy=Always",
+        "imagePullSecrets[0].name=mirror",
+        "nodeSelector.pool=a",
+    ]);
+    let pod = |name: &str| &mirrored[&("DaemonSet".to_owned(), name.to_owned())]["spec"]["template"]["spec"];
+    let (agent, cleanup) = (pod("palisade"), pod("palisade-cleanup"));
+    for field in ["imagePullSecrets", "nodeSelector", "tolerations", "priorityClassName", "securityContext"] {
+        assert_eq!(cleanup[field], agent[field], "{field}");
+    }
+    for container in [&cleanup["initContainers"][0], &cleanup["containers"][0]] {
+        for field in ["image", "imagePullPolicy"] {
+            assert_eq!(container[field], agent["containers"][0][field], "{field}");
+        }
+    }
+}
+
+/// What the manifests call the image, without its version.
+fn image() -> String {
+    let values: Value = serde_saphyr::from_str(&read("chart/values.yaml")).unwrap();
+    values["image"]["repository"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_image_is_named_in_one_place_with_its_registry() {
+    let component: Value = serde_saphyr::from_str(&read("image/kustomization.yaml")).unwrap();
+    let named = json!([{ "name": "palisade", "newName": image(), "newTag": VERSION }]);
+    assert_eq!(component["images"], named);
+    let (registry, _) = image().split_once('/').map(|(registry, rest)| (registry.to_owned(), rest.to_owned())).unwrap();
+    assert!(registry.contains('.'), "{registry} is not a host");
+    for file in ["base/daemonset.yaml", "cleanup/daemonset.yaml"] {
+        for line in read(file).lines().filter(|line| line.contains("image:")) {
+            assert_eq!(line.trim(), "image: palisade", "{file}");
+        }
+    }
 }
 
 #[test]
@@ -103,7 +156,7 @@ fn versions_are_those_of_the_program_and_its_compiler() {
     assert!(dockerfile.contains(&format!("ENV RUSTUP_TOOLCHAIN={rust}")), "{rust}: {dockerfile}");
     for file in ["install.yaml", "cleanup.yaml"] {
         for container in containers(&objects(&read(file))) {
-            assert_eq!(container["image"], format!("palisade/palisade:{VERSION}"), "{file}");
+            assert_eq!(container["image"], format!("{}:{VERSION}", image()), "{file}");
         }
     }
 }
@@ -163,7 +216,7 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
     // What has no value in the chart is what a pod of a DaemonSet has no use for.
     let name = |text: &str| text.trim_start().strip_prefix("--")?.split([' ', '=']).next().map(str::to_owned);
     let mut known: BTreeSet<_> = agent_arguments(&all).iter().filter_map(|argument| name(argument)).collect();
-    known.extend(["node", "pod", "kubeconfig", "manifests"].map(str::to_owned));
+    known.extend(["node", "pod", "kubeconfig", "context", "manifests"].map(str::to_owned));
     assert_eq!(help.lines().filter_map(name).collect::<BTreeSet<_>>(), known);
     for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
         assert_eq!(agent[probe]["httpGet"], json!({ "path": path, "port": agent["ports"][0]["name"] }));

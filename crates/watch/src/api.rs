@@ -71,17 +71,30 @@ impl ApiServer {
     /// # Errors
     /// No server is known, or the configuration is invalid.
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, SourceError> {
+        Self::connect_to(kubeconfig, None).await
+    }
+
+    /// The same, with a context of the kubeconfig instead of its current one.
+    ///
+    /// # Errors
+    /// No server is known, there is no such context, or the configuration is invalid.
+    pub async fn connect_to(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, SourceError> {
         // One provider is compiled in, but another dependency could bring a second, and rustls then refuses to choose.
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("a TLS provider was installed before");
         }
-        let mut config = match kubeconfig {
-            Some(path) => {
+        let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+        let mut config = match (kubeconfig, context) {
+            (Some(path), _) => {
                 let refused = |source| SourceError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
                 let file = Kubeconfig::read_from(path).map_err(refused)?;
-                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(refused)?
+                Config::from_custom_kubeconfig(file, &options).await.map_err(refused)?
             }
-            None => Config::infer().await.map_err(|source| SourceError::NoServer(Box::new(source)))?,
+            (None, Some(name)) => {
+                let refused = |source| SourceError::Context { name: name.to_owned(), source: Box::new(source) };
+                Config::from_kubeconfig(&options).await.map_err(refused)?
+            }
+            (None, None) => Config::infer().await.map_err(|source| SourceError::NoServer(Box::new(source)))?,
         };
         // This module paces retries; many retries at once within a request would only add to the load.
         config.default_retry = false;

@@ -17,6 +17,15 @@ pub enum SourceError {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
+    /// The kubeconfig in the usual places does not have the context, or cannot be used.
+    #[error("context {name} cannot be used; check $KUBECONFIG, or ~/.kube/config")]
+    Context {
+        /// The context.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
     /// There is neither a kubeconfig nor a service account.
     #[cfg(feature = "cluster")]
     #[error(

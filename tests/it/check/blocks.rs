@@ -32,7 +32,7 @@ fn objects(port: &str) -> String {
 fn verdict(objects: &str, to: &str) -> String {
     let flow = ["trace", "-f", "-", "--from", "default/client", "--to", to, "--port", "8080", "-o", "json"];
     let output = run(&flow, objects);
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert_ne!(output.status.code(), Some(2), "{}", stderr(&output));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     answer.get("verdict").and_then(Value::as_str).unwrap().to_owned()
 }

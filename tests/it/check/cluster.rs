@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use palisade_testkit::apiserver::{ApiServer, namespace_path};
@@ -134,4 +135,41 @@ fn kubeconfig(name: &str, url: &str) -> String {
     });
     fs::write(&file, config.to_string()).unwrap();
     file.to_str().unwrap().to_owned()
+}
+
+/// A namespace named on the command line is all that is reported on, and a context is that of the kubeconfig, whether it
+/// is named or in the environment. Pods of other namespaces are still peers.
+#[test]
+fn one_namespace_of_one_context_is_reported_on() {
+    let pod = |namespace: &str| json!({"metadata": {"name": "open", "namespace": namespace}, "spec": {}});
+    let url = serve(move |path| {
+        let items = match path.split('?').next().unwrap() {
+            "/api/v1/namespaces" => json!([{"metadata": {"name": "a"}}, {"metadata": {"name": "ab"}}]),
+            "/api/v1/pods" => json!([pod("a"), pod("ab")]),
+            _ => json!([]),
+        };
+        Some(json!({"metadata": {}, "items": items}))
+    });
+    let file = kubeconfig("context", &url);
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    config["current-context"] = "nowhere".into();
+    fs::write(&file, config.to_string()).unwrap();
+    let check = |arguments: &[&str]| run(&[&["check", "-o", "json", "--kubeconfig", &file], arguments].concat(), "");
+    let files = |arguments: &[&str]| {
+        let output = check(&[&["--context", "c"], arguments].concat());
+        let files: Vec<_> = found(&output).into_iter().map(|found| found.file).collect();
+        (output.status.code(), files)
+    };
+    let (one, other) = ("namespaces/a".to_owned(), "namespaces/ab".to_owned());
+    assert_eq!(files(&[]), (Some(1), vec![one.clone(), other.clone()]));
+    assert_eq!(files(&["--all-namespaces"]), (Some(1), vec![one.clone(), other]));
+    assert_eq!(files(&["-n", "a"]), (Some(1), vec![one.clone()]));
+    assert_eq!(files(&["-n", "b"]), (Some(0), vec![]));
+    assert_eq!(check(&[]).status.code(), Some(2), "its current context does not exist");
+    let palisade = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["check", "-o", "json", "--context", "c", "-n", "a"])
+        .env("KUBECONFIG", &file)
+        .output()
+        .unwrap();
+    assert_eq!(found(&palisade).into_iter().map(|found| found.file).collect::<Vec<_>>(), [one]);
 }

@@ -66,6 +66,12 @@ impl Ended {
         self.out
     }
 
+    /// A denial, with nothing on stderr; what it printed.
+    pub(crate) fn denied(self) -> String {
+        assert_eq!((self.status, self.err.as_str()), (Some(1), ""), "{}", self.out);
+        self.out
+    }
+
     /// It ended with this status, printed nothing and said all of this on stderr.
     pub(crate) fn assert_refused(&self, status: i32, says: &[&str]) {
         assert_eq!((self.status, self.out.as_str()), (Some(status), ""), "{self:?}");

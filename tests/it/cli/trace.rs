@@ -17,14 +17,11 @@ allow: ops/bare (no address) to shop/db (10.42.1.3), TCP 80
 ";
     assert_eq!(place.run(allowed).printed(), expected);
     // A denied flow is an answer, too.
-    let denied = place.run("trace -f shop.yaml --from shop/web --to shop/db --port 80 -o json").printed();
+    let denied = place.run("trace -f shop.yaml --from shop/web --to shop/db --port 80 -o json").denied();
     assert_eq!(judged(&denied), "deny allow deny", "{denied}");
     let node = |address| {
         let from = format!("trace -f shop.yaml --from {address} --to shop/db --port 80 -o json");
-        [
-            judged(&place.run(&from).printed()),
-            judged(&place.run(&format!("{from} --node-address node-1=fd00::9")).printed()),
-        ]
+        [judged(&place.run(&from).out), judged(&place.run(&format!("{from} --node-address node-1=fd00::9")).out)]
     };
     assert_eq!(node("fd00::9"), ["deny allow deny", "allow allow allow"], "an address of the pod's own node");
     assert_eq!(node("fd00::8"), ["deny allow deny", "deny allow deny"]);
@@ -69,20 +66,28 @@ fn a_file_of_flows_gets_an_answer_for_each_line_in_its_place() {
     // The last line need not end.
     let flows = cases.map(|(line, _)| line).join("\n");
     let place = Place::new("flows", &[("shop.yaml", SHOP), ("flows", &flows)]);
-    let answers = place.run("trace -f shop.yaml --flows flows -o json").printed();
+    let judged_all = place.run("trace -f shop.yaml --flows flows -o json");
+    assert_eq!((judged_all.status, judged_all.err.as_str()), (Some(2), "error: 6 of 20 flows could not be judged\n"));
+    let answers = judged_all.out;
     assert_eq!(answers.lines().count(), cases.len(), "{answers}");
     for ((line, expected), answer) in cases.iter().zip(answers.lines()) {
         assert!(judged(answer).starts_with(expected), "{line}: {answer}");
     }
-    assert_eq!(place.run_with("trace -f shop.yaml --flows - -o json", &flows).printed(), answers);
-    assert_eq!(place.run_with("trace -f - --flows flows -o json", SHOP).printed(), answers);
-    let text = place.run("trace -f shop.yaml --flows flows").printed();
-    for (line, answer) in text.lines().zip(answers.lines()) {
+    assert_eq!(place.run_with("trace -f shop.yaml --flows - -o json", &flows).out, answers);
+    assert_eq!(place.run_with("trace -f - --flows flows -o json", SHOP).out, answers);
+    // For people, answers are on stdout and errors, with their line, on stderr.
+    let text = place.run("trace -f shop.yaml --flows flows");
+    let (mut out, mut err) = (text.out.lines(), text.err.lines());
+    for (number, answer) in answers.lines().enumerate() {
         let judged = judged(answer);
         let word = judged.split([' ', ':']).next().unwrap();
-        assert!(line.starts_with(&format!("{word}: ")), "{line}: {answer}");
+        let (line, start) = match word {
+            "error" => (err.next().unwrap(), format!("error: line {}: ", number + 1)),
+            word => (out.next().unwrap(), format!("{word}: ")),
+        };
+        assert!(line.starts_with(&start), "{line}: {answer}");
     }
-    assert_eq!(text.lines().count(), cases.len(), "{text}");
+    assert_eq!((out.next(), err.collect::<Vec<_>>()), (None, vec!["error: 6 of 20 flows could not be judged"]));
 }
 
 #[test]
@@ -110,7 +115,7 @@ fn ten_thousand_flows_over_a_hundred_manifests_are_judged() {
     }
     let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let place = Place::new("many", &files);
-    let answers = place.run_with("trace -f all --flows - -o json", &flows).printed();
+    let answers = place.run_with("trace -f all --flows - -o json", &flows).denied();
     let answers: Vec<_> = answers.lines().map(judged).collect();
     assert_eq!(answers.len(), PODS * PODS);
     for (position, answer) in answers.iter().enumerate() {
