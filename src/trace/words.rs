@@ -1,9 +1,10 @@
 //! Flows and the reasons of verdicts in words.
 
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason, Transport};
-use palisade_policy::input::{Direction, LabelSelector, NamespacedName, Peer, Peers, Port, Ports, State};
+use palisade_policy::input::{
+    Direction, LabelSelector, NamespacedName, Peer, Peers, Port, Ports, State, without_unknown,
+};
 use palisade_policy::reference::{End, Ends};
-use palisade_watch::without_unknown;
 
 /// How many names a list spells out.
 const NAMES: usize = 8;

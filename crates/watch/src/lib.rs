@@ -21,7 +21,6 @@ mod node;
 mod yaml;
 
 pub use api::{ApiServer, Contact, KindContact, Timing};
-pub use decode::{UNKNOWN_LABEL, nearest, without_unknown};
 pub use directory::ManifestDirectory;
 pub use error::SourceError;
 pub use event::{Arrival, Event, Failure, ListPart, NamespaceAnswer, Notice, ObjectAnswer, Request};

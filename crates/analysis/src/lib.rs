@@ -1,0 +1,14 @@
+//! What policies mean for the objects there are.
+//!
+//! - [`mod@check`]: mistakes in policies, and rules that probably do not do what was meant.
+//!
+//! Pure: no I/O, no async, no clock, no environment. The binary reads the objects, looks up where they are written, and
+//! prints.
+
+pub mod check;
+mod cover;
+mod input;
+mod names;
+mod view;
+
+pub use input::{Input, ObjectFacts};
