@@ -1,6 +1,7 @@
 //! What policies mean for the objects there are.
 //!
 //! - [`mod@check`]: mistakes in policies, and rules that probably do not do what was meant.
+//! - [`words`]: a flow, its verdict and the reasons.
 //!
 //! Pure: no I/O, no async, no clock, no environment. The binary reads the objects, looks up where they are written, and
 //! prints.
@@ -10,5 +11,6 @@ mod cover;
 mod input;
 mod names;
 mod view;
+pub mod words;
 
 pub use input::{Input, ObjectFacts};

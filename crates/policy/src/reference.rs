@@ -15,6 +15,7 @@ mod membership;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod uncertain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

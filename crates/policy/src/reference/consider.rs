@@ -21,7 +21,7 @@ pub struct Considered<'r> {
 /// One direction of a flow: the end whose policies are asked, and the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'c> {
-    reference: &'c Reference<'c>,
+    pub(super) reference: &'c Reference<'c>,
     /// The direction.
     pub direction: Direction,
     /// The end whose policies are asked.
