@@ -1,30 +1,21 @@
 //! `palisade check`: mistakes in policies, in manifests or in a cluster.
 //!
-//! Reading finds what an API server would reject or drop. The checks, one module for each group of codes, are functions
-//! of the objects alone; the position of a field is looked up last. The engine's own matchers decide which policy
-//! selects which pod.
+//! Reading finds what an API server would reject or drop; `palisade_analysis` checks the objects. Here the position of
+//! each finding is looked up, and all are printed.
 
-mod code;
-mod cover;
-mod dns;
-mod effect;
-mod finding;
-mod ports;
 mod print;
+mod report;
 mod sarif;
-mod selectors;
-mod terms;
-mod view;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use palisade_analysis::check::Remark;
+use palisade_analysis::{Input, ObjectFacts};
 use palisade_watch::{ApiServer, Flaw, Survey};
 
 use crate::cli::{CheckArgs, CheckOutput};
 use crate::output::{self, Failure};
-
-use view::View;
 
 /// The exit status if there are findings; 2 means that something could not be read.
 const FOUND: u8 = 1;
@@ -43,29 +34,31 @@ fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     } else {
         palisade_watch::survey_manifests(arguments.how.of(&arguments.paths))
     };
-    let mut findings = finding::findings(&survey, remarks(&survey));
+    let mut reports = report::reports(&survey, remarks(&survey));
     if let (true, Some(namespace)) = (arguments.paths.is_empty(), &arguments.how.namespace) {
-        findings.retain(|finding| is_of(&finding.file, namespace));
+        reports.retain(|report| is_of(&report.file, namespace));
     }
     output::block(&match arguments.output {
-        CheckOutput::Text => print::text(&findings),
-        CheckOutput::Json => print::json(&findings),
-        CheckOutput::Sarif => sarif::log(&findings),
+        CheckOutput::Text => print::text(&reports),
+        CheckOutput::Json => print::json(&reports),
+        CheckOutput::Sarif => sarif::log(&reports),
     })?;
     // What was not read was not checked, whatever the rest contains.
     unread(&survey)?;
-    if findings.is_empty() {
+    if reports.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    output::note(&print::counts(&findings));
+    output::note(&print::counts(&reports));
     Ok(ExitCode::from(FOUND))
 }
 
 /// What the checks say.
-fn remarks(survey: &Survey) -> Vec<finding::Remark> {
-    let view = View::new(survey);
-    [terms::check(&view), selectors::check(&view), ports::check(&view), effect::check(&view), dns::check(&view)]
-        .concat()
+fn remarks(survey: &Survey) -> Vec<Remark> {
+    let facts = survey
+        .written
+        .iter()
+        .map(|(name, written)| (name, ObjectFacts { sound: written.sound, ports: &written.ports }));
+    palisade_analysis::check::check(&Input { state: &survey.state, written: facts.collect() })
 }
 
 /// Whether an object of a cluster, as `pods/shop/web` or `namespaces/shop`, is of this namespace.

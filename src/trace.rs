@@ -5,16 +5,17 @@
 mod request;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use palisade_analysis::words;
 use palisade_policy::flow::{Flow, FlowError, Judgement, NodeFacts, Verdict};
+use palisade_policy::index::set_aside;
 use palisade_policy::input::State;
-use palisade_policy::reference::{Ends, Reference};
+use palisade_policy::reference::{Considered, Reference};
 use serde::Serialize;
 
 use crate::cli::{TraceArgs, TraceOutput};
@@ -41,14 +42,18 @@ fn trace(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
         None => Some(single_request(arguments, namespace).map_err(Failure::new)?),
     };
     check_stdin(arguments)?;
-    let state = render::read_with_workloads(&arguments.objects)?;
+    let mut state = render::read_with_workloads(&arguments.objects)?;
+    // As an agent with the default budget does; the reason of a verdict says so too.
+    for (policy, why) in set_aside(&mut state) {
+        output::warn(&format!("policy {policy} {why}"));
+    }
     let facts = facts(arguments);
     let judge = Judge { namespace, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
     match (single, &arguments.flows) {
         (Some(request), _) => {
             let flow = request.flow(namespace, &state).map_err(Failure::new)?;
-            let (ends, judgement) = judge.judge(&flow).map_err(|error| Failure::new(error.to_string()))?;
-            output::line(&judge.answer(&flow, &ends, &judgement))?;
+            let (considered, judgement) = judge.judge(&flow).map_err(|error| Failure::new(error.to_string()))?;
+            output::line(&judge.answer(&flow, &considered, &judgement))?;
             Ok(status(judgement.verdict == Verdict::Deny))
         }
         (None, Some(file)) => judge_file(&judge, file),
@@ -185,24 +190,26 @@ impl Judge<'_> {
     fn line(&self, line: &[u8]) -> Result<(String, Verdict), String> {
         let read = Request::read(line).and_then(|request| request.flow(self.namespace, self.state));
         let flow = read.map_err(|error| format!("{error}; {EXAMPLE}"))?;
-        let (ends, judgement) = self.judge(&flow).map_err(|error| error.to_string())?;
+        let (considered, judgement) = self.judge(&flow).map_err(|error| error.to_string())?;
         let answer = match self.form {
-            TraceOutput::Json => self.answer(&flow, &ends, &judgement),
-            TraceOutput::Text => words::line(&flow, &ends, &judgement),
+            TraceOutput::Json => self.answer(&flow, &considered, &judgement),
+            TraceOutput::Text => words::line(&flow, &considered.ends, &judgement),
         };
         Ok((answer, judgement.verdict))
     }
 
-    fn judge<'s>(&'s self, flow: &'s Flow) -> Result<(Ends<'s>, Judgement), FlowError> {
-        Ok((self.reference.ends(flow)?, self.reference.evaluate(flow)?))
+    fn judge<'s>(&'s self, flow: &'s Flow) -> Result<(Considered<'s>, Judgement), FlowError> {
+        let considered = self.reference.consider(flow)?;
+        let judgement = considered.judgement();
+        Ok((considered, judgement))
     }
 
-    fn answer(&self, flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> String {
-        let [egress, ingress] = words::reasons(self.state, flow, ends, judgement);
+    fn answer(&self, flow: &Flow, considered: &Considered<'_>, judgement: &Judgement) -> String {
+        let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
         match self.form {
             TraceOutput::Text => format!(
                 "{}\n  egress   {}: {egress}\n  ingress  {}: {ingress}",
-                words::line(flow, ends, judgement),
+                words::line(flow, &considered.ends, judgement),
                 judgement.egress.verdict,
                 judgement.ingress.verdict,
             ),

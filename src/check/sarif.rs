@@ -1,16 +1,16 @@
-//! Findings as SARIF 2.1.0, which code review systems read.
+//! Reports as SARIF 2.1.0, which code review systems read.
 
 use std::fmt::Write as _;
 
+use palisade_analysis::check::{Code, Severity};
 use serde_json::{Map, Value, json};
 
-use super::code::{Code, Severity};
-use super::finding::Finding;
+use super::report::Report;
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
 /// A log of one run. Every code is among the rules, found or not.
-pub(crate) fn log(findings: &[Finding]) -> String {
+pub(crate) fn log(reports: &[Report]) -> String {
     let log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -18,9 +18,9 @@ pub(crate) fn log(findings: &[Finding]) -> String {
             "tool": { "driver": {
                 "name": "palisade",
                 "version": env!("CARGO_PKG_VERSION"),
-                "rules": Code::ALL.map(rule),
+                "rules": Code::ALL.iter().copied().map(rule).collect::<Vec<_>>(),
             }},
-            "results": findings.iter().map(result).collect::<Vec<_>>(),
+            "results": reports.iter().map(result).collect::<Vec<_>>(),
         }],
     });
     format!("{log:#}\n")
@@ -36,26 +36,26 @@ fn rule(code: Code) -> Value {
     })
 }
 
-fn result(finding: &Finding) -> Value {
+fn result(report: &Report) -> Value {
     json!({
-        "ruleId": finding.code.entry().name,
-        "ruleIndex": Code::ALL.iter().position(|code| *code == finding.code),
-        "level": level(finding.severity),
-        "message": { "text": finding.message.line() },
-        "locations": [location(finding)],
+        "ruleId": report.code.entry().name,
+        "ruleIndex": Code::ALL.iter().position(|code| *code == report.code),
+        "level": level(report.code.entry().severity),
+        "message": { "text": report.message.line() },
+        "locations": [location(report)],
     })
 }
 
 /// A line of a file, or an object of a cluster; and the field.
-fn location(finding: &Finding) -> Value {
+fn location(report: &Report) -> Value {
     let mut location = Map::new();
-    let mut names = vec![finding.field.as_str()];
-    if finding.line > 0 {
-        let artifact = json!({ "uri": uri(&finding.file) });
-        let place = json!({ "artifactLocation": artifact, "region": { "startLine": finding.line } });
+    let mut names = vec![report.field.as_str()];
+    if report.line > 0 {
+        let artifact = json!({ "uri": uri(&report.file) });
+        let place = json!({ "artifactLocation": artifact, "region": { "startLine": report.line } });
         location.insert("physicalLocation".to_owned(), place);
     } else {
-        names.insert(0, &finding.file);
+        names.insert(0, &report.file);
     }
     names.retain(|name| !name.is_empty());
     if !names.is_empty() {

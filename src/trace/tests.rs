@@ -179,8 +179,8 @@ fn text(state: &State, line: &str) -> String {
     let facts = NodeFacts::default();
     let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
     let flow = Request::read(line.as_bytes()).unwrap().flow(None, state).unwrap();
-    let (ends, judgement) = judge.judge(&flow).unwrap();
-    judge.answer(&flow, &ends, &judgement)
+    let (considered, judgement) = judge.judge(&flow).unwrap();
+    judge.answer(&flow, &considered, &judgement)
 }
 
 #[test]

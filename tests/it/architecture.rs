@@ -25,6 +25,7 @@ use serde_json::Value;
 /// Which workspace crates each one may use, in its code and in its tests.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("palisade-policy", &[]),
+    ("palisade-analysis", &["palisade-policy"]),
     ("palisade-ruleset", &["palisade-policy"]),
     ("palisade-watch", &["palisade-policy"]),
     ("palisade-engine", &["palisade-policy", "palisade-ruleset"]),
@@ -35,6 +36,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
         "palisade",
         &[
             "palisade-policy",
+            "palisade-analysis",
             "palisade-ruleset",
             "palisade-engine",
             "palisade-watch",
@@ -73,7 +75,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The crates that [`IMPURE`] is about.
-const PURE_CRATES: &[&str] = &["policy", "ruleset", "engine"];
+const PURE_CRATES: &[&str] = &["policy", "analysis", "ruleset", "engine"];
 
 /// What the reference evaluator may use of its crate.
 const REFERENCE_USES: &[&str] = &["input", "flow", "reference"];

@@ -22,7 +22,7 @@ pub use build::Index;
 pub use counts::Counts;
 pub use due::Former;
 pub use order::EventOrder;
-pub use shares::set_aside_somewhere;
+pub use shares::{set_aside, set_aside_somewhere};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

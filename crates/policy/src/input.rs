@@ -11,15 +11,17 @@ mod object;
 mod policy;
 mod selector;
 mod state;
+mod unknown;
 
 pub use budget::{Budget, Cost};
 pub(crate) use budget::{PortSpan, SETS_APART, split_cost, whole_cost};
-pub use kind::{Kind, ListPart, NamespaceAnswer, Object, ObjectAnswer};
+pub use kind::{Kind, ListPart, NamespaceAnswer, Object, ObjectAnswer, ObjectName};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};
 pub use policy::{IpBlock, Isolates, NamespaceScope, Peer, Peers, Policy, Port, Ports, Rule, Unenforceable};
 pub use selector::{LabelSelector, Operator, Requirement};
 pub use state::{Change, State};
+pub use unknown::{UNKNOWN_LABEL, without_unknown};
 
 use std::collections::BTreeMap;
 use std::fmt;

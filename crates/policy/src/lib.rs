@@ -8,15 +8,18 @@
 //! - [`compile`]: what the union of a group's policies allows, in the shape the ruleset wants.
 //! - [`index`]: objects in, the compiled policy of one node and precise changes out.
 //! - [`Pulse`]: how far long work has come.
+//! - [`nearest()`]: the name that a misspelled one was probably meant to be.
 //! - [`Users`]: counts the users of shared things.
 
 pub mod compile;
 pub mod flow;
 pub mod index;
 pub mod input;
+mod nearest;
 mod pulse;
 pub mod reference;
 mod users;
 
+pub use nearest::nearest;
 pub use pulse::Pulse;
 pub use users::Users;

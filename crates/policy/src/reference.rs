@@ -4,23 +4,30 @@
 //! label matcher, CIDR parser and port comparison (`membership`), so that it does not share the engine's errors. It
 //! sees the rest of the crate only through [`crate::input`] and [`crate::flow`]; a test enforces that.
 //!
+//! [`Reference::consider`] walks every policy, rule and term that a flow meets and says how far each matched;
+//! [`Reference::evaluate`] is the fold of that walk, which stops at the first rule that allows.
+//!
 //! Clause numbers below are those of docs/semantics.md.
 
+mod consider;
 mod ends;
 mod membership;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod uncertain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::flow::{Decision, Flow, FlowError, Judgement, NodeFacts, Reason, Transport, Verdict};
-use crate::input::{
-    ContainerPort, Direction, NamespaceScope, NamespacedName, Peer, Peers, Pod, Policy, Port, Ports, Rule, State,
-};
+use crate::flow::{Decision, Flow, FlowError, Judgement, NodeFacts, Reason, Verdict};
+use crate::input::{Direction, Pod, Policy, State};
 
+pub use consider::{Considered, ConsideredPolicy, ConsideredRule, Side};
 pub use ends::{End, Ends};
-use membership::{is_in_block, is_selected};
+pub use membership::Selection;
+use membership::is_selected;
+pub use terms::{PeerMatch, PortMatch};
 
 /// Judges one flow. For many flows over the same objects, build a [`Reference`] once.
 pub fn evaluate(state: &State, facts: &NodeFacts, flow: &Flow) -> Result<Judgement, FlowError> {
@@ -65,66 +72,7 @@ impl<'a> Reference<'a> {
     /// Judges one flow. 1.1 clause 4: the client's egress and the server's ingress must both allow it; replies are part
     /// of the flow.
     pub fn evaluate(&self, flow: &Flow) -> Result<Judgement, FlowError> {
-        let ends = self.ends(flow)?;
-        let egress = self.decide(Direction::Egress, &ends, flow.transport);
-        let ingress = self.decide(Direction::Ingress, &ends, flow.transport);
-        Ok(Judgement { verdict: egress.verdict.and(ingress.verdict), egress, ingress })
-    }
-
-    /// The verdict of one end's policies on a flow between these ends.
-    fn decide(&self, direction: Direction, ends: &Ends<'a>, transport: Transport) -> Decision {
-        let (subject, peer) = match direction {
-            Direction::Egress => (&ends.from, &ends.to),
-            Direction::Ingress => (&ends.to, &ends.from),
-        };
-        // 1.5 "Start-up": isolated from the first instant, before its IP is known.
-        let starting = self.starting(direction, subject);
-        if !starting.is_empty() {
-            return match direction {
-                Direction::Ingress if self.is_own_node(&starting, peer) => allow(Reason::OwnNode),
-                Direction::Egress if self.facts.allow_egress_to_own_node && self.is_own_node(&starting, peer) => {
-                    allow(Reason::ToOwnNode)
-                }
-                _ => deny(Reason::Starting { pods: starting.iter().map(|pod| pod.key.clone()).collect() }),
-            };
-        }
-        // 1.5, section 4: hostNetwork and finished pods, nodes and everything outside the cluster are not subjects.
-        if subject.pods.is_empty() {
-            return allow(Reason::NotAPod);
-        }
-        // 1.6 "Self": a pod cannot block access to itself.
-        if is_the_same(subject, peer) {
-            return allow(Reason::Itself);
-        }
-        // 1.1 clause 1: isolated if a policy of its namespace selects it and has the direction in policyTypes; if not,
-        // everything is allowed. Section 4: an IP claimed twice is isolated if any of the claimants is.
-        let isolating = self.isolating(direction, &subject.pods);
-        if isolating.is_empty() {
-            return allow(Reason::NotIsolated);
-        }
-        match direction {
-            // 1.1 clause 2: ... plus any traffic from the pod's own node.
-            Direction::Ingress if self.is_own_node(&subject.pods, peer) => return allow(Reason::OwnNode),
-            // 1.1 clause 3, 1.6, section 4: egress to the pod's own node is judged like any other unless the user lifts
-            // it.
-            Direction::Egress if self.facts.allow_egress_to_own_node && self.is_own_node(&subject.pods, peer) => {
-                return allow(Reason::ToOwnNode);
-            }
-            Direction::Ingress | Direction::Egress => {}
-        }
-        // Section 4: no rule applies to an isolated IP of an unknown pod.
-        if subject.pods.len() > 1 {
-            return deny(Reason::ClaimedTwice { pods: subject.pods.iter().map(|pod| pod.key.clone()).collect() });
-        }
-        // 1.1 clauses 2, 3 and 5: the union of the rules of all these policies; there is no order and no deny.
-        for policy in &isolating {
-            for (index, rule) in policy.rules(direction).iter().enumerate() {
-                if self.rule_allows(rule, policy, peer, &ends.to, transport) {
-                    return allow(Reason::Rule { policy: policy.key.clone(), direction, index });
-                }
-            }
-        }
-        deny(Reason::NoRule { policies: isolating.into_iter().map(|policy| policy.key.clone()).collect() })
+        Ok(self.consider(flow)?.judgement())
     }
 
     /// The isolated starting pods that an unclaimed IP of a node's pod range may belong to.
@@ -155,58 +103,8 @@ impl<'a> Reference<'a> {
 
     /// The policies, by name, that isolate at least one of these pods in a direction (1.1 clause 1).
     fn isolating(&self, direction: Direction, pods: &[&Pod]) -> Vec<&'a Policy> {
-        let selects = |policy: &Policy| {
-            pods.iter()
-                .any(|pod| pod.key.namespace == policy.key.namespace && is_selected(&policy.pod_selector, &pod.labels))
-        };
         let policies = self.state.policies.values();
-        policies.filter(|policy| policy.isolates.in_direction(direction) && selects(policy)).collect()
-    }
-
-    /// A rule allows what matches one of its peers and one of its ports (1.2).
-    fn rule_allows(
-        &self,
-        rule: &Rule,
-        policy: &Policy,
-        peer: &End<'_>,
-        server: &End<'_>,
-        transport: Transport,
-    ) -> bool {
-        self.is_any_peer(&rule.peers, &policy.key, peer) && is_any_port(&rule.ports, server, transport)
-    }
-
-    fn is_any_peer(&self, peers: &Peers, policy: &NamespacedName, end: &End<'_>) -> bool {
-        match peers {
-            // 1.2: from/to missing or empty: any peer, cluster-external and node addresses included.
-            Peers::Any => true,
-            // 1.2: list items are alternatives.
-            Peers::Of(list) => list.iter().any(|peer| self.is_peer(peer, policy, end)),
-        }
-    }
-
-    fn is_peer(&self, peer: &Peer, policy: &NamespacedName, end: &End<'_>) -> bool {
-        match peer {
-            // 1.2: selectors mean live pods, never other addresses; both selectors in one item must match.
-            // Section 4: no selector matches an IP claimed twice.
-            Peer::Pods { namespaces, pods } => end.the_pod().is_some_and(|pod| {
-                self.is_namespace_meant(namespaces, policy, &pod.key.namespace) && is_selected(pods, &pod.labels)
-            }),
-            // 1.2, 1.3: by IP alone, whichever pod has it. A pod without an IP is in no block.
-            Peer::IpBlock(block) => end.address.is_some_and(|address| is_in_block(block, address)),
-            // Section 4: a term that cannot be enforced matches nothing.
-            Peer::Unmatchable => false,
-        }
-    }
-
-    fn is_namespace_meant(&self, scope: &NamespaceScope, policy: &NamespacedName, namespace: &str) -> bool {
-        match scope {
-            // 1.2: without namespaceSelector, the policy's own namespace. Its object is not needed for that.
-            NamespaceScope::Own => *policy.namespace == *namespace,
-            // Section 4: no namespaceSelector, not even `{}`, matches a namespace whose object has not been seen.
-            NamespaceScope::Matching(selector) => {
-                self.state.namespaces.get(namespace).is_some_and(|found| is_selected(selector, &found.labels))
-            }
-        }
+        policies.filter(|policy| isolates(policy, direction, pods)).collect()
     }
 
     /// Whether an end is the node that one of these pods runs on. A pod never is, whatever its IP.
@@ -228,32 +126,17 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// Whether a policy isolates one of these pods in a direction (1.1 clause 1).
+fn isolates(policy: &Policy, direction: Direction, pods: &[&Pod]) -> bool {
+    let selects =
+        |pod: &&Pod| pod.key.namespace == policy.key.namespace && is_selected(&policy.pod_selector, &pod.labels);
+    policy.isolates.in_direction(direction) && pods.iter().any(selects)
+}
+
 /// The same pod, or the same IP, whichever pod has it.
 fn is_the_same(one: &End<'_>, other: &End<'_>) -> bool {
     let same_pod = one.the_pod().is_some_and(|pod| other.the_pod().is_some_and(|found| found.key == pod.key));
     same_pod || (one.address.is_some() && one.address == other.address)
-}
-
-fn is_any_port(ports: &Ports, server: &End<'_>, transport: Transport) -> bool {
-    match (ports, transport) {
-        // 1.2: ports missing or empty: any port, any protocol.
-        (Ports::Any, _) => true,
-        // Section 4: ICMP echo and other protocols only through a rule without ports.
-        (Ports::Of(_), Transport::Portless) => false,
-        (Ports::Of(list), Transport::Port(protocol, number)) => list.iter().any(|port| match port {
-            // 1.2: a protocol without port: all ports of it, and of no other.
-            Port::All(named) => *named == protocol,
-            // 1.3: port to endPort, both included.
-            Port::Range { protocol: named, first, last } => *named == protocol && *first <= number && number <= *last,
-            // 1.4: resolved on the destination pod in both directions, by name and protocol; every container that
-            // declares the name counts. An end that is not one known pod declares nothing, so the term matches nothing.
-            Port::Named { protocol: named, name } => server.the_pod().is_some_and(|pod| {
-                let meant = ContainerPort { name: name.clone(), protocol: *named, port: number };
-                *named == protocol && pod.ports.contains(&meant)
-            }),
-            Port::Unmatchable => false,
-        }),
-    }
 }
 
 fn allow(reason: Reason) -> Decision {

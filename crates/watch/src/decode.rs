@@ -23,9 +23,8 @@ mod syntax;
 mod workload;
 
 pub(crate) use context::{Context, DEFAULT_NAMESPACE, Issue, Mode};
-pub use controller::{UNKNOWN_LABEL, without_unknown};
 pub(crate) use namespace::{LEGACY_WARNING, demands_isolation};
 pub(crate) use path::Path;
 pub(crate) use pod::{DeclaredPort, HAS_NETWORK, PodFacts};
-pub use syntax::nearest;
+pub(crate) use syntax::nearest;
 pub(crate) use workload::WorkloadKind;

@@ -32,7 +32,6 @@ pub use api::ApiServer;
 #[cfg(feature = "cluster")]
 pub use api::Timing;
 pub use contact::{Contact, KindContact};
-pub use decode::{UNKNOWN_LABEL, nearest, without_unknown};
 pub use directory::ManifestDirectory;
 pub use error::SourceError;
 pub use event::{Arrival, Event, Failure, ListPart, NamespaceAnswer, Notice, ObjectAnswer, Request};

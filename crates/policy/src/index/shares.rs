@@ -269,6 +269,18 @@ pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
     Index::build(everywhere, &state).take_set_aside()
 }
 
+/// Reduces the policies that [`set_aside_somewhere`] names to their isolation, as an agent does. Returns them with the
+/// reasons.
+pub fn set_aside(state: &mut State) -> Vec<(NamespacedName, String)> {
+    let aside = set_aside_somewhere(state);
+    for (key, _) in &aside {
+        if let Some(policy) = state.policies.remove(key) {
+            state.policies.insert(key.clone(), policy.too_wide(&state.budget));
+        }
+    }
+    aside
+}
+
 /// A set-aside policy is counted again when one in this many IPs has changed.
 const WORTH_IT: u64 = 16;
 

@@ -1,8 +1,9 @@
 //! The kinds of objects that policies need, and one object of any of them.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Change, Namespace, Pod, Policy};
+use super::{Change, Namespace, NamespacedName, Pod, Policy};
 
 /// The kinds of objects that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +74,53 @@ impl From<Object> for Change {
             Object::Pod(pod) => Self::Pod(pod),
             Object::Namespace(namespace) => Self::Namespace(namespace),
             Object::Policy(policy) => Self::Policy(policy),
+        }
+    }
+}
+
+/// One object: its kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; `None` for a Namespace.
+    pub namespace: Option<Arc<str>>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectName {
+    /// The name of an object.
+    pub fn of(object: &Object) -> Self {
+        match object {
+            Object::Pod(pod) => Self::pod(&pod.key),
+            Object::Namespace(namespace) => Self::namespace(&namespace.name),
+            Object::Policy(policy) => Self::policy(&policy.key),
+        }
+    }
+
+    /// A pod.
+    pub fn pod(key: &NamespacedName) -> Self {
+        Self { kind: Kind::Pod, namespace: Some(Arc::clone(&key.namespace)), name: Arc::clone(&key.name) }
+    }
+
+    /// A NetworkPolicy.
+    pub fn policy(key: &NamespacedName) -> Self {
+        Self { kind: Kind::NetworkPolicy, namespace: Some(Arc::clone(&key.namespace)), name: Arc::clone(&key.name) }
+    }
+
+    /// A Namespace.
+    pub fn namespace(name: &Arc<str>) -> Self {
+        Self { kind: Kind::Namespace, namespace: None, name: Arc::clone(name) }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    /// `NetworkPolicy default/web`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
         }
     }
 }

@@ -1,14 +1,9 @@
 //! Labels that controllers add to the pods of a workload.
 
-use std::borrow::Cow;
-
-use palisade_policy::input::{LabelSelector, Labels, Operator};
+use palisade_policy::input::{Labels, UNKNOWN_LABEL};
 
 use super::workload::WorkloadKind;
 use crate::node::{Node, Value};
-
-/// The value of a label that a pod will have, if the manifest does not say it. No selector can have it.
-pub const UNKNOWN_LABEL: &str = "?";
 
 /// The labels that the controller of a workload adds to its pods.
 pub(super) fn labels(kind: WorkloadKind, object: &Node) -> Labels {
@@ -55,18 +50,4 @@ fn only_ordinal(object: &Node) -> Option<i64> {
     let replicas = number(spec.and_then(|spec| spec.get("replicas")), 1)?;
     let start = number(spec.and_then(|spec| spec.get("ordinals")).and_then(|ordinals| ordinals.get("start")), 0)?;
     (replicas == 1).then_some(start)
-}
-
-/// The selector without its requirements on values that the labels have and that are unknown: it matches if the selector
-/// may match.
-pub fn without_unknown<'s>(selector: &'s LabelSelector, labels: &Labels) -> Cow<'s, LabelSelector> {
-    let is_unknown = |key: &str| labels.get(key).is_some_and(|value| value == UNKNOWN_LABEL);
-    if !selector.requirements.iter().any(|requirement| is_unknown(&requirement.key)) {
-        return Cow::Borrowed(selector);
-    }
-    let mut known = selector.clone();
-    known.requirements.retain(|requirement| {
-        !(is_unknown(&requirement.key) && matches!(requirement.operator, Operator::In(_) | Operator::NotIn(_)))
-    });
-    Cow::Owned(known)
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use palisade_policy::input::{Direction, IpBlock, Peer, Peers, Pod, Policy, Port, Ports, Protocol, Rule};
-use palisade_watch::{ObjectName, nearest};
+use palisade_policy::input::{Direction, IpBlock, ObjectName, Peer, Peers, Pod, Policy, Port, Ports, Protocol, Rule};
+use palisade_policy::nearest;
 
 use super::code::Code;
-use super::finding::Remark;
-use super::view::{View, names, rules};
+use super::remark::Remark;
+use crate::names::names;
+use crate::view::{View, rules};
 
 /// Checks every port of every rule.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {

@@ -1,12 +1,11 @@
 //! Rules without effect, because of other rules or of `policyTypes`.
 
-use palisade_policy::input::{Direction, Policy, Rule};
-use palisade_watch::ObjectName;
+use palisade_policy::input::{Direction, ObjectName, Policy, Rule};
 
 use super::code::Code;
-use super::cover::{is_rule_within, is_selector_within};
-use super::finding::Remark;
-use super::view::View;
+use super::remark::Remark;
+use crate::cover::{is_rule_within, is_selector_within};
+use crate::view::View;
 
 /// Looks at every rule.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {

@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use palisade_policy::input::{
-    ContainerPort, Direction, IpBlock, Labels, Namespace, NamespacedName, Peer, Peers, Pod, Policy, Port, Ports,
-    Protocol, Rule,
+    ContainerPort, Direction, IpBlock, Labels, Namespace, NamespacedName, ObjectName, Peer, Peers, Pod, Policy, Port,
+    Ports, Protocol, Rule,
 };
-use palisade_watch::ObjectName;
 
 use super::code::Code;
-use super::cover::is_selector_within;
-use super::finding::Remark;
-use super::view::{View, peer_selector, pods};
+use super::remark::Remark;
+use crate::cover::is_selector_within;
+use crate::names::pods;
+use crate::view::{View, peer_selector};
 
 /// Where a cluster's DNS usually runs, and the label of its pods.
 const USUAL_NAMESPACE: &str = "kube-system";

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use palisade_policy::input::{LabelSelector, Labels, NamespaceScope, Operator, Peer, Pod, Policy};
-use palisade_watch::{ObjectName, nearest};
+use palisade_policy::input::{LabelSelector, Labels, NamespaceScope, ObjectName, Operator, Peer, Pod, Policy};
+use palisade_policy::nearest;
 
 use super::code::Code;
-use super::finding::Remark;
-use super::view::{Selected, View, may_select, names, peers, pods, rules};
+use super::remark::Remark;
+use crate::names::{names, pods};
+use crate::view::{Selected, View, may_select, peers, rules};
 
 /// Checks every selector, and every pod for a policy that selects it.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {

@@ -1,12 +1,11 @@
 //! Terms that the API server still holds but would reject in a new object.
 
 use palisade_policy::index::set_aside_somewhere;
-use palisade_policy::input::{Peer, Policy};
-use palisade_watch::ObjectName;
+use palisade_policy::input::{ObjectName, Peer, Policy};
 
 use super::code::Code;
-use super::finding::Remark;
-use super::view::{View, peers, rules};
+use super::remark::Remark;
+use crate::view::{View, peers, rules};
 
 /// Checks terms that could not be parsed, and blocks.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use palisade_policy::compile::{Namespaces, PeerSelector};
 use palisade_policy::input::{
-    Direction, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, Peer, Peers, Pod, Policy, Protocol, Rule, State,
+    Direction, Kind, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, ObjectName, Peer, Peers, Pod, Policy,
+    Protocol, Rule, State, without_unknown,
 };
-use palisade_watch::{Kind, ObjectName, Survey, without_unknown};
+
+use crate::input::Input;
 
 /// The objects, with what is known about them beyond the state.
 pub(crate) struct View<'a> {
     /// The objects, those with mistakes included.
     pub(crate) state: &'a State,
-    survey: &'a Survey,
+    input: &'a Input<'a>,
     knows_namespaces: bool,
 }
 
@@ -52,9 +54,9 @@ impl<'a> FromIterator<&'a Pod> for Selected<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(survey: &'a Survey) -> Self {
-        let knows_namespaces = survey.written.keys().any(|name| name.kind == Kind::Namespace);
-        Self { state: &survey.state, survey, knows_namespaces }
+    pub(crate) fn new(input: &'a Input<'a>) -> Self {
+        let knows_namespaces = input.written.keys().any(|name| name.kind == Kind::Namespace);
+        Self { state: input.state, input, knows_namespaces }
     }
 
     /// Whether there are any pods; without them, nothing can be said about what matches none.
@@ -64,12 +66,12 @@ impl<'a> View<'a> {
 
     /// Whether the object has no mistakes.
     pub(crate) fn is_sound(&self, name: &ObjectName) -> bool {
-        self.survey.written.get(name).is_some_and(|written| written.sound)
+        self.input.written.get(name).is_some_and(|written| written.sound)
     }
 
     /// Whether the object is written, rather than only mentioned.
     pub(crate) fn is_written(&self, name: &ObjectName) -> bool {
-        self.survey.written.contains_key(name)
+        self.input.written.contains_key(name)
     }
 
     /// The policies without mistakes. A policy with mistakes is not in force, so its effect does not matter.
@@ -79,7 +81,7 @@ impl<'a> View<'a> {
 
     /// The ports that a pod declares, with or without a name.
     pub(crate) fn ports(&self, pod: &Pod) -> &'a [(Protocol, u16)] {
-        self.survey.written.get(&ObjectName::pod(&pod.key)).map(|written| written.ports.as_slice()).unwrap_or_default()
+        self.input.written.get(&ObjectName::pod(&pod.key)).map(|written| written.ports).unwrap_or_default()
     }
 
     /// The pods that a policy's `podSelector` matches.
@@ -149,25 +151,4 @@ pub(crate) fn peers<'r>(direction: Direction, field: &str, rule: &'r Rule) -> im
         Direction::Egress => "to",
     };
     list.iter().enumerate().map(move |(index, peer)| (format!("{field}.{key}[{index}]"), peer))
-}
-
-/// How many names a list spells out.
-const NAMES: usize = 3;
-
-/// `a`, `a and b`, `a, b and 7 more`.
-pub(crate) fn names<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
-    let mut all: Vec<_> = all.into_iter().map(|name| name.to_string()).collect();
-    if all.len() > NAMES + 1 {
-        let more = all.split_off(NAMES).len();
-        all.push(format!("{more} more"));
-    }
-    match all.split_last() {
-        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        _ => all.concat(),
-    }
-}
-
-/// The names of pods.
-pub(crate) fn pods(pods: &[&Pod]) -> String {
-    names(pods.iter().map(|pod| &pod.key))
 }

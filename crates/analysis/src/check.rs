@@ -1,0 +1,25 @@
+//! Mistakes in policies.
+//!
+//! The checks, one module for each group of codes, are functions of the objects alone. The engine's own matchers decide
+//! which policy selects which pod.
+
+mod code;
+mod dns;
+mod effect;
+mod ports;
+mod remark;
+mod selectors;
+mod terms;
+
+pub use code::{Code, Entry, Severity};
+pub use remark::{Message, Remark};
+
+use crate::input::Input;
+use crate::view::View;
+
+/// What the checks say about the objects.
+pub fn check(input: &Input<'_>) -> Vec<Remark> {
+    let view = View::new(input);
+    [terms::check(&view), selectors::check(&view), ports::check(&view), effect::check(&view), dns::check(&view)]
+        .concat()
+}

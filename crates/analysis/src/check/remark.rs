@@ -1,0 +1,51 @@
+//! What the checks say about an object.
+
+use palisade_policy::input::ObjectName;
+
+use super::code::Code;
+
+/// What is wrong, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What is the matter.
+    pub matter: String,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+impl Message {
+    /// Both in one line.
+    pub fn line(&self) -> String {
+        match &self.advice {
+            Some(advice) => format!("{}; {advice}", self.matter),
+            None => self.matter.clone(),
+        }
+    }
+}
+
+/// The result of a check, before the position of the object is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The kind of mistake.
+    pub code: Code,
+    /// The object that it is about.
+    pub object: ObjectName,
+    /// The field of the object; empty for the object as a whole.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: Message,
+}
+
+impl Remark {
+    /// A remark on a field of an object.
+    pub(crate) fn new(
+        code: Code,
+        object: ObjectName,
+        field: impl Into<String>,
+        matter: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        let message = Message { matter: matter.into(), advice: Some(advice.into()) };
+        Self { code, object, field: field.into(), message }
+    }
+}
