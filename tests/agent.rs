@@ -50,3 +50,5 @@ mod starting;
 mod stderr;
 #[path = "agent/story.rs"]
 mod story;
+#[path = "agent/upgrade.rs"]
+mod upgrade;
