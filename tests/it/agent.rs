@@ -27,3 +27,4 @@ mod rights;
 mod starting;
 mod stderr;
 mod story;
+mod upgrade;

@@ -29,14 +29,14 @@ spec:
 ";
 
 /// Floods from ops/client, which is allowed, and ops/stranger, which is not, to shop/web in both families.
-struct Fire<'a> {
+pub(crate) struct Fire<'a> {
     bed: &'a Bed,
     sinks: Vec<(Sink, [Flood; 2])>,
     excused: u64,
 }
 
 impl<'a> Fire<'a> {
-    fn open(bed: &'a Bed, stranger: &Pod) -> Self {
+    pub(crate) fn open(bed: &'a Bed, stranger: &Pod) -> Self {
         let excused = bed.lab.queue_drops().unwrap();
         let aim = |to: IpAddr| {
             let sink = Sink::open(&bed.web, to, PORT).unwrap();
@@ -47,7 +47,7 @@ impl<'a> Fire<'a> {
     }
 
     /// Waits until every flood has sent a good many more packets, and all of them have arrived or been dropped.
-    fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         let floods = || self.sinks.iter().flat_map(|(_, floods)| floods);
         let before: Vec<_> = floods().map(Flood::sent).collect();
         while floods().zip(&before).any(|(flood, before)| flood.sent() < before + u64::from(ALLOWED_RATE) / 4) {
@@ -59,7 +59,7 @@ impl<'a> Fire<'a> {
     /// Ends the floods: how many denied datagrams arrived, how many allowed ones did not, and how many went out of each.
     ///
     /// What a queue had no room for is no loss by rule; the lab counts it, and there may be a little of it only.
-    fn cease(self) -> (u64, u64, [u64; 2]) {
+    pub(crate) fn cease(self) -> (u64, u64, [u64; 2]) {
         let (mut leaked, mut lost, mut sent) = (0, 0, [0; 2]);
         let mut sinks = Vec::new();
         for (sink, [allowed, denied]) in self.sinks {

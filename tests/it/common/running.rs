@@ -46,7 +46,19 @@ impl Agent {
         log: &Path,
         stderr: impl Into<Stdio>,
     ) -> Self {
-        let mut command = node.command(env!("CARGO_BIN_EXE_palisade"));
+        Self::start_program(env!("CARGO_BIN_EXE_palisade"), node, listen, arguments, log, stderr)
+    }
+
+    /// The same with the program of another release.
+    pub(crate) fn start_program(
+        program: &str,
+        node: &Node,
+        listen: &'static str,
+        arguments: &[&str],
+        log: &Path,
+        stderr: impl Into<Stdio>,
+    ) -> Self {
+        let mut command = node.command(program);
         command.args(["agent", "--node", node.name(), "--listen", listen, "--log-format", "json"]).args(arguments);
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         Self { child: Child::spawn(command).unwrap(), node: node.clone(), listen, log: log.to_owned() }
