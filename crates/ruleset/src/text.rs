@@ -3,6 +3,7 @@
 //! Spelled and ordered as `nft list table inet palisade` (1.0.6) prints it, except for counters' values.
 
 mod expression;
+mod transaction;
 
 use std::fmt::{self, Write};
 
@@ -10,6 +11,7 @@ use crate::model::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set
 use crate::name::Name;
 
 pub(crate) use expression::spelled;
+pub use transaction::transaction;
 
 /// The table block, as in a listing.
 pub fn ruleset(ruleset: &Ruleset) -> String {

@@ -169,6 +169,8 @@ impl<'a> Line<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     #[test]
@@ -195,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_long_difference_is_cut() {
-        let left: String = (0..5_000).map(|number| format!("{number}\n")).collect();
-        let right: String = (5_000..10_000).map(|number| format!("{number}\n")).collect();
+        let lines = |numbers: Range<u32>| numbers.fold(String::new(), |text, number| format!("{text}{number}\n"));
+        let (left, right) = (lines(0..5_000), lines(5_000..10_000));
         let difference = of_texts(&left, &right).unwrap();
         assert_eq!(difference.lines().count(), 1 + PRINTED + 1);
         assert!(difference.ends_with("… and 9801 more lines\n"), "{difference}");

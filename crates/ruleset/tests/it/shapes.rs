@@ -10,9 +10,12 @@ use palisade_policy::input::{
     Addresses, Budget, Change, IpBlock, Isolates, LabelSelector, Namespace, NamespaceScope, NamespacedName, Operator,
     Peer, Peers, Phase, Pod, Policy, Port, Ports, Protocol, Requirement, Rule,
 };
-use palisade_ruleset::change::{Operation, Transaction};
-use palisade_ruleset::model::Ruleset;
-use palisade_ruleset::render::{Options, Renderer, render};
+use palisade_ruleset::change::{Operation, Transaction, diff};
+use palisade_ruleset::model::{Chain, Expression, Rule as NftRule, Ruleset, SetKind, Verdict};
+use palisade_ruleset::name::Name;
+use palisade_ruleset::render::{INGRESS_MAPS, Options, Renderer, render};
+use palisade_testkit::difference::of_rulesets;
+use palisade_testkit::table::perform;
 use proptest::prelude::*;
 
 /// The most objects, rules and elements that one unit of cost may become, in addition to the fixed part.
@@ -201,4 +204,35 @@ fn a_quarantine_stays_when_everything_is_rendered_anew() {
     let options = Options { pod_ranges: ["10.42.1.0/24".parse().unwrap()].into(), ..options };
     assert_eq!(renderer.ruleset(), &render(index.compiled(), &options));
     assert!(renderer.end_quarantine(index.compiled(), &groups[0]).is_empty());
+}
+
+/// An agent that was killed during a commit leaves scratch chains and sets, which elements may still lead to. Agents before
+/// 0.2.0 called them `transit`. The next agent's first commit deletes either.
+#[test]
+fn left_overs_of_an_interrupted_commit_are_deleted() {
+    let mut index = shop();
+    let rule = Rule { peers: Peers::Of(vec![app(2)]), ports: Ports::Any };
+    index.apply(Change::Policy(policy("p", vec![rule], Vec::new())));
+    let wanted = render(index.compiled(), &Options::default());
+    let map = Name::new(INGRESS_MAPS[0]);
+    for prefix in ["scratch", "transit"] {
+        let (chain, set) = (Name::new(&format!("{prefix}/0")), Name::new(&format!("{prefix}/set/0")));
+        let mut table = wanted.clone();
+        let jumps: Vec<_> = wanted.sets[&map].elements.values().filter_map(|element| element.verdict.clone()).collect();
+        assert!(!jumps.is_empty(), "an isolated pod");
+        let rule =
+            |verdict: &Verdict| NftRule { expressions: vec![Expression::Verdict(verdict.clone())], comment: None };
+        let both = Chain { rules: jumps.iter().map(rule).collect(), ..Chain::default() };
+        table.chains.insert(chain.clone(), both);
+        let peers = table.sets.iter().find(|(_, set)| set.kind == SetKind::Set && !set.elements.is_empty());
+        let copy = peers.unwrap().1.clone();
+        table.sets.insert(set.clone(), copy);
+        for element in table.sets.get_mut(&map).unwrap().elements.values_mut() {
+            element.verdict = Some(Verdict::Jump(chain.clone()));
+        }
+        let transaction = diff(&table, &wanted).unwrap().plan(&wanted);
+        let batches = transaction.batches();
+        batches.flat_map(|batch| &batch.operations).for_each(|operation| perform(&mut table, operation));
+        assert_eq!(of_rulesets(&table, &wanted), None, "{prefix}");
+    }
 }
