@@ -16,7 +16,7 @@ fn blocks(page: &str) -> Vec<String> {
     blocks.collect()
 }
 
-/// What a kustomization beside these files makes.
+/// The objects of a kustomization in a directory with the generated files.
 fn build(kustomization: &str) -> String {
     let place = std::env::temp_dir().join(format!("palisade-pages-{}", std::process::id()));
     fs::create_dir_all(&place).unwrap();
