@@ -1,5 +1,7 @@
 //! The examples of the pages that an operator copies: each kustomization builds and does what it is there for, and the
 //! policy has nothing that `palisade check` warns of.
+//!
+//! Seen to fail when the flag of the example is cut short.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +18,9 @@ fn blocks(page: &str) -> Vec<String> {
     blocks.collect()
 }
 
-/// What a kustomization beside these files makes.
-fn build(kustomization: &str) -> String {
-    let place = std::env::temp_dir().join(format!("palisade-pages-{}", std::process::id()));
+/// The objects of a kustomization in a directory with the generated files.
+fn build(name: &str, kustomization: &str) -> String {
+    let place = std::env::temp_dir().join(format!("palisade-pages-{name}-{}", std::process::id()));
     fs::create_dir_all(&place).unwrap();
     for file in ["install.yaml", "cleanup.yaml"] {
         fs::write(place.join(file), read(file)).unwrap();
@@ -34,7 +36,7 @@ fn a_mirror_is_named_with_its_secret_for_the_agent_and_the_clean_up() {
     let all = blocks("docs/install.md");
     let [mirror] = all.as_slice() else { panic!("{all:?}") };
     for file in ["install.yaml", "cleanup.yaml"] {
-        let made = objects(&build(&mirror.replace("install.yaml", file)));
+        let made = objects(&build("mirror", &mirror.replace("install.yaml", file)));
         assert_eq!(pod_spec(&made)["imagePullSecrets"], json!([{ "name": "registry" }]), "{file}");
         for container in containers(&made) {
             let image = format!("registry.example/palisade:{}", env!("CARGO_PKG_VERSION"));
@@ -51,7 +53,7 @@ fn a_flag_is_appended_and_the_policy_for_dns_is_flawless() {
     let ([policy], [kustomization]) = (policies.as_slice(), kustomizations.as_slice()) else {
         panic!("{policies:?} {kustomizations:?}")
     };
-    assert_eq!(agent_arguments(&objects(&build(kustomization))), ["agent", "--untracked=judge"]);
+    assert_eq!(agent_arguments(&objects(&build("flag", kustomization))), ["agent", "--untracked=judge"]);
     let place = std::env::temp_dir().join(format!("palisade-policy-{}.yaml", std::process::id()));
     fs::write(&place, policy).unwrap();
     let checked = Command::new(env!("CARGO_BIN_EXE_palisade")).args(["check", "-f"]).arg(&place).output().unwrap();
