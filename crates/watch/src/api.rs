@@ -29,13 +29,13 @@ use kube::{Client, Config};
 use palisade_policy::input::{Kind, Object};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::decode::{KubeNamespace, KubePod, KubePolicy};
 use crate::error::SourceError;
 use crate::event::{Arrival, Event, Request};
 use ask::{Questions, Subject};
 pub use contact::{Contact, KindContact};
 use cycle::Cycle;
 use notice::Notices;
-use objects::{KubeNamespace, KubePod, KubePolicy};
 use ranges::Asker;
 pub use timing::Timing;
 use wire::Wire;
