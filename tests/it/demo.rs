@@ -72,7 +72,7 @@ fn the_demo_shows_what_policies_mean_and_leaves_nothing_behind() {
     assert_eq!(out.matches("alive after").count(), 2, "{out}");
     assert!(!out.contains("! "), "{out}");
     assert!(out.contains("   table inet palisade {"), "{out}");
-    assert!(out.contains("comment \"allow-frontend ingress[0]\""), "{out}");
+    assert!(out.contains("comment \"shop/allow-frontend ingress[0]\""), "{out}");
     assert!(!out.contains('\x1b'), "colours, though stdout is no terminal");
     // The listing is nft's; one of its rules is longer.
     let wide = |line: &&str| line.chars().count() > 100 && !line.contains("jump reversed-pickup");

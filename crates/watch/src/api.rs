@@ -29,12 +29,12 @@ use palisade_policy::input::{Kind, Object};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::contact::Contact;
+use crate::decode::{KubeNamespace, KubePod, KubePolicy};
 use crate::error::SourceError;
 use crate::event::{Arrival, Event, Request};
 use ask::{Questions, Subject};
 use cycle::Cycle;
 use notice::Notices;
-use objects::{KubeNamespace, KubePod, KubePolicy};
 use ranges::Asker;
 pub use timing::Timing;
 use wire::Wire;

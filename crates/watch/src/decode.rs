@@ -1,15 +1,22 @@
-//! Decodes trees into objects.
+//! Decodes objects: manifests, and those of an API server.
 //!
-//! There is one decoder for everything. It notes every mistake and continues, so that all of them are found at once. The
-//! effect of a mistake depends on where the object comes from ([`Mode`]):
+//! Each kind is a [`Structure`], and there is one reading of it. The JSON of an API server is deserialized into it; so is
+//! the tree of a manifest, whose deserializer notes values of a wrong type and continues ([`Decoder`]). The `spec` of a
+//! policy is read from a tree in either case, so that every clause has a line.
+//!
+//! The decoder notes every mistake and continues, so that all of them are found at once. The effect of a mistake depends
+//! on where the object comes from:
 //!
 //! - A manifest with a mistake is rejected as a whole, as the API server would reject it.
 //! - An object that an API server holds was accepted, perhaps by an older server under laxer rules. There the smallest
 //!   term around the mistake matches nothing, so that a parse error never opens a pod.
 
 mod cidr;
-mod context;
 mod controller;
+mod decoder;
+mod defaults;
+mod deserialize;
+mod field;
 mod hint;
 mod metadata;
 mod namespace;
@@ -22,9 +29,49 @@ mod selector;
 mod syntax;
 mod workload;
 
-pub(crate) use context::{Context, DEFAULT_NAMESPACE, Issue, Mode};
-pub(crate) use namespace::{LEGACY_WARNING, demands_isolation};
+use palisade_policy::input::{Kind, NamespacedName, Object};
+use serde::de::DeserializeOwned;
+
+use crate::node::Node;
+pub(crate) use decoder::{Decoder, Issue};
+pub(crate) use defaults::NAMESPACE as DEFAULT_NAMESPACE;
+pub(crate) use namespace::KubeNamespace;
 pub(crate) use path::Path;
-pub(crate) use pod::{DeclaredPort, HAS_NETWORK, PodFacts};
-pub(crate) use syntax::nearest;
+pub(crate) use pod::{DeclaredPort, KubePod};
+pub(crate) use policy::KubePolicy;
 pub(crate) use workload::WorkloadKind;
+
+/// An object of the API, trimmed to the fields that policies use.
+pub(crate) trait Structure: DeserializeOwned + Default + Send + 'static {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// The version of an object that an API server sent; empty if it has none.
+    fn version(&self) -> &str;
+
+    /// The object as policies see it; none if it has no name. The decoder notes mistakes and warnings.
+    fn decode(self, decoder: &mut Decoder, path: &Path<'_>) -> Option<Decoded>;
+}
+
+/// A decoded object.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The object.
+    pub(crate) object: Object,
+    /// Of a pod, the ports that its containers and sidecars declare, with or without a name.
+    pub(crate) ports: Vec<DeclaredPort>,
+}
+
+impl Decoder {
+    /// Reads the manifest of an object: only the fields that policies use, except that `metadata` has no unknown ones; the
+    /// rest may be anything.
+    pub(crate) fn manifest<S: Structure>(&mut self, object: &Node, path: &Path<'_>) -> Option<Decoded> {
+        self.metadata_fields(object, path);
+        self.read::<S>(object, path).decode(self, path)
+    }
+}
+
+/// The name of an object that has none, while the rest of it is checked.
+fn nameless() -> NamespacedName {
+    NamespacedName::new("", "")
+}

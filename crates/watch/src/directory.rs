@@ -6,7 +6,9 @@
 
 mod dirty;
 mod inotify;
+mod links;
 mod store;
+mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::error::SourceError;
 use crate::event::{Arrival, Event, Failure};
 use dirty::{Dirty, Work};
-use inotify::{Place, Watch};
 use store::Store;
+use watch::{Place, Watch};
 
-/// How often the path is checked: a symlink in it may change, which the kernel does not notify.
+/// How often the path is checked: a directory above may be renamed, which the kernel does not notify.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How many checks of the path there are to one check of each file: some file systems do not notify at all, such as
@@ -34,7 +36,7 @@ const FILES_EVERY: u32 = 30;
 ///   an object that another file has. Its previous content stays in force.
 /// - At the start nothing is sent while any file is rejected.
 /// - If the directory goes away, or the path leads to another one, all content stays until there is a directory with at
-///   least one manifest.
+///   least one manifest. A symlink in the path that is switched is followed at once.
 /// - Files that are not regular, or too large, are rejected, and never waited for: the limits are 16 MiB each and 256 MiB
 ///   together. While there are more than 10,000 files nothing changes: [`Event::Failed`].
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl ManifestDirectory {
                 }
             }
             let place = tokio::select! {
-                place = looks.wait(&path, &watch, &mut dirty) => place.map_err(failed)?,
+                place = looks.wait(&mut watch, &mut dirty) => place.map_err(failed)?,
                 () = tx.closed() => return Ok(()),
             };
             match place {
@@ -114,15 +116,12 @@ impl Looks {
     }
 
     /// Waits until something can be read, or the path leads to another directory.
-    async fn wait(&mut self, path: &Path, watch: &Watch, dirty: &mut Dirty) -> io::Result<Place> {
+    async fn wait(&mut self, watch: &mut Watch, dirty: &mut Dirty) -> io::Result<Place> {
         loop {
             tokio::select! {
-                noted = watch.note_next(dirty) => {
-                    noted?;
-                    return Ok(if dirty.directory_is_gone() { Place::Nothing } else { Place::Same });
-                }
+                place = watch.next(dirty) => return place,
                 _ = self.clock.tick() => {
-                    let place = watch.place(path).await;
+                    let place = watch.place().await;
                     self.number = self.number.wrapping_add(1);
                     if self.number.is_multiple_of(FILES_EVERY) {
                         dirty.altered();

@@ -5,8 +5,9 @@
 //! - [`ManifestDirectory`] and [`ApiServer`] are interchangeable sources: they send [`Event`]s until the receiver is
 //!   dropped.
 //!
-//! They share one decoder. A manifest must be valid as a new object; an object that an API server holds is accepted as it
-//! is, and a term that cannot be parsed matches nothing.
+//! They share one decoder: a kind is read into the same structure from a manifest's tree and from a server's JSON. A
+//! manifest must be valid as a new object; an object that an API server holds is accepted as it is, and a term that
+//! cannot be parsed matches nothing.
 //!
 //! Without the feature `cluster`, the crate has no API client, and [`ApiServer`] cannot be connected to.
 #![cfg_attr(

@@ -1,6 +1,4 @@
-//! A tree of values with their line numbers.
-//!
-//! One decoder reads both manifests and objects of an API server, so both become this tree first.
+//! A tree of values with their line numbers: a manifest, or the `spec` of an API server's policy.
 
 /// A value and its position.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use kube::{Api, Client};
+use kube::Client;
+use kube::core::params::GetParams;
+use kube::core::{PartialObjectMeta, Request};
 use palisade_policy::input::{Kind, NamespacedName, Object};
 
 use super::chance;
-use super::objects::{KubeNamespace, KubePod, KubePolicy, Read};
+use super::objects::{Received, url};
+use crate::decode::KubeNamespace;
 use crate::event::{Event, NamespaceAnswer, ObjectAnswer};
 
 /// The number of concurrent questions.
@@ -106,20 +109,13 @@ async fn answer(client: Client, subject: Subject, patience: Duration) -> (Subjec
 impl Subject {
     /// Asks once. If the right is missing, the refusal is the answer.
     async fn ask(&self, client: &Client, asked: Instant) -> Result<Event, String> {
-        let client = client.clone();
         match self {
             Self::Namespace(name) => {
-                let answer = terminating(&Api::all(client), name).await?;
+                let answer = terminating(&client, name).await?;
                 Ok(Event::NamespaceAnswer { name: name.clone(), asked, answer })
             }
             Self::Object(kind, key) => {
-                let answer = match kind {
-                    Kind::Pod => is_there(&Api::<KubePod>::namespaced(client, &key.namespace), &key.name).await?,
-                    Kind::Namespace => is_there(&Api::<KubeNamespace>::all(client), &key.name).await?,
-                    Kind::NetworkPolicy => {
-                        is_there(&Api::<KubePolicy>::namespaced(client, &key.namespace), &key.name).await?
-                    }
-                };
+                let answer = is_there(&client, *kind, key).await?;
                 Ok(Event::ObjectAnswer { kind: *kind, key: key.clone(), asked, answer })
             }
         }
@@ -127,13 +123,14 @@ impl Subject {
 }
 
 /// Whether a namespace exists, and whether it is terminating.
-async fn terminating(namespaces: &Api<KubeNamespace>, name: &str) -> Result<NamespaceAnswer, String> {
-    match namespaces.get_opt(name).await {
-        Ok(None) => Ok(NamespaceAnswer::Absent),
-        Ok(Some(found)) => match found.read().map(|decoded| decoded.object) {
+async fn terminating(client: &Client, name: &str) -> Result<NamespaceAnswer, String> {
+    let request = Request::new(url(Kind::Namespace, None)).get(name, &GetParams::default());
+    match client.request::<KubeNamespace>(request.map_err(|error| error.to_string())?).await {
+        Ok(found) => match Received::read(found).map(|received| received.object) {
             Some(Object::Namespace(namespace)) => Ok(NamespaceAnswer::Present(namespace)),
             _ => Err("the answer is no namespace".to_owned()),
         },
+        Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(NamespaceAnswer::Absent),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(NamespaceAnswer::Refused),
         Err(error) => Err(error.to_string()),
     }
@@ -141,9 +138,11 @@ async fn terminating(namespaces: &Api<KubeNamespace>, name: &str) -> Result<Name
 
 /// Whether an object exists. Its content does not matter, and may be long. A proxy also has pages for 404 and 403: only
 /// a `Status` of an API server counts.
-async fn is_there<K: Read>(objects: &Api<K>, name: &str) -> Result<ObjectAnswer, String> {
-    match objects.get_metadata(name).await {
-        Ok(found) if found.metadata.name.as_deref() == Some(name) => Ok(ObjectAnswer::Present),
+async fn is_there(client: &Client, kind: Kind, key: &NamespacedName) -> Result<ObjectAnswer, String> {
+    let namespace = (kind != Kind::Namespace).then_some(&*key.namespace);
+    let request = Request::new(url(kind, namespace)).get_metadata(&key.name, &GetParams::default());
+    match client.request::<PartialObjectMeta>(request.map_err(|error| error.to_string())?).await {
+        Ok(found) if found.metadata.name.as_deref() == Some(&*key.name) => Ok(ObjectAnswer::Present),
         Ok(_) => Err("the answer is another object".to_owned()),
         Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(ObjectAnswer::Absent),
         Err(kube::Error::Api(status)) if status.reason == "Forbidden" => Ok(ObjectAnswer::Refused),

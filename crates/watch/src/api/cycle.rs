@@ -12,12 +12,13 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::chance;
-use super::objects::{Decoded, Read};
+use super::objects::Received;
 use super::pace::Pace;
 use super::timing::Timing;
 use super::trouble::Trouble;
 use super::warned::Warned;
 use super::wire::{self, Line, Lines, Wire};
+use crate::decode::Structure;
 use crate::event::{Arrival, Event, ListPart};
 use crate::finding::ObjectName;
 
@@ -79,21 +80,21 @@ impl Cycle {
     }
 
     /// Lists and watches until the receiver is dropped.
-    pub(super) async fn run<K: Read>(mut self) {
-        while self.round::<K>().await.is_ok() {}
+    pub(super) async fn run<S: Structure>(mut self) {
+        while self.round::<S>().await.is_ok() {}
     }
 
     /// One list, or one watch.
-    async fn round<K: Read>(&mut self) -> Result<(), Closed> {
+    async fn round<S: Structure>(&mut self) -> Result<(), Closed> {
         if let Some(version) = self.version.clone()
             && Instant::now() < self.relist
         {
-            return self.watch::<K>(&version).await;
+            return self.watch::<S>(&version).await;
         }
         if self.version.is_none() {
             self.wait_for_list().await;
         }
-        match self.list::<K>().await? {
+        match self.list::<S>().await? {
             Ok(()) => Ok(()),
             Err(trouble) => {
                 let wait = self.failed(&trouble, "list").await?;
@@ -120,13 +121,13 @@ impl Cycle {
     }
 
     /// Reads a list, page by page.
-    async fn list<K: Read>(&mut self) -> Result<Result<(), Trouble>, Closed> {
+    async fn list<S: Structure>(&mut self) -> Result<Result<(), Trouble>, Closed> {
         let kind = self.wire.kind;
         // This list answers all requests so far.
         while self.wishes.try_recv().is_ok() {}
         self.wire.contact.begin_list(kind);
         let mut begun = false;
-        let result = self.pages::<K>(&mut begun).await?;
+        let result = self.pages::<S>(&mut begun).await?;
         self.wire.contact.end_list(kind, result.is_ok());
         if result.is_ok() {
             self.wire.contact.succeed(kind);
@@ -139,11 +140,11 @@ impl Cycle {
         Ok(result)
     }
 
-    async fn pages<K: Read>(&mut self, begun: &mut bool) -> Result<Result<(), Trouble>, Closed> {
+    async fn pages<S: Structure>(&mut self, begun: &mut bool) -> Result<Result<(), Trouble>, Closed> {
         let kind = self.wire.kind;
         let mut next: Option<String> = None;
         loop {
-            let page = match self.wire.page::<K>(self.limit, next.as_deref()).await {
+            let page = match self.wire.page::<S>(self.limit, next.as_deref()).await {
                 Ok(page) => page,
                 Err(trouble) => {
                     if matches!(trouble, Trouble::Late(_)) {
@@ -160,7 +161,7 @@ impl Cycle {
             }
             let mut objects = Vec::with_capacity(page.objects.len());
             let mut warnings = Vec::new();
-            for Decoded { object, warnings: of_object } in page.objects {
+            for Received { object, warnings: of_object } in page.objects {
                 warnings.extend(self.warned.warn_listed(&ObjectName::of(&object), &of_object));
                 objects.push(object);
             }
@@ -194,14 +195,14 @@ impl Cycle {
     }
 
     /// Watches once, and waits if the watch failed.
-    async fn watch<K: Read>(&mut self, version: &str) -> Result<(), Closed> {
+    async fn watch<S: Structure>(&mut self, version: &str) -> Result<(), Closed> {
         let length = if self.mute { self.timing.short_watch } else { self.timing.watch };
         let begin = Instant::now();
-        let trouble = match self.wire.watch::<K>(version, chance::about(length, 0.2)).await {
+        let trouble = match self.wire.watch::<S>(version, chance::about(length, 0.2)).await {
             Ok(lines) => {
                 self.wire.contact.succeed(self.wire.kind);
                 self.pace.watched();
-                let end = self.follow::<K>(lines).await?;
+                let end = self.follow::<S>(lines).await?;
                 if begin.elapsed() >= self.timing.brief {
                     self.refused = None;
                 }
@@ -236,7 +237,7 @@ impl Cycle {
     }
 
     /// Sends the events of a watch, until it ends.
-    async fn follow<K: Read>(&mut self, mut lines: Lines) -> Result<End, Closed> {
+    async fn follow<S: Structure>(&mut self, mut lines: Lines) -> Result<End, Closed> {
         loop {
             let line = tokio::select! {
                 line = lines.next(self.timing.silence) => line,
@@ -252,21 +253,21 @@ impl Cycle {
                 Ok(None) => return Ok(End::Ended),
                 Err(trouble) => return Ok(End::Trouble(trouble)),
             };
-            let (line, version) = match wire::read::<K>(&line) {
+            let (line, version) = match wire::read::<S>(&line) {
                 Ok(read) => read,
                 Err(trouble) => return Ok(End::Trouble(trouble)),
             };
             self.refused = None;
             match line {
                 Line::Nothing => {}
-                Line::Applied(Decoded { object, warnings }) => {
+                Line::Applied(Received { object, warnings }) => {
                     let warning = self.warned.warn(&ObjectName::of(&object), &warnings);
                     self.send_at(at, Event::Changes(vec![Change::from(object)])).await?;
                     if let Some(warning) = warning {
                         self.send_at(at, warning).await?;
                     }
                 }
-                Line::Gone(Decoded { object, .. }) => {
+                Line::Gone(Received { object, .. }) => {
                     let name = ObjectName::of(&object);
                     self.warned.forget(&name);
                     self.send_at(at, Event::Changes(vec![gone(name)])).await?;

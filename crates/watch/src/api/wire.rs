@@ -11,17 +11,18 @@ use palisade_policy::input::Kind;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::objects::{Decoded, Read};
+use super::objects::{Received, url};
 use super::split::Splitter;
 use super::trouble::Trouble;
 use crate::contact::Contact;
+use crate::decode::Structure;
 
 /// The longest line of a watch that is accepted.
 const LONGEST: usize = 32 << 20;
 
 /// A page of a list.
 pub(super) struct Page {
-    pub(super) objects: Vec<Decoded>,
+    pub(super) objects: Vec<Received>,
     /// The version of the list.
     pub(super) version: String,
     /// The token of the next page, unless this was the last.
@@ -58,15 +59,15 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Reads a page of a list: the first, or the one that the previous page named.
-    pub(super) async fn page<K: Read>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
-        let page = timeout(self.patience, self.page_in_any_time::<K>(limit, next)).await;
+    pub(super) async fn page<S: Structure>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
+        let page = timeout(self.patience, self.page_in_any_time::<S>(limit, next)).await;
         page.unwrap_or(Err(Trouble::Late(self.patience)))
     }
 
-    async fn page_in_any_time<K: Read>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
+    async fn page_in_any_time<S: Structure>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
         let parameters =
             ListParams { limit: Some(limit), continue_token: next.map(str::to_owned), ..ListParams::default() };
-        let request = Request::new(K::url_path(&(), None)).list(&parameters).map_err(kube::Error::BuildRequest)?;
+        let request = Request::new(url(S::KIND, None)).list(&parameters).map_err(kube::Error::BuildRequest)?;
         let mut body = Box::pin(self.client.request_stream(request).await?);
         self.contact.hear(self.kind);
         let mut splitter = Splitter::default();
@@ -78,9 +79,9 @@ impl Wire {
                 break;
             }
             let take = |object: &[u8]| {
-                let object: K = serde_json::from_slice(object).map_err(|error| error.to_string())?;
+                let object: S = serde_json::from_slice(object).map_err(|error| error.to_string())?;
                 // An object without a name is ignored; no server has one.
-                objects.extend(object.read());
+                objects.extend(Received::read(object));
                 Ok(())
             };
             splitter.push(chunk, take).map_err(Trouble::Malformed)?;
@@ -101,10 +102,10 @@ impl Wire {
     }
 
     /// Starts a watch after `version`, and asks the server to end it after `length`.
-    pub(super) async fn watch<K: Read>(&self, version: &str, length: Duration) -> Result<Lines, Trouble> {
+    pub(super) async fn watch<S: Structure>(&self, version: &str, length: Duration) -> Result<Lines, Trouble> {
         let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX).max(1);
         let parameters = WatchParams::default().timeout(seconds);
-        let request = Request::new(K::url_path(&(), None)).watch(&parameters, version);
+        let request = Request::new(url(S::KIND, None)).watch(&parameters, version);
         let request = request.map_err(kube::Error::BuildRequest)?;
         let head = timeout(self.patience, self.client.request_stream(request)).await;
         let body = head.map_err(|_late| Trouble::Late(self.patience))??;
@@ -151,16 +152,16 @@ impl Lines {
 /// The content of a line of a watch.
 pub(super) enum Line {
     /// An object was added or changed.
-    Applied(Decoded),
+    Applied(Received),
     /// An object is gone.
-    Gone(Decoded),
+    Gone(Received),
     /// Only a sign of life, or an object without a name.
     Nothing,
 }
 
 /// Reads a line, and the version after it.
-pub(super) fn read<K: Read>(line: &[u8]) -> Result<(Line, String), Trouble> {
-    let event = match serde_json::from_slice::<WatchEvent<K>>(line) {
+pub(super) fn read<S: Structure>(line: &[u8]) -> Result<(Line, String), Trouble> {
+    let event = match serde_json::from_slice::<WatchEvent<S>>(line) {
         Ok(event) => event,
         Err(error) => match serde_json::from_slice::<Status>(line) {
             Ok(status) if status.is_failure() => return Err(Box::new(status).into()),
@@ -173,13 +174,13 @@ pub(super) fn read<K: Read>(line: &[u8]) -> Result<(Line, String), Trouble> {
         WatchEvent::Bookmark(bookmark) => return Ok((Line::Nothing, bookmark.metadata.resource_version)),
         WatchEvent::Error(status) => return Err(status.into()),
     };
-    let version = object.meta().resource_version.clone().unwrap_or_default();
+    let version = object.version().to_owned();
     if version.is_empty() {
         return Err(Trouble::Malformed("an object without a version".to_owned()));
     }
-    let line = match object.read() {
-        Some(decoded) if gone => Line::Gone(decoded),
-        Some(decoded) => Line::Applied(decoded),
+    let line = match Received::read(object) {
+        Some(received) if gone => Line::Gone(received),
+        Some(received) => Line::Applied(received),
         None => Line::Nothing,
     };
     Ok((line, version))

@@ -5,10 +5,8 @@ use palisade_policy::input::{Labels, UNKNOWN_LABEL};
 use super::workload::WorkloadKind;
 use crate::node::{Node, Value};
 
-/// The labels that the controller of a workload adds to its pods.
-pub(super) fn labels(kind: WorkloadKind, object: &Node) -> Labels {
-    let metadata = object.get("metadata");
-    let name = metadata.and_then(|metadata| metadata.get("name")).and_then(Node::text);
+/// The labels that the controller of a workload adds to its pods. The name is the one that is written.
+pub(super) fn labels(kind: WorkloadKind, name: Option<&str>, object: &Node) -> Labels {
     let known = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN_LABEL.to_owned());
     let unknown = || UNKNOWN_LABEL.to_owned();
     let added: Vec<(&str, String)> = match kind {

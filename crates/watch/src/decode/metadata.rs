@@ -1,105 +1,178 @@
 //! `metadata`, common to all kinds.
 
-use palisade_policy::input::Labels;
+use std::collections::BTreeMap;
 
-use super::context::Context;
+use palisade_policy::input::{Labels, NamespacedName};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::decoder::{Decoder, Mode};
+use super::field::Field;
 use super::path::Path;
 use super::schema::METADATA;
 use super::syntax;
 use crate::node::{Node, Value};
 
-/// The fields of `metadata` that are used.
-#[derive(Debug, Default)]
-pub(crate) struct Metadata {
-    /// The name; empty if it could not be read.
-    pub(crate) name: String,
-    /// The namespace, defaulted; empty for kinds without one.
-    pub(crate) namespace: String,
-    /// The labels.
-    pub(crate) labels: Labels,
-    /// A deletion timestamp is set.
-    pub(crate) terminating: bool,
+/// `metav1.ObjectMeta`, the fields that are used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ObjectMeta {
+    pub(super) name: Field<String>,
+    pub(super) generate_name: Field<String>,
+    namespace: Field<String>,
+    resource_version: Field<String>,
+    labels: Field<BTreeMap<String, Field<String>>>,
+    deletion_timestamp: Field<IgnoredAny>,
+    annotations: Field<Annotations>,
 }
 
-impl Context {
-    /// Reads the metadata of a namespaced object.
-    pub(super) fn metadata(&mut self, object: &Node, path: &Path<'_>) -> Metadata {
-        let mut metadata = self.metadata_without_namespace(object, path, syntax::dns_subdomain);
-        let path = path.key("metadata");
-        let node = object.get("metadata");
-        let namespace = node.and_then(|node| self.text(node, "namespace", &path)).filter(|text| !text.is_empty());
-        if let (Some(namespace), Some(node)) = (namespace, node)
-            && let Some(reason) = syntax::dns_label(namespace)
-        {
-            let line = node.get("namespace").map_or(node.line, |field| field.line);
-            self.error(line, &path.key("namespace"), format!("{namespace:?}: {reason}"), None);
-        }
-        namespace.unwrap_or(&self.namespace).clone_into(&mut metadata.namespace);
-        metadata
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "net.beta.kubernetes.io/network-policy")]
+    legacy: Field<String>,
+}
+
+/// The version of an object that an API server sent; empty if it has none.
+pub(super) fn version(metadata: &Field<ObjectMeta>) -> &str {
+    let version = metadata.as_ref().get().and_then(|metadata| metadata.resource_version.as_ref().get());
+    version.map_or("", String::as_str)
+}
+
+/// An object of which nothing but the metadata is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Head {
+    metadata: Field<ObjectMeta>,
+}
+
+/// Metadata with its defaults.
+#[derive(Debug, Default)]
+pub(super) struct Metadata<K> {
+    /// The name; none if it is not written or cannot be read.
+    pub(super) key: Option<K>,
+    /// The labels.
+    pub(super) labels: Labels,
+    /// A deletion timestamp is set.
+    pub(super) terminating: bool,
+    /// The annotation that isolated a namespace before Kubernetes 1.7.
+    pub(super) legacy: Option<String>,
+}
+
+impl Decoder {
+    /// The metadata of an object, and checks that it has no other fields.
+    pub(super) fn metadata_of(&mut self, object: &Node, path: &Path<'_>) -> Field<ObjectMeta> {
+        self.metadata_fields(object, path);
+        self.read::<Head>(object, path).metadata
     }
 
-    /// Reads the metadata of an object, whose name must satisfy `syntax`.
-    pub(super) fn metadata_without_namespace(
+    /// Checks that the metadata of an object has no fields but those of the API.
+    pub(super) fn metadata_fields(&mut self, object: &Node, path: &Path<'_>) {
+        if let Some(metadata) = object.get("metadata") {
+            self.unknown_fields(metadata, &path.key("metadata"), &METADATA);
+        }
+    }
+
+    /// The metadata of a namespaced object.
+    pub(super) fn namespaced(&mut self, metadata: Field<ObjectMeta>, path: &Path<'_>) -> Metadata<NamespacedName> {
+        let namespace = metadata.as_ref().get().and_then(|metadata| metadata.namespace.as_ref().get());
+        let namespace = namespace.filter(|namespace| !namespace.is_empty()).cloned();
+        let Metadata { key: name, labels, terminating, legacy } = self.metadata(metadata, path, syntax::dns_subdomain);
+        if let Some(reason) = namespace.as_deref().filter(|_| self.mode == Mode::Manifest).and_then(syntax::dns_label) {
+            let namespace = namespace.as_deref().unwrap_or_default();
+            self.error(0, &path.key("metadata").key("namespace"), format!("{namespace:?}: {reason}"), None);
+        }
+        let namespace = namespace.map(String::into_boxed_str).or_else(|| self.namespace.clone());
+        let key = namespace.zip(name).map(|(namespace, name)| NamespacedName::new(namespace, name));
+        Metadata { key, labels, terminating, legacy }
+    }
+
+    /// The metadata of an object, whose name must satisfy `syntax`.
+    pub(super) fn metadata(
         &mut self,
-        object: &Node,
+        metadata: Field<ObjectMeta>,
         path: &Path<'_>,
         syntax: fn(&str) -> Option<String>,
-    ) -> Metadata {
+    ) -> Metadata<String> {
         let path = &path.key("metadata");
-        let Some(node) = object.get("metadata") else {
-            self.missing(object.line, path, "is missing; an object needs at least a name", None);
-            return Metadata::default();
+        if matches!(metadata, Field::Absent) {
+            self.missing(0, path, "is missing; an object needs at least a name", None);
+        }
+        let Field::Is(metadata) = metadata else {
+            return Metadata { key: None, labels: Labels::new(), terminating: false, legacy: None };
         };
-        self.fields(node, path, &METADATA);
         Metadata {
-            name: self.name(node, path, syntax),
-            namespace: String::new(),
-            labels: self.labels(node, path),
-            terminating: node.get("deletionTimestamp").is_some(),
+            key: self.name(metadata.name, &metadata.generate_name, path, syntax),
+            labels: self.labels(metadata.labels, path),
+            terminating: matches!(metadata.deletion_timestamp, Field::Is(_)),
+            legacy: metadata.annotations.get().and_then(|annotations| annotations.legacy.get()),
         }
     }
 
-    fn name(&mut self, metadata: &Node, path: &Path<'_>, syntax: fn(&str) -> Option<String>) -> String {
-        let field = &path.key("name");
-        let Some(node) = metadata.get("name") else {
-            let hint = metadata.get("generateName").map(|_| "generateName is not enough here: give a name".to_owned());
-            self.missing(metadata.line, field, "is missing", hint);
-            return String::new();
+    fn name(
+        &mut self,
+        name: Field<String>,
+        generated: &Field<String>,
+        path: &Path<'_>,
+        syntax: fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        let path = &path.key("name");
+        if matches!(name, Field::Absent) {
+            let hint = "generateName is not enough here: give a name".to_owned();
+            self.missing(0, path, "is missing", matches!(generated, Field::Is(_)).then_some(hint));
+        }
+        let name = name.get()?;
+        if let Some(reason) = Some(&name).filter(|_| self.mode == Mode::Manifest).and_then(|name| syntax(name)) {
+            self.error(0, path, format!("{name:?}: {reason}"), None);
+        }
+        Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// Labels. Null is empty text, as Go reads it.
+    fn labels(&mut self, labels: Field<BTreeMap<String, Field<String>>>, path: &Path<'_>) -> Labels {
+        let mut read = Labels::new();
+        for (key, value) in labels.or_default() {
+            let value = match value {
+                Field::Is(value) => Some(value),
+                Field::Absent => Some(String::new()),
+                Field::Unreadable => None,
+            };
+            if self.mode == Mode::Manifest {
+                self.check_label(&key, value.as_deref(), &path.key("labels").key(&key));
+            }
+            read.extend(value.map(|value| (key, value)));
+        }
+        read
+    }
+
+    /// The labels of the template of a workload, which needs no name.
+    pub(super) fn template_labels(&mut self, metadata: Field<ObjectMeta>, path: &Path<'_>) -> Labels {
+        let labels = metadata.get().map(|metadata| metadata.labels).unwrap_or_default();
+        self.labels(labels, &path.key("metadata"))
+    }
+
+    /// Checks the syntax of a label.
+    pub(super) fn check_label(&mut self, key: &str, value: Option<&str>, path: &Path<'_>) {
+        if let Some(reason) = syntax::label_key(key) {
+            self.error(0, path, format!("the label key {reason}"), None);
+        }
+        if let Some(value) = value
+            && let Some(reason) = syntax::label_value(value)
+        {
+            self.error(0, path, format!("the label value {value:?} {reason}"), None);
+        }
+    }
+
+    /// The label `key` of a selector, whose value must be `node`.
+    pub(super) fn selector_label(&mut self, key: &str, node: &Node, path: &Path<'_>) -> Option<String> {
+        let value = if matches!(node.value, Value::Sequence(_)) {
+            let hint = "for several values write matchExpressions: [{key: …, operator: In, values: […]}]".to_owned();
+            self.wrong_type(node.line, path, "must be text, not a list", Some(hint));
+            None
+        } else {
+            self.text_of(node, path)
         };
-        let Some(name) = self.text_of(node, field) else { return String::new() };
-        if let Some(reason) = syntax(name) {
-            self.error(node.line, field, format!("{name:?}: {reason}"), None);
-        }
-        name.to_owned()
-    }
-
-    pub(super) fn labels(&mut self, metadata: &Node, path: &Path<'_>) -> Labels {
-        let path = &path.key("labels");
-        let Some(node) = metadata.get("labels") else { return Labels::new() };
-        self.label_map(node, path)
-    }
-
-    /// A mapping of label keys to label values.
-    pub(super) fn label_map(&mut self, node: &Node, path: &Path<'_>) -> Labels {
-        let entries = self.mapping(node, path, None).unwrap_or_default();
-        let mut labels = Labels::new();
-        for entry in entries {
-            let path = &path.key(&entry.key);
-            if let Some(reason) = syntax::label_key(&entry.key) {
-                self.error(entry.line, path, format!("the label key {reason}"), None);
-            }
-            if matches!(entry.node.value, Value::Sequence(_)) {
-                let hint =
-                    "for several values write matchExpressions: [{key: …, operator: In, values: […]}]".to_owned();
-                self.wrong_type(entry.node.line, path, "must be text, not a list", Some(hint));
-                continue;
-            }
-            let Some(value) = self.text_of(&entry.node, path) else { continue };
-            if let Some(reason) = syntax::label_value(value) {
-                self.error(entry.node.line, path, format!("the label value {value:?} {reason}"), None);
-            }
-            labels.insert(entry.key.to_string(), value.to_owned());
-        }
-        labels
+        self.check_label(key, value, path);
+        value.map(str::to_owned)
     }
 }

@@ -21,6 +21,14 @@ impl<'a> Path<'a> {
     pub(crate) fn index(&'a self, index: usize) -> Self {
         Self::Index(self, index)
     }
+
+    /// The field, unless this is an item or the object.
+    pub(super) fn last_key(&self) -> Option<&'a str> {
+        match self {
+            Self::Key(_, key) => Some(key),
+            Self::Root | Self::Index(..) => None,
+        }
+    }
 }
 
 impl fmt::Display for Path<'_> {

@@ -3,255 +3,253 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use palisade_policy::input::{Addresses, ContainerPort, Labels, NamespacedName, Phase, Pod, Protocol};
+use palisade_policy::input::{Addresses, ContainerPort, Kind, Object, Phase, Pod, Protocol};
+use serde::Deserialize;
 
-use super::cidr;
-use super::context::Context;
+use super::decoder::{Decoder, Mode};
+use super::field::Field;
+use super::metadata::{self, ObjectMeta};
 use super::path::Path;
 use super::rule::ProtocolCase;
-use super::syntax;
+use super::{Decoded, Structure, cidr, defaults, syntax};
 use crate::finding::Flaw;
-use crate::node::{Node, Value};
 
 /// The condition of a pod whose sandbox has a network.
-pub(crate) const HAS_NETWORK: &str = "PodReadyToStartContainers";
+const HAS_NETWORK: &str = "PodReadyToStartContainers";
 
-/// What a pod's `spec` and `status` contain, as text and unverified.
-#[derive(Debug, Default)]
-pub(crate) struct PodFacts {
-    /// `spec.nodeName`.
-    pub(crate) node: Option<String>,
-    /// `spec.hostNetwork`.
-    pub(crate) host_network: bool,
-    /// `status.phase`.
-    pub(crate) phase: Option<String>,
-    /// The condition [`HAS_NETWORK`] is False.
-    pub(crate) awaits_network: bool,
-    /// `status.podIPs`, or `podIP`.
-    pub(crate) addresses: Vec<String>,
-    /// `status.hostIPs`, or `hostIP`.
-    pub(crate) host_addresses: Vec<String>,
-    /// Ports of containers and of sidecars.
-    pub(crate) ports: Vec<ContainerPort>,
+/// `v1` Pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct KubePod {
+    metadata: Field<ObjectMeta>,
+    spec: Field<PodSpec>,
+    status: Field<PodStatus>,
 }
 
-impl PodFacts {
-    /// The pod, and for a warning the IPs in its status that are not possible.
-    pub(crate) fn into_pod(self, key: NamespacedName, labels: Labels, terminating: bool) -> (Pod, Vec<String>) {
-        let mut refused = Vec::new();
-        let claimed = parse_all(&self.addresses, &mut refused);
-        let (addresses, impossible) = Addresses::accept(claimed);
-        refused.extend(impossible.into_iter().map(|address| {
-            format!("the pod address {address} is ignored: no pod can have it, or it is a second one of its family")
-        }));
-        let host_addresses = parse_all(&self.host_addresses, &mut refused);
-        let phase = match self.phase.as_deref() {
-            None | Some("" | "Pending") => Phase::Pending,
-            Some(phase) => parse_phase(phase).unwrap_or(Phase::Unknown),
-        };
-        let pod = Pod {
-            labels,
-            node: self.node.filter(|node| !node.is_empty()).map(Arc::from),
-            host_network: self.host_network,
-            phase,
-            terminating,
-            awaits_network: self.awaits_network,
-            addresses,
-            host_addresses,
-            ports: self.ports,
-            ..Pod::new(key)
-        };
-        (pod, refused)
-    }
+/// The `spec` of a pod, or of the template of a workload.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodSpec {
+    node_name: Field<String>,
+    host_network: Field<bool>,
+    containers: Field<Vec<Field<Container>>>,
+    init_containers: Field<Vec<Field<Container>>>,
 }
 
-fn parse_all(texts: &[String], refused: &mut Vec<String>) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    for text in texts.iter().filter(|text| !text.is_empty()) {
-        match cidr::sloppy_address(text) {
-            Some(address) => addresses.push(address),
-            None => refused.push(format!("{text:?} is not an address and is ignored")),
-        }
-    }
-    addresses
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Container {
+    ports: Field<Vec<Field<Port>>>,
+    restart_policy: Field<String>,
 }
 
-fn parse_phase(text: &str) -> Option<Phase> {
-    Some(match text {
-        "Pending" => Phase::Pending,
-        "Running" => Phase::Running,
-        "Succeeded" => Phase::Succeeded,
-        "Failed" => Phase::Failed,
-        "Unknown" => Phase::Unknown,
-        _ => return None,
-    })
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Port {
+    name: Field<String>,
+    container_port: Field<i64>,
+    protocol: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    phase: Field<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Field<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Field<Vec<Field<Ip>>>,
+    #[serde(rename = "hostIP")]
+    host_ip: Field<String>,
+    #[serde(rename = "hostIPs")]
+    host_ips: Field<Vec<Field<Ip>>>,
+    conditions: Field<Vec<Field<Condition>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ip {
+    ip: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Field<String>,
+    status: Field<String>,
 }
 
 /// A port that a container declares, with or without a name.
 pub(crate) type DeclaredPort = (Protocol, u16);
 
-impl Context {
-    /// Reads a Pod manifest: only the fields that policies use; the rest may be anything. Every declared port is added
-    /// to `declared`.
-    pub(crate) fn pod(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> Pod {
-        let metadata = self.metadata(object, path);
-        let key = NamespacedName::new(metadata.namespace, metadata.name);
-        let facts = self.pod_facts(object, path, declared);
-        let (pod, refused) = facts.into_pod(key, metadata.labels, metadata.terminating);
-        let status = object.get("status");
-        for reason in refused {
-            let line = status.map_or(object.line, |status| status.line);
-            self.warn(Flaw::PodAddress, line, &path.key("status"), reason);
-        }
-        pod
+impl Structure for KubePod {
+    const KIND: Kind = Kind::Pod;
+
+    fn version(&self) -> &str {
+        metadata::version(&self.metadata)
     }
 
-    /// Reads the `spec` of a pod, or of the template of a workload.
-    pub(super) fn pod_spec(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> PodFacts {
-        let absent = Node::null(object.line);
-        let mut facts = PodFacts::default();
+    fn decode(self, decoder: &mut Decoder, path: &Path<'_>) -> Option<Decoded> {
+        let metadata = decoder.namespaced(self.metadata, path);
+        // Without a name the rest is still checked.
+        let mut pod = Pod::new(metadata.key.clone().unwrap_or_else(|| super::nameless()));
+        (pod.labels, pod.terminating) = (metadata.labels, metadata.terminating);
+        let ports = decoder.pod_spec(self.spec.or_default(), &mut pod, path);
+        decoder.pod_status(self.status.or_default(), &mut pod, path);
+        metadata.key.map(|_| Decoded { object: Object::Pod(pod), ports })
+    }
+}
+
+impl Decoder {
+    /// Takes over what the `spec` of a pod says. Returns all ports that its containers and sidecars declare.
+    pub(super) fn pod_spec(&mut self, spec: PodSpec, pod: &mut Pod, path: &Path<'_>) -> Vec<DeclaredPort> {
         let path = &path.key("spec");
-        let spec = object.get("spec").unwrap_or(&absent);
-        if self.mapping(spec, path, None).is_some() {
-            facts.node = self.text(spec, "nodeName", path).map(str::to_owned);
-            facts.host_network = self.boolean(spec, "hostNetwork", path).unwrap_or(false);
-            self.containers(spec, path, &mut facts.ports, declared);
-        }
-        facts
-    }
-
-    fn pod_facts(&mut self, object: &Node, path: &Path<'_>, declared: &mut Vec<DeclaredPort>) -> PodFacts {
-        let absent = Node::null(object.line);
-        let mut facts = self.pod_spec(object, path, declared);
-        let status_path = &path.key("status");
-        let status = object.get("status").unwrap_or(&absent);
-        if self.mapping(status, status_path, None).is_some() {
-            facts.phase = self.phase(status, status_path);
-            facts.awaits_network = self.awaits_network(status, status_path);
-            facts.addresses = self.addresses(status, status_path, "podIPs", "podIP");
-            facts.host_addresses = self.addresses(status, status_path, "hostIPs", "hostIP");
-        }
-        facts
-    }
-
-    fn phase(&mut self, status: &Node, path: &Path<'_>) -> Option<String> {
-        let phase = self.text(status, "phase", path)?;
-        if !phase.is_empty() && parse_phase(phase).is_none() {
-            const PHASES: [&str; 5] = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
-            let hint = syntax::nearest(phase, PHASES).map(|meant| format!("did you mean {meant}?"));
-            let line = status.get("phase").map_or(status.line, |field| field.line);
-            self.error(line, &path.key("phase"), format!("{phase:?} is not one of {}", PHASES.join(", ")), hint);
-        }
-        Some(phase.to_owned())
-    }
-
-    fn awaits_network(&mut self, status: &Node, path: &Path<'_>) -> bool {
-        let mut awaits = false;
-        let list = &path.key("conditions");
-        for (index, item) in self.items(status, "conditions", list).iter().enumerate() {
-            let path = &list.index(index);
-            if self.mapping(item, path, None).is_some() && self.text(item, "type", path) == Some(HAS_NETWORK) {
-                awaits |= self.text(item, "status", path) == Some("False");
-            }
-        }
-        awaits
-    }
-
-    /// The addresses of `plural`, or if there are none, of `single`.
-    fn addresses(&mut self, status: &Node, path: &Path<'_>, plural: &str, single: &str) -> Vec<String> {
-        let mut addresses = Vec::new();
-        let list = &path.key(plural);
-        for (index, item) in self.items(status, plural, list).iter().enumerate() {
-            let path = &list.index(index);
-            if self.mapping(item, path, None).is_none() {
-                continue;
-            }
-            let Some(text) = self.text(item, "ip", path) else { continue };
-            self.check_address(text, item.line, &path.key("ip"));
-            addresses.push(text.to_owned());
-        }
-        if addresses.is_empty()
-            && let Some(text) = self.text(status, single, path)
-        {
-            let line = status.get(single).map_or(status.line, |field| field.line);
-            self.check_address(text, line, &path.key(single));
-            addresses.push(text.to_owned());
-        }
-        addresses
-    }
-
-    fn check_address(&mut self, text: &str, line: usize, path: &Path<'_>) {
-        if !text.is_empty() && text.parse::<IpAddr>().is_err() {
-            let hint = cidr::sloppy_address(text).map(|address| format!("write {address}"));
-            self.error(line, path, format!("{text:?} is not an address"), hint);
-        }
-    }
-
-    fn containers(
-        &mut self,
-        spec: &Node,
-        path: &Path<'_>,
-        ports: &mut Vec<ContainerPort>,
-        declared: &mut Vec<DeclaredPort>,
-    ) {
-        for list in ["containers", "initContainers"] {
+        pod.node = spec.node_name.get().filter(|node| !node.is_empty()).map(Arc::from);
+        pod.host_network = spec.host_network.or_default();
+        let mut declared = Vec::new();
+        for (list, containers) in [("containers", spec.containers), ("initContainers", spec.init_containers)] {
             let path = &path.key(list);
-            for (index, container) in self.items(spec, list, path).iter().enumerate() {
-                let path = &path.index(index);
-                if self.mapping(container, path, None).is_none() {
-                    continue;
+            for (index, container) in containers.or_default().into_iter().enumerate() {
+                let container = container.or_default();
+                let is_sidecar = || container.restart_policy.as_ref().get().is_some_and(|policy| policy == "Always");
+                if list == "containers" || is_sidecar() {
+                    let path = &path.index(index);
+                    self.container_ports(container.ports.or_default(), &path.key("ports"), pod, &mut declared);
                 }
-                let restart = self.text(container, "restartPolicy", path);
-                if list == "initContainers" && restart != Some("Always") {
-                    continue;
-                }
-                self.container_ports(container, path, ports, declared);
             }
         }
+        declared
     }
 
     fn container_ports(
         &mut self,
-        container: &Node,
+        ports: Vec<Field<Port>>,
         path: &Path<'_>,
-        ports: &mut Vec<ContainerPort>,
+        pod: &mut Pod,
         declared: &mut Vec<DeclaredPort>,
     ) {
-        let path = &path.key("ports");
-        for (index, item) in self.items(container, "ports", path).iter().enumerate() {
+        for (index, port) in ports.into_iter().enumerate() {
             let path = &path.index(index);
-            if self.mapping(item, path, None).is_none() {
+            // One that is unreadable as a whole lacks no number.
+            if matches!(port, Field::Unreadable) {
                 continue;
             }
-            let protocol = self.protocol(item, path, ProtocolCase::Upper);
-            let name = self.text(item, "name", path).unwrap_or_default();
-            if let Some(reason) = syntax::port_name(name).filter(|_| !name.is_empty()) {
-                self.error(item.line, &path.key("name"), format!("the port name {name:?} {reason}"), None);
+            let Port { name, container_port, protocol } = port.or_default();
+            let protocol = self.container_protocol(protocol, path);
+            let name = name.or_default();
+            if let Some(reason) = syntax::port_name(&name).filter(|_| !name.is_empty()) {
+                self.error(0, &path.key("name"), format!("the port name {name:?} {reason}"), None);
             }
-            let port = self.container_port(item, path);
+            let port = self.container_port(container_port, &path.key("containerPort"));
             let (Some(protocol), Some(port)) = (protocol, port) else { continue };
             declared.push((protocol, port));
             if !name.is_empty() {
-                ports.push(ContainerPort { name: Arc::from(name), protocol, port });
+                pod.ports.push(ContainerPort { name: Arc::from(name), protocol, port });
             }
         }
     }
 
-    fn container_port(&mut self, item: &Node, path: &Path<'_>) -> Option<u16> {
-        let path = &path.key("containerPort");
-        match item.get("containerPort") {
-            None => self.missing(item.line, path, "is missing", None),
-            Some(Node { value: Value::Integer(number, _), line }) => {
-                let port = syntax::port_number(*number);
-                if port.is_some() {
-                    return port;
-                }
-                self.error(*line, path, format!("{number} is not a port: 1 to 65535"), None);
+    /// The protocol of a container's port. Empty text is the default, as if it were missing.
+    fn container_protocol(&mut self, protocol: Field<String>, path: &Path<'_>) -> Option<Protocol> {
+        match protocol {
+            Field::Unreadable => None,
+            Field::Is(name) if !name.is_empty() => {
+                self.protocol_named(&name, &path.key("protocol"), ProtocolCase::Upper)
             }
-            Some(field) => {
-                self.wrong_type(field.line, path, format!("must be a whole number, not {}", field.in_words()), None);
-            }
+            Field::Is(_) | Field::Absent => Some(defaults::PROTOCOL),
         }
-        None
+    }
+
+    fn container_port(&mut self, number: Field<i64>, path: &Path<'_>) -> Option<u16> {
+        if matches!(number, Field::Absent) {
+            self.missing(0, path, "is missing", None);
+        }
+        let number = number.get()?;
+        let port = syntax::port_number(number);
+        if port.is_none() {
+            self.error(0, path, format!("{number} is not a port: 1 to 65535"), None);
+        }
+        port
+    }
+
+    fn pod_status(&mut self, status: PodStatus, pod: &mut Pod, path: &Path<'_>) {
+        let path = &path.key("status");
+        pod.phase = self.phase(status.phase, path);
+        pod.awaits_network = status.conditions.or_default().into_iter().filter_map(Field::get).any(|condition| {
+            let is = |field: Field<String>, text: &str| field.get().is_some_and(|value| value == text);
+            is(condition.kind, HAS_NETWORK) && is(condition.status, "False")
+        });
+        let mut refused = Vec::new();
+        let claimed = self.addresses(status.pod_ips, status.pod_ip, path, ["podIPs", "podIP"], &mut refused);
+        let impossible;
+        (pod.addresses, impossible) = Addresses::accept(claimed);
+        refused.extend(impossible.into_iter().map(|address| {
+            format!("the pod address {address} is ignored: no pod can have it, or it is a second one of its family")
+        }));
+        pod.host_addresses = self.addresses(status.host_ips, status.host_ip, path, ["hostIPs", "hostIP"], &mut refused);
+        for reason in refused {
+            self.warn(Flaw::PodAddress, 0, path, reason);
+        }
+    }
+
+    fn phase(&mut self, phase: Field<String>, path: &Path<'_>) -> Phase {
+        const PHASES: [(&str, Phase); 5] = [
+            ("Pending", Phase::Pending),
+            ("Running", Phase::Running),
+            ("Succeeded", Phase::Succeeded),
+            ("Failed", Phase::Failed),
+            ("Unknown", Phase::Unknown),
+        ];
+        let text = phase.or_default();
+        if text.is_empty() {
+            return Phase::default();
+        }
+        if let Some((_, phase)) = PHASES.iter().find(|(name, _)| *name == text) {
+            return *phase;
+        }
+        let names = PHASES.map(|(name, _)| name);
+        let hint = syntax::nearest(&text, names).map(|meant| format!("did you mean {meant}?"));
+        self.error(0, &path.key("phase"), format!("{text:?} is not one of {}", names.join(", ")), hint);
+        Phase::Unknown
+    }
+
+    /// The IPs of the list, or if it has none, the single one.
+    fn addresses(
+        &mut self,
+        list: Field<Vec<Field<Ip>>>,
+        single: Field<String>,
+        path: &Path<'_>,
+        [plural, singular]: [&str; 2],
+        refused: &mut Vec<String>,
+    ) -> Vec<IpAddr> {
+        let is_some = |text: &String| !text.is_empty();
+        let mut texts = Vec::new();
+        for (index, ip) in list.or_default().into_iter().enumerate() {
+            let Some(text) = ip.or_default().ip.get().filter(is_some) else { continue };
+            self.check_address(&text, &path.key(plural).index(index).key("ip"));
+            texts.push(text);
+        }
+        if texts.is_empty()
+            && let Some(text) = single.get().filter(is_some)
+        {
+            self.check_address(&text, &path.key(singular));
+            texts.push(text);
+        }
+        let read = |text: String| match cidr::sloppy_address(&text) {
+            None => {
+                refused.push(format!("{text:?} is not an address and is ignored"));
+                None
+            }
+            address => address,
+        };
+        texts.into_iter().filter_map(read).collect()
+    }
+
+    fn check_address(&mut self, text: &str, path: &Path<'_>) {
+        if self.mode == Mode::Manifest && text.parse::<IpAddr>().is_err() {
+            let hint = cidr::sloppy_address(text).map(|address| format!("write {address}"));
+            self.error(0, path, format!("{text:?} is not an address"), hint);
+        }
     }
 }

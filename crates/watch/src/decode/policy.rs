@@ -1,18 +1,48 @@
 //! NetworkPolicies.
 
-use palisade_policy::input::{Direction, Isolates, LabelSelector, NamespacedName, Policy, Rule, Unenforceable};
+use palisade_policy::input::{
+    Direction, Isolates, Kind, LabelSelector, NamespacedName, Object, Policy, Rule, Unenforceable,
+};
+use serde::Deserialize;
 
-use super::context::{Context, Issue};
+use super::decoder::{Decoder, Issue};
+use super::field::Field;
+use super::metadata::{self, ObjectMeta};
 use super::path::Path;
 use super::rule::ProtocolCase;
 use super::schema::{POLICY, SPEC};
-use super::{hint, syntax};
+use super::{Decoded, Structure, hint, syntax};
 use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
-impl Context {
+/// `networking.k8s.io/v1` NetworkPolicy of an API server. Its spec is read from a tree, so that there is only one reading
+/// of each clause.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct KubePolicy {
+    metadata: Field<ObjectMeta>,
+    spec: Field<serde_json::Value>,
+}
+
+impl Structure for KubePolicy {
+    const KIND: Kind = Kind::NetworkPolicy;
+
+    fn version(&self) -> &str {
+        metadata::version(&self.metadata)
+    }
+
+    fn decode(self, decoder: &mut Decoder, path: &Path<'_>) -> Option<Decoded> {
+        let key = decoder.namespaced(self.metadata, path).key?;
+        let spec = self.spec.get().map(Node::from);
+        let policy = decoder.accepted_policy(key, spec.as_ref());
+        Some(Decoded { object: Object::Policy(policy), ports: Vec::new() })
+    }
+}
+
+impl Decoder {
     /// Reads a NetworkPolicy manifest. The policy must not be used if a mistake was noted.
-    pub(crate) fn policy(&mut self, object: &Node, path: &Path<'_>, legacy: bool) -> Policy {
+    /// None if it has no name.
+    pub(crate) fn policy(&mut self, object: &Node, path: &Path<'_>, legacy: bool) -> Option<Policy> {
         self.fields(object, path, &POLICY);
         if let Some(entry) = object.entry("status") {
             self.warn(
@@ -22,21 +52,24 @@ impl Context {
                 "is not a field of a NetworkPolicy any more and is left out",
             );
         }
-        let metadata = self.metadata(object, path);
+        let metadata = self.metadata_of(object, path);
+        let key = self.namespaced(metadata, path).key;
         let case = if legacy { ProtocolCase::Any } else { ProtocolCase::Upper };
-        let key = NamespacedName::new(metadata.namespace, metadata.name);
         if object.get("spec").is_none() {
             let reason = "is missing; the policy isolates every pod of its namespace for ingress and allows nothing";
             self.warn(Flaw::MissingSpec, object.line, &path.key("spec"), reason);
         }
-        self.policy_spec(key, object.get("spec"), &path.key("spec"), case)
+        // Without a name the rest is still checked.
+        let policy =
+            self.policy_spec(key.clone().unwrap_or_else(super::nameless), object.get("spec"), &path.key("spec"), case);
+        key.map(|_| policy)
     }
 
     /// Reads the `spec` of a NetworkPolicy that an API server holds.
     ///
     /// Terms that cannot be parsed match nothing and are listed in [`Policy::unenforceable`]: a peer or port alone; if
     /// `podSelector` or `spec` itself is at fault, the policy selects more and allows nothing.
-    pub(crate) fn accepted_policy(&mut self, key: NamespacedName, spec: Option<&Node>) -> Policy {
+    fn accepted_policy(&mut self, key: NamespacedName, spec: Option<&Node>) -> Policy {
         let mut policy = self.policy_spec(key, spec, &Path::Root.key("spec"), ProtocolCase::Upper);
         policy.unenforceable =
             self.errors.drain(..).map(|Issue { field, reason, .. }| Unenforceable { field, reason }).collect();
@@ -46,11 +79,11 @@ impl Context {
     fn policy_spec(&mut self, key: NamespacedName, spec: Option<&Node>, path: &Path<'_>, case: ProtocolCase) -> Policy {
         let absent = Node::null(0);
         let spec = spec.unwrap_or(&absent);
-        let ((), spec_sound) = self.part(|context| context.fields(spec, path, &SPEC));
+        let ((), spec_sound) = self.part(|decoder| decoder.fields(spec, path, &SPEC));
         self.warn_of_null(spec, "podSelector", path, "the policy selects every pod of its namespace");
         self.warn_of_null(spec, "policyTypes", path, "the types follow from the rules");
-        let (pod_selector, selector_sound) = self.part(|context| match spec.get("podSelector") {
-            Some(field) => context.selector(field, &path.key("podSelector")),
+        let (pod_selector, selector_sound) = self.part(|decoder| match spec.get("podSelector") {
+            Some(field) => decoder.selector(field, &path.key("podSelector")),
             None => LabelSelector::everything(),
         });
         let mut ingress = self.rules(spec, path, Direction::Ingress, case);
@@ -77,7 +110,7 @@ impl Context {
     /// `policyTypes` with its default. A type that cannot be parsed isolates in both directions.
     fn isolates(&mut self, spec: &Node, path: &Path<'_>, egress_written: bool) -> Isolates {
         let path = &path.key("policyTypes");
-        let (items, listed) = self.part(|context| context.items(spec, "policyTypes", path));
+        let (items, listed) = self.part(|decoder| decoder.items(spec, "policyTypes", path));
         if !listed {
             return Isolates { ingress: true, egress: true };
         }

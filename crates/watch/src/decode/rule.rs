@@ -7,10 +7,10 @@ use palisade_policy::input::{
     Direction, IpBlock, LabelSelector, NamespaceScope, Peer, Peers, Port, Ports, Protocol, Rule,
 };
 
-use super::context::{Context, Mode};
+use super::decoder::{Decoder, Mode};
 use super::path::Path;
 use super::schema::{EGRESS_RULE, INGRESS_RULE, IP_BLOCK, PEER, PORT};
-use super::{cidr, syntax};
+use super::{cidr, defaults, syntax};
 use crate::finding::Flaw;
 use crate::node::{Node, Value};
 
@@ -23,7 +23,7 @@ pub(super) enum ProtocolCase {
     Any,
 }
 
-impl Context {
+impl Decoder {
     /// Reads a rule of a direction. A mistake outside its peers and ports makes it match nothing.
     pub(super) fn rule(&mut self, node: &Node, path: &Path<'_>, direction: Direction, case: ProtocolCase) -> Rule {
         let (schema, peers_key) = match direction {
@@ -38,7 +38,7 @@ impl Context {
                 "is empty; the API server reads it as {}, which allows everything",
             );
         }
-        let ((), known) = self.part(|context| context.fields(node, path, schema));
+        let ((), known) = self.part(|decoder| decoder.fields(node, path, schema));
         self.warn_of_null(node, peers_key, path, "the rule is about everyone");
         self.warn_of_null(node, "ports", path, "the rule is about every port");
         let peers_path = &path.key(peers_key);
@@ -50,7 +50,7 @@ impl Context {
             Peers::Of(vec![Peer::Unmatchable])
         };
         let (ports, listed) =
-            self.part_list(node, "ports", ports_path, |context, item, path| context.port(item, path, case));
+            self.part_list(node, "ports", ports_path, |decoder, item, path| decoder.port(item, path, case));
         let ports =
             if listed { non_empty(ports).map_or(Ports::Any, Ports::Of) } else { Ports::Of(vec![Port::Unmatchable]) };
         Rule { peers, ports }
@@ -64,18 +64,18 @@ impl Context {
         path: &Path<'_>,
         decode: impl Fn(&mut Self, &Node, &Path<'_>) -> T,
     ) -> (Vec<T>, bool) {
-        let (items, listed) = self.part(|context| context.items(node, key, path));
+        let (items, listed) = self.part(|decoder| decoder.items(node, key, path));
         let read = items.iter().enumerate().map(|(index, item)| decode(self, item, &path.index(index))).collect();
         (read, listed)
     }
 
     fn peer(&mut self, node: &Node, path: &Path<'_>) -> Peer {
-        let (peer, sound) = self.part(|context| context.peer_terms(node, path));
+        let (peer, sound) = self.part(|decoder| decoder.peer_terms(node, path));
         peer.filter(|_| sound).unwrap_or(Peer::Unmatchable)
     }
 
     fn peer_terms(&mut self, node: &Node, path: &Path<'_>) -> Option<Peer> {
-        let ((), known) = self.part(|context| context.fields(node, path, &PEER));
+        let ((), known) = self.part(|decoder| decoder.fields(node, path, &PEER));
         let pods = node.get("podSelector").map(|field| self.selector(field, &path.key("podSelector")));
         let namespaces =
             node.get("namespaceSelector").map(|field| self.selector(field, &path.key("namespaceSelector")));
@@ -182,7 +182,7 @@ impl Context {
     }
 
     fn port(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Port {
-        let (port, sound) = self.part(|context| context.port_terms(node, path, case));
+        let (port, sound) = self.part(|decoder| decoder.port_terms(node, path, case));
         port.filter(|_| sound).unwrap_or(Port::Unmatchable)
     }
 
@@ -231,28 +231,30 @@ impl Context {
     fn port_number(&mut self, node: &Node, key: &str, path: &Path<'_>) -> Option<u16> {
         let field = node.get(key)?;
         let path = &path.key(key);
-        let Value::Integer(number, _) = &field.value else {
-            let hint = field.text().and_then(port_hint);
-            self.wrong_type(field.line, path, format!("must be a whole number, not {}", field.in_words()), hint);
-            return None;
-        };
-        let port = syntax::port_number(*number);
+        let hint = field.text().and_then(port_hint);
+        let number = self.whole_number(field, path, hint)?;
+        let port = syntax::port_number(number);
         if port.is_none() {
             self.error(field.line, path, format!("{number} is not a port: 1 to 65535"), None);
         }
         port
     }
 
-    /// `protocol`, TCP if missing.
-    pub(super) fn protocol(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Option<Protocol> {
-        let Some(field) = node.get("protocol") else { return Some(Protocol::Tcp) };
+    /// `protocol` with its default.
+    fn protocol(&mut self, node: &Node, path: &Path<'_>, case: ProtocolCase) -> Option<Protocol> {
+        let Some(field) = node.get("protocol") else { return Some(defaults::PROTOCOL) };
         let path = &path.key("protocol");
         let name = self.text_of(field, path)?;
+        self.protocol_named(name, path, case)
+    }
+
+    /// The protocol with this name.
+    pub(super) fn protocol_named(&mut self, name: &str, path: &Path<'_>, case: ProtocolCase) -> Option<Protocol> {
         let any_case = Protocol::ALL.into_iter().find(|protocol| protocol.name().eq_ignore_ascii_case(name));
         let exact = any_case.filter(|protocol| case == ProtocolCase::Any || protocol.to_string() == name);
         if exact.is_none() {
             let hint = any_case.map(|protocol| format!("did you mean {protocol}?"));
-            self.error(field.line, path, format!("{name:?} is not TCP, UDP or SCTP"), hint);
+            self.error(0, path, format!("{name:?} is not TCP, UDP or SCTP"), hint);
         }
         exact
     }

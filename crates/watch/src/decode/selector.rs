@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use palisade_policy::input::{LabelSelector, Operator, Requirement};
 
-use super::context::Context;
+use super::decoder::Decoder;
 use super::path::Path;
 use super::schema::{REQUIREMENT, SELECTOR};
 use super::syntax;
 use crate::node::{Node, Value};
 
-impl Context {
+impl Decoder {
     /// Reads a `metav1.LabelSelector`. A requirement with a mistake is left out.
     pub(super) fn selector(&mut self, node: &Node, path: &Path<'_>) -> LabelSelector {
         self.fields(node, path, &SELECTOR);
@@ -19,17 +19,17 @@ impl Context {
             let path = &path.key("matchLabels");
             let entries = self.mapping(labels, path, None).unwrap_or_default();
             for entry in entries {
-                // One at a time, so that a mistake in one label does not lose the others.
-                let single = Node { line: entry.line, value: Value::Mapping(vec![entry.clone()]) };
-                let (labels, sound) = self.part(|context| context.label_map(&single, path));
-                if sound {
-                    selector.requirements.extend(LabelSelector::labels(labels).requirements);
+                let path = &path.key(&entry.key);
+                let (value, sound) = self.part(|decoder| decoder.selector_label(&entry.key, &entry.node, path));
+                // A mistake in one label does not lose the others.
+                if let (Some(value), true) = (value, sound) {
+                    selector.requirements.extend(LabelSelector::labels([(&*entry.key, &*value)]).requirements);
                 }
             }
         }
         let path = &path.key("matchExpressions");
         for (index, item) in self.items(node, "matchExpressions", path).iter().enumerate() {
-            let (requirement, sound) = self.part(|context| context.requirement(item, &path.index(index)));
+            let (requirement, sound) = self.part(|decoder| decoder.requirement(item, &path.index(index)));
             selector.requirements.extend(requirement.filter(|_| sound));
         }
         selector

@@ -1,13 +1,15 @@
 //! Workloads, each as the one pod of its template.
 
-use palisade_policy::input::{NamespacedName, Pod};
+use palisade_policy::input::Pod;
+use serde::Deserialize;
 
-use super::context::Context;
 use super::controller;
+use super::decoder::Decoder;
+use super::field::Field;
+use super::metadata::ObjectMeta;
 use super::path::Path;
-use super::pod::DeclaredPort;
-use super::schema::METADATA;
-use crate::node::{Entry, Node, Value};
+use super::pod::{DeclaredPort, PodSpec};
+use crate::node::{Node, Value};
 
 /// The kinds that create pods from a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,68 +65,53 @@ impl WorkloadKind {
     }
 }
 
-impl Context {
-    /// Reads a workload as the pod of its template: its namespace and name, the template's labels and containers, no
-    /// IP. Every declared port is added to `declared`.
+/// `v1` PodTemplateSpec.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Template {
+    metadata: Field<ObjectMeta>,
+    spec: Field<PodSpec>,
+}
+
+impl Decoder {
+    /// Reads a workload as the pod of its template, with the ports that it declares: its namespace and name, the
+    /// template's labels and containers, no IP. None if it has no name.
     pub(crate) fn workload(
         &mut self,
         kind: WorkloadKind,
         object: &Node,
         path: &Path<'_>,
-        declared: &mut Vec<DeclaredPort>,
-    ) -> Pod {
-        let metadata = self.metadata(&with_name(object), path);
-        let key = NamespacedName::new(metadata.namespace, metadata.name);
-        let mut pod = self.template(kind.template(), object, path, declared, key);
-        pod.labels.extend(controller::labels(kind, object));
-        pod
+    ) -> Option<(Pod, Vec<DeclaredPort>)> {
+        let mut head = self.metadata_of(object, path);
+        let name = head.as_ref().get().and_then(|metadata| metadata.name.as_ref().get()).cloned();
+        if let Field::Is(metadata) = &mut head
+            && let (Field::Absent, Field::Is(generated)) = (&metadata.name, &metadata.generate_name)
+        {
+            metadata.name = Field::Is(generated.trim_end_matches('-').to_owned());
+        }
+        let key = self.namespaced(head, path).key;
+        // Without a name the rest is still checked.
+        let mut pod = Pod::new(key.clone().unwrap_or_else(super::nameless));
+        let ports = self.template(kind.template(), object, path, &mut pod);
+        pod.labels.extend(controller::labels(kind, name.as_deref(), object));
+        key.map(|_| (pod, ports))
     }
 
-    fn template(
-        &mut self,
-        steps: &[&'static str],
-        node: &Node,
-        path: &Path<'_>,
-        declared: &mut Vec<DeclaredPort>,
-        key: NamespacedName,
-    ) -> Pod {
+    fn template(&mut self, steps: &[&'static str], node: &Node, path: &Path<'_>, pod: &mut Pod) -> Vec<DeclaredPort> {
         if let Some((step, rest)) = steps.split_first() {
             let path = &path.key(step);
-            return match node.get(step) {
-                Some(next) if matches!(next.value, Value::Mapping(_)) => self.template(rest, next, path, declared, key),
+            match node.get(step) {
+                Some(next) if matches!(next.value, Value::Mapping(_)) => return self.template(rest, next, path, pod),
                 Some(other) => {
                     self.wrong_type(other.line, path, format!("must be a mapping, not {}", other.in_words()), None);
-                    Pod::new(key)
                 }
-                None => {
-                    self.missing(node.line, path, "is missing", None);
-                    Pod::new(key)
-                }
-            };
+                None => self.missing(node.line, path, "is missing", None),
+            }
+            return Vec::new();
         }
-        let labels = node.get("metadata").map(|metadata| {
-            let path = &path.key("metadata");
-            self.fields(metadata, path, &METADATA);
-            self.labels(metadata, path)
-        });
-        let facts = self.pod_spec(node, path, declared);
-        facts.into_pod(key, labels.unwrap_or_default(), false).0
+        self.metadata_fields(node, path);
+        let Template { metadata, spec } = self.read(node, path);
+        pod.labels = self.template_labels(metadata, path);
+        self.pod_spec(spec.or_default(), pod, path)
     }
-}
-
-/// The object, named after its `generateName` if it has no name.
-fn with_name(object: &Node) -> Node {
-    let mut metadata = match object.get("metadata") {
-        Some(metadata) => metadata.clone(),
-        None => return Node { line: object.line, value: Value::Mapping(Vec::new()) },
-    };
-    let generated = metadata.get("generateName").and_then(Node::text).map(|name| name.trim_end_matches('-').into());
-    let is_unnamed = metadata.get("name").is_none();
-    if let (true, Some(name), Value::Mapping(entries)) = (is_unnamed, generated, &mut metadata.value) {
-        let (key, line) = ("name".into(), object.line);
-        entries.retain(|entry| &*entry.key != "name");
-        entries.push(Entry { key, line, node: Node { line, value: Value::String(name) } });
-    }
-    let entry = Entry { key: "metadata".into(), line: metadata.line, node: metadata };
-    Node { line: object.line, value: Value::Mapping(vec![entry]) }
 }

@@ -6,19 +6,11 @@ use std::path::Path as FilePath;
 use palisade_policy::input::{Kind, Object, Pod};
 
 use super::written::{Lines, Written};
-use crate::decode::{Context, DeclaredPort, Issue, Mode, Path, WorkloadKind, nearest};
+use crate::decode::{DeclaredPort, Decoded, Decoder, Issue, KubeNamespace, KubePod, Path, WorkloadKind};
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 use crate::node::{Node, Value};
 use crate::yaml;
-
-/// Whether an object has a name.
-fn is_named(object: &Object) -> bool {
-    match object {
-        Object::Pod(pod) => !pod.key.name.is_empty(),
-        Object::Namespace(namespace) => !namespace.name.is_empty(),
-        Object::Policy(policy) => !policy.key.name.is_empty(),
-    }
-}
+use palisade_policy::nearest;
 
 /// What to read from a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,29 +108,29 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, node: &Node, path: &Path<'_>, implied: Option<TypeMeta<'_>>) {
-        let mut context = Context::in_namespace(Mode::Manifest, self.namespace);
-        let Some(meta) = type_meta(node, path, implied, &mut context) else {
-            self.note(context, None);
+        let mut decoder = Decoder::of_manifest(self.namespace);
+        let Some(meta) = type_meta(node, path, implied, &mut decoder) else {
+            self.note(decoder, None);
             return;
         };
         match route(meta) {
-            Route::Read { kind, legacy } => self.read(node, path, kind, legacy, context),
-            Route::Workload(kind) if self.reading != Reading::Objects => self.workload(node, path, kind, context),
+            Route::Read { kind, legacy } => self.read(node, path, kind, legacy, decoder),
+            Route::Workload(kind) if self.reading != Reading::Objects => self.workload(node, path, kind, decoder),
             Route::List => self.list(node, path, None),
             Route::ListOf { group, version, kind } => self.list(node, path, Some(TypeMeta { group, version, kind })),
             Route::Ignore | Route::Workload(_) => *self.content.ignored.entry(meta.kind.to_owned()).or_default() += 1,
             Route::Wrong { field, reason, hint } => {
                 let line = node.get(field).map_or(node.line, |field| field.line);
                 let field = path.key(field).to_string();
-                context.errors.push(Issue { line, flaw: Flaw::WrongKind, field, reason, hint });
-                self.note(context, None);
+                decoder.errors.push(Issue { line, flaw: Flaw::WrongKind, field, reason, hint });
+                self.note(decoder, None);
             }
         }
     }
 
-    fn read(&mut self, node: &Node, path: &Path<'_>, kind: Kind, legacy: bool, mut context: Context) {
+    fn read(&mut self, node: &Node, path: &Path<'_>, kind: Kind, legacy: bool, mut decoder: Decoder) {
         if legacy {
-            context.warnings.push(Issue {
+            decoder.warnings.push(Issue {
                 line: node.get("apiVersion").map_or(node.line, |field| field.line),
                 flaw: Flaw::LegacyVersion,
                 field: path.key("apiVersion").to_string(),
@@ -146,38 +138,39 @@ impl Reader<'_> {
                 hint: None,
             });
         }
-        let mut ports = Vec::new();
-        let object = match kind {
-            Kind::Pod => Object::Pod(context.pod(node, path, &mut ports)),
-            Kind::Namespace => Object::Namespace(context.namespace(node, path)),
-            Kind::NetworkPolicy => Object::Policy(context.policy(node, path, legacy)),
+        let decoded = match kind {
+            Kind::Pod => decoder.manifest::<KubePod>(node, path),
+            Kind::Namespace => decoder.manifest::<KubeNamespace>(node, path),
+            Kind::NetworkPolicy => {
+                let policy = decoder.policy(node, path, legacy).map(Object::Policy);
+                policy.map(|object| Decoded { object, ports: Vec::new() })
+            }
         };
-        let name = is_named(&object).then(|| ObjectName::of(&object));
-        let sound = context.errors.is_empty();
-        if self.reading == Reading::Everything && name.is_some() {
-            // Only for policies are positions of fields needed.
-            let lines = if kind == Kind::NetworkPolicy { Lines::of(node, path) } else { Lines::default() };
-            let (place, prefix) = (self.place(node), path.to_string());
-            self.content.written.push(Written { place, prefix, lines, sound, workload: None, ports });
-            self.content.objects.push((object, self.place(node)));
-        } else if sound {
+        let name = decoded.as_ref().map(|decoded| ObjectName::of(&decoded.object));
+        let sound = decoder.errors.is_empty();
+        if let Some(Decoded { object, ports }) = decoded.filter(|_| sound || self.reading == Reading::Everything) {
+            if self.reading == Reading::Everything {
+                // Only for policies are positions of fields needed.
+                let lines = if kind == Kind::NetworkPolicy { Lines::of(node, path) } else { Lines::default() };
+                let (place, prefix) = (self.place(node), path.to_string());
+                self.content.written.push(Written { place, prefix, lines, sound, workload: None, ports });
+            }
             self.content.objects.push((object, self.place(node)));
         }
-        context.relocate(node, path);
-        self.note(context, name.as_ref());
+        decoder.relocate(node, path);
+        self.note(decoder, name.as_ref());
     }
 
-    fn workload(&mut self, node: &Node, path: &Path<'_>, kind: WorkloadKind, mut context: Context) {
-        let mut ports = Vec::new();
-        let pod = context.workload(kind, node, path, &mut ports);
-        let sound = context.errors.is_empty();
-        let name = (!pod.key.name.is_empty()).then(|| ObjectName::pod(&pod.key));
-        if name.is_some() && (sound || self.reading == Reading::Everything) {
+    fn workload(&mut self, node: &Node, path: &Path<'_>, kind: WorkloadKind, mut decoder: Decoder) {
+        let decoded = decoder.workload(kind, node, path);
+        let sound = decoder.errors.is_empty();
+        let name = decoded.as_ref().map(|(pod, _)| ObjectName::pod(&pod.key));
+        if let Some((pod, ports)) = decoded.filter(|_| sound || self.reading == Reading::Everything) {
             let (place, prefix) = (self.place(node), path.to_string());
             self.content.workloads.push(Workload { kind, pod, place, prefix, ports, sound });
         }
-        context.relocate(node, path);
-        self.note(context, name.as_ref());
+        decoder.relocate(node, path);
+        self.note(decoder, name.as_ref());
     }
 
     fn place(&self, node: &Node) -> Place {
@@ -202,7 +195,7 @@ impl Reader<'_> {
     }
 
     /// Takes over the decoder's findings.
-    fn note(&mut self, context: Context, object: Option<&ObjectName>) {
+    fn note(&mut self, decoder: Decoder, object: Option<&ObjectName>) {
         let finding = |issue: Issue| Finding {
             file: self.file.to_owned(),
             document: Some(self.document),
@@ -213,8 +206,8 @@ impl Reader<'_> {
             reason: issue.reason,
             hint: issue.hint,
         };
-        self.content.warnings.extend(context.warnings.into_iter().map(finding));
-        let mut errors: Vec<_> = context.errors.into_iter().map(finding).collect();
+        self.content.warnings.extend(decoder.warnings.into_iter().map(finding));
+        let mut errors: Vec<_> = decoder.errors.into_iter().map(finding).collect();
         errors.sort_by_key(|error| error.line);
         self.content.errors.extend(errors);
     }
@@ -234,15 +227,16 @@ impl Reader<'_> {
     }
 }
 
-impl Context {
-    /// A mistake in a field is at its key, even if the value begins further down; one in a list is at its item.
+impl Decoder {
+    /// A mistake in a field is at its key, even if the value begins further down; one in a list is at its item. One in a
+    /// field that is missing is where it would be.
     fn relocate(&mut self, object: &Node, path: &Path<'_>) {
         if self.errors.is_empty() && self.warnings.is_empty() {
             return;
         }
         let lines = Lines::of(object, path);
         for issue in self.errors.iter_mut().chain(&mut self.warnings) {
-            issue.line = lines.nearest(&issue.field).unwrap_or(issue.line);
+            issue.line = lines.nearest(&issue.field).unwrap_or(issue.line.max(object.line));
         }
     }
 }
@@ -252,7 +246,7 @@ fn type_meta<'n>(
     node: &'n Node,
     path: &Path<'_>,
     implied: Option<TypeMeta<'n>>,
-    context: &mut Context,
+    decoder: &mut Decoder,
 ) -> Option<TypeMeta<'n>> {
     let mut read = |key: &'static str| {
         let issue = |line, reason: String| Issue {
@@ -266,13 +260,13 @@ fn type_meta<'n>(
             Some(field) => match field.text() {
                 Some(text) if !text.is_empty() => Some(Some(text)),
                 _ => {
-                    context.errors.push(issue(field.line, format!("must be text, not {}", field.in_words())));
+                    decoder.errors.push(issue(field.line, format!("must be text, not {}", field.in_words())));
                     None
                 }
             },
             None if implied.is_some() => Some(None),
             None => {
-                context.errors.push(issue(node.line, "is missing".to_owned()));
+                decoder.errors.push(issue(node.line, "is missing".to_owned()));
                 None
             }
         }

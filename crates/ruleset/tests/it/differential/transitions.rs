@@ -118,7 +118,8 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
         for patch in renderer.update(index.compiled(), &dirty) {
             let mut after = before.clone();
             patch.apply(&mut after);
-            let plans: Vec<_> = patch.around(&gates(&Options::default())).iter().map(|part| part.plan(&after)).collect();
+            let plans: Vec<_> =
+                patch.around(&gates(&Options::default())).iter().map(|part| part.plan(&after)).collect();
             let transition = Transition { before: &before, after: &after };
             walked += transition.walk_through(&plans, &packets).map_err(|why| {
                 let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();

@@ -8,8 +8,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
 
 use palisade_policy::input::{
-    Addresses, Isolates, LabelSelector, NamespaceScope, Operator, Peer, Peers, Phase, Pod, Policy, Port, Ports,
-    Requirement, Rule,
+    Addresses, ContainerPort, Isolates, LEGACY_ANNOTATION, LabelSelector, Namespace, NamespaceScope, NamespacedName,
+    Operator, Peer, Peers, Phase, Pod, Policy, Port, Ports, Protocol, Requirement, Rule,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::*;
 
 fn policy(spec: Value) -> Policy {
     let object = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
-    let read = serde_json::from_value::<KubePolicy>(object).unwrap().read().unwrap();
+    let read = Received::read(serde_json::from_value::<KubePolicy>(object).unwrap()).unwrap();
     match read.object {
         Object::Policy(policy) => policy,
         other => panic!("{other:?}"),
@@ -25,7 +25,7 @@ fn policy(spec: Value) -> Policy {
 }
 
 fn pod(object: Value) -> (Pod, Vec<String>) {
-    let Decoded { object, warnings } = serde_json::from_value::<KubePod>(object).unwrap().read().unwrap();
+    let Received { object, warnings } = Received::read(serde_json::from_value::<KubePod>(object).unwrap()).unwrap();
     match object {
         Object::Pod(pod) => (pod, warnings),
         other => panic!("{other:?}"),
@@ -193,7 +193,7 @@ fn a_spec_that_cannot_be_read_isolates() {
 #[test]
 fn the_defaults_of_the_api_hold_for_objects_too() {
     let missing = serde_json::from_value::<KubePolicy>(json!({"metadata": {"name": "p", "namespace": "n"}}));
-    let Object::Policy(missing) = missing.unwrap().read().unwrap().object else { panic!("not a policy") };
+    let Object::Policy(missing) = Received::read(missing.unwrap()).unwrap().object else { panic!("not a policy") };
     assert_eq!(missing, policy(json!({})));
     assert_eq!((missing.isolates, missing.ingress.len()), (INGRESS, 0));
     assert_eq!(policy(json!({"egress": []})).isolates, INGRESS);
@@ -256,10 +256,10 @@ fn pods_are_trimmed_and_their_status_is_not_believed_blindly() {
 
 #[test]
 fn namespaces() {
-    let read = |object: Value| serde_json::from_value::<KubeNamespace>(object).unwrap().read().unwrap();
+    let read = |object: Value| Received::read(serde_json::from_value::<KubeNamespace>(object).unwrap()).unwrap();
     let plain = read(json!({"metadata": {"name": "a", "labels": {"team": "x"}}, "status": {"phase": "Active"}}));
     let expected = Namespace::new("a", [("team".to_owned(), "x".to_owned())].into());
-    assert_eq!(plain, Decoded { object: Object::Namespace(expected), warnings: vec![] });
+    assert_eq!(plain, Received { object: Object::Namespace(expected), warnings: vec![] });
     for leaving in [
         json!({"metadata": {"name": "a"}, "status": {"phase": "Terminating"}}),
         json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),

@@ -14,13 +14,10 @@ pub(crate) enum Mode {
     Accepted,
 }
 
-/// The namespace of a manifest that names none.
-pub(crate) const DEFAULT_NAMESPACE: &str = "default";
-
 /// A mistake, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issue {
-    /// The line of the file, 0 if there is no file.
+    /// The line of the file, 0 if it is that of the field or there is no file.
     pub(crate) line: usize,
     /// The kind of mistake.
     pub(crate) flaw: Flaw,
@@ -32,24 +29,26 @@ pub(crate) struct Issue {
     pub(crate) hint: Option<String>,
 }
 
-/// The state of one decoding.
+/// Reads an object, and keeps the mistakes and warnings so far.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct Decoder {
     pub(crate) mode: Mode,
-    /// That of objects which name none.
-    pub(super) namespace: Box<str>,
+    /// The namespace of an object that names none; an API server sends no such object.
+    pub(super) namespace: Option<Box<str>>,
     pub(crate) errors: Vec<Issue>,
     pub(crate) warnings: Vec<Issue>,
 }
 
-impl Context {
-    pub(crate) fn new(mode: Mode) -> Self {
-        Self::in_namespace(mode, DEFAULT_NAMESPACE)
+impl Decoder {
+    /// For a manifest, which is in `namespace` if it names none.
+    pub(crate) fn of_manifest(namespace: &str) -> Self {
+        let namespace = Some(namespace.into());
+        Self { mode: Mode::Manifest, namespace, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// For objects that are in `namespace` if they name none.
-    pub(crate) fn in_namespace(mode: Mode, namespace: &str) -> Self {
-        Self { mode, namespace: namespace.into(), errors: Vec::new(), warnings: Vec::new() }
+    /// For an object that an API server holds.
+    pub(crate) fn of_server() -> Self {
+        Self { mode: Mode::Accepted, namespace: None, errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// Notes a value that the API server rejects.
@@ -101,7 +100,14 @@ impl Context {
 
     /// Checks that `node` is a mapping with fields of the schema only; null counts as an empty one.
     pub(super) fn fields(&mut self, node: &Node, path: &Path<'_>, schema: &Schema) {
-        let Some(entries) = self.mapping(node, path, Some(schema)) else { return };
+        if self.mapping(node, path, Some(schema)).is_some() {
+            self.unknown_fields(node, path, schema);
+        }
+    }
+
+    /// Notes the fields of a mapping that the schema does not have.
+    pub(super) fn unknown_fields(&mut self, node: &Node, path: &Path<'_>, schema: &Schema) {
+        let Value::Mapping(entries) = &node.value else { return };
         for Entry { key, line, node } in entries {
             if !schema.fields.contains(&&**key) {
                 let (flaw, hint) = schema.meant(key, node);
@@ -128,15 +134,20 @@ impl Context {
         }
     }
 
-    /// The items of the list `key` of `node`; none if it is missing or null.
+    /// The items of the list `key` of `node`, whose path is `path`; none if it is missing or null.
     pub(super) fn items<'n>(&mut self, node: &'n Node, key: &str, path: &Path<'_>) -> &'n [Node] {
-        match node.get(key).map(|list| (list, &list.value)) {
-            None => &[],
-            Some((_, Value::Sequence(items))) => items,
-            Some((list, _)) => {
-                let hint = super::hint::for_missing_list(key, list);
-                self.wrong_type(list.line, path, format!("must be a list, not {}", list.in_words()), hint);
-                &[]
+        node.get(key).and_then(|list| self.list(list, path)).unwrap_or_default()
+    }
+
+    /// The items of a list; null counts as an empty one.
+    pub(super) fn list<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n [Node]> {
+        match &node.value {
+            Value::Sequence(items) => Some(items),
+            Value::Null => Some(&[]),
+            _ => {
+                let hint = path.last_key().and_then(|key| super::hint::for_missing_list(key, node));
+                self.wrong_type(node.line, path, format!("must be a list, not {}", node.in_words()), hint);
+                None
             }
         }
     }
@@ -164,13 +175,21 @@ impl Context {
         }
     }
 
-    /// The boolean `key` of `node`, if it is there.
-    pub(super) fn boolean(&mut self, node: &Node, key: &str, path: &Path<'_>) -> Option<bool> {
-        let field = node.get(key)?;
-        if let Value::Bool(value, _) = &field.value {
+    /// The boolean of `node`.
+    pub(super) fn boolean(&mut self, node: &Node, path: &Path<'_>) -> Option<bool> {
+        if let Value::Bool(value, _) = &node.value {
             return Some(*value);
         }
-        self.wrong_type(field.line, &path.key(key), format!("must be true or false, not {}", field.in_words()), None);
+        self.wrong_type(node.line, path, format!("must be true or false, not {}", node.in_words()), None);
+        None
+    }
+
+    /// The whole number of `node`; the hint is for any other value.
+    pub(super) fn whole_number(&mut self, node: &Node, path: &Path<'_>, hint: Option<String>) -> Option<i64> {
+        if let Value::Integer(value, _) = &node.value {
+            return Some(*value);
+        }
+        self.wrong_type(node.line, path, format!("must be a whole number, not {}", node.in_words()), hint);
         None
     }
 }
