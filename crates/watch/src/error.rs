@@ -18,6 +18,7 @@ pub enum SourceError {
         source: Box<kube::config::KubeconfigError>,
     },
     /// The kubeconfig in the usual places does not have the context, or cannot be used.
+    #[cfg(feature = "cluster")]
     #[error("context {name} cannot be used; check $KUBECONFIG, or ~/.kube/config")]
     Context {
         /// The context.

@@ -24,6 +24,15 @@ impl ApiServer {
         Err(SourceError::NoClient)
     }
 
+    /// The same.
+    ///
+    /// # Errors
+    /// Always.
+    #[expect(clippy::unused_async, reason = "the same signature as with a client")]
+    pub async fn connect_to(_kubeconfig: Option<&Path>, _context: Option<&str>) -> Result<Self, SourceError> {
+        Err(SourceError::NoClient)
+    }
+
     /// As with a client.
     #[must_use]
     pub fn with_pod_ranges_of(self, _node: &str) -> Self {

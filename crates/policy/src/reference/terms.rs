@@ -71,7 +71,7 @@ impl PortMatch {
     }
 }
 
-impl<'a> Reference<'a> {
+impl Reference<'_> {
     /// How far a peer of a policy matches an end.
     pub(super) fn peer<'p>(&self, peer: &'p Peer, policy: &NamespacedName, end: &End<'_>) -> PeerMatch<'p> {
         match peer {

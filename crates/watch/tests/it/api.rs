@@ -181,7 +181,10 @@ async fn a_lying_status_is_warned_of_and_not_believed() {
     let mut watching = Watching::synced(&api.kubeconfig()).await;
     watching.until("warned", |watching| !watching.warnings.is_empty()).await;
     let warning = &watching.warnings[0];
-    assert!(warning.starts_with(&format!("Pod {namespace}/liar: the pod address 127.0.0.1 is ignored")), "{warning}");
+    assert!(
+        warning.starts_with(&format!("Pod {namespace}/liar: status: the pod address 127.0.0.1 is ignored")),
+        "{warning}"
+    );
     assert!(watching.pod(&namespace, "liar").unwrap().addresses.is_empty());
 }
 
