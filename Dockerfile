@@ -13,7 +13,7 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,id=registry-$TARGETPLATFORM,target=/usr/local/cargo/registry \
     --mount=type=cache,id=target-$TARGETPLATFORM,target=/src/target \
-    cargo build --locked --profile image --no-default-features --package palisade && \
+    cargo build --locked --profile image --no-default-features --features cluster --package palisade && \
     install -D target/image/palisade /image/palisade
 
 FROM scratch

@@ -3,7 +3,7 @@
 //!
 //! Seen to fail when:
 //! - `policy` depends on `ruleset`, `watch` on `dataplane` (also as a dev-dependency), `dataplane` on `testkit`; the root's
-//!   `lab` is not optional; a crate is added that no rule knows;
+//!   `lab` is not optional; `kube` is not; a crate is added that no rule knows;
 //! - `policy` says `use std::{collections::BTreeMap, time::Instant}`, `ruleset` has an `async fn` or calls `std::env::var`;
 //! - the reference says `use crate::{flow::Flow, index::Index}`, `crate::compile::compile()`, `super::super::index`, or
 //!   calls the engine's `Selector::selects`; the compiler says `crate::reference::evaluate`;
@@ -148,6 +148,26 @@ fn the_lab_is_left_out_of_the_image() {
     let dependencies = root["dependencies"].as_array().unwrap();
     let lab = dependencies.iter().find(|on| on["name"] == "palisade-lab" && on["kind"].is_null()).unwrap();
     assert_eq!(lab["optional"], true, "palisade-lab must stay optional, behind the feature `demo`");
+}
+
+#[test]
+fn the_demo_is_built_without_the_client_of_an_api_server() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package=palisade", "--no-default-features", "--features=demo"])
+        .args(["--edges=normal", "--prefix=none", "--format={p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let built: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(built.contains("palisade-lab"), "{built:?}");
+    for client in ["kube", "k8s-openapi", "rustls", "ring", "tower"] {
+        assert!(
+            !built.contains(client),
+            "{client}: hack/demo builds minutes longer; put it behind the feature `cluster`"
+        );
+    }
 }
 
 #[test]
