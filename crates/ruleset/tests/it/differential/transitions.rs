@@ -287,11 +287,8 @@ impl Transition<'_> {
             for lookups in 0.. {
                 let during = walk_across(table, Later { lookups, rules, elements }, packet).unwrap();
                 walked += 1;
-                // A pod of which nothing was known reaches itself from *stage* on, and is isolated from *restrict* on, which does
-                // not wait: it is that pod's first moment.
-                let is_first_moment = batch == "restrict" && passed > 1 && packet.source == packet.destination;
-                // Neither does a named port of a pod that comes or goes.
-                let is_moment = is_first_moment || (during.end == End::Drop && self.changes_named_port(packet));
+                // A flow to a named port may lose packets for a moment while its pod comes or goes.
+                let is_moment = during.end == End::Drop && self.changes_named_port(packet);
                 if ends.iter().all(|end| end.end != during.end) && !is_moment {
                     return Err(explain(batch, passed, lookups, packet, &during, &ends));
                 }
