@@ -1,5 +1,6 @@
 //! What several modules need.
 
 pub(crate) mod driven;
+pub(crate) mod listing;
 pub(crate) mod objects;
 pub(crate) mod running;

@@ -2,13 +2,17 @@
 //!
 //! Seen to fail when: the directory is not removed; signals are caught without clearing up; an interrupted demo exits with 0;
 //! the policy of step 3 selects another pod; it is not withdrawn under the streams (two measurements differ, exit 1); the
-//! expectation looks at egress alone (180 differ, exit 1); colours are on without a terminal; a line is over 100 columns.
+//! expectation looks at egress alone (180 differ, exit 1); colours are on without a terminal; a line is over 100 columns;
+//! README.md quoted another comment of the table.
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
+
+use crate::common::listing;
 
 /// Longer than any demo takes on a loaded machine; the demo itself is to take less than a minute.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -73,6 +77,9 @@ fn the_demo_shows_what_policies_mean_and_leaves_nothing_behind() {
     assert!(!out.contains("! "), "{out}");
     assert!(out.contains("   table inet palisade {"), "{out}");
     assert!(out.contains("comment \"shop/allow-frontend ingress[0]\""), "{out}");
+    let (_, listed) = out.split_once("   table inet palisade {").unwrap();
+    let stale = listing::difference("README.md", &format!("table inet palisade {{{listed}"), str::is_empty);
+    assert!(stale.is_none(), "README.md quotes (-) what the demo lists otherwise (+): {}", stale.unwrap_or_default());
     assert!(!out.contains('\x1b'), "colours, though stdout is no terminal");
     // The listing is nft's; one of its rules is longer.
     let wide = |line: &&str| line.chars().count() > 100 && !line.contains("jump reversed-pickup");

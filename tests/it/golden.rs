@@ -1,20 +1,25 @@
 //! Golden rulesets: manifests, the nft text they become on node-1, and a table of flows with their verdicts.
 //!
-//! `UPDATE_EXPECT=1 cargo test --test it golden::` writes the nft text anew, to be read before it is committed; the flow tables
-//! are written by hand. Each verdict is checked twice: by `palisade trace`, and by walking the rendered rulesets. The cases
-//! called `start-…` are the policies that users start from.
+//! `UPDATE_EXPECT=1 cargo test --test it golden::` writes the nft text; read the difference before you commit it. The flow
+//! tables are written by hand. Each verdict is checked twice: by `palisade trace`, and by walking the rendered rulesets. The
+//! cases called `start-…` are the policies that users start from.
 //!
-//! Seen to fail when: a table of flows had a wrong verdict; a rule of an expected text had another port.
+//! `nft.rs` has nft take each text, and `demo.rs` compares what README.md quotes of the demo's table.
+//!
+//! Seen to fail when: a table of flows had a wrong verdict; a rule of an expected text had another port; a page quoted a
+//! rule with another comment.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
 use palisade_policy::input::{NamespacedName, Protocol, State};
 use palisade_policy::reference::Reference;
+use palisade_testkit::difference::of_texts;
 use palisade_testkit::walking::Nodes;
+
+use crate::common::listing;
 
 /// One line of a table of flows.
 struct Row {
@@ -25,7 +30,7 @@ struct Row {
     verdict: String,
 }
 
-fn cases() -> Vec<PathBuf> {
+pub(crate) fn cases() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
     let mut cases: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
@@ -53,7 +58,8 @@ fn rows(case: &Path) -> Vec<Row> {
 }
 
 #[test]
-fn manifests_become_the_expected_nft_text_and_nft_takes_it() {
+fn manifests_become_the_expected_nft_text() {
+    let mut differences = Vec::new();
     for case in cases() {
         let input = case.join("input.yaml");
         let rendered = palisade(&["render", "-f", input.to_str().unwrap(), "--node", "node-1"]);
@@ -62,14 +68,41 @@ fn manifests_become_the_expected_nft_text_and_nft_takes_it() {
             fs::write(&expect, &rendered).unwrap();
         }
         let expected = fs::read_to_string(&expect).unwrap();
-        assert!(rendered == expected, "{} differs:\n{rendered}", expect.display());
-        let mut nft = Command::new("unshare");
-        nft.args(["--net", "nft", "-c", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut nft = nft.spawn().expect("unshare from util-linux");
-        nft.stdin.take().unwrap().write_all(expected.as_bytes()).unwrap();
-        let output = nft.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}: {}", expect.display(), String::from_utf8_lossy(&output.stderr));
+        differences
+            .extend(of_texts(&expected, &rendered).map(|difference| format!("{}:\n{difference}", expect.display())));
     }
+    assert!(
+        differences.is_empty(),
+        "{} golden files differ (-) from what is rendered (+):\n{}\nIf that is right: \
+         UPDATE_EXPECT=1 cargo test --test it golden::",
+        differences.len(),
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn pages_quote_what_is_rendered() {
+    let render = |input: &str| palisade(&["render", "-f", input, "--node", "node-1"]);
+    let shop = render("docs/example/shop.yaml");
+    let pages = [
+        listing::difference("docs/ruleset.md", &shop, |_| true),
+        listing::difference("README.md", &shop, |command| command.contains("palisade render")),
+    ];
+    // The policy that docs/install.md applies, and a pod for it to select.
+    let page = fs::read_to_string("docs/install.md").unwrap();
+    let policy = page.split("<<'END'\n").find(|text| text.contains("name: nobody")).unwrap();
+    let policy = policy.split("\nEND").next().unwrap().replace("name: nobody", "name: nobody, namespace: try");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: server, namespace: try, labels: {app: server}}\n\
+               spec: {nodeName: node-1}\nstatus: {phase: Running, podIP: 10.42.1.2}\n";
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden-install.yaml");
+    fs::write(&file, format!("{policy}\n---\n{pod}")).unwrap();
+    let install = listing::difference("docs/install.md", &render(file.to_str().unwrap()), |_| true);
+    let differences: Vec<String> = pages.into_iter().chain([install]).flatten().collect();
+    assert!(
+        differences.is_empty(),
+        "pages quote (-) what is rendered otherwise (+); correct them by hand:\n{}",
+        differences.join("\n")
+    );
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod killed;
 mod legacy;
 mod life;
 mod manifests;
+mod nft;
 mod packets;
 mod scale;
 mod soak;

@@ -49,6 +49,8 @@ fn the_own_node_may_be_let_be_reached() {
 /// A cluster as one would sketch it, and sockets instead of crafted packets.
 #[test]
 fn a_small_cluster_by_hand() {
+    use LabProtocol::{Icmp, Sctp, Tcp, Udp};
+
     let lab = Lab::builder().nodes(2, Layout::Bridge).build().unwrap();
     let place = |node: usize, name: &str| lab.node(node).add_pod(name).unwrap();
     let (web, front, other) = (place(1, "shop/web"), place(1, "shop/front"), place(1, "shop/other"));
@@ -88,8 +90,6 @@ fn a_small_cluster_by_hand() {
     changes.into_iter().for_each(|change| state.apply(change));
     let _enforcers: Vec<_> =
         lab.nodes().iter().map(|node| Driven::start_with(node, &state, &Options::default())).collect();
-
-    use LabProtocol::{Icmp, Sctp, Tcp, Udp};
     let mut probes = Vec::new();
     let mut expected = Vec::new();
     let node = lab.node(1);
