@@ -105,12 +105,11 @@ fn look_at(state: &State, side: &Side<'_>, server: &End<'_>, transport: Transpor
         }
     }
     let decision = side.decision();
-    match side.settled() {
-        Some(settled) => prop_assert_eq!(decision, settled),
-        None => {
-            let verdict = if folded(state, side, server, transport) { Verdict::Allow } else { Verdict::Deny };
-            prop_assert_eq!(decision.verdict, verdict);
-        }
+    if let Some(settled) = side.settled() {
+        prop_assert_eq!(decision, settled);
+    } else {
+        let verdict = if folded(state, side, server, transport) { Verdict::Allow } else { Verdict::Deny };
+        prop_assert_eq!(decision.verdict, verdict);
     }
     Ok(())
 }

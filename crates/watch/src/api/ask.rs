@@ -111,11 +111,11 @@ impl Subject {
     async fn ask(&self, client: &Client, asked: Instant) -> Result<Event, String> {
         match self {
             Self::Namespace(name) => {
-                let answer = terminating(&client, name).await?;
+                let answer = terminating(client, name).await?;
                 Ok(Event::NamespaceAnswer { name: name.clone(), asked, answer })
             }
             Self::Object(kind, key) => {
-                let answer = is_there(&client, *kind, key).await?;
+                let answer = is_there(client, *kind, key).await?;
                 Ok(Event::ObjectAnswer { kind: *kind, key: key.clone(), asked, answer })
             }
         }

@@ -65,13 +65,13 @@ struct Tree<'n, 'd> {
 impl<'n> Tree<'n, '_> {
     fn items<V: Visitor<'n>>(self, items: &'n [Node], visitor: V) -> Result<V::Value, Refused> {
         let Self { node, path, decoder } = self;
-        let visited = visitor.visit_seq(Items { items: items.iter(), index: 0, path, decoder: &mut *decoder });
+        let visited = visitor.visit_seq(Items { rest: items.iter(), index: 0, path, decoder: &mut *decoder });
         decoder.noted(visited, node, path)
     }
 
     fn entries<V: Visitor<'n>>(self, entries: &'n [Entry], visitor: V) -> Result<V::Value, Refused> {
         let Self { node, path, decoder } = self;
-        let entries = Entries { entries: entries.iter(), entry: None, path, decoder: &mut *decoder };
+        let entries = Entries { rest: entries.iter(), entry: None, path, decoder: &mut *decoder };
         let visited = visitor.visit_map(entries);
         decoder.noted(visited, node, path)
     }
@@ -151,7 +151,7 @@ impl<'n> Deserializer<'n> for Tree<'n, '_> {
 
 /// The items of a list.
 struct Items<'n, 'd> {
-    items: std::slice::Iter<'n, Node>,
+    rest: std::slice::Iter<'n, Node>,
     index: usize,
     path: &'d Path<'d>,
     decoder: &'d mut Decoder,
@@ -161,7 +161,7 @@ impl<'n> de::SeqAccess<'n> for Items<'n, '_> {
     type Error = Refused;
 
     fn next_element_seed<T: DeserializeSeed<'n>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
-        let Some(node) = self.items.next() else { return Ok(None) };
+        let Some(node) = self.rest.next() else { return Ok(None) };
         let path = self.path.index(self.index);
         self.index += 1;
         seed.deserialize(Tree { node, path: &path, decoder: self.decoder }).map(Some)
@@ -170,7 +170,7 @@ impl<'n> de::SeqAccess<'n> for Items<'n, '_> {
 
 /// The entries of a mapping.
 struct Entries<'n, 'd> {
-    entries: std::slice::Iter<'n, Entry>,
+    rest: std::slice::Iter<'n, Entry>,
     /// The entry whose key was read and whose value was not.
     entry: Option<&'n Entry>,
     path: &'d Path<'d>,
@@ -181,7 +181,7 @@ impl<'n> de::MapAccess<'n> for Entries<'n, '_> {
     type Error = Refused;
 
     fn next_key_seed<K: DeserializeSeed<'n>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
-        self.entry = self.entries.next();
+        self.entry = self.rest.next();
         let Some(entry) = self.entry else { return Ok(None) };
         seed.deserialize(BorrowedStrDeserializer::new(&entry.key)).map(Some)
     }

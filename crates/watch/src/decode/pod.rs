@@ -47,7 +47,8 @@ struct Container {
 #[serde(default, rename_all = "camelCase")]
 struct Port {
     name: Field<String>,
-    container_port: Field<i64>,
+    #[serde(rename = "containerPort")]
+    number: Field<i64>,
     protocol: Field<String>,
 }
 
@@ -93,7 +94,7 @@ impl Structure for KubePod {
     fn decode(self, decoder: &mut Decoder, path: &Path<'_>) -> Option<Decoded> {
         let metadata = decoder.namespaced(self.metadata, path);
         // Without a name the rest is still checked.
-        let mut pod = Pod::new(metadata.key.clone().unwrap_or_else(|| super::nameless()));
+        let mut pod = Pod::new(metadata.key.clone().unwrap_or_else(super::nameless));
         (pod.labels, pod.terminating) = (metadata.labels, metadata.terminating);
         let ports = decoder.pod_spec(self.spec.or_default(), &mut pod, path);
         decoder.pod_status(self.status.or_default(), &mut pod, path);
@@ -135,13 +136,13 @@ impl Decoder {
             if matches!(port, Field::Unreadable) {
                 continue;
             }
-            let Port { name, container_port, protocol } = port.or_default();
+            let Port { name, number, protocol } = port.or_default();
             let protocol = self.container_protocol(protocol, path);
             let name = name.or_default();
             if let Some(reason) = syntax::port_name(&name).filter(|_| !name.is_empty()) {
                 self.error(0, &path.key("name"), format!("the port name {name:?} {reason}"), None);
             }
-            let port = self.container_port(container_port, &path.key("containerPort"));
+            let port = self.container_port(number, &path.key("containerPort"));
             let (Some(protocol), Some(port)) = (protocol, port) else { continue };
             declared.push((protocol, port));
             if !name.is_empty() {

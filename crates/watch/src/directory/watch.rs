@@ -113,7 +113,7 @@ async fn changed(links: Option<&Links>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Waits until something must be read again, and a little longer, so that an edit of several steps is one.
