@@ -301,5 +301,15 @@ impl Committed {
 fn batches_of(ruleset: &Ruleset) -> Vec<Vec<Operation>> {
     // Nothing is incompatible with an empty ruleset.
     let patch = diff(&Ruleset::default(), ruleset).unwrap_or_default();
-    patch.plan(ruleset).into_batches().map(|batch| batch.operations).collect()
+    let batches = patch.plan(ruleset).into_batches().map(|batch| batch.operations);
+    let mut batches: Vec<Vec<Operation>> = batches.collect();
+    // `nft` lists chains in the order of their creation, and a reader begins where packets do. While base chains are empty
+    // they do nothing.
+    let is_base =
+        |operation: &mut Operation| matches!(operation, Operation::AddChain(_, chain) if chain.hook.is_some());
+    let base: Vec<_> = batches.iter_mut().flat_map(|batch| batch.extract_if(.., is_base).collect::<Vec<_>>()).collect();
+    if let Some(first) = batches.first_mut() {
+        first.splice(0..0, base);
+    }
+    batches
 }

@@ -220,8 +220,8 @@ fn is_map(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool
     remove.values().chain(add.values()).any(|element| element.verdict.is_some())
 }
 
-/// New objects, each before what refers to it. No packet can reach them yet: base chains have no rules before the switch.
-/// And pods may reach themselves, before they are isolated and after.
+/// New objects, each before what refers to it. No packet can reach them yet: base chains come in with the switch. And
+/// pods may reach themselves, before they are isolated and after.
 fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let mut stage: Vec<_> = patch.counters.iter().cloned().map(Operation::AddCounter).collect();
     stage.extend(scratch.stage_sets());
@@ -234,10 +234,9 @@ fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     for (name, set) in created() {
         stage.push(Operation::AddSet(name.clone(), set.without_elements()));
     }
-    // Base chains first: `nft` lists chains in the order of their creation, and a reader begins where packets do.
-    let (base, others): (Vec<_>, Vec<_>) = new_chains(patch).partition(|(_, chain)| chain.hook.is_some());
-    stage.extend(base.iter().chain(&others).map(|(name, chain)| add_chain(name, chain)));
-    stage.extend(others.iter().filter_map(|(name, chain)| append(name, scratch.rules_of_new(name, chain))));
+    let chains: Vec<_> = new_chains(patch).filter(|(_, chain)| chain.hook.is_none()).collect();
+    stage.extend(chains.iter().map(|(name, chain)| add_chain(name, chain)));
+    stage.extend(chains.iter().filter_map(|(name, chain)| append(name, scratch.rules_of_new(name, chain))));
     // Elements last: those of verdict maps point at chains.
     for (name, set) in created().filter(|(_, set)| !set.elements.is_empty()) {
         stage.push(Operation::AddElements(name.clone(), set.elements.clone()));
@@ -259,11 +258,12 @@ fn sweep(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     sweep
 }
 
-/// The rules of new base chains, and new rules of chains that stay. Rules switch with their generation, so the
+/// New base chains with their rules, and new rules of chains that stay. Rules switch with their generation, so the
 /// order within the batch does not matter.
 fn rule_changes(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (name, chain) in new_chains(patch).filter(|(_, chain)| chain.hook.is_some()) {
+        operations.push(add_chain(name, chain));
         operations.extend(append(name, scratch.rules_of_new(name, chain)));
     }
     operations.extend(scratch.switch());
