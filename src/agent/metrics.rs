@@ -285,10 +285,10 @@ impl Metrics {
     }
 
     /// The kernel's drop counters for one reason and family.
-    pub(crate) fn set_dropped(&self, labels: DropLabels, packets: u64, bytes: u64) {
+    pub(crate) fn set_dropped(&self, labels: &DropLabels, packets: u64, bytes: u64) {
         use std::sync::atomic::Ordering::Relaxed;
-        self.dropped_packets.get_or_create(&labels).inner().store(packets, Relaxed);
-        self.dropped_bytes.get_or_create(&labels).inner().store(bytes, Relaxed);
+        self.dropped_packets.get_or_create(labels).inner().store(packets, Relaxed);
+        self.dropped_bytes.get_or_create(labels).inner().store(bytes, Relaxed);
     }
 }
 

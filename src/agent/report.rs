@@ -265,7 +265,7 @@ pub(super) fn counters(counters: &BTreeMap<Name, Count>, metrics: &Metrics) {
         for (family, label) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
             let Count { packets, bytes } = counters.get(&reason.counter(family)).copied().unwrap_or_default();
             let direction = reason.direction().map_or("none", Direction::name);
-            metrics.set_dropped(DropLabels { direction, reason: reason.name(), family: label }, packets, bytes);
+            metrics.set_dropped(&DropLabels { direction, reason: reason.name(), family: label }, packets, bytes);
         }
     }
 }
