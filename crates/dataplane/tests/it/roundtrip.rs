@@ -245,7 +245,7 @@ fn sets() -> BTreeMap<Name, Set> {
 
 /// All of the above as one table, in nft's words and in the model.
 fn both() -> (String, Ruleset) {
-    let mut text = format!("table inet palisade {{\n comment \"Kubernetes NetworkPolicy, kept by palisade\"\n{SETS}");
+    let mut text = format!("table inet palisade {{\n comment \"{}\"\n{SETS}", palisade_ruleset::model::TABLE_COMMENT);
     let mut ruleset = Ruleset { counters: [Name::new("seen")].into(), sets: sets(), chains: BTreeMap::new() };
     text.push_str("chain leaf { }\nchain every { comment \"in words\"; \n");
     let mut chain = Chain { hook: None, comment: Some("in words".to_owned()), rules: Vec::new() };
