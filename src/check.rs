@@ -10,17 +10,18 @@ mod sarif;
 use std::path::Path;
 use std::process::ExitCode;
 
-use palisade_analysis::check::Remark;
-use palisade_analysis::{Input, ObjectFacts};
+use palisade_analysis::check::{Remark, Severity};
+use palisade_analysis::{Input, ObjectFacts, is_whole_cluster};
 use palisade_watch::{ApiServer, Flaw, Survey};
 
-use crate::cli::{CheckArgs, CheckOutput};
+use crate::cli::{CheckArgs, CheckOutput, FailOn};
 use crate::output::{self, Failure};
 
-/// The exit status if there are findings; 2 means that something could not be read.
+/// The exit status if there are findings that count; 2 means that something could not be read.
 const FOUND: u8 = 1;
 
-/// Reads, checks and prints. Exit status 0 without findings, 1 with findings, 2 if something could not be read.
+/// Reads, checks and prints. Exit status 0 without findings that count, 1 with such findings, 2 if something could not be
+/// read.
 pub(crate) fn run(arguments: &CheckArgs) -> ExitCode {
     match check(arguments) {
         Ok(status) => status,
@@ -29,15 +30,18 @@ pub(crate) fn run(arguments: &CheckArgs) -> ExitCode {
 }
 
 fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
-    let survey = if arguments.paths.is_empty() {
-        in_cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?
+    let (survey, whole) = if arguments.paths.is_empty() {
+        (in_cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?, true)
     } else {
-        palisade_watch::survey_manifests(arguments.how.of(&arguments.paths))
+        let survey = palisade_watch::survey_manifests(arguments.how.of(&arguments.paths));
+        let whole = arguments.whole_cluster || is_whole_cluster(survey.written.keys());
+        (survey, whole)
     };
-    let mut reports = report::reports(&survey, remarks(&survey));
+    let mut reports = report::reports(&survey, remarks(&survey, whole));
     if let (true, Some(namespace)) = (arguments.paths.is_empty(), &arguments.how.namespace) {
         reports.retain(|report| is_of(&report.file, namespace));
     }
+    reports.retain(|report| !arguments.ignore.contains(&report.code));
     output::block(&match arguments.output {
         CheckOutput::Text => print::text(&reports),
         CheckOutput::Json => print::json(&reports),
@@ -45,20 +49,30 @@ fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     })?;
     // What was not read was not checked, whatever the rest contains.
     unread(&survey)?;
-    if reports.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    if !reports.is_empty() {
+        output::note(&print::counts(&reports));
     }
-    output::note(&print::counts(&reports));
-    Ok(ExitCode::from(FOUND))
+    let fails = reports.iter().any(|report| is_failure(report.code.entry().severity, arguments.fail_on));
+    Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+}
+
+fn is_failure(severity: Severity, fail_on: FailOn) -> bool {
+    match fail_on {
+        FailOn::Note => true,
+        FailOn::Warning => severity <= Severity::Warning,
+        FailOn::Error => severity <= Severity::Error,
+        FailOn::Never => false,
+    }
 }
 
 /// What the checks say.
-fn remarks(survey: &Survey) -> Vec<Remark> {
+fn remarks(survey: &Survey, whole: bool) -> Vec<Remark> {
     let facts = survey
         .written
         .iter()
         .map(|(name, written)| (name, ObjectFacts { sound: written.sound, ports: &written.ports }));
-    palisade_analysis::check::check(&Input { state: &survey.state, written: facts.collect() })
+    let input = Input { state: &survey.state, written: facts.collect(), whole, custom: &survey.custom };
+    palisade_analysis::check::check(&input).remarks
 }
 
 /// Whether an object of a cluster, as `pods/shop/web` or `namespaces/shop`, is of this namespace.

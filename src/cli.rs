@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use palisade_analysis::check::Code;
 use palisade_watch::Selection;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -31,7 +32,8 @@ pub(crate) enum Verb {
     Trace(TraceArgs),
     /// Find mistakes in policies, in manifests or in a cluster
     ///
-    /// Exit status: 0 without findings, 1 with findings, 2 if something could not be read.
+    /// Exit status: 0 without findings of the severity in --fail-on or worse, 1 with such findings, 2 if something could
+    /// not be read.
     Check(CheckArgs),
     /// Remove the ruleset from this node's kernel
     Cleanup(CleanupArgs),
@@ -260,6 +262,36 @@ pub(crate) struct CheckArgs {
     /// The format of the findings
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: CheckOutput,
+    /// The least severity that makes the exit status 1
+    #[arg(long, value_name = "SEVERITY", default_value = "warning")]
+    pub(crate) fail_on: FailOn,
+    /// A code whose findings are left out; repeatable
+    #[arg(long, value_name = "CODE", value_parser = code)]
+    pub(crate) ignore: Vec<Code>,
+    /// The manifests are all objects of a cluster: say what matches nothing anywhere
+    #[arg(long, requires = "paths")]
+    pub(crate) whole_cluster: bool,
+}
+
+/// The least severity that makes the exit status 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// Any finding
+    Note,
+    /// A warning or an error
+    Warning,
+    /// An error
+    Error,
+    /// No finding
+    Never,
+}
+
+fn code(name: &str) -> Result<Code, String> {
+    let all = || Code::ALL.iter().map(|code| code.entry().name);
+    Code::named(name).ok_or_else(|| match palisade_policy::nearest(name, all()) {
+        Some(meant) => format!("there is no such code; did you mean {meant}?"),
+        None => "there is no such code; docs/check.md lists them".to_owned(),
+    })
 }
 
 /// The format of findings.

@@ -9,7 +9,7 @@ use super::report::Report;
 /// `path:line: severity[code] field: what is wrong`, and a line with what to do.
 pub(crate) fn text(reports: &[Report]) -> String {
     let mut text = String::new();
-    for Report { file, line, field, severity, code, message } in reports {
+    for Report { file, line, field, severity, code, message, remedy: _ } in reports {
         let line = if *line == 0 { String::new() } else { format!("{line}:") };
         let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
         let code = code.entry();

@@ -1,8 +1,9 @@
 //! A finding of reading or of a check with its position, as every output format prints it.
 
-use palisade_analysis::check::{Code, Message, Remark};
+use palisade_analysis::check::{Code, Edit, Message, Remark};
 use palisade_watch::{Finding, Flaw, Survey};
 use serde::Serialize;
+use serde_json::Value;
 
 /// A finding. The serialized form is an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +22,38 @@ pub(crate) struct Report {
     /// What is wrong and what to do.
     #[serde(serialize_with = "as_line")]
     pub(crate) message: Message,
+    /// Changes of the object that settle it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remedy: Vec<Operation>,
+}
+
+/// A change of an object: an operation of JSON Patch (RFC 6902), or `create` and a new object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Operation {
+    op: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    path: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    value: Value,
+}
+
+impl Operation {
+    fn new(edit: Edit) -> Self {
+        // The checks write JSON.
+        let value = |text: String| serde_json::from_str(&text).unwrap_or_default();
+        match edit {
+            Edit::Append { list, item } => Self { op: "add", path: pointer(&list) + "/-", value: value(item) },
+            Edit::Set { field, value: text } => Self { op: "add", path: pointer(&field), value: value(text) },
+            Edit::Remove { field } => Self { op: "remove", path: pointer(&field), value: Value::Null },
+            Edit::Create { object } => Self { op: "create", path: String::new(), value: value(object) },
+        }
+    }
+}
+
+/// `/spec/ingress/0`, of `spec.ingress[0]`.
+fn pointer(field: &str) -> String {
+    let steps = field.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+    steps.fold(String::new(), |pointer, step| pointer + "/" + step)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -34,7 +67,7 @@ fn as_line<S: serde::Serializer>(message: &Message, serializer: S) -> Result<S::
 
 impl Report {
     fn new(file: String, line: usize, field: String, code: Code, message: Message) -> Self {
-        Self { file, line, field, severity: code.entry().severity.name(), code, message }
+        Self { file, line, field, severity: code.entry().severity.name(), code, message, remedy: Vec::new() }
     }
 }
 
@@ -45,10 +78,11 @@ pub(crate) fn reports(survey: &Survey, remarks: Vec<Remark>) -> Vec<Report> {
         let (file, line) = (found.file.display().to_string(), found.line.unwrap_or(0));
         Some(Report::new(file, line, found.field.clone(), of_flaw(found.flaw)?, message))
     });
-    let located = remarks.into_iter().filter_map(|Remark { code, object, field, message }| {
+    let located = remarks.into_iter().filter_map(|Remark { code, object, field, message, remedy }| {
         let written = survey.written.get(&object)?;
         let (field, line) = written.locate(&field);
-        Some(Report::new(written.place.file.display().to_string(), line, field, code, message))
+        let report = Report::new(written.place.file.display().to_string(), line, field, code, message);
+        Some(Report { remedy: remedy.into_iter().map(Operation::new).collect(), ..report })
     });
     let mut all: Vec<_> = read.chain(located).collect();
     all.sort_by(|a, b| (&a.file, a.line, a.code, &a.field).cmp(&(&b.file, b.line, b.code, &b.field)));

@@ -12,14 +12,24 @@ mod selectors;
 mod terms;
 
 pub use code::{Code, Entry, Severity};
-pub use remark::{Message, Remark};
+pub use remark::{Edit, Message, Remark};
 
 use crate::input::Input;
 use crate::view::View;
 
+/// What the checks say about the objects, and what it took.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What they say.
+    pub remarks: Vec<Remark>,
+    /// The comparisons of selectors, rules and ports that were made.
+    pub work: u64,
+}
+
 /// What the checks say about the objects.
-pub fn check(input: &Input<'_>) -> Vec<Remark> {
+pub fn check(input: &Input<'_>) -> Outcome {
     let view = View::new(input);
-    [terms::check(&view), selectors::check(&view), ports::check(&view), effect::check(&view), dns::check(&view)]
-        .concat()
+    let remarks =
+        [terms::check(&view), selectors::check(&view), ports::check(&view), effect::check(&view), dns::check(&view)];
+    Outcome { remarks: remarks.concat(), work: view.work() }
 }

@@ -1,6 +1,7 @@
 //! The objects to look at, with what reading found out about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use palisade_policy::input::{ObjectName, Protocol, State};
 
@@ -11,6 +12,11 @@ pub struct Input<'a> {
     pub state: &'a State,
     /// Every object that is written, rather than only mentioned.
     pub written: BTreeMap<&'a ObjectName, ObjectFacts<'a>>,
+    /// Whether these are all objects of a cluster. If not, nothing is concluded from what is missing in namespaces whose
+    /// pods are not here.
+    pub whole: bool,
+    /// The namespaces with objects of custom kinds, whose controllers may make pods that are not here.
+    pub custom: &'a BTreeSet<Arc<str>>,
 }
 
 /// What reading found out about an object, beyond its meaning.
@@ -20,4 +26,15 @@ pub struct ObjectFacts<'a> {
     pub sound: bool,
     /// Of a pod, the ports that its containers and sidecars declare, with or without a name.
     pub ports: &'a [(Protocol, u16)],
+}
+
+/// The namespaces that every cluster has.
+const OF_EVERY_CLUSTER: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Whether objects are a cluster's dump rather than the manifests of an application: the namespaces that every cluster
+/// has are written, which no application does.
+pub fn is_whole_cluster<'a>(written: impl IntoIterator<Item = &'a ObjectName>) -> bool {
+    let is_of_cluster = |name: &&ObjectName| name.namespace.is_none() && OF_EVERY_CLUSTER.contains(&&*name.name);
+    let found: BTreeSet<_> = written.into_iter().filter(is_of_cluster).map(|name| &*name.name).collect();
+    found.len() == OF_EVERY_CLUSTER.len()
 }

@@ -9,8 +9,10 @@
 pub mod check;
 mod cover;
 mod input;
+mod labelled;
 mod names;
+mod rules;
 mod view;
 pub mod words;
 
-pub use input::{Input, ObjectFacts};
+pub use input::{Input, ObjectFacts, is_whole_cluster};

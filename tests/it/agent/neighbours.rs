@@ -131,7 +131,11 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
 fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     let bed = Bed::new("plain");
     // A table with something foreign in it is put right, but gets no owner: so it is as on a kernel without owners.
-    bed.node().nft("table inet palisade {\n comment \"Kubernetes NetworkPolicy\"\n chain mine {\n meta mark 5 accept\n }\n}\n").unwrap();
+    bed.node()
+        .nft(
+            "table inet palisade {\n comment \"Kubernetes NetworkPolicy\"\n chain mine {\n meta mark 5 accept\n }\n}\n",
+        )
+        .unwrap();
     bed.node().nft(FOREIGN).unwrap();
     bed.write("deny.yaml", DENY);
     let agent = bed.agent_that_checks_bridges();

@@ -48,10 +48,10 @@ fn a_port_name_towards_a_block_is_that_of_its_pods() {
         }
         let rendered = run(&["render", "-f", "-", "--node", "node1"], &objects);
         assert_eq!(stdout(&rendered).contains("10.1.0.1 . 8080"), inside == "allow", "{}", stdout(&rendered));
-        let checked = run(&["check", "-f", "-"], &objects);
+        let checked = run(&["check", "-f", "-", "--whole-cluster"], &objects);
         assert_eq!(stdout(&checked).contains("named-port-undefined"), inside == "deny", "{}", stdout(&checked));
     }
     // A pod without an IP may get one of the block.
     let pending = objects("{containerPort: 8080, name: http}").replace(", podIP: 10.1.0.1", "");
-    assert!(!stdout(&run(&["check", "-f", "-"], &pending)).contains("named-port-undefined"));
+    assert!(!stdout(&run(&["check", "-f", "-", "--whole-cluster"], &pending)).contains("named-port-undefined"));
 }

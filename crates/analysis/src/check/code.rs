@@ -155,6 +155,9 @@ codes! {
     ShadowedByPolicy: Info "shadowed-by-policy",
         "A rule of another policy, which selects at least the same pods, allows everything that the rule allows.",
         "Remove the rule, or narrow the broader one.";
+    DnsCache: Info "dns-cache",
+        "Pods may query DNS, but not NodeLocal DNSCache, which runs on the host's network: no egress rule has an `ipBlock` for it.",
+        "Allow UDP and TCP 53 to the cache's IP with `ipBlock`, and run the agents with `--untracked judge`.";
     UnselectedPods: Info "unselected-pods",
         "A namespace has pods that no policy selects: they may reach, and be reached by, anything.",
         "Add a policy with an empty `podSelector` to the namespace, and allow what its pods need, such as DNS.";

@@ -1,15 +1,17 @@
 //! Egress isolation without DNS.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use palisade_policy::input::{
-    ContainerPort, Direction, IpBlock, Labels, Namespace, NamespacedName, ObjectName, Peer, Peers, Pod, Policy, Port,
-    Ports, Protocol, Rule,
+    ContainerPort, IpBlock, LabelSelector, Labels, METADATA_NAME, Namespace, NamespaceScope, NamespacedName,
+    ObjectName, Operator, Peer, Peers, Pod, Policy, Port, Ports, Protocol, Rule,
 };
 
 use super::code::Code;
-use super::remark::Remark;
+use super::remark::{Edit, Remark};
 use crate::cover::is_selector_within;
 use crate::names::pods;
 use crate::view::{View, peer_selector};
@@ -17,6 +19,14 @@ use crate::view::{View, peer_selector};
 /// Where a cluster's DNS usually runs, and the label of its pods.
 const USUAL_NAMESPACE: &str = "kube-system";
 const USUAL_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
+/// The field of egress rules.
+const FIELD: &str = "spec.egress";
+/// The ports of DNS, as a rule has them.
+const PORTS_OF_DNS: &str = r#""ports":[{"protocol":"UDP","port":53},{"protocol":"TCP","port":53}]"#;
+/// The value of that label for NodeLocal DNSCache.
+const CACHE_LABEL: &str = "node-local-dns";
+/// The namespaces in which distributions run DNS.
+const DNS_NAMESPACES: [&str; 2] = [USUAL_NAMESPACE, "openshift-dns"];
 /// 53, and what some clusters' DNS pods serve behind the Service.
 const PORTS: [u16; 2] = [53, 5353];
 /// A range with more ports than this was not written with DNS in mind.
@@ -25,61 +35,167 @@ const DELIBERATE: u16 = 1024;
 /// Checks every policy with egress rules. One without any is meant to allow nothing.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     let servers = Servers::known(view);
-    let with_rules = view.policies().filter(|policy| policy.isolates.egress && !policy.egress.is_empty());
-    with_rules.filter_map(|policy| forgotten(view, &servers, policy)).collect()
+    let mut remarks = Vec::new();
+    let mut namespaces: BTreeMap<&str, Vec<&Policy>> = BTreeMap::new();
+    for policy in view.state.policies.values().filter(|policy| policy.isolates.egress) {
+        namespaces.entry(&policy.key.namespace).or_default().push(policy);
+    }
+    for policies in namespaces.into_values() {
+        let allows_dns = |policy: &Policy| policy.egress.iter().any(|rule| servers.are_allowed(view, policy, rule));
+        let forgetful = Forgetful::of(view, &policies, allows_dns);
+        remarks.extend(forgetful.policies.iter().filter_map(|policy| {
+            let who = forgetful.who(view, policy)?;
+            let matter =
+                format!("{who} may open some flows, but no egress rule allows DNS: names do not resolve for them");
+            let rules = servers.rules();
+            let advice = format!("add to spec.egress: {}", rules.join(" and "));
+            Some(Remark::new(Code::NoDns, ObjectName::policy(&policy.key), FIELD, matter, advice).remedy(append(rules)))
+        }));
+        let Some(cache) = &servers.cache else { continue };
+        let forgetful =
+            Forgetful::of(view, &policies, |policy| policy.egress.iter().any(|rule| cache.is_allowed(rule)));
+        let with_dns = forgetful.policies.iter().filter(|policy| allows_dns(policy));
+        remarks.extend(with_dns.filter_map(|policy| {
+            let who = forgetful.who(view, policy)?;
+            let matter = format!(
+                "{who} may query DNS, but not {}: it is on the host's network, where only an ipBlock matches",
+                cache.pod.key
+            );
+            let advice = format!("add to spec.egress: {}, and run the agents with --untracked judge", cache.rule());
+            let remedy = append(vec![cache.rule()]);
+            Some(Remark::new(Code::DnsCache, ObjectName::policy(&policy.key), FIELD, matter, advice).remedy(remedy))
+        }));
+    }
+    remarks
 }
 
-fn forgotten(view: &View<'_>, servers: &Servers<'_>, policy: &Policy) -> Option<Remark> {
-    let selected = view.selected(policy).live;
-    let all = view.state.policies_of(&policy.key.namespace);
-    let isolating: Vec<_> = all.filter(|other| other.isolates.in_direction(Direction::Egress)).collect();
-    // A policy with mistakes may have been meant to allow it.
-    let allows = |other: &Policy| {
-        !view.is_sound(&ObjectName::policy(&other.key))
-            || other.egress.iter().any(|rule| servers.are_allowed(other, rule))
-    };
-    let who = if selected.is_empty() {
-        let covers = |other: &&&Policy| is_selector_within(&policy.pod_selector, &other.pod_selector);
-        if isolating.iter().filter(covers).any(|other| allows(other)) {
-            return None;
+/// The policies of a namespace that allow flows but not DNS.
+struct Forgetful<'a> {
+    policies: Vec<&'a Policy>,
+    /// The selectors of the others, and the pods that they select.
+    allowing: BTreeSet<&'a LabelSelector>,
+    may_ask: BTreeSet<&'a NamespacedName>,
+    /// The answers of `who`, by selector.
+    known: RefCell<BTreeMap<&'a LabelSelector, Option<String>>>,
+}
+
+impl<'a> Forgetful<'a> {
+    /// Of policies that isolate for egress.
+    fn of(view: &View<'a>, policies: &[&'a Policy], allows: impl Fn(&Policy) -> bool) -> Self {
+        let mut found = Self {
+            policies: Vec::new(),
+            allowing: BTreeSet::new(),
+            may_ask: BTreeSet::new(),
+            known: RefCell::default(),
+        };
+        for policy in policies {
+            // A policy with mistakes may have been meant to allow it.
+            let is_sound = view.is_sound(&ObjectName::policy(&policy.key));
+            view.count(policy.egress.len());
+            if !is_sound || allows(policy) {
+                if found.allowing.insert(&policy.pod_selector) {
+                    let selected = view.selected(policy);
+                    view.count(selected.live.len());
+                    found.may_ask.extend(selected.live.iter().map(|pod| &pod.key));
+                }
+            } else if !policy.egress.is_empty() {
+                found.policies.push(policy);
+            }
         }
-        "the pods that it selects".to_owned()
-    } else {
-        let may_ask =
-            |pod: &Pod| isolating.iter().any(|other| other.pod_selector.selects(&pod.labels) && allows(other));
-        let silent: Vec<_> = selected.into_iter().filter(|pod| !may_ask(pod)).collect();
-        if silent.is_empty() {
-            return None;
+        found
+    }
+
+    /// The pods of a policy for which no other policy allows it.
+    fn who(&self, view: &View<'_>, policy: &'a Policy) -> Option<String> {
+        view.count(1);
+        let mut known = self.known.borrow_mut();
+        known.entry(&policy.pod_selector).or_insert_with(|| self.look_up(view, policy)).clone()
+    }
+
+    fn look_up(&self, view: &View<'_>, policy: &Policy) -> Option<String> {
+        let selected = view.selected(policy);
+        view.count(selected.live.len());
+        if selected.live.is_empty() {
+            view.count(self.allowing.len());
+            if self.allowing.iter().any(|other| is_selector_within(&policy.pod_selector, other)) {
+                return None;
+            }
+            return Some("the pods that it selects".to_owned());
         }
-        pods(&silent)
-    };
-    let matter = format!("{who} may open some flows, but no egress rule allows DNS: names do not resolve for them");
-    let advice =
-        "allow UDP and TCP 53, as to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]";
-    Some(Remark::new(Code::NoDns, ObjectName::policy(&policy.key), "spec.egress", matter, advice))
+        let silent = selected.live.iter().copied().filter(|pod| !self.may_ask.contains(&pod.key));
+        let silent: Vec<_> = silent.collect();
+        (!silent.is_empty()).then(|| pods(&silent))
+    }
+}
+
+fn append(rules: Vec<String>) -> impl Iterator<Item = Edit> {
+    rules.into_iter().map(|item| Edit::Append { list: FIELD.to_owned(), item })
+}
+
+/// NodeLocal DNSCache.
+struct Cache<'a> {
+    pod: &'a Pod,
+}
+
+impl Cache<'_> {
+    /// The IP at which it serves: the pods' resolver configuration names it, and no object does.
+    fn block() -> IpNet {
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 20, 10), 32))
+    }
+
+    fn rule(&self) -> String {
+        format!(r#"{{"to":[{{"ipBlock":{{"cidr":"{}"}}}}],{PORTS_OF_DNS}}}"#, Self::block())
+    }
+
+    /// Whether a rule has a block for DNS, which is then taken for that of the cache.
+    fn is_allowed(&self, rule: &Rule) -> bool {
+        let is_block = |peer: &Peer| match peer {
+            Peer::IpBlock(block) => names_dns(&rule.ports) || block.cidr.contains(&Self::block()),
+            Peer::Pods { .. } | Peer::Unmatchable => false,
+        };
+        is_port_of(&rule.ports, self.pod)
+            && match &rule.peers {
+                Peers::Any => true,
+                Peers::Of(list) => list.iter().any(is_block),
+            }
+    }
 }
 
 /// The pods that serve DNS: those that look like it, or the usual one if there are none.
 struct Servers<'a> {
     pods: Vec<(Pod, Option<&'a Namespace>)>,
     usual: Namespace,
+    cache: Option<Cache<'a>>,
+    /// Whether servers may be missing.
+    may_be_elsewhere: bool,
 }
 
 impl<'a> Servers<'a> {
     fn known(view: &View<'a>) -> Self {
+        let is_labelled = |pod: &Pod, value: &str| pod.labels.get(USUAL_LABEL.0).is_some_and(|found| found == value);
         let is_server = |pod: &&Pod| {
-            let is_labelled = pod.labels.get(USUAL_LABEL.0).is_some_and(|value| value == USUAL_LABEL.1);
             let declares = view.ports(pod).iter().any(|(protocol, port)| *protocol == Protocol::Udp && *port == 53);
-            pod.is_live() && (is_labelled || declares)
+            pod.is_live() && (is_labelled(pod, USUAL_LABEL.1) || declares)
         };
         let found = view.state.pods.values().filter(is_server);
-        let pods: Vec<_> = found.map(|pod| (pod.clone(), view.state.namespaces.get(&pod.key.namespace))).collect();
+        // Servers that no rule can tell apart are one.
+        let mut kinds = BTreeSet::new();
+        let pods: Vec<_> = found
+            .filter(|pod| !pod.addresses.is_empty() || kinds.insert((&pod.key.namespace, &pod.labels, &pod.ports)))
+            .map(|pod| (pod.clone(), view.state.namespaces.get(&pod.key.namespace)))
+            .collect();
         let usual = view.state.namespaces.get(USUAL_NAMESPACE).cloned();
-        Self { pods, usual: usual.unwrap_or_else(|| Namespace::new(USUAL_NAMESPACE, Labels::new())) }
+        let cache = view.state.pods.values().find(|pod| pod.host_network && is_labelled(pod, CACHE_LABEL));
+        Self {
+            may_be_elsewhere: !view.is_whole() && pods.is_empty(),
+            pods,
+            usual: usual.unwrap_or_else(|| Namespace::new(USUAL_NAMESPACE, Labels::new())),
+            cache: cache.map(|pod| Cache { pod }),
+        }
     }
 
     /// Whether a rule lets the pods of its policy query one of the servers over UDP.
-    fn are_allowed(&self, policy: &Policy, rule: &Rule) -> bool {
+    fn are_allowed(&self, view: &View<'_>, policy: &Policy, rule: &Rule) -> bool {
         // A user who writes the port has thought of DNS, and knows the server.
         if names_dns(&rule.ports) {
             return true;
@@ -88,14 +204,51 @@ impl<'a> Servers<'a> {
             let mut pod = Pod::new(NamespacedName::new(USUAL_NAMESPACE, "dns"));
             pod.labels.insert(USUAL_LABEL.0.to_owned(), USUAL_LABEL.1.to_owned());
             pod.ports.push(ContainerPort { name: "dns".into(), protocol: Protocol::Udp, port: 53 });
-            return is_server_allowed(policy, rule, &pod, Some(&self.usual));
+            let may_be_unseen = self.may_be_elsewhere
+                && is_port_of(&rule.ports, &pod)
+                && matches!(&rule.peers, Peers::Of(list) if list.iter().any(may_mean_unseen));
+            return may_be_unseen || is_server_allowed(policy, rule, &pod, Some(&self.usual));
         }
+        view.count(self.pods.len());
         self.pods.iter().any(|(pod, namespace)| is_server_allowed(policy, rule, pod, *namespace))
+    }
+
+    /// A rule that leads to the servers, and one for a cache.
+    fn rules(&self) -> Vec<String> {
+        let server = self.pods.first().map(|(pod, _)| &pod.key.namespace);
+        let to_servers = match server {
+            Some(name) => format!(
+                r#"{{"to":[{{"namespaceSelector":{{"matchLabels":{{"{METADATA_NAME}":"{name}"}}}}}}],{PORTS_OF_DNS}}}"#
+            ),
+            // Nothing is known of the servers, so a peer could be wrong.
+            None => format!("{{{PORTS_OF_DNS}}}"),
+        };
+        std::iter::once(to_servers).chain(self.cache.iter().map(Cache::rule)).collect()
     }
 }
 
+/// Whether a peer may mean pods of a namespace that is not in the input, and that may serve DNS.
+fn may_mean_unseen(peer: &Peer) -> bool {
+    let Peer::Pods { namespaces: NamespaceScope::Matching(selector), .. } = peer else { return false };
+    selector.requirements.iter().all(|requirement| match &requirement.operator {
+        Operator::In(values) if requirement.key == METADATA_NAME => {
+            DNS_NAMESPACES.iter().any(|name| values.contains(*name))
+        }
+        // The labels of an object that is not there are unknown.
+        _ => true,
+    })
+}
+
 fn is_server_allowed(policy: &Policy, rule: &Rule, pod: &Pod, namespace: Option<&Namespace>) -> bool {
-    let is_port = match &rule.ports {
+    is_port_of(&rule.ports, pod)
+        && match &rule.peers {
+            Peers::Any => true,
+            Peers::Of(list) => list.iter().any(|peer| is_server_meant(policy, peer, pod, namespace)),
+        }
+}
+
+fn is_port_of(ports: &Ports, pod: &Pod) -> bool {
+    match ports {
         Ports::Any => true,
         Ports::Of(list) => list.iter().any(|port| match port {
             Port::All(protocol) => *protocol == Protocol::Udp,
@@ -108,8 +261,11 @@ fn is_server_allowed(policy: &Policy, rule: &Rule, pod: &Pod, namespace: Option<
             }
             Port::Unmatchable => false,
         }),
-    };
-    let is_meant = |peer: &Peer| match peer {
+    }
+}
+
+fn is_server_meant(policy: &Policy, peer: &Peer, pod: &Pod, namespace: Option<&Namespace>) -> bool {
+    match peer {
         Peer::Pods { .. } => peer_selector(policy, peer).is_some_and(|selector| selector.selects(pod, namespace)),
         Peer::IpBlock(block) if !pod.addresses.is_empty() => {
             let is_within = |net: &IpNet| pod.addresses.iter().any(|address| net.contains(&address));
@@ -117,12 +273,7 @@ fn is_server_allowed(policy: &Policy, rule: &Rule, pod: &Pod, namespace: Option<
         }
         Peer::IpBlock(block) => may_hold_a_cluster(block),
         Peer::Unmatchable => false,
-    };
-    is_port
-        && match &rule.peers {
-            Peers::Any => true,
-            Peers::Of(list) => list.iter().any(is_meant),
-        }
+    }
 }
 
 fn names_dns(ports: &Ports) -> bool {

@@ -23,6 +23,35 @@ impl Message {
     }
 }
 
+/// A change of the object that settles a remark. Fields are paths as in remarks; values are JSON, which is YAML too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// An item at the end of a list.
+    Append {
+        /// The list.
+        list: String,
+        /// The item.
+        item: String,
+    },
+    /// A field with this value, whether or not it is there.
+    Set {
+        /// The field.
+        field: String,
+        /// The value.
+        value: String,
+    },
+    /// A field or an item goes.
+    Remove {
+        /// The field or the item.
+        field: String,
+    },
+    /// Another object.
+    Create {
+        /// The object.
+        object: String,
+    },
+}
+
 /// The result of a check, before the position of the object is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
@@ -34,6 +63,8 @@ pub struct Remark {
     pub field: String,
     /// What is wrong and what to do.
     pub message: Message,
+    /// What can be changed mechanically; nothing if the change needs somebody who knows what was meant.
+    pub remedy: Vec<Edit>,
 }
 
 impl Remark {
@@ -46,6 +77,11 @@ impl Remark {
         advice: impl Into<String>,
     ) -> Self {
         let message = Message { matter: matter.into(), advice: Some(advice.into()) };
-        Self { code, object, field: field.into(), message }
+        Self { code, object, field: field.into(), message, remedy: Vec::new() }
+    }
+
+    /// The same, with a remedy.
+    pub(crate) fn remedy(self, remedy: impl IntoIterator<Item = Edit>) -> Self {
+        Self { remedy: remedy.into_iter().collect(), ..self }
     }
 }

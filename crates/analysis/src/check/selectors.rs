@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use palisade_policy::input::{LabelSelector, Labels, NamespaceScope, ObjectName, Operator, Peer, Pod, Policy};
+use palisade_policy::input::{LabelSelector, NamespaceScope, NamespacedName, ObjectName, Operator, Peer, Pod, Policy};
 use palisade_policy::nearest;
 
 use super::code::Code;
-use super::remark::Remark;
+use super::remark::{Edit, Remark};
+use crate::labelled::{HasLabels, Labelled};
 use crate::names::{names, pods};
-use crate::view::{Selected, View, may_select, peers, rules};
+use crate::view::{Selected, View, peers, rules};
+
+/// Namespaces of the cluster itself: a default policy there cuts off the cluster's DNS, among other things.
+const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// Checks every selector, and every pod for a policy that selects it.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
@@ -16,7 +20,7 @@ pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
         return Vec::new();
     }
     let mut remarks = Vec::new();
-    for policy in view.policies() {
+    for policy in &view.policies {
         remarks.extend(subjects(view, policy));
         for (direction, field, rule) in rules(policy) {
             for (field, peer) in peers(direction, &field, rule) {
@@ -38,21 +42,22 @@ fn subjects(view: &View<'_>, policy: &Policy) -> Option<Remark> {
         let advice = "take them off the host's network, or protect the node by other means";
         return Some(Remark::new(Code::SelectsHostNetwork, object, FIELD, matter, advice));
     }
-    if !selected.is_empty() {
+    let namespace = &policy.key.namespace;
+    if !selected.is_empty() || !view.has_all_pods_of(namespace) {
         return None;
     }
-    let there: Vec<_> = view.state.pods_of(&policy.key.namespace).map(|pod| &pod.labels).collect();
-    let namespace = &policy.key.namespace;
-    let (matter, advice) = if there.is_empty() {
-        let others = view.state.pods.keys().map(|key| &*key.namespace);
-        let advice = match nearest(namespace, others) {
-            Some(meant) => format!("did you mean namespace {meant}?"),
-            None => "is it the right namespace?".to_owned(),
-        };
-        (format!("namespace {namespace} has no pods"), advice)
-    } else {
-        let selector = &policy.pod_selector;
-        (format!("no pod of namespace {namespace} matches {selector}"), nearest_miss(selector, &there))
+    let (matter, advice) = match view.pods_of(namespace) {
+        None => {
+            let advice = match nearest(namespace, view.namespaces_with_pods()) {
+                Some(meant) => format!("did you mean namespace {meant}?"),
+                None => "is it the right namespace?".to_owned(),
+            };
+            (format!("namespace {namespace} has no pods"), advice)
+        }
+        Some(there) => {
+            let selector = &policy.pod_selector;
+            (format!("no pod of namespace {namespace} matches {selector}"), nearest_miss(selector, &[there]))
+        }
     };
     Some(Remark::new(Code::SelectsNoPods, object, FIELD, matter, advice))
 }
@@ -66,10 +71,10 @@ fn of_peer(view: &View<'_>, policy: &Policy, peer: &Peer, field: &str) -> Option
         if !view.can_judge(namespaces) {
             return None;
         }
-        if view.namespaces(namespaces).is_empty() {
-            let there: Vec<_> = view.state.namespaces.values().map(|namespace| &namespace.labels).collect();
+        // Of a part of a cluster, namespaces are missing too.
+        if view.is_whole() && view.matching(namespaces).is_empty() {
             let matter = format!("no namespace matches {namespaces}");
-            let advice = nearest_miss(namespaces, &there);
+            let advice = nearest_miss(namespaces, &[view.labelled_namespaces()]);
             return Some(Remark::new(Code::PeerSelectsNoNamespaces, object, field_of_namespaces, matter, advice));
         }
         if selector.is_everything() {
@@ -77,7 +82,7 @@ fn of_peer(view: &View<'_>, policy: &Policy, peer: &Peer, field: &str) -> Option
         }
     }
     let selected = view.peer(policy, peer)?;
-    if !selected.live.is_empty() {
+    if !selected.live.is_empty() || !view.has_all_pods_of_peer(policy, peer) {
         return None;
     }
     if !selected.on_host.is_empty() {
@@ -98,19 +103,21 @@ fn no_pods(
     selector: &LabelSelector,
 ) -> (String, String) {
     let meant: BTreeSet<_> = match namespaces {
-        NamespaceScope::Own => BTreeSet::from([&policy.key.namespace]),
+        NamespaceScope::Own => BTreeSet::from([&*policy.key.namespace]),
         NamespaceScope::Matching(selector) => {
-            view.namespaces(selector).into_iter().map(|namespace| &namespace.name).collect()
+            view.matching(selector).iter().map(|namespace| &*namespace.name).collect()
         }
     };
-    let there: Vec<_> = meant.iter().flat_map(|name| view.state.pods_of(name)).map(|pod| &pod.labels).collect();
+    let there: Vec<_> = meant.iter().filter_map(|name| view.pods_of(name)).collect();
     let plural = if meant.len() == 1 { "" } else { "s" };
     let place = format!("namespace{plural} {}", names(&meant));
     if there.is_empty() {
         return (format!("there are no pods in {place}"), "is it the right namespace?".to_owned());
     }
-    let elsewhere = view.state.pods.values().filter(|pod| pod.is_live() && selector.selects(&pod.labels));
-    let elsewhere: BTreeSet<_> = elsewhere.map(|pod| &pod.key.namespace).collect();
+    let anywhere =
+        Peer::Pods { namespaces: NamespaceScope::Matching(LabelSelector::everything()), pods: selector.clone() };
+    let elsewhere = view.peer(policy, &anywhere);
+    let elsewhere: BTreeSet<_> = elsewhere.iter().flat_map(|found| &found.live).map(|pod| &pod.key.namespace).collect();
     let advice = if elsewhere.is_empty() {
         nearest_miss(selector, &there)
     } else {
@@ -120,19 +127,18 @@ fn no_pods(
 }
 
 /// What prevents a match.
-fn nearest_miss(selector: &LabelSelector, there: &[&Labels]) -> String {
-    let unmet = selector.requirements.iter().find(|requirement| {
-        let alone = LabelSelector { requirements: BTreeSet::from([(*requirement).clone()]) };
-        !there.iter().any(|labels| alone.selects(labels))
-    });
-    let Some(requirement) = unmet else { return "nothing there has all of these labels together".to_owned() };
+fn nearest_miss<T: HasLabels>(selector: &LabelSelector, there: &[&Labelled<'_, T>]) -> String {
+    let is_unmet = |requirement: &&_| !there.iter().any(|objects| objects.meets(requirement));
+    let Some(requirement) = selector.requirements.iter().find(is_unmet) else {
+        return "nothing there has all of these labels together".to_owned();
+    };
     let key = &requirement.key;
-    let values: BTreeSet<_> = there.iter().filter_map(|labels| labels.get(key)).collect();
+    let values: BTreeSet<_> = there.iter().flat_map(|objects| objects.values(key)).collect();
     match &requirement.operator {
         Operator::In(_) | Operator::Exists if values.is_empty() => format!("nothing there has the label {key}"),
         Operator::In(wanted) => {
-            let values: Vec<_> = values.into_iter().map(String::as_str).collect();
-            match wanted.iter().find_map(|value| nearest(value, values.iter().copied())) {
+            let near = |value: &String| there.iter().find_map(|objects| objects.nearest(key, value));
+            match wanted.iter().find_map(near) {
                 Some(meant) => format!("did you mean {key}={meant}?"),
                 None => format!("there, {key} is only ever {}", names(values)),
             }
@@ -152,21 +158,40 @@ fn are(list: &[&Pod]) -> String {
 /// meant to select them.
 fn unselected(view: &View<'_>) -> Vec<Remark> {
     let mut remarks = Vec::new();
-    let namespaces: BTreeSet<_> = view.state.pods.keys().map(|key| &key.namespace).collect();
-    for name in namespaces {
-        let Selected { live, .. } = view.state.pods_of(name).collect();
-        let is_selected = |pod: &Pod| view.state.policies_of(name).any(|policy| may_select(&policy.pod_selector, pod));
-        let open: Vec<_> = live.iter().copied().filter(|pod| !is_selected(pod)).collect();
+    for name in view.namespaces_with_pods().filter(|name| !SYSTEM_NAMESPACES.contains(name)) {
+        let name: std::sync::Arc<str> = name.into();
+        let Selected { live, .. } = view.state.pods_of(&name).collect();
+        let mut selected: BTreeSet<&NamespacedName> = BTreeSet::new();
+        let mut seen: BTreeSet<&LabelSelector> = BTreeSet::new();
+        for policy in view.state.policies_of(&name).filter(|policy| seen.insert(&policy.pod_selector)) {
+            let found = view.selected(policy);
+            view.count(found.live.len());
+            selected.extend(found.live.iter().map(|pod| &pod.key));
+            if selected.len() == live.len() {
+                break;
+            }
+        }
+        let open: Vec<_> = live.iter().copied().filter(|pod| !selected.contains(&pod.key)).collect();
         let Some(first) = open.first() else { continue };
-        let namespace = ObjectName::namespace(name);
+        let namespace = ObjectName::namespace(&name);
         let object = if view.is_written(&namespace) { namespace } else { ObjectName::pod(&first.key) };
+        let no_policy = if view.is_whole() { "no policy" } else { "no policy of the input" };
         let matter = if open.len() == live.len() {
-            format!("no policy selects any pod of namespace {name}: {}", pods(&open))
+            format!("{no_policy} selects any pod of namespace {name}: {}", pods(&open))
         } else {
-            format!("no policy selects {} of the {} pods of namespace {name}: {}", open.len(), live.len(), pods(&open))
+            format!(
+                "{no_policy} selects {} of the {} pods of namespace {name}: {}",
+                open.len(),
+                live.len(),
+                pods(&open)
+            )
         };
-        let advice = "add a policy with an empty podSelector, as a default";
-        remarks.push(Remark::new(Code::UnselectedPods, object, "", matter, advice));
+        let advice = "add a policy with an empty podSelector, as a default, and allow what the pods need, such as DNS";
+        let object_text = format!(
+            r#"{{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{{"name":"default-deny-ingress","namespace":"{name}"}},"spec":{{"podSelector":{{}},"policyTypes":["Ingress"]}}}}"#
+        );
+        let remedy = [Edit::Create { object: object_text }];
+        remarks.push(Remark::new(Code::UnselectedPods, object, "", matter, advice).remedy(remedy));
     }
     remarks
 }

@@ -4,12 +4,12 @@ use palisade_policy::index::set_aside_somewhere;
 use palisade_policy::input::{ObjectName, Peer, Policy};
 
 use super::code::Code;
-use super::remark::Remark;
+use super::remark::{Edit, Remark};
 use crate::view::{View, peers, rules};
 
 /// Checks terms that could not be parsed, and blocks.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
-    let terms = view.policies().flat_map(|policy| unenforceable(policy).chain(excepts(policy)));
+    let terms = view.policies.iter().flat_map(|policy| unenforceable(policy).chain(excepts(policy)));
     terms.chain(too_wide(view)).collect()
 }
 
@@ -48,7 +48,8 @@ fn excepts(policy: &Policy) -> impl Iterator<Item = Remark> {
             let matter = format!("{except} is not a smaller block inside of {cidr}");
             let field = format!("{field}.ipBlock.except[{index}]");
             let advice = "correct one of the two, or remove the except";
-            Remark::new(Code::ExceptOutsideCidr, ObjectName::policy(&policy.key), field, matter, advice)
+            let remedy = [Edit::Remove { field: field.clone() }];
+            Remark::new(Code::ExceptOutsideCidr, ObjectName::policy(&policy.key), field, matter, advice).remedy(remedy)
         })
     })
 }

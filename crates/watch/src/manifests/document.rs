@@ -1,7 +1,8 @@
 //! Turns documents into objects: kinds, lists, and what to do with the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use palisade_policy::input::{Kind, Object, Pod};
 
@@ -48,6 +49,8 @@ pub(crate) struct Content {
     pub(crate) errors: Vec<Finding>,
     /// Objects of other kinds, by kind.
     pub(crate) ignored: BTreeMap<String, usize>,
+    /// The namespaces with objects of custom kinds.
+    pub(crate) custom: BTreeSet<Arc<str>>,
 }
 
 impl Content {
@@ -118,7 +121,14 @@ impl Reader<'_> {
             Route::Workload(kind) if self.reading != Reading::Objects => self.workload(node, path, kind, decoder),
             Route::List => self.list(node, path, None),
             Route::ListOf { group, version, kind } => self.list(node, path, Some(TypeMeta { group, version, kind })),
-            Route::Ignore | Route::Workload(_) => *self.content.ignored.entry(meta.kind.to_owned()).or_default() += 1,
+            Route::Ignore | Route::Workload(_) => {
+                if is_custom(meta.group) {
+                    let namespace = node.get("metadata").and_then(|metadata| metadata.get("namespace"));
+                    let namespace = namespace.and_then(Node::text).unwrap_or(self.namespace);
+                    self.content.custom.insert(namespace.into());
+                }
+                *self.content.ignored.entry(meta.kind.to_owned()).or_default() += 1;
+            }
             Route::Wrong { field, reason, hint } => {
                 let line = node.get(field).map_or(node.line, |field| field.line);
                 let field = path.key(field).to_string();
@@ -314,6 +324,12 @@ fn workload_route(meta: TypeMeta<'_>) -> Option<Route> {
         return None;
     }
     Some(if is_list { Route::ListOf { group, version: "v1", kind: kind.name() } } else { Route::Workload(kind) })
+}
+
+/// Whether an API group is not Kubernetes' own, so that a controller may make pods of its objects.
+fn is_custom(group: &str) -> bool {
+    const OF_ADD_ONS: [&str; 3] = ["gateway.networking.k8s.io", "snapshot.storage.k8s.io", "metrics.k8s.io"];
+    group.contains('.') && (!group.ends_with(".k8s.io") || OF_ADD_ONS.contains(&group))
 }
 
 /// Whether objects of this kind are read by no command, and it is no misspelled kind that is.

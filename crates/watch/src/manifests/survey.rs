@@ -1,7 +1,8 @@
 //! Everything that manifests hold, right or wrong.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use palisade_policy::input::{Change, State};
 
@@ -22,6 +23,8 @@ pub struct Survey {
     pub written: BTreeMap<ObjectName, Written>,
     /// What is wrong or worth a warning, as far as reading shows it.
     pub findings: Vec<Finding>,
+    /// The namespaces with objects of custom kinds, whose controllers may make pods.
+    pub custom: BTreeSet<Arc<str>>,
 }
 
 /// Reads manifests and workloads as [`super::read_manifests_and_workloads`] does, and goes on whatever is wrong with them.
@@ -33,6 +36,7 @@ pub fn survey_manifests(selection: impl Into<Selection>) -> Survey {
     for content in contents {
         survey.findings.extend(content.errors);
         survey.findings.extend(content.warnings);
+        survey.custom.extend(content.custom);
         for ((object, _), written) in content.objects.into_iter().zip(content.written) {
             if let Entry::Vacant(entry) = survey.written.entry(ObjectName::of(&object)) {
                 entry.insert(written);

@@ -7,8 +7,6 @@
 //! in the policy's namespace only; an `except` was ignored; a port range ended one early; the words named every policy of
 //! the namespace.
 
-#![expect(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
-
 use palisade_analysis::words;
 use palisade_policy::compile::{Namespaces, PeerSelector};
 use palisade_policy::flow::{Flow, Transport, Verdict};

@@ -1,0 +1,6 @@
+//! What the reference evaluator considered, and what the checks cost.
+
+#![allow(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
+
+mod considered;
+mod work;
