@@ -259,7 +259,9 @@ fn first_address(pod: &Pod) -> String {
 /// A line of a listing; one that is too long continues on the next after an element of its list.
 fn wrapped(line: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
-    for element in line.split_inclusive(", ") {
+    // Commas in comments of chains and rules stay.
+    let is_list = line.contains("elements = {") || line.starts_with(CONTINUED);
+    for element in line.split_inclusive(if is_list { ", " } else { "\n" }) {
         if let Some(part) = parts.last_mut() {
             if part.is_empty() || part.chars().count() + element.trim_end().chars().count() <= WIDTH - INDENT.len() {
                 part.push_str(element);
