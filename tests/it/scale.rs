@@ -100,30 +100,30 @@ fn a_remote_pod_is_a_few_elements() {
 #[test]
 fn a_local_pod_of_a_known_group_is_a_few_elements() {
     let mut node = Node::full();
-    // Another pod like number 17: namespace 17, app 0, tier 0, team 3. In `isolated`, the ingress map and `self`; in the
-    // sets of its whole namespace (policy 117), of team 3 and tier 0 (policy 3), and of port http. Policy 17 does not
+    // Another pod like number 17: namespace 17, app 0, tier 0, team 3. In the sets of isolated pods, of all pods and of pods
+    // with themselves, and in the ingress map; in the sets of its whole namespace (policy 117), of team 3 and tier 0 (policy 3), and of port http. Policy 17 does not
     // isolate for egress, and app 0 of namespace 17 is named by policy 467 only, which has no local pod.
     let mut twin = pod(FULL_NODE, 17);
     twin.key = key("namespace-17/twin");
     twin.addresses.v4 = Some([10, 99, 0, 1].into());
     twin.addresses.v6 = Some([0xfd99, 0, 0, 0, 0, 0, 0, 1].into());
     let come = node.apply(Change::Pod(twin.clone()));
-    assert_elements(&come, 2 * 6);
+    assert_elements(&come, 2 * 7);
     let gone = node.apply(Change::PodGone(twin.key));
-    assert_elements(&gone, 2 * 6);
+    assert_elements(&gone, 2 * 7);
 }
 
 #[test]
 fn the_last_pod_of_a_group_takes_its_chain_along() {
     let mut node = Node::full();
     let subject = pod(FULL_NODE, 17);
-    // The twelve elements; the chain flushed and deleted; the set of app 1 of its namespace, which nothing else uses.
+    // The fourteen elements; the chain flushed and deleted; the set of app 1 of its namespace, which nothing else uses.
     let gone = node.apply(Change::PodGone(subject.key.clone()));
-    assert_operations(&gone, 12 + 2 + 2);
-    // The twelve elements; the chain with its rules (app 1; for each of two ports team and tier, and of both halves of the
+    assert_operations(&gone, 14 + 2 + 2);
+    // The fourteen elements; the chain with its rules (app 1; for each of two ports team and tier, and of both halves of the
     // IPv4 block; drop); the set with the ten pods of app 1.
     let back = node.apply(Change::Pod(subject));
-    assert_operations(&back, 12 + (1 + 2 + 2 * (2 + 2) + 1) + 2 * (1 + 10));
+    assert_operations(&back, 14 + (1 + 2 + 2 * (2 + 2) + 1) + 2 * (1 + 10));
 }
 
 #[test]

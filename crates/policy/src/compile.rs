@@ -3,13 +3,15 @@
 mod build;
 mod covers;
 mod interval;
+mod rule_ref;
 mod union;
 
 pub use build::compile;
 pub(crate) use build::{Resolved, compile_resolved};
 pub use covers::Covers;
 pub use interval::{AddressRange, ranges_of_block};
-pub use union::{Allowed, AllowedPorts, Block, PeerUnion, PortRange, RuleRef, Sources};
+pub use rule_ref::RuleRef;
+pub use union::{Allowed, AllowedPorts, Block, PeerUnion, PortRange, Sources};
 
 use std::fmt;
 use std::sync::Arc;

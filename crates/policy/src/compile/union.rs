@@ -1,30 +1,12 @@
 //! The union of policies: which peers may use which ports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{AddressRange, Covers, NamedPort, PeerSelector};
-use crate::input::{Direction, Protocol};
-
-/// A rule of a policy of the group's namespace and direction.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleRef {
-    /// The name of the policy.
-    pub policy: Arc<str>,
-    /// The direction of the rule.
-    pub direction: Direction,
-    /// Its position in `spec.ingress` or `spec.egress`.
-    pub index: usize,
-}
-
-impl fmt::Display for RuleRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}[{}]", self.policy, self.direction, self.index)
-    }
-}
+use super::{AddressRange, Covers, NamedPort, PeerSelector, RuleRef};
+use crate::input::Protocol;
 
 /// The rules that something comes from; shared by everything with the same rules.
 pub type Sources = Arc<BTreeSet<RuleRef>>;
