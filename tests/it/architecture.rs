@@ -13,6 +13,7 @@
 //! - a script is not executable, or lacks `set -euo pipefail`.
 
 mod circles;
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
