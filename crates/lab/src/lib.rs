@@ -11,7 +11,8 @@
 //! - [`Stream`]: when exactly is a running conversation cut, and when does it live again?
 //! - [`packet`], [`Namespace::send_packet`], [`FrameSocket`]: packets no application would send.
 //!
-//! It needs root (or a user namespace of its own), iproute2 and nftables. It knows nothing about policies.
+//! It needs root, or as an ordinary user `unshare -Urnm`; iproute2 and nftables; and br_netfilter, already loaded, for
+//! [`Layout::Bridge`]. It knows nothing about policies.
 //!
 //! ```no_run
 //! use palisade_lab::{Flow, Lab, Layout, Listen, probe_all};
