@@ -35,6 +35,10 @@ fn files(directory: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
+fn is_source(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}
+
 /// The code spans of a page outside of fenced blocks, with the number of their line.
 fn spans(page: &str) -> Vec<(usize, String)> {
     let mut fenced = false;
@@ -77,10 +81,9 @@ impl Repository {
     fn has(&self, path: &str) -> bool {
         let path = Path::new(path.trim_end_matches('/'));
         let is = |path: &Path| self.files.iter().any(|file| file.starts_with(path));
-        let is_source = path.extension().is_some_and(|extension| extension == "rs");
         is(path)
             || is(&Path::new("crates").join(path))
-            || (is_source && self.files.iter().any(|file| file.ends_with(path)))
+            || (is_source(path) && self.files.iter().any(|file| file.ends_with(path)))
     }
 
     /// Whether a span is a path: its first part is where paths begin, or it is a source.
@@ -88,7 +91,7 @@ impl Repository {
         let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'));
         let first = span.split('/').next().unwrap_or_default();
         let begins = span.contains('/') && (ROOTS.contains(&first) || self.crates.contains(first));
-        plain && (begins || span.ends_with(".rs"))
+        plain && (begins || is_source(Path::new(span)))
     }
 
     /// What is wrong with a span.
