@@ -90,7 +90,7 @@ pub struct PodPorts {
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
-pub fn pod_ports(addresses: &BTreeSet<IpAddr>) -> Result<PodPorts, Error> {
+pub fn pod_interfaces(addresses: &BTreeSet<IpAddr>) -> Result<PodPorts, Error> {
     let mut ports = PodPorts::default();
     if addresses.is_empty() {
         return Ok(ports);
@@ -127,13 +127,13 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
-pub fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
+pub fn findings(pod_interfaces: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    for (name, bridge) in bridges_among(pod_ports)? {
+    for (name, bridge) in bridges_among(pod_interfaces)? {
         findings.extend(bridge_findings(&name, bridge));
     }
     findings.extend(ipvs());
-    findings.extend(flowtable::findings(pod_ports)?);
+    findings.extend(flowtable::findings(pod_interfaces)?);
     Ok(findings)
 }
 
@@ -141,16 +141,16 @@ pub fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
-pub fn bridges(pod_ports: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
-    Ok(bridges_among(pod_ports)?.into_keys().collect())
+pub fn bridges(pod_interfaces: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    Ok(bridges_among(pod_interfaces)?.into_keys().collect())
 }
 
-fn bridges_among(pod_ports: &BTreeSet<String>) -> Result<BTreeMap<String, link::Bridge>, Error> {
-    if pod_ports.is_empty() {
+fn bridges_among(pod_interfaces: &BTreeSet<String>) -> Result<BTreeMap<String, link::Bridge>, Error> {
+    if pod_interfaces.is_empty() {
         return Ok(BTreeMap::new());
     }
     let mut bridges = link::bridges(&mut socket()?)?;
-    bridges.retain(|name, _| pod_ports.contains(name));
+    bridges.retain(|name, _| pod_interfaces.contains(name));
     Ok(bridges)
 }
 
@@ -159,13 +159,13 @@ fn bridges_among(pod_ports: &BTreeSet<String>) -> Result<BTreeMap<String, link::
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
-pub fn passed_by_tagged_frames(pod_ports: &BTreeSet<String>) -> Result<Option<String>, Error> {
+pub fn passed_by_tagged_frames(pod_interfaces: &BTreeSet<String>) -> Result<Option<String>, Error> {
     // Without br_netfilter there is a worse finding.
     let hidden = fs::read_to_string(FILTER_VLAN_TAGGED).is_ok_and(|value| value.trim() == "0");
     if !hidden {
         return Ok(None);
     }
-    Ok(bridges_among(pod_ports)?.into_keys().next())
+    Ok(bridges_among(pod_interfaces)?.into_keys().next())
 }
 
 const FILTER_VLAN_TAGGED: &str = "/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged";

@@ -115,7 +115,7 @@ impl Kernel {
     }
 
     fn look(&mut self, local: &BTreeSet<IpAddr>, isolated: &BTreeSet<IpAddr>) -> Result<NodeView, Error> {
-        let ports = host::pod_ports(local)?;
+        let ports = host::pod_interfaces(local)?;
         let addresses = host::own_addresses()?;
         let mut look = Look::default();
         if self.bridges == BridgeNetfilter::Set {

@@ -32,7 +32,7 @@ pub enum Transport {
 /// A flow: client, server, transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// The opener.
+    /// The client.
     pub from: Endpoint,
     /// The server.
     pub to: Endpoint,
@@ -150,7 +150,7 @@ pub enum FlowError {
     /// The two ends share no address family.
     #[error("{from} and {to} share no address family")]
     NoSharedFamily {
-        /// The opener.
+        /// The client.
         from: String,
         /// The server.
         to: String,

@@ -64,7 +64,7 @@ impl Nodes {
             let options = Options {
                 allow_egress_to_own_node: facts.allow_egress_to_own_node,
                 pod_ranges: pod_ranges.clone(),
-                pod_ports: BTreeSet::from([POD_PORT.to_owned()]),
+                pod_interfaces: BTreeSet::from([POD_PORT.to_owned()]),
                 ..Options::default()
             };
             let ruleset = render(index.compiled(), &options);

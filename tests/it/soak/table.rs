@@ -32,7 +32,7 @@ pub(crate) fn compare(world: &World, limit: Duration) -> Result<(), String> {
 /// What the kernel of the node without an agent lists of a new table.
 fn from_scratch(world: &World) -> Listing {
     let index = Index::build(world.node().name(), &world.state());
-    let options = Options { pod_ports: ["cni0".to_owned()].into(), ..Options::default() };
+    let options = Options { pod_interfaces: ["cni0".to_owned()].into(), ..Options::default() };
     let ruleset = render(index.compiled(), &options);
     let scratch = world.scratch_node();
     scratch.nft("add table inet palisade\ndelete table inet palisade").unwrap();

@@ -24,8 +24,8 @@ const DEVICE_PREFIX: u16 = 2;
 const HEADER: usize = 4;
 
 /// The flowtables that contain interfaces of pods.
-pub(super) fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
-    if pod_ports.is_empty() {
+pub(super) fn findings(pod_interfaces: &BTreeSet<String>) -> Result<Vec<Finding>, Error> {
+    if pod_interfaces.is_empty() {
         return Ok(Vec::new());
     }
     let mut socket = Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })?;
@@ -39,8 +39,8 @@ pub(super) fn findings(pod_ports: &BTreeSet<String>) -> Result<Vec<Finding>, Err
         return Ok(Vec::new());
     }
     // For a bridge, its ports: packets come in through them.
-    let mut devices = pod_ports.clone();
-    devices.extend(link::members(&mut super::socket()?, pod_ports)?);
+    let mut devices = pod_interfaces.clone();
+    devices.extend(link::members(&mut super::socket()?, pod_interfaces)?);
     Ok(bodies.iter().filter_map(|body| finding(body, &devices)).collect())
 }
 

@@ -365,7 +365,7 @@ fn small_steps() -> Vec<Ruleset> {
     let set =
         |kind, elements| Set { kind, key: KeyType::Address(Family::V4), interval: false, comment: None, elements };
     let (map, peers, group) = (Name::new("verdicts"), Name::new("peers"), Name::new("group"));
-    let look = Expression::Vmap(Load::Opener(Family::V4), map.clone());
+    let look = Expression::Vmap(Load::Client(Family::V4), map.clone());
     let jump = |last| {
         let verdict = Some(Verdict::Jump(group.clone()));
         (address(last), Element { verdict, comment: Some(format!("default/{last}")) })

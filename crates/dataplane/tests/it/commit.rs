@@ -57,7 +57,7 @@ fn a_refused_batch_changes_nothing_and_names_the_object() {
                 Operation::AddElements(set(), [element(1, "default/a")].into()),
             ]
         };
-        let look = |name: &str| Expression::Match(Load::Opener(Family::V4), Test::In(Name::new(name)));
+        let look = |name: &str| Expression::Match(Load::Client(Family::V4), Test::In(Name::new(name)));
         let rules = vec![
             Rule { expressions: vec![Expression::Counter], comment: None },
             Rule { expressions: vec![look("missing")], comment: Some("web-allow ingress[0]".to_owned()) },
@@ -186,7 +186,7 @@ fn fifty_thousand_elements_and_thousands_of_chains_fit_one_batch() {
         let rules: Vec<_> = (0..10)
             .map(|_| Rule {
                 expressions: vec![
-                    Expression::Match(Load::Opener(Family::V4), Test::In(Name::new("big"))),
+                    Expression::Match(Load::Client(Family::V4), Test::In(Name::new("big"))),
                     Expression::Counter,
                     Expression::Verdict(Verdict::Accept),
                 ],

@@ -201,7 +201,7 @@ fn lookup() -> BoxedStrategy<Expression> {
             let named = Name::new(&format!("named/{digit}"));
             let packet = vec![Load::PacketSource(family), Load::PacketDestination(family)];
             prop_oneof![
-                Just(Expression::Lookup(vec![Load::Opener(family), Load::Server(family)], pairs.clone())),
+                Just(Expression::Lookup(vec![Load::Client(family), Load::Server(family)], pairs.clone())),
                 Just(Expression::Lookup(packet, pairs)),
                 Just(Expression::Lookup(vec![Load::Server(family), Load::ServerPort], named)),
             ]
@@ -213,7 +213,7 @@ fn vmap() -> BoxedStrategy<Expression> {
     let address = family().prop_flat_map(|family| {
         let digit = family.digit();
         let load = proptest::sample::select(vec![
-            Load::Opener(family),
+            Load::Client(family),
             Load::Server(family),
             Load::PacketSource(family),
             Load::PacketDestination(family),
@@ -226,7 +226,7 @@ fn vmap() -> BoxedStrategy<Expression> {
 
 fn test() -> BoxedStrategy<Expression> {
     prop_oneof![
-        address_test(Load::Opener),
+        address_test(Load::Client),
         address_test(Load::Server),
         address_test(Load::PacketSource),
         address_test(Load::PacketDestination),

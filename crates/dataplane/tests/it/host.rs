@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use palisade_dataplane::host::{
-    Finding, Switched, bridges, call_netfilter_on_bridge, findings, own_addresses, passed_by_tagged_frames, pod_ports,
+    Finding, Switched, bridges, call_netfilter_on_bridge, findings, own_addresses, passed_by_tagged_frames,
+    pod_interfaces,
 };
 use palisade_engine::Class;
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -64,19 +65,23 @@ fn node() {
 fn pods_are_found_behind_bridges_and_ports_of_their_own() {
     isolated(|| {
         node();
-        assert_eq!(pod_ports(&ips(&["10.42.0.7", "fd42::7"])).unwrap().names, names(&["cni0"]));
-        assert_eq!(pod_ports(&ips(&["10.42.0.7", "10.42.7.5"])).unwrap().names, names(&["cali1", "cni0"]));
+        assert_eq!(pod_interfaces(&ips(&["10.42.0.7", "fd42::7"])).unwrap().names, names(&["cni0"]));
+        assert_eq!(pod_interfaces(&ips(&["10.42.0.7", "10.42.7.5"])).unwrap().names, names(&["cali1", "cni0"]));
         let elsewhere = ips(&["10.42.9.1", "8.8.8.8", "2001:db8::1", "172.16.0.77", "fd16::77"]);
-        assert_eq!(pod_ports(&elsewhere).unwrap().names, names(&[]), "by the uplink");
-        assert_eq!(pod_ports(&ips(&["10.42.0.255", "ff02::1"])).unwrap().names, names(&[]), "no address of a pod");
-        assert_eq!(pod_ports(&ips(&["10.42.0.1", "127.0.0.1", "::1"])).unwrap().names, names(&[]), "the node itself");
+        assert_eq!(pod_interfaces(&elsewhere).unwrap().names, names(&[]), "by the uplink");
+        assert_eq!(pod_interfaces(&ips(&["10.42.0.255", "ff02::1"])).unwrap().names, names(&[]), "no address of a pod");
+        assert_eq!(
+            pod_interfaces(&ips(&["10.42.0.1", "127.0.0.1", "::1"])).unwrap().names,
+            names(&[]),
+            "the node itself"
+        );
     });
 }
 
 #[test]
 fn no_route_is_no_port() {
     isolated(|| {
-        assert_eq!(pod_ports(&ips(&["10.42.0.7", "fd42::7", "fe80::1"])).unwrap().names, names(&[]));
+        assert_eq!(pod_interfaces(&ips(&["10.42.0.7", "fd42::7", "fe80::1"])).unwrap().names, names(&[]));
     });
 }
 
@@ -138,16 +143,16 @@ fn a_bridge_that_netfilter_does_not_see_is_found() {
 fn addresses_without_an_interface_are_told() {
     isolated(|| {
         node();
-        let found = pod_ports(&ips(&["10.42.0.7", "172.16.0.77", "192.0.2.1", "fd42::7", "127.0.0.9"])).unwrap();
+        let found = pod_interfaces(&ips(&["10.42.0.7", "172.16.0.77", "192.0.2.1", "fd42::7", "127.0.0.9"])).unwrap();
         assert_eq!(found.names, names(&["cni0"]));
         assert_eq!(found.without, ips(&["172.16.0.77", "192.0.2.1", "127.0.0.9"]));
         // A rule of routing that sends it there anyhow is followed.
         ip(&["route add 192.0.2.0/24 dev cali1 table 77", "rule add to 192.0.2.1 lookup 77"]);
-        let found = pod_ports(&ips(&["192.0.2.1"])).unwrap();
+        let found = pod_interfaces(&ips(&["192.0.2.1"])).unwrap();
         assert_eq!((found.names, found.without), (names(&["cali1"]), BTreeSet::new()));
         // The bridge itself as the uplink: its pods cannot be distinguished from the world.
         ip(&["route add 192.0.3.0/24 dev cni0", "route append default via 10.42.0.254 dev cni0"]);
-        let found = pod_ports(&ips(&["10.42.0.7"])).unwrap();
+        let found = pod_interfaces(&ips(&["10.42.0.7"])).unwrap();
         assert_eq!((found.names, found.without), (names(&[]), ips(&["10.42.0.7"])));
         let message = Finding::NoInterface { address: "10.42.0.7".parse().unwrap() }.to_string();
         assert!(message.contains("no interface of a pod leads to 10.42.0.7"), "{message}");
@@ -175,7 +180,7 @@ fn a_survey_of_many_pods_is_quick() {
             })
             .collect();
         let start = Instant::now();
-        let found = pod_ports(&pods).unwrap();
+        let found = pod_interfaces(&pods).unwrap();
         let looked = start.elapsed();
         assert_eq!((found.names.len(), found.without.len()), (250, 0));
         assert_eq!(findings(&found.names).unwrap(), []);

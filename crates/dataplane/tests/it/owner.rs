@@ -30,7 +30,7 @@ pub(crate) fn small() -> Ruleset {
     };
     let group = vec![rule(vec![Expression::Counter, Expression::Verdict(Verdict::Drop)])];
     let forward =
-        vec![rule(vec![Expression::Vmap(palisade_ruleset::model::Load::Opener(Family::V4), Name::new("verdicts"))])];
+        vec![rule(vec![Expression::Vmap(palisade_ruleset::model::Load::Client(Family::V4), Name::new("verdicts"))])];
     Ruleset {
         counters: [Name::new("dropped")].into(),
         sets: [(Name::new("verdicts"), map)].into(),

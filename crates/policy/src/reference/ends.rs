@@ -25,7 +25,7 @@ pub struct End<'a> {
 pub struct Ends<'a> {
     /// The family of both IPs; `None` if neither end has one.
     pub family: Option<Family>,
-    /// The opener.
+    /// The client.
     pub from: End<'a>,
     /// The server.
     pub to: End<'a>,

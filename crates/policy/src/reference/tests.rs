@@ -1,11 +1,11 @@
 //! Hand-written cases, by clause of docs/semantics.md. Expectations are written down from the clause, in the short form
-//! of [`short`]; a row is opener, server, transport, egress, ingress.
+//! of [`short`]; a row is client, server, transport, egress, ingress.
 //!
 //! Seen to fail when, in the evaluator, one at a time: `NotIn` needs the key; `Exists` or `DoesNotExist` is always true; a
 //! selector takes any requirement instead of all; a prefix is a bit short, in either family; 0.0.0.0/0 holds IPv6; an except
 //! is ignored; `Own` means every namespace; a namespace not seen is one without labels; either end of a range is left out;
 //! a range, `Port::All` or a named port ignores the protocol, or that of the declared port; a named port is resolved on the
-//! opener, or on the subject; an unmatchable peer or port matches; ICMP passes `Port::All`; peer or port suffices; `Any`
+//! client, or on the subject; an unmatchable peer or port matches; ICMP passes `Port::All`; peer or port suffices; `Any`
 //! means pods; finished or hostNetwork pods claim addresses, or keep their identity when named; a pod claims its node's
 //! address; a pod without address is nobody; a terminating claimant equals one that stays; terminating ones only are
 //! nobody; an address claimed twice is the first claimant's, as subject or as peer, or isolated only if all are; another
@@ -85,7 +85,7 @@ impl Cluster {
         }
     }
 
-    /// Rows that differ in the opener only, towards a/x on TCP 80; the expectation is the ingress decision.
+    /// Rows that differ in the client only, towards a/x on TCP 80; the expectation is the ingress decision.
     fn check_ingress(&self, rows: &[(&str, &str)]) {
         for (from, expected) in rows {
             let judgement = evaluate(&self.state, &self.facts, &flow(from, "a/x", "tcp/80")).unwrap();

@@ -59,7 +59,7 @@ pub enum Load {
     /// `ct state`.
     CtState,
     /// `ct original ip saddr`: the client.
-    Opener(Family),
+    Client(Family),
     /// `ct reply ip saddr`: the server, after Service translation.
     Server(Family),
     /// `ct reply proto-src`: the server's port.
@@ -153,7 +153,7 @@ impl Load {
     /// The end of the flow whose policies a direction is about.
     pub fn subject(direction: Direction, family: Family) -> Self {
         match direction {
-            Direction::Egress => Self::Opener(family),
+            Direction::Egress => Self::Client(family),
             Direction::Ingress => Self::Server(family),
         }
     }
@@ -162,7 +162,7 @@ impl Load {
     pub fn peer(direction: Direction, family: Family) -> Self {
         match direction {
             Direction::Egress => Self::Server(family),
-            Direction::Ingress => Self::Opener(family),
+            Direction::Ingress => Self::Client(family),
         }
     }
 }

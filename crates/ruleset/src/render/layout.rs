@@ -30,7 +30,7 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
     }
     let text = "interfaces that lead to pods of this node; empty: no pod runs here";
     let mut interfaces = empty_set(SetKind::Set, KeyType::InterfaceName, text);
-    interfaces.elements = interface_elements(&options.pod_ports);
+    interfaces.elements = interface_elements(&options.pod_interfaces);
     ruleset.sets.insert(pod_interfaces(), interfaces);
     for reason in Reason::ALL {
         ruleset.counters.extend(Family::ALL.map(|family| reason.counter(family)));
@@ -85,7 +85,7 @@ fn forward(options: &Options) -> Chain {
         commented([states(WITHOUT_FLOW), jump("invalid-untracked")], "no flow: judged by the packet's own IPs"),
     ];
     for family in Family::ALL {
-        let pair = Expression::Lookup(vec![Load::Opener(family), Load::Server(family)], pod_to_itself(family));
+        let pair = Expression::Lookup(vec![Load::Client(family), Load::Server(family)], pod_to_itself(family));
         rules.push(commented([pair, verdict(Verdict::Accept)], "a pod may reach itself"));
     }
     rules.extend(keep_established(options));
@@ -201,7 +201,7 @@ fn without_flow(options: &Options) -> Chain {
 fn reversed_pickup() -> Chain {
     let mut rules = Vec::new();
     for family in Family::ALL {
-        for (end, text) in [(Load::Opener(family), "the real server"), (Load::Server(family), "the real client")] {
+        for (end, text) in [(Load::Client(family), "the real server"), (Load::Server(family), "the real client")] {
             let isolated = Expression::Match(end, Test::In(isolated_any(family)));
             let count = Expression::CountIn(Reason::ReversedPickup.counter(family));
             rules.push(commented([isolated, count, verdict(Verdict::Drop)], &format!("{text} is isolated")));

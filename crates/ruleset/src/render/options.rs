@@ -18,5 +18,5 @@ pub struct Options {
     /// belongs to no known pod may neither send nor receive. Empty if unwanted or unknown.
     pub pod_ranges: BTreeSet<IpNet>,
     /// The interfaces that lead to the node's pods, as `cni0`. Empty if the node is not available.
-    pub pod_ports: BTreeSet<String>,
+    pub pod_interfaces: BTreeSet<String>,
 }

@@ -232,7 +232,7 @@ impl Renderer {
     /// Follows the interfaces that lead to pods.
     pub fn update_pod_ports(&mut self, ports: &BTreeSet<String>) -> Patch {
         let mut patch = Patch::default();
-        self.options.pod_ports.clone_from(ports);
+        self.options.pod_interfaces.clone_from(ports);
         if let Some(set) = self.ruleset.sets.get(&pod_interfaces()) {
             patch.put_set(&pod_interfaces(), element_changes(&set.elements, &interface_elements(ports)));
         }

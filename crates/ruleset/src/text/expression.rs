@@ -84,7 +84,7 @@ impl fmt::Display for Load {
             Self::PacketType => f.write_str("meta pkttype"),
             Self::DestinationType => f.write_str("fib daddr type"),
             Self::CtState => f.write_str("ct state"),
-            Self::Opener(family) => write!(f, "ct original {} saddr", ip(family)),
+            Self::Client(family) => write!(f, "ct original {} saddr", ip(family)),
             Self::Server(family) => write!(f, "ct reply {} saddr", ip(family)),
             Self::ServerPort => f.write_str("ct reply proto-src"),
             Self::OriginalSourcePort => f.write_str("ct original proto-src"),

@@ -121,7 +121,7 @@ impl Load {
     /// The address it loads, if it loads one of this packet.
     pub(super) fn address(self, packet: &Packet) -> Option<IpAddr> {
         let (address, family) = match self {
-            Self::Opener(family) => (packet.flow?.opener, family),
+            Self::Client(family) => (packet.flow?.opener, family),
             Self::Server(family) => (packet.flow?.server, family),
             Self::PacketSource(family) => (packet.source, family),
             Self::PacketDestination(family) => (packet.destination, family),

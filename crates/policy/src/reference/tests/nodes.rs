@@ -15,9 +15,9 @@ fn the_own_node_reaches_its_pods_by_name_and_by_address() {
         pod.addresses.v4 = Some("172.30.0.11".parse().unwrap());
     });
     cluster.facts.addresses.insert("n1".into(), [ip("10.42.1.254"), ip("fd00:30::11")].into());
-    for opener in ["node/n1", "172.30.0.11", "10.42.1.254", "fd00:30::11", "a/host"] {
-        cluster.check(&[(opener, "a/x", "tcp/80", "-", "own-node"), (opener, "a/y", "icmp", "-", "own-node")]);
-        cluster.check(&[(opener, "b/x", "tcp/80", "-", "!q")]);
+    for client in ["node/n1", "172.30.0.11", "10.42.1.254", "fd00:30::11", "a/host"] {
+        cluster.check(&[(client, "a/x", "tcp/80", "-", "own-node"), (client, "a/y", "icmp", "-", "own-node")]);
+        cluster.check(&[(client, "b/x", "tcp/80", "-", "!q")]);
     }
     cluster.check(&[
         ("node/n2", "a/x", "tcp/80", "-", "!p"),
