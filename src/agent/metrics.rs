@@ -79,7 +79,7 @@ pub(crate) struct Metrics {
     pods: Family<IsolationLabels, Gauge>,
     objects: Family<Kind, Gauge>,
     pub(crate) flows_deleted: Counter,
-    pub(crate) claimed_twice: Gauge,
+    pub(crate) duplicate_ips: Gauge,
     pub(crate) starting_pods: Gauge,
     pub(crate) unenforceable_terms: Gauge,
     events: Family<EventLabels, Counter>,
@@ -112,7 +112,7 @@ impl Metrics {
             pods: Family::default(),
             objects: Family::default(),
             flows_deleted: Counter::default(),
-            claimed_twice: Gauge::default(),
+            duplicate_ips: Gauge::default(),
             starting_pods: Gauge::default(),
             unenforceable_terms: Gauge::default(),
             events: Family::default(),
@@ -172,7 +172,7 @@ impl Metrics {
             "Flows deleted because their IP left its pod",
             self.flows_deleted.clone(),
         );
-        registry.register("addresses_claimed_twice", "IPs that two live pods have", self.claimed_twice.clone());
+        registry.register("duplicate_ips", "IPs that two live pods have", self.duplicate_ips.clone());
         registry.register(
             "starting_pods",
             "Isolated pods of this node whose IP is not known yet",

@@ -247,7 +247,7 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     metrics.policies.set(gauge(counts.policies));
     metrics.unenforceable_terms.set(gauge(counts.unenforceable_terms));
     metrics.starting_pods.set(gauge(counts.starting));
-    metrics.claimed_twice.set(gauge(counts.claimed_twice));
+    metrics.duplicate_ips.set(gauge(counts.duplicate_ips));
     metrics.addresses_due.set(gauge(counts.due));
     metrics.addresses_held.set(gauge(counts.held));
     metrics.held_deletions.set(gauge(engine.held_deletions()));

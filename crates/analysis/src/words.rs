@@ -117,7 +117,7 @@ impl Subject<'_> {
                 self.name(),
                 names(pods, "or"),
             ),
-            Reason::ClaimedTwice { pods } => format!(
+            Reason::DuplicateIp { pods } => format!(
                 "pods {} claim {}, and one of them is isolated for {direction}: nothing is allowed until one goes",
                 names(pods, "and"),
                 self.end.address.map_or_else(|| "one address".to_owned(), |address| address.to_string()),

@@ -31,7 +31,7 @@ pub enum Group {
         policies: Arc<[Arc<str>]>,
     },
     /// IPs that two live pods have, one of them isolated: nothing is allowed until one of them goes.
-    ClaimedTwice(Direction),
+    DuplicateIp(Direction),
     /// IPs that changed hands, of isolated pods: nothing is allowed until the flows of the former pods are deleted.
     Held(Direction),
 }
@@ -40,14 +40,14 @@ impl Group {
     /// The direction in which its pods are isolated.
     pub fn direction(&self) -> Direction {
         match self {
-            Self::Policies { direction, .. } | Self::ClaimedTwice(direction) | Self::Held(direction) => *direction,
+            Self::Policies { direction, .. } | Self::DuplicateIp(direction) | Self::Held(direction) => *direction,
         }
     }
 
     /// The policies that form its union.
     pub fn policies(&self) -> Vec<NamespacedName> {
         match self {
-            Self::ClaimedTwice(_) | Self::Held(_) => Vec::new(),
+            Self::DuplicateIp(_) | Self::Held(_) => Vec::new(),
             Self::Policies { namespace, policies, .. } => {
                 policies.iter().map(|name| NamespacedName::new(namespace.clone(), name.clone())).collect()
             }

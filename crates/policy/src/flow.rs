@@ -112,7 +112,7 @@ pub enum Reason {
         pods: Vec<NamespacedName>,
     },
     /// Two live pods have the IP, and one of them is isolated: nothing is allowed until one goes.
-    ClaimedTwice {
+    DuplicateIp {
         /// The pods.
         pods: Vec<NamespacedName>,
     },

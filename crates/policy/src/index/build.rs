@@ -108,7 +108,7 @@ impl Index {
     }
 
     /// IPs that two live pods claim with equal right, for warnings.
-    pub fn claimed_twice(&self) -> impl Iterator<Item = (IpAddr, &[NamespacedName])> {
+    pub fn duplicate_ips(&self) -> impl Iterator<Item = (IpAddr, &[NamespacedName])> {
         self.owners.iter().filter_map(|(address, owned)| match &owned.owner {
             Owner::Twice(keys) => Some((*address, keys.as_slice())),
             Owner::Pod(_) => None,

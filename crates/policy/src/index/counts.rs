@@ -23,7 +23,7 @@ pub struct Counts {
     /// Isolated pods of this node without a known IP.
     pub starting: usize,
     /// IPs that several live pods claim with equal right.
-    pub claimed_twice: usize,
+    pub duplicate_ips: usize,
     /// IPs whose flows are due for deletion.
     pub due: usize,
     /// Of these, IPs that a pod has again.
@@ -38,7 +38,7 @@ pub(super) struct Tally {
     both: usize,
     unenforceable: usize,
     over_budget: usize,
-    pub(super) claimed_twice: usize,
+    pub(super) duplicate_ips: usize,
 }
 
 impl Tally {
@@ -78,7 +78,7 @@ impl Index {
             unenforceable_terms: self.tally.unenforceable,
             over_budget: self.tally.over_budget,
             starting: self.compiled.starting.len(),
-            claimed_twice: self.tally.claimed_twice,
+            duplicate_ips: self.tally.duplicate_ips,
             due: self.due.len(),
             held: self.due.held(),
         }

@@ -120,7 +120,7 @@ impl Index {
             let first = Group::Policies { direction, namespace: namespace.clone(), policies: Arc::new([]) };
             let is_there = move |group: &Group| match group {
                 Group::Policies { direction: found, namespace: there, .. } => *found == direction && there == namespace,
-                Group::ClaimedTwice(_) | Group::Held(_) => false,
+                Group::DuplicateIp(_) | Group::Held(_) => false,
             };
             let there = self.compiled.groups.range(first..).take_while(move |(group, _)| is_there(group));
             there.map(|(_, allowed)| allowed)

@@ -110,8 +110,8 @@ impl Index {
         let before = self.owners.get(&address).map(|owned| &owned.owner);
         if before != after.as_ref() {
             let twice = |owner: Option<&Owner>| usize::from(matches!(owner, Some(Owner::Twice(_))));
-            step(&mut self.tally.claimed_twice, twice(before), false);
-            step(&mut self.tally.claimed_twice, twice(after.as_ref()), true);
+            step(&mut self.tally.duplicate_ips, twice(before), false);
+            step(&mut self.tally.duplicate_ips, twice(after.as_ref()), true);
             match after {
                 Some(owner) => self.owners.insert(address, Owned::new(owner)),
                 None => self.owners.remove(&address),
@@ -242,8 +242,8 @@ impl Index {
             return Some(held(name));
         }
         if matches!(owner, Owner::Twice(_)) {
-            groups.egress = groups.egress.map(|_| Group::ClaimedTwice(Direction::Egress));
-            groups.ingress = groups.ingress.map(|_| Group::ClaimedTwice(Direction::Ingress));
+            groups.egress = groups.egress.map(|_| Group::DuplicateIp(Direction::Egress));
+            groups.ingress = groups.ingress.map(|_| Group::DuplicateIp(Direction::Ingress));
         }
         let PodGroups { egress, ingress } = groups;
         Some(Subject { owner: name, egress, ingress })
@@ -310,7 +310,7 @@ impl Index {
     fn allowed(&mut self, group: &Group) -> Allowed {
         self.pulse.beat();
         match group {
-            Group::ClaimedTwice(_) | Group::Held(_) => Allowed::default(),
+            Group::DuplicateIp(_) | Group::Held(_) => Allowed::default(),
             Group::Policies { direction, namespace, policies } => {
                 let key = |name: &Arc<str>| NamespacedName { namespace: namespace.clone(), name: name.clone() };
                 let policies = policies.iter().filter_map(|name| self.state.policies.get(&key(name)));

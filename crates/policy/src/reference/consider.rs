@@ -153,7 +153,7 @@ impl<'c> Side<'c> {
         }
         // Section 4: no rule applies to an isolated IP of an unknown pod.
         if subject.pods.len() > 1 {
-            return Err(deny(Reason::ClaimedTwice { pods: subject.pods.iter().map(|pod| pod.key.clone()).collect() }));
+            return Err(deny(Reason::DuplicateIp { pods: subject.pods.iter().map(|pod| pod.key.clone()).collect() }));
         }
         Ok(isolating)
     }

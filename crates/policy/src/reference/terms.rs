@@ -13,7 +13,7 @@ pub enum PeerMatch<'a> {
     /// Selectors mean pods, and the end is none.
     NotAPod,
     /// Selectors mean no IP that several pods claim.
-    ClaimedTwice,
+    DuplicateIp,
     /// The end is a pod of another namespace than the policy's.
     OtherNamespace,
     /// The object of the pod's namespace has not been seen.
@@ -79,7 +79,7 @@ impl Reference<'_> {
             // Section 4: no selector matches an IP claimed twice.
             Peer::Pods { namespaces, pods } => {
                 let Some(pod) = end.the_pod() else {
-                    return if end.pods.is_empty() { PeerMatch::NotAPod } else { PeerMatch::ClaimedTwice };
+                    return if end.pods.is_empty() { PeerMatch::NotAPod } else { PeerMatch::DuplicateIp };
                 };
                 match self.namespace(namespaces, policy, &pod.key.namespace) {
                     PeerMatch::Matches => match selection(pods, &pod.labels) {

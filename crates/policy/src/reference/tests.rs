@@ -111,7 +111,7 @@ fn short(decision: &Decision) -> String {
         Reason::ToOwnNode => (Verdict::Allow, "to-own-node".to_owned()),
         Reason::Rule { policy, index, .. } => (Verdict::Allow, format!("{}[{index}]", policy.name)),
         Reason::NoRule { policies } => (Verdict::Deny, format!("!{}", list(policies))),
-        Reason::ClaimedTwice { pods } => (Verdict::Deny, format!("!twice {}", list(pods))),
+        Reason::DuplicateIp { pods } => (Verdict::Deny, format!("!twice {}", list(pods))),
         Reason::Starting { pods } => (Verdict::Deny, format!("!starting {}", list(pods))),
     };
     assert_eq!(decision.verdict, verdict, "{text}");

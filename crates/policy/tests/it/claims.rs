@@ -44,7 +44,7 @@ fn an_address_claimed_on_two_nodes_is_isolated_on_both() {
         let index = Index::build(node, &state());
         let subject = index.compiled().subjects.get(&address());
         let groups = subject.map(|subject| (subject.egress.clone(), subject.ingress.clone()));
-        assert_eq!(groups, Some((None, Some(Group::ClaimedTwice(Direction::Ingress)))), "{node}");
+        assert_eq!(groups, Some((None, Some(Group::DuplicateIp(Direction::Ingress)))), "{node}");
     }
     let elsewhere = Index::build("node-3", &state());
     assert!(elsewhere.compiled().subjects.is_empty() && elsewhere.compiled().local.is_empty());

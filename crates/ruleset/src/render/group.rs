@@ -60,7 +60,7 @@ pub(super) fn render_group(
     };
     let namespace = match group {
         Group::Policies { namespace, .. } => namespace,
-        Group::ClaimedTwice(_) | Group::Held(_) => "",
+        Group::DuplicateIp(_) | Group::Held(_) => "",
     };
     let (direction, terms) = (group.direction(), Terms::Flow);
     let mut writer = Writer { names, families, pulse, namespace, direction, terms, objects, known: BTreeMap::new() };

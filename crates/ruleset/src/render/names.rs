@@ -111,7 +111,7 @@ fn group_name(group: &Group) -> String {
         Group::Policies { direction, namespace, policies } => {
             format!("{direction}/{namespace}/{}", join(policies, "_"))
         }
-        Group::ClaimedTwice(direction) => format!("{direction}/duplicate-ip"),
+        Group::DuplicateIp(direction) => format!("{direction}/duplicate-ip"),
         Group::Held(direction) => format!("{direction}/reused-ip"),
     }
 }
@@ -120,7 +120,7 @@ fn group_name(group: &Group) -> String {
 pub(super) fn group_comment(group: &Group) -> String {
     match group {
         Group::Policies { namespace, policies, .. } => comment(&format!("{namespace}: {}", join(policies, ", "))),
-        Group::ClaimedTwice(_) => "IPs that two live pods have".to_owned(),
+        Group::DuplicateIp(_) => "IPs that two live pods have".to_owned(),
         Group::Held(_) => "IPs that changed hands: flows of the former pod are still being deleted".to_owned(),
     }
 }

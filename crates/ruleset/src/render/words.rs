@@ -75,7 +75,7 @@ pub(super) fn of_sources(namespace: &str, sources: &Sources, covers: Option<&Cov
 /// Why a group's last rule drops what reaches it.
 pub(super) fn of_end(group: &Group) -> String {
     match group {
-        Group::ClaimedTwice(_) => "two live pods have this IP".to_owned(),
+        Group::DuplicateIp(_) => "two live pods have this IP".to_owned(),
         Group::Held(_) => "flows of the former pod are still being deleted".to_owned(),
         Group::Policies { namespace, policies, .. } => {
             let named: Vec<_> =

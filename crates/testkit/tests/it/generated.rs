@@ -59,7 +59,7 @@ fn kind(direction: Direction, decision: &Decision) -> String {
         Reason::ToOwnNode => "to own node",
         Reason::Rule { .. } => "rule",
         Reason::NoRule { .. } => "no rule",
-        Reason::ClaimedTwice { .. } => "claimed twice",
+        Reason::DuplicateIp { .. } => "claimed twice",
         Reason::Starting { .. } => "starting",
     };
     format!("{direction}: {reason}")
