@@ -154,7 +154,9 @@ fn one_namespace_of_one_context_is_reported_on() {
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     config["current-context"] = "nowhere".into();
     fs::write(&file, config.to_string()).unwrap();
-    let check = |arguments: &[&str]| run(&[&["check", "-o", "json", "--kubeconfig", &file], arguments].concat(), "");
+    let check = |arguments: &[&str]| {
+        run(&[&["check", "-o", "json", "--fail-on", "note", "--kubeconfig", &file], arguments].concat(), "")
+    };
     let files = |arguments: &[&str]| {
         let output = check(&[&["--context", "c"], arguments].concat());
         let files: Vec<_> = found(&output).into_iter().map(|found| found.file).collect();
@@ -167,7 +169,7 @@ fn one_namespace_of_one_context_is_reported_on() {
     assert_eq!(files(&["-n", "b"]), (Some(0), vec![]));
     assert_eq!(check(&[]).status.code(), Some(2), "its current context does not exist");
     let palisade = Command::new(env!("CARGO_BIN_EXE_palisade"))
-        .args(["check", "-o", "json", "--context", "c", "-n", "a"])
+        .args(["check", "-o", "json", "--fail-on", "note", "--context", "c", "-n", "a"])
         .env("KUBECONFIG", &file)
         .output()
         .unwrap();
