@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use palisade_lab::Signal;
+use palisade_ruleset::model::TABLE_COMMENT;
 
 use crate::agent::bed::{ALLOW, Bed, DENY};
 use crate::common::running::Agent;
@@ -132,9 +133,9 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     let bed = Bed::new("plain");
     // A table with something foreign in it is put right, but gets no owner: so it is as on a kernel without owners.
     bed.node()
-        .nft(
-            "table inet palisade {\n comment \"Kubernetes NetworkPolicy\"\n chain mine {\n meta mark 5 accept\n }\n}\n",
-        )
+        .nft(&format!(
+            "table inet palisade {{\n comment \"{TABLE_COMMENT}\"\n chain mine {{\n meta mark 5 accept\n }}\n}}\n"
+        ))
         .unwrap();
     bed.node().nft(FOREIGN).unwrap();
     bed.write("deny.yaml", DENY);
