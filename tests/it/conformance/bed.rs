@@ -206,7 +206,7 @@ impl Bed {
                     let sets = table.split("\n\n").filter(|part| part.contains(&format!("comment \"{scope}")));
                     sets.filter(|part| part.contains("elements = {")).count() > 0
                 };
-                filled(&format!("namespace barrier: round={round}\"")) && filled(&format!("namespaces round={round}:"))
+                filled(&format!("namespace barrier: round={round};")) && filled(&format!("namespaces round={round}:"))
             });
             agent.wait("end of all that follows", || agent.is_at_rest());
         }
