@@ -102,7 +102,8 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
     let mut index = Index::build(format!("node-{}", course.node), &state);
     index.take_dirty();
     let pod_ranges = if course.knows_ranges { pod_ranges(course.node) } else { BTreeSet::new() };
-    let mut renderer = Renderer::new(Options { pod_ranges, ..Options::default() });
+    let options = Options { pod_ranges, ..Options::default() };
+    let mut renderer = Renderer::new(options.clone());
     renderer.update(index.compiled(), &index.compiled().everything());
     let mut walked = 0;
     for changes in commits(&course.history.changes, course.together) {
@@ -118,8 +119,7 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
         for patch in renderer.update(index.compiled(), &dirty) {
             let mut after = before.clone();
             patch.apply(&mut after);
-            let plans: Vec<_> =
-                patch.around(&gates(&Options::default())).iter().map(|part| part.plan(&after)).collect();
+            let plans: Vec<_> = patch.around(&gates(&options)).iter().map(|part| part.plan(&after)).collect();
             let transition = Transition { before: &before, after: &after };
             walked += transition.walk_through(&plans, &packets).map_err(|why| {
                 let changes: Vec<_> = changes.iter().map(palisade_testkit::generate::change_text).collect();
