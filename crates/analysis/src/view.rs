@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use palisade_policy::compile::{Namespaces, PeerSelector};
 use palisade_policy::input::{
@@ -197,10 +196,7 @@ impl<'a> View<'a> {
 
     /// The pods that a policy's `podSelector` matches.
     pub(crate) fn selected(&self, policy: &Policy) -> Rc<Selected<'a>> {
-        self.selection(PeerSelector {
-            namespaces: Namespaces::Named(policy.key.namespace.clone()),
-            pods: policy.pod_selector.clone(),
-        })
+        self.selection(PeerSelector::of(&NamespaceScope::Own, &policy.pod_selector, &policy.key.namespace))
     }
 
     /// The pods that a peer matches; `None` if it has no selectors.
@@ -283,11 +279,7 @@ impl<'a> View<'a> {
 /// A peer with selectors, whatever policy it is from.
 pub(crate) fn peer_selector(policy: &Policy, peer: &Peer) -> Option<PeerSelector> {
     let Peer::Pods { namespaces, pods } = peer else { return None };
-    let namespaces = match namespaces {
-        NamespaceScope::Own => Namespaces::Named(Arc::clone(&policy.key.namespace)),
-        NamespaceScope::Matching(selector) => Namespaces::Matching(selector.clone()),
-    };
-    Some(PeerSelector { namespaces, pods: pods.clone() })
+    Some(PeerSelector::of(namespaces, pods, &policy.key.namespace))
 }
 
 /// The rules of a policy that have an effect, with their fields.

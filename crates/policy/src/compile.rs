@@ -16,7 +16,7 @@ pub use union::{Allowed, AllowedPorts, Block, PeerUnion, PortRange, Sources};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::input::{Direction, LabelSelector, Namespace, NamespacedName, Pod, Protocol};
+use crate::input::{Direction, LabelSelector, Namespace, NamespaceScope, NamespacedName, Pod, Protocol};
 
 /// A group: the local pods that the same policies isolate in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +74,15 @@ pub struct PeerSelector {
 }
 
 impl PeerSelector {
+    /// That of a peer of a policy in the namespace `own`.
+    pub fn of(namespaces: &NamespaceScope, pods: &LabelSelector, own: &Arc<str>) -> Self {
+        let namespaces = match namespaces {
+            NamespaceScope::Own => Namespaces::Named(own.clone()),
+            NamespaceScope::Matching(selector) => Namespaces::Matching(selector.clone()),
+        };
+        Self { namespaces, pods: pods.clone() }
+    }
+
     /// Whether it selects `pod`, whose Namespace object is `namespace` if it has been seen.
     pub fn selects(&self, pod: &Pod, namespace: Option<&Namespace>) -> bool {
         let there = match &self.namespaces {

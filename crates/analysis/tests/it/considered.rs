@@ -8,9 +8,9 @@
 //! the namespace.
 
 use palisade_analysis::words;
-use palisade_policy::compile::{Namespaces, PeerSelector};
+use palisade_policy::compile::PeerSelector;
 use palisade_policy::flow::{Flow, Transport, Verdict};
-use palisade_policy::input::{Direction, NamespaceScope, Peer, Peers, Policy, Port, Ports, State};
+use palisade_policy::input::{Direction, Peer, Peers, Policy, Port, Ports, State};
 use palisade_policy::reference::{End, Reference, Side};
 use palisade_testkit::generate::{Case, arb_case};
 use proptest::prelude::*;
@@ -18,12 +18,8 @@ use proptest::prelude::*;
 fn is_peer(state: &State, policy: &Policy, peer: &Peer, end: &End<'_>) -> bool {
     match peer {
         Peer::Pods { namespaces, pods } => end.the_pod().is_some_and(|pod| {
-            let namespaces = match namespaces {
-                NamespaceScope::Own => Namespaces::Named(policy.key.namespace.clone()),
-                NamespaceScope::Matching(selector) => Namespaces::Matching(selector.clone()),
-            };
             let namespace = state.namespaces.get(&pod.key.namespace);
-            PeerSelector { namespaces, pods: pods.clone() }.selects(pod, namespace)
+            PeerSelector::of(namespaces, pods, &policy.key.namespace).selects(pod, namespace)
         }),
         Peer::IpBlock(block) => end.address.is_some_and(|address| {
             block.cidr.contains(&address) && !block.except.iter().any(|except| except.contains(&address))

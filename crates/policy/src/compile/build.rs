@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use super::covers::Ports as Covered;
 use super::{
-    Allowed, AllowedPorts, Block, Covers, Namespaces, PeerSelector, PeerUnion, PortRange, RuleRef, Sources,
-    ranges_of_block,
+    Allowed, AllowedPorts, Block, Covers, PeerSelector, PeerUnion, PortRange, RuleRef, Sources, ranges_of_block,
 };
 use crate::Pulse;
 use crate::input::{
-    Direction, NamespaceScope, NamespacedName, Peer, Peers, Policy, Port, PortSpan, Ports, Protocol, split_cost,
-    whole_cost,
+    Direction, NamespacedName, Peer, Peers, Policy, Port, PortSpan, Ports, Protocol, split_cost, whole_cost,
 };
 
 /// Splitting ranges may cost so many times their cost unsplit, plus so many units.
@@ -62,11 +60,9 @@ pub(crate) fn compile_resolved<'a>(
     let (mut rules, mut uses) = (Rules::default(), Uses::default());
     for policy in policies {
         pulse.beat();
-        let peers = resolved.of(policy, direction);
-        for (index, (rule, peers)) in policy.rules(direction).iter().zip(peers.iter()).enumerate() {
+        for (rule, peers) in policy.rules(direction).iter().zip(resolved.of(policy, direction).iter()) {
             if !peers.is_empty() {
-                let source = RuleRef { policy: policy.key.name.clone(), direction, index };
-                uses.add(&rule.ports, rules.push(source, peers.clone()));
+                uses.add(&rule.ports, rules.push(peers.clone()));
             }
         }
     }
@@ -83,12 +79,7 @@ fn resolve(peers: &Peers, own: &Arc<str>, source: RuleRef) -> PeerUnion {
     for peer in peers {
         match peer {
             Peer::Pods { namespaces, pods } => {
-                let namespaces = match namespaces {
-                    NamespaceScope::Own => Namespaces::Named(own.clone()),
-                    NamespaceScope::Matching(selector) => Namespaces::Matching(selector.clone()),
-                };
-                let selector = PeerSelector { namespaces, pods: pods.clone() };
-                union.pods.insert(Arc::new(selector), sources.clone());
+                union.pods.insert(Arc::new(PeerSelector::of(namespaces, pods, own)), sources.clone());
             }
             Peer::IpBlock(block) => {
                 let ranges = ranges_of_block(block);
@@ -105,14 +96,12 @@ fn resolve(peers: &Peers, own: &Arc<str>, source: RuleRef) -> PeerUnion {
 /// The peers of the rules that allow any peer, by number, and the unions that were made of them.
 #[derive(Default)]
 struct Rules {
-    sources: Vec<RuleRef>,
     peers: Vec<Arc<PeerUnion>>,
     unions: BTreeMap<Vec<usize>, Arc<PeerUnion>>,
 }
 
 impl Rules {
-    fn push(&mut self, source: RuleRef, peers: Arc<PeerUnion>) -> usize {
-        self.sources.push(source);
+    fn push(&mut self, peers: Arc<PeerUnion>) -> usize {
         self.peers.push(peers);
         self.peers.len() - 1
     }
@@ -154,10 +143,10 @@ impl Rules {
         if union.anyone.is_empty() {
             return;
         }
-        for rule in rules {
-            if let Some(source) = self.sources.get(rule).filter(|source| !union.anyone.contains(source)) {
-                covers.add(source, ports.clone());
-            }
+        // All that is in the peers of one rule comes from that rule.
+        let sources = rules.filter_map(|rule| self.peers.get(rule)?.sources().find_map(|sources| sources.first()));
+        for source in sources.filter(|source| !union.anyone.contains(source)) {
+            covers.add(source, ports.clone());
         }
     }
 
@@ -237,12 +226,13 @@ impl Uses {
         }
         allowed
     }
-}
 
-impl Uses {
     /// Adds the rules of a protocol that `union`, which may use all its ports, covers; `all` is how the ports of those
     /// rules are described that are for all ports too.
     fn cover_protocol(&self, rules: &Rules, protocol: Protocol, union: &PeerUnion, all: &Covered, covers: &mut Covers) {
+        if union.anyone.is_empty() {
+            return;
+        }
         rules.cover(union, self.all.get(&protocol).into_iter().flatten().copied(), all, covers);
         for (name, users) in self.named.get(&protocol).into_iter().flatten() {
             rules.cover(union, users.iter().copied(), &Covered::Named(name.clone()), covers);

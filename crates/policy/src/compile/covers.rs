@@ -1,5 +1,4 @@
-//! Rules that a wider rule makes redundant: nothing is rendered for them, but whoever reads the wider rule may look for
-//! them.
+//! Rules that a wider rule makes redundant. Nothing is rendered for them; the comment of the wider rule names them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,7 +31,7 @@ pub struct Covers {
 }
 
 impl Covers {
-    /// None is.
+    /// Whether it covers no rule.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
     }

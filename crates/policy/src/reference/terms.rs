@@ -110,7 +110,7 @@ impl Reference<'_> {
     }
 }
 
-/// 1.2, 1.3: by IP alone, whichever pod has it. A pod without an IP is in no block.
+/// 1.2, 1.3: by IP alone, regardless of the pod that has it. A pod without an IP is in no block.
 fn in_block<'p>(block: &IpBlock, end: &End<'_>) -> PeerMatch<'p> {
     let Some(address) = end.address else { return PeerMatch::NoAddress };
     if !is_in_net(&block.cidr, address) {
