@@ -4,7 +4,7 @@ use std::fmt;
 
 use palisade_policy::input::{Direction, Family};
 
-use super::parts::{INVALID, UNTRACKED, commented, is_family, regular, states, verdict};
+use super::parts::{INVALID, UNTRACKED, commented, is_family, regular, rule, states, verdict};
 use crate::model::{Chain, CtStates, Expression, Rule, Verdict};
 use crate::name::Name;
 
@@ -118,7 +118,7 @@ fn of_direction(direction: Direction) -> Chain {
 
 /// Rules that count a packet by its family and drop it.
 pub(super) fn count_and_drop(reason: Reason, text: &str) -> Vec<Rule> {
-    let count = |family| super::parts::rule([is_family(family), Expression::CountIn(reason.counter(family))]);
+    let count = |family| rule([is_family(family), Expression::CountIn(reason.counter(family))]);
     let drop = commented([verdict(Verdict::Drop)], text);
     Family::ALL.into_iter().map(count).chain([drop]).collect()
 }

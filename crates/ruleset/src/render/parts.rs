@@ -75,19 +75,15 @@ pub(super) fn states(states: CtStates) -> Expression {
     Expression::Match(Load::CtState, Test::States(states))
 }
 
-pub(super) const RELATED: CtStates =
-    CtStates { invalid: false, established: false, related: true, new: false, untracked: false };
-pub(super) const NEW: CtStates =
-    CtStates { invalid: false, established: false, related: false, new: true, untracked: false };
-pub(super) const ESTABLISHED: CtStates =
-    CtStates { invalid: false, established: true, related: false, new: false, untracked: false };
-pub(super) const INVALID: CtStates =
-    CtStates { invalid: true, established: false, related: false, new: false, untracked: false };
-pub(super) const UNTRACKED: CtStates =
-    CtStates { invalid: false, established: false, related: false, new: false, untracked: true };
+const NO_STATE: CtStates =
+    CtStates { invalid: false, established: false, related: false, new: false, untracked: false };
+pub(super) const RELATED: CtStates = CtStates { related: true, ..NO_STATE };
+pub(super) const NEW: CtStates = CtStates { new: true, ..NO_STATE };
+pub(super) const ESTABLISHED: CtStates = CtStates { established: true, ..NO_STATE };
+pub(super) const INVALID: CtStates = CtStates { invalid: true, ..NO_STATE };
+pub(super) const UNTRACKED: CtStates = CtStates { untracked: true, ..NO_STATE };
 /// Packets that belong to no flow in conntrack.
-pub(super) const WITHOUT_FLOW: CtStates =
-    CtStates { invalid: true, established: false, related: false, new: false, untracked: true };
+pub(super) const WITHOUT_FLOW: CtStates = CtStates { invalid: true, untracked: true, ..NO_STATE };
 
 pub(super) fn is_family(family: Family) -> Expression {
     Expression::Match(Load::Nfproto, Test::Family(family))

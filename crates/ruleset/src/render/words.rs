@@ -1,12 +1,15 @@
 //! Words of names and comments: whom a set holds, and where a rule comes from.
 
-use palisade_policy::compile::{Covers, Group, Namespaces, PeerSelector, RuleRef, Sources};
+use std::collections::BTreeSet;
+use std::fmt;
+
+use palisade_policy::compile::{Covers, Group, Namespaces, PeerSelector, Sources};
 use palisade_policy::input::{LabelSelector, Operator, Requirement};
 
 use crate::name::comment;
 
-/// How many source rules a comment names before it only counts.
-const SOURCES_NAMED: usize = 3;
+/// How many rules or policies a comment names before it only counts.
+const NAMED: usize = 3;
 
 /// The label by which a namespace is selected by its name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -42,9 +45,7 @@ fn namespace_name(selector: &LabelSelector) -> Option<&str> {
 fn of_labels(selector: &LabelSelector) -> String {
     let one = |requirement: &Requirement| {
         let key = requirement.key.rsplit('/').next().unwrap_or_default();
-        let list = |values: &std::collections::BTreeSet<String>| {
-            values.iter().map(String::as_str).collect::<Vec<_>>().join("-or-")
-        };
+        let list = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join("-or-");
         match &requirement.operator {
             Operator::In(values) => format!("{key}-{}", list(values)),
             Operator::NotIn(values) => format!("{key}-not-{}", list(values)),
@@ -63,13 +64,18 @@ fn cut(text: &str) -> String {
 
 /// The rules of a namespace that something comes from, the first few by name.
 pub(super) fn of_sources(namespace: &str, sources: &Sources, covers: Option<&Covers>) -> String {
-    let of_rule = |rule: &RuleRef| format!("{namespace}/{rule}");
-    let named: Vec<_> = sources.iter().take(SOURCES_NAMED).map(of_rule).collect();
-    let more = sources.len().saturating_sub(SOURCES_NAMED);
-    let rest = if more > 0 { format!(" +{more}") } else { String::new() };
+    let rules = first_of(namespace, sources.iter());
     let covered = covers.filter(|covers| !covers.is_empty());
     let covered = covered.map(|covers| format!(", {covers}")).unwrap_or_default();
-    comment(&format!("{}{rest}{covered}", named.join(", ")))
+    comment(&format!("{rules}{covered}"))
+}
+
+/// What has these names in a namespace: the first few, and how many more.
+fn first_of<T: fmt::Display>(namespace: &str, all: impl ExactSizeIterator<Item = T>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let named: Vec<_> = all.take(NAMED).map(|name| format!("{namespace}/{name}")).collect();
+    let rest = if more > 0 { format!(" +{more}") } else { String::new() };
+    named.join(", ") + &rest
 }
 
 /// Why a group's last rule drops what reaches it.
@@ -78,11 +84,7 @@ pub(super) fn of_end(group: &Group) -> String {
         Group::DuplicateIp(_) => "two live pods have this IP".to_owned(),
         Group::Held(_) => "flows of the former pod are still being deleted".to_owned(),
         Group::Policies { namespace, policies, .. } => {
-            let named: Vec<_> =
-                policies.iter().take(SOURCES_NAMED).map(|policy| format!("{namespace}/{policy}")).collect();
-            let more = policies.len().saturating_sub(SOURCES_NAMED);
-            let rest = if more > 0 { format!(" +{more}") } else { String::new() };
-            comment(&format!("not allowed by {}{rest}", named.join(", ")))
+            comment(&format!("not allowed by {}", first_of(namespace, policies.iter())))
         }
     }
 }
