@@ -70,7 +70,7 @@ impl Engine {
     fn looked(&mut self, view: NodeView) {
         self.wishes.look = false;
         self.index.refuse_addresses(view.addresses);
-        let patch = self.renderer.update_pod_ports(&view.pod_interfaces);
+        let patch = self.renderer.update_pod_interfaces(&view.pod_interfaces);
         if self.table != Table::Known || patch.is_empty() {
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! Seen to fail when: SCTP's checksum is sent in network byte order; ICMPv6's leaves out the pseudo header; hairpin mode
 //! is off on the bridge ports; the hairpin masquerade is left out of the Services; a Local node port is served on every
-//! node; proxy ARP is off on a routed node's pod ports; nodes lack the IPv6 routes to their peers' pods.
+//! node; proxy ARP is off on the interfaces of a routed node's pods; nodes lack the IPv6 routes to their peers' pods.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -230,11 +230,11 @@ impl Renderer {
     }
 
     /// Follows the interfaces that lead to pods.
-    pub fn update_pod_ports(&mut self, ports: &BTreeSet<String>) -> Patch {
+    pub fn update_pod_interfaces(&mut self, interfaces: &BTreeSet<String>) -> Patch {
         let mut patch = Patch::default();
-        self.options.pod_interfaces.clone_from(ports);
+        self.options.pod_interfaces.clone_from(interfaces);
         if let Some(set) = self.ruleset.sets.get(&pod_interfaces()) {
-            patch.put_set(&pod_interfaces(), element_changes(&set.elements, &interface_elements(ports)));
+            patch.put_set(&pod_interfaces(), element_changes(&set.elements, &interface_elements(interfaces)));
         }
         self.take_over(&patch);
         patch
