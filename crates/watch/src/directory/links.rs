@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 
-use super::inotify::Notifier;
+use super::inotify::{COME_AND_GO, Notifier};
 
 /// The number of symlinks on a way that the kernel follows (path_resolution(7)).
 const MOST: usize = 40;
@@ -47,7 +47,7 @@ impl Links {
         let before = std::mem::take(&mut self.watches);
         for _ in 0..TRIES {
             self.steps = steps(&self.path);
-            let watch = |step: &Step| self.notifier.add(&step.directory, events()).ok();
+            let watch = |step: &Step| self.notifier.add(&step.directory, COME_AND_GO).ok();
             self.watches.extend(self.steps.iter().map(watch));
             // What changed before it was watched was not notified.
             if steps(&self.path) == self.steps {
@@ -72,15 +72,6 @@ impl Links {
         event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
             || of_directory.any(|(step, _)| event.name.as_ref().is_none_or(|name| *name == step.name))
     }
-}
-
-fn events() -> AddWatchFlags {
-    AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_MOVED_FROM
-        | AddWatchFlags::IN_MOVED_TO
-        | AddWatchFlags::IN_DELETE_SELF
-        | AddWatchFlags::IN_MOVE_SELF
 }
 
 /// The links on the way, in order, and if it ends early, the entry that is missing.

@@ -10,7 +10,7 @@ use nix::sys::inotify::AddWatchFlags;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dirty::Dirty;
-use super::inotify::Notifier;
+use super::inotify::{COME_AND_GO, Notifier};
 use super::links::Links;
 
 /// Quiet time after which an edit of several steps counts as finished.
@@ -44,19 +44,11 @@ pub(super) enum Place {
 impl Watch {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let notifier = Notifier::new()?;
-        let events = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF;
+        let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE;
         // In this order: a directory that replaces it in between is noticed by its link, or else at the next check.
         let links = Links::of(path)?;
         let place = fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))?;
-        notifier.add(path, events)?;
+        notifier.add(path, COME_AND_GO | written)?;
         Ok(Self { path: path.to_owned(), notifier, links, place })
     }
 
