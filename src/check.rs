@@ -20,16 +20,8 @@ use crate::output::{self, Failure};
 /// The exit status if there are findings that count; 2 means that something could not be read.
 const FOUND: u8 = 1;
 
-/// Reads, checks and prints. Exit status 0 without findings that count, 1 with such findings, 2 if something could not be
-/// read.
-pub(crate) fn run(arguments: &CheckArgs) -> ExitCode {
-    match check(arguments) {
-        Ok(status) => status,
-        Err(failure) => failure.status(2).report(),
-    }
-}
-
-fn check(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
+/// Reads, checks and prints. Exit status 0 without findings that count, 1 with such findings.
+pub(crate) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     let (survey, whole) = if arguments.paths.is_empty() {
         (in_cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?, true)
     } else {

@@ -15,29 +15,37 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Verb};
+use crate::output::Failure;
 
 fn main() -> ExitCode {
     // Wrong usage exits here, with status 2.
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Agent(arguments) => return agent::run(arguments),
-        Verb::Render(arguments) => render::run(&arguments).map_err(|failure| failure.status(2)),
-        Verb::Trace(arguments) => return trace::run(&arguments),
-        Verb::Check(arguments) => return check::run(&arguments),
-        Verb::Cleanup(arguments) => cleanup::run(&arguments),
+        // A failure of these is exit status 2: 1 is an answer.
+        Verb::Render(arguments) => render::run(&arguments).map(succeeded).map_err(unread),
+        Verb::Trace(arguments) => trace::run(&arguments).map_err(unread),
+        Verb::Check(arguments) => check::run(&arguments).map_err(unread),
+        Verb::Cleanup(arguments) => cleanup::run(&arguments).map(succeeded),
         #[cfg(feature = "demo")]
-        Verb::Demo(arguments) => demo::run(&arguments),
-        Verb::Completions(arguments) => completions(arguments.shell),
-        Verb::Version => output::line(&format!("palisade {}", env!("CARGO_PKG_VERSION"))),
+        Verb::Demo(arguments) => demo::run(&arguments).map(succeeded),
+        Verb::Completions(arguments) => completions(arguments.shell).map(succeeded),
+        Verb::Version => output::line(&format!("palisade {}", env!("CARGO_PKG_VERSION"))).map(succeeded),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+fn succeeded((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// A failure of a verb that reads.
+fn unread(failure: Failure) -> Failure {
+    failure.status(2)
 }
 
 /// Prints a shell's script for completion.
-fn completions(shell: clap_complete::Shell) -> Result<(), output::Failure> {
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);
     output::block(&String::from_utf8_lossy(&script))

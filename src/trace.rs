@@ -27,15 +27,8 @@ use request::{EXAMPLE, Request};
 /// The exit status if a flow is denied; 0 means that all are allowed, 2 that one could not be judged.
 const DENIED: u8 = 1;
 
-/// Judges the flow or flows in the arguments.
-pub(crate) fn run(arguments: &TraceArgs) -> ExitCode {
-    match trace(arguments) {
-        Ok(status) => status,
-        Err(failure) => failure.status(2).report(),
-    }
-}
-
-fn trace(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
+/// Judges the flow or flows in the arguments. The exit status is 1 if one is denied.
+pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     let namespace = arguments.objects.how.namespace.as_deref();
     let single = match &arguments.flows {
         Some(_) => None,
