@@ -17,7 +17,7 @@ use table::Way;
 
 const TABLE: &str = "conformance";
 
-fn assert_none(failures: &[String]) {
+pub(crate) fn assert_none(failures: &[String]) {
     let first: Vec<_> = failures.iter().take(40).map(String::as_str).collect();
     assert!(failures.is_empty(), "{} failures, the first of them:\n{}", failures.len(), first.join("\n"));
 }

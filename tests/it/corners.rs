@@ -8,6 +8,7 @@
 //! make a number octal; a name that nobody defines is any port; an except is taken from all blocks of its rule; finished
 //! pods keep their addresses; the agent ignores that policies are deleted.
 
+use crate::conformance::assert_none;
 use crate::conformance::bed::Bed;
 use crate::conformance::offline;
 use crate::conformance::table::{self, Way};
@@ -17,11 +18,6 @@ const ENDINGS: &str = "conformance/endings";
 
 /// How often what depends on the order of two watches is tried.
 const ROUNDS: usize = 15;
-
-fn assert_none(failures: &[String]) {
-    let first: Vec<_> = failures.iter().take(40).map(String::as_str).collect();
-    assert!(failures.is_empty(), "{} failures, the first of them:\n{}", failures.len(), first.join("\n"));
-}
 
 #[test]
 fn the_evaluator_gives_the_expected_matrix() {
