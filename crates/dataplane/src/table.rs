@@ -270,8 +270,7 @@ pub fn owner() -> Result<Option<String>, Error> {
 
 impl ReadBack {
     /// Whether packets meet exactly what they should. Extra counters do not matter: they change no verdict, and a
-    /// difference leaves them. If this is false and [`diff`] finds nothing, the table
-    /// has something that only [`Table::replace`] removes, such as a chain with a name that ours never have.
+    /// difference leaves them. If this is false and [`diff`] finds nothing, the table has something that only [`Table::replace`] removes, such as a chain with a name that ours never have.
     pub fn matches(&self, wanted: &Ruleset) -> bool {
         self.exists
             && !self.dormant
