@@ -53,7 +53,7 @@ fn visit_cpus() -> io::Result<()> {
 }
 
 /// Returns while running on this CPU.
-fn visit(cpu: usize) -> io::Result<()> {
+pub(crate) fn visit(cpu: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     only.set(cpu);
     sched_setaffinity(None, &only)?;
@@ -86,33 +86,15 @@ fn wait_for_grace_period() {
 }
 
 #[cfg(test)]
+pub(crate) mod slow;
+
+#[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-    use std::net::{SocketAddr, UdpSocket};
-    use std::process::{Command, Stdio};
+    use std::net::UdpSocket;
     use std::time::Instant;
 
-    use nix::sched::{CloneFlags, unshare};
-
+    use super::slow::{Slow, send_slowly};
     use super::*;
-
-    /// Rules that a slow packet meets. Each does a route lookup; together they take tens of milliseconds.
-    const RULES: usize = 100_000;
-
-    fn load(script: &str) {
-        let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success());
-    }
-
-    /// Sends a packet that stays in a hook of the first CPU for long; returns when that began and ended.
-    fn send_slowly(to: SocketAddr) -> (Instant, Instant) {
-        visit(0).unwrap();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let began = Instant::now();
-        socket.send_to(b"slow", to).unwrap();
-        (began, Instant::now())
-    }
 
     /// Calls `wait` while a packet is in a hook, and returns whether it had arrived afterwards. None if the machine was
     /// too busy for a result.
@@ -135,22 +117,8 @@ mod tests {
 
     #[test]
     fn a_packet_that_was_in_a_hook_has_left_it() {
-        let alone = || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-            let rules = "fib daddr type local fib saddr type local meta mark 77 drop\n".repeat(RULES);
-            let chain = format!("chain input {{\ntype filter hook input priority 0\n{rules}}}\n");
-            load(&format!("table inet slow {{\n{chain}}}\n"));
-            let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-            receiver.set_nonblocking(true).unwrap();
-            // The first one finds nothing in the CPU's caches.
-            let times = (0..5).map(|_| {
-                let (began, ended) = send_slowly(receiver.local_addr().unwrap());
-                receiver.recv(&mut [0; 8]).unwrap();
-                ended - began
-            });
-            let slow = times.min().unwrap();
-            assert!(slow > Duration::from_millis(5), "the packet is not slow: {slow:?}");
+        slow::alone(|| {
+            let Slow { receiver, time: slow } = Slow::new();
             for (name, wait) in
                 [("nothing", (|| {}) as fn()), ("visits", leave), ("grace period", wait_for_grace_period)]
             {
@@ -163,8 +131,7 @@ mod tests {
                     "{name}: {tries:?}"
                 );
             }
-        };
-        thread::spawn(alone).join().unwrap();
+        });
     }
 
     #[test]

@@ -30,6 +30,13 @@ use others::Others;
 /// The comment of the table.
 pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;
 
+/// A second table with the new rules, there while the table is replaced.
+const NEXT: &str = "palisade-next";
+
+/// The comment of the second table.
+const NEXT_COMMENT: &str =
+    "New rules of table palisade while that is replaced; gone within a second, or when the agent next reads the table";
+
 /// Whether the table is to have an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ownership {
@@ -49,6 +56,8 @@ pub struct Table {
     others: Others,
     /// Packets in flight may have seen the table before its last change.
     under_way: bool,
+    /// A second table may be there, of this agent or of one that was killed.
+    may_have_next: bool,
 }
 
 /// What the kernel has.
@@ -122,11 +131,12 @@ impl Table {
         Ok(read::find(&mut self.socket)?.is_some())
     }
 
-    /// Reads the table back, without the values of counters.
+    /// Reads the table back, without the values of counters. If a replacement was cut short, it is cleared away first.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Read`]; what [`Table::commit`] has, if there was something to clear away.
     pub fn read(&mut self) -> Result<ReadBack, Error> {
+        commit::clear_next(self)?;
         let found = read::read(&mut self.socket, self.owned)?;
         self.others.read(found.generation);
         Ok(found)
@@ -163,7 +173,7 @@ impl Table {
     }
 
     fn with(socket: Socket) -> Self {
-        Self { socket, owned: false, set_id: 0, others: Others::default(), under_way: false }
+        Self { socket, owned: false, set_id: 0, others: Others::default(), under_way: false, may_have_next: true }
     }
 
     /// The flags that the table should have.
@@ -233,9 +243,9 @@ impl Table {
         }
     }
 
-    /// Replaces whatever the table holds with a ruleset. Over a table with base chains this is one batch, though a few
-    /// packets in flight may pass unjudged (unavoidable for objects that cannot be changed in place). Without base
-    /// chains it is planned like any other change: everything, with base chains still empty; then their rules.
+    /// Replaces whatever the table holds with a ruleset. Over a table with base chains this is one batch, and a second
+    /// table with the same rules judges the packets in flight at it. Without base chains it is planned like any other
+    /// change: everything, with base chains still empty; then their rules.
     ///
     /// # Errors
     /// As [`Table::commit`].

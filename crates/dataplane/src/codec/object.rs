@@ -15,16 +15,14 @@ const PRIORITY_FILTER: u32 = 0;
 /// The chain accepts what no rule decides.
 const POLICY_ACCEPT: u32 = nf::ACCEPT.cast_unsigned();
 
-/// The attributes of the table.
+/// The attributes of the table, after its name.
 pub(crate) fn write_table(writer: &mut Writer, flags: u32, comment: &str) {
-    writer.string(nfta::TABLE_NAME, TABLE);
     writer.be32(nfta::TABLE_FLAGS, flags);
     writer.attribute(nfta::TABLE_USERDATA, &userdata::comment(Some(comment)));
 }
 
-/// The attributes of a chain, without its rules.
+/// The attributes of a chain after its table, without its rules.
 pub(crate) fn write_chain(writer: &mut Writer, name: &str, chain: &Chain) {
-    writer.string(nfta::CHAIN_TABLE, TABLE);
     writer.string(nfta::CHAIN_NAME, name);
     if let Some(hook) = chain.hook {
         let number = match hook {
@@ -65,9 +63,8 @@ pub(crate) fn decode_chain(attributes: Attributes<'_>) -> Option<(&str, Result<C
     Some((name, hook.transpose().map(|hook| Chain { hook, comment, rules: Vec::new() })))
 }
 
-/// The attributes of a named counter.
+/// The attributes of a named counter after its table.
 pub(crate) fn write_counter(writer: &mut Writer, name: &str) {
-    writer.string(nfta::OBJ_TABLE, TABLE);
     writer.string(nfta::OBJ_NAME, name);
     writer.be32(nfta::OBJ_TYPE, nft::OBJECT_COUNTER);
     writer.nest(nfta::OBJ_DATA, |writer| {

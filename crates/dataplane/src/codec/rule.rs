@@ -1,6 +1,6 @@
 //! Rules.
 
-use palisade_ruleset::model::{Rule, TABLE};
+use palisade_ruleset::model::Rule;
 
 use super::constant::nfta;
 use super::instruction::Instruction;
@@ -9,10 +9,9 @@ use super::lower::{Mismatch, lower};
 use super::userdata;
 use crate::netlink::{Attributes, Writer};
 
-/// The attributes of a rule of a chain.
+/// The attributes of a rule of a chain, after its table.
 pub(crate) fn write_rule(writer: &mut Writer, chain: &str, rule: &Rule) -> Result<(), Mismatch> {
     let instructions = lower(&rule.expressions)?;
-    writer.string(nfta::RULE_TABLE, TABLE);
     writer.string(nfta::RULE_CHAIN, chain);
     writer.nest(nfta::RULE_EXPRESSIONS, |writer| {
         for instruction in &instructions {

@@ -71,7 +71,7 @@ fn key_length(key: KeyType) -> usize {
     }
 }
 
-/// The attributes of a set without its elements; `id` distinguishes the sets of a batch. `None` if no such set can
+/// The attributes of a set after its table, without its elements; `id` distinguishes the sets of a batch. `None` if no such set can
 /// exist.
 pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> Option<()> {
     if !fits(set.key, set.interval) {
@@ -79,7 +79,6 @@ pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> 
     }
     let map = set.kind == SetKind::VerdictMap;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
-    writer.string(nfta::SET_TABLE, TABLE);
     writer.string(nfta::SET_NAME, name);
     writer.be32(nfta::SET_FLAGS, flag(set.interval, nft::SET_INTERVAL) | flag(map, nft::SET_MAP));
     writer.be32(nfta::SET_KEY_TYPE, key_type(set.key));

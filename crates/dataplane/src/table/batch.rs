@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_ruleset::change::Operation;
-use palisade_ruleset::model::{Element, Key, Rule, TABLE};
+use palisade_ruleset::model::{Element, Key, Rule};
 use palisade_ruleset::name::Name;
 
 use super::words::{self, describe};
@@ -34,6 +34,7 @@ struct Part {
 /// A batch being written.
 #[derive(Debug)]
 pub(super) struct Batch {
+    table: &'static str,
     writer: Writer,
     parts: Vec<Part>,
     current: Option<usize>,
@@ -54,8 +55,8 @@ fn unencodable(operation: &Operation, reason: String) -> Error {
 }
 
 impl Batch {
-    /// An empty batch; with a generation, it takes effect only at this generation.
-    pub(super) fn new(generation: Option<u32>) -> Self {
+    /// An empty batch for a table; with a generation, it takes effect only at this generation.
+    pub(super) fn new(table: &'static str, generation: Option<u32>) -> Self {
         let mut writer = Writer::default();
         writer.message(Header { kind: nfnl::MSG_BATCH_BEGIN, flags: REQUEST, sequence: FIRST }, |writer| {
             nfgenmsg(writer, 0, nfnl::SUBSYS_NFTABLES);
@@ -63,7 +64,7 @@ impl Batch {
                 writer.be32(nfnl::BATCH_GENID, generation);
             }
         });
-        Self { writer, parts: Vec::new(), current: None, fresh: BTreeSet::new() }
+        Self { table, writer, parts: Vec::new(), current: None, fresh: BTreeSet::new() }
     }
 
     /// How many messages the operations became.
@@ -83,17 +84,17 @@ impl Batch {
             let with_ack = flags.first_chunk().map_or(REQUEST, |flags| u16::from_ne_bytes(*flags)) | ACK;
             flags.copy_from_slice(&with_ack.to_ne_bytes());
         }
-        Finished { bytes, parts: self.parts, end }
+        Finished { table: self.table, bytes, parts: self.parts, end }
     }
 
     /// Creates or adopts the table.
-    pub(super) fn add_table(&mut self, flags: u32) {
-        self.message(msg::NEWTABLE, CREATE, 0, |writer| write_table(writer, flags, super::COMMENT));
+    pub(super) fn add_table(&mut self, flags: u32, comment: &str) {
+        self.message(msg::NEWTABLE, CREATE, 0, |writer| write_table(writer, flags, comment));
     }
 
     /// Deletes the table.
     pub(super) fn delete_table(&mut self) {
-        self.message(msg::DELTABLE, 0, 0, |writer| writer.string(nfta::TABLE_NAME, TABLE));
+        self.message(msg::DELTABLE, 0, 0, |_| {});
     }
 
     /// Adds the messages of operations. `set_id` is incremented for every set.
@@ -125,7 +126,7 @@ impl Batch {
                 self.fresh.insert(name.clone());
             }
             Operation::DeleteSet(name) => {
-                self.message(msg::DELSET, 0, 0, |writer| named(writer, nfta::SET_NAME, name));
+                self.message(msg::DELSET, 0, 0, |writer| writer.string(nfta::SET_NAME, name.as_str()));
             }
             Operation::AddElements(name, elements) => {
                 self.add_elements(msg::NEWSETELEM, CREATE | EXCLUSIVE, name, elements)?;
@@ -139,10 +140,10 @@ impl Batch {
                 });
             }
             Operation::FlushChain(name) => {
-                self.message(msg::DELRULE, 0, 0, |writer| named(writer, nfta::RULE_CHAIN, name));
+                self.message(msg::DELRULE, 0, 0, |writer| writer.string(nfta::RULE_CHAIN, name.as_str()));
             }
             Operation::DeleteChain(name) => {
-                self.message(msg::DELCHAIN, 0, 0, |writer| named(writer, nfta::CHAIN_NAME, name));
+                self.message(msg::DELCHAIN, 0, 0, |writer| writer.string(nfta::CHAIN_NAME, name.as_str()));
             }
             Operation::AppendRules(name, rules) => self.add_rules(name, rules)?,
         }
@@ -189,16 +190,18 @@ impl Batch {
 
     fn elements(&mut self, kind: u16, flags: u16, set: &Name, list: &Writer) {
         self.message(kind, flags, 0, |writer| {
-            named(writer, nfta::SET_ELEM_LIST_SET, set);
+            writer.string(nfta::SET_ELEM_LIST_SET, set.as_str());
             writer.nest(nfta::SET_ELEM_LIST_ELEMENTS, |writer| writer.raw(list.bytes()));
         });
     }
 
     fn message(&mut self, kind: u16, flags: u16, rule: usize, fill: impl FnOnce(&mut Writer)) {
-        let sequence = sequence(self.parts.len());
+        let (table, sequence) = (self.table, sequence(self.parts.len()));
         self.parts.push(Part { operation: self.current, rule, start: self.writer.len() });
         self.writer.message(Header { kind, flags: flags | REQUEST, sequence }, |writer| {
             nfgenmsg(writer, nfproto::INET, 0);
+            // The table's name is attribute 1 of every kind of object.
+            writer.string(nfta::TABLE_NAME, table);
             fill(writer);
         });
     }
@@ -212,6 +215,7 @@ fn sequence(place: usize) -> u32 {
 /// A batch ready to send.
 #[derive(Debug)]
 pub(super) struct Finished {
+    table: &'static str,
     pub(super) bytes: Vec<u8>,
     parts: Vec<Part>,
     end: usize,
@@ -225,7 +229,11 @@ impl Finished {
             return Culprit { index: None, object: None, operation: "commit the batch as a whole".to_owned() };
         };
         let Some((index, operation)) = part.operation.and_then(|index| Some((index, operations.get(index)?))) else {
-            return Culprit { index: None, object: None, operation: format!("make or delete table inet {TABLE}") };
+            return Culprit {
+                index: None,
+                object: None,
+                operation: format!("make or delete table inet {}", self.table),
+            };
         };
         let end = self.parts.get(place + 1).map_or(self.end, |next| next.start);
         let message = self.bytes.get(part.start..end).unwrap_or_default();
@@ -238,11 +246,6 @@ impl Finished {
         };
         Culprit { index: Some(index), object: Some(operation.object().clone()), operation: describe(operation, detail) }
     }
-}
-
-fn named(writer: &mut Writer, kind: u16, name: &Name) {
-    writer.string(nfta::SET_TABLE, TABLE);
-    writer.string(kind, name.as_str());
 }
 
 /// The element that holds the attribute at an offset of a message.

@@ -63,9 +63,10 @@ pub(super) fn live_owner() -> Result<Option<String>, Error> {
 
 pub(super) fn cleanup() -> Result<bool, Error> {
     let mut table = Table::with(socket()?);
-    match find(&mut table.socket)? {
-        None => Ok(false),
-        Some(Found::Owned(port)) => Err(Error::Owned { owner: owner::describe(port) }),
-        Some(Found::Plain | Found::Orphan) => commit::delete(&mut table).map(|()| true),
+    let found = find(&mut table.socket)?;
+    if let Some(Found::Owned(port)) = found {
+        return Err(Error::Owned { owner: owner::describe(port) });
     }
+    commit::delete(&mut table)?;
+    Ok(found.is_some())
 }

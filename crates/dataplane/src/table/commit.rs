@@ -4,14 +4,16 @@ use nix::errno::Errno;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::Ruleset;
 
+use palisade_ruleset::model::TABLE;
+
 use super::batch::{Batch, Culprit};
 use super::read::find;
-use super::{Committed, Table, batches_of, read};
+use super::{COMMENT, Committed, NEXT, NEXT_COMMENT, Table, batches_of, read};
 use crate::Error;
 use crate::netlink::{Answer, Socket};
 
 pub(super) fn commit(table: &mut Table, operations: &[Operation], generation: Option<u32>) -> Result<Committed, Error> {
-    let mut batch = Batch::new(generation);
+    let mut batch = Batch::new(TABLE, generation);
     batch.add(operations, &mut table.set_id)?;
     send(table, batch, operations, generation)
 }
@@ -23,22 +25,68 @@ pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed,
         return rebuild(table, flags, &batches.concat());
     }
     let mut batches = batches.into_iter();
-    let mut done = rebuild(table, flags, &batches.next().unwrap_or_default())?;
+    let mut done = swap(table, flags, &batches.next().unwrap_or_default())?;
     for operations in batches {
         done = done.and(commit(table, &operations, None)?);
     }
     Ok(done)
 }
 
-/// Deletes the table if it exists, creates it again and fills it, all in one batch. This undoes what others did.
+/// Replaces the table with another one of the same name.
+///
+/// The maps of the former table are empty at once for a packet that still reads its rules, and "in no map" means *not
+/// isolated*. So a second table with the new rules judges packets meanwhile: it is there before the batch, and goes once
+/// these packets have left.
 pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -> Result<Committed, Error> {
+    raise_next(table, flags, operations)?;
+    table.wait_for_packets();
+    let done = swap(table, flags, operations);
+    let cleared = clear_next(table);
+    let done = done?;
+    // The table is replaced, but the caller must read it: that clears away the second one.
+    cleared.map_err(|error| {
+        tracing::debug!(%error, "the table palisade-next could not be deleted");
+        Error::Unknown
+    })?;
+    Ok(done)
+}
+
+/// Adds the second table; one that an agent left is replaced.
+pub(super) fn raise_next(table: &mut Table, flags: u32, operations: &[Operation]) -> Result<(), Error> {
+    let mut batch = Batch::new(NEXT, None);
+    if read::has_next(&mut table.socket)? {
+        batch.delete_table();
+    }
+    batch.add_table(flags, NEXT_COMMENT);
+    batch.add(operations, &mut table.set_id)?;
+    table.may_have_next = true;
+    send(table, batch, operations, None).map(drop)
+}
+
+/// Deletes the second table, if there is one.
+pub(super) fn clear_next(table: &mut Table) -> Result<(), Error> {
+    if !table.may_have_next {
+        return Ok(());
+    }
+    if read::has_next(&mut table.socket)? {
+        // An agent that was killed may have committed a moment ago.
+        table.under_way = true;
+        table.wait_for_packets();
+        delete_table(table, NEXT)?;
+    }
+    table.may_have_next = false;
+    Ok(())
+}
+
+/// Deletes the table if it exists, creates it again and fills it, all in one batch. This undoes what others did.
+pub(super) fn swap(table: &mut Table, flags: u32, operations: &[Operation]) -> Result<Committed, Error> {
     let start = read::generation(&mut table.socket)?;
     let there = find(&mut table.socket)?.is_some();
-    let mut batch = Batch::new(None);
+    let mut batch = Batch::new(TABLE, None);
     if there {
         batch.delete_table();
     }
-    batch.add_table(flags);
+    batch.add_table(flags, COMMENT);
     batch.add(operations, &mut table.set_id)?;
     let done = send(table, batch, operations, None)?;
     table.others.know(done.generation, done.generation == next(start));
@@ -47,13 +95,18 @@ pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -
 
 /// Restores the table, except for its content: not dormant, and with its owner.
 pub(super) fn claim(table: &mut Table, flags: u32) -> Result<(), Error> {
-    let mut batch = Batch::new(None);
-    batch.add_table(flags);
+    let mut batch = Batch::new(TABLE, None);
+    batch.add_table(flags, COMMENT);
     send(table, batch, &[], None).map(|_| ())
 }
 
 pub(super) fn delete(table: &mut Table) -> Result<(), Error> {
-    let mut batch = Batch::new(None);
+    delete_table(table, TABLE)?;
+    clear_next(table)
+}
+
+fn delete_table(table: &mut Table, name: &'static str) -> Result<(), Error> {
+    let mut batch = Batch::new(name, None);
     batch.delete_table();
     match send(table, batch, &[], None) {
         Err(Error::Refused { errno: Errno::ENOENT, .. }) => Ok(()),

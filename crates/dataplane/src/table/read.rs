@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use palisade_ruleset::model::{Chain, Element, Key, KeyType, Rule, Ruleset, Set, SetKind, TABLE};
 use palisade_ruleset::name::Name;
 
-use super::{Count, ReadBack};
+use super::{Count, NEXT, ReadBack};
 use crate::Error;
 use crate::codec::{
     SetShape, decode_chain, decode_counter, decode_elements, decode_rule, decode_set, msg, nfgenmsg, nfproto, nft, nfta,
@@ -49,16 +49,25 @@ impl State {
     }
 }
 
-/// The table, if there is one, and its owner.
+/// The owner of the table, if there is a table.
 pub(super) fn find(socket: &mut Socket) -> Result<Option<Found>, Error> {
     Ok(state(socket)?.map(|state| state.found))
 }
 
 /// The table, if there is one.
 pub(super) fn state(socket: &mut Socket) -> Result<Option<State>, Error> {
+    state_of(socket, TABLE)
+}
+
+/// Whether a second table is there, from a replacement that is going on or was cut short.
+pub(super) fn has_next(socket: &mut Socket) -> Result<bool, Error> {
+    Ok(state_of(socket, NEXT)?.is_some())
+}
+
+fn state_of(socket: &mut Socket, table: &str) -> Result<Option<State>, Error> {
     let answer = socket.request(msg::GETTABLE, 0, |writer| {
         nfgenmsg(writer, nfproto::INET, 0);
-        writer.string(nfta::TABLE_NAME, TABLE);
+        writer.string(nfta::TABLE_NAME, table);
     });
     let bodies = match answer {
         Ok(bodies) => bodies,

@@ -4,6 +4,7 @@
 //! The faults that these tests were seen to find are listed in `tests/it/main.rs`.
 
 mod faults;
+mod replace;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use palisade_policy::input::Family;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{
-    Chain, Element, Expression, Hook, Key, KeyType, Load, Rule, Ruleset, Set, SetKind, Test, Verdict,
+    Chain, Element, Expression, Hook, Key, KeyType, Load, Rule, Ruleset, Set, SetKind, TABLE, Test, Verdict,
 };
 use palisade_ruleset::name::Name;
 
@@ -139,7 +140,7 @@ fn a_lost_answer_is_noticed_and_the_generation_decides() {
         let before = table.generation().unwrap();
         let batch = |name: &str| {
             let operations = [Operation::AddCounter(Name::new(name))];
-            let mut batch = Batch::new(Some(before));
+            let mut batch = Batch::new(TABLE, Some(before));
             batch.add(&operations, &mut 0).unwrap();
             batch.finish().bytes
         };
@@ -183,6 +184,12 @@ fn wait_until_closed() {
 fn nft(command: &str) {
     let done = Command::new("nft").arg(command).output().expect("nft is installed");
     assert!(done.status.success(), "{command}: {done:?}");
+}
+
+/// Every table in the network namespace.
+fn listing() -> String {
+    let listed = Command::new("nft").args(["list", "ruleset"]).output().expect("nft is installed");
+    String::from_utf8(listed.stdout).expect("UTF-8")
 }
 
 #[test]

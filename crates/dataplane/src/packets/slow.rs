@@ -1,0 +1,68 @@
+//! For tests: packets that stay in a hook for tens of milliseconds.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::visit;
+
+/// Rules that a slow packet meets. Each does a route lookup; together they take tens of milliseconds.
+const RULES: usize = 100_000;
+
+/// Slow rules in `input`, and a socket that packets reach through them.
+pub(crate) struct Slow {
+    pub(crate) receiver: UdpSocket,
+    /// How long a packet takes at least.
+    pub(crate) time: Duration,
+}
+
+impl Slow {
+    /// In the network namespace of the thread. The rules come before those of other tables.
+    pub(crate) fn new() -> Self {
+        Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        let rules = "fib daddr type local fib saddr type local meta mark 77 drop\n".repeat(RULES);
+        let chain = format!("chain input {{\ntype filter hook input priority -10\n{rules}}}\n");
+        load(&format!("table inet slow {{\n{chain}}}\n"));
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        // The first one finds nothing in the CPU's caches.
+        let times = (0..5).map(|_| {
+            let (began, ended) = send_slowly(receiver.local_addr().unwrap());
+            receiver.recv(&mut [0; 8]).unwrap();
+            ended - began
+        });
+        let time = times.min().unwrap();
+        assert!(time > Duration::from_millis(5), "the packet is not slow: {time:?}");
+        Self { receiver, time }
+    }
+}
+
+/// Runs a test in a network namespace of its own.
+pub(crate) fn alone(test: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            test();
+        });
+        run.join().unwrap();
+    });
+}
+
+fn load(script: &str) {
+    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Sends a packet that stays in a hook of the first CPU for long; returns when that began and ended.
+pub(crate) fn send_slowly(to: SocketAddr) -> (Instant, Instant) {
+    visit(0).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let began = Instant::now();
+    socket.send_to(b"slow", to).unwrap();
+    (began, Instant::now())
+}
