@@ -24,6 +24,7 @@ pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed,
     if read::has_base_chains(&mut table.socket)? {
         return rebuild(table, flags, &batches.concat());
     }
+    clear_next(table)?;
     let mut batches = batches.into_iter();
     let mut done = swap(table, flags, &batches.next().unwrap_or_default())?;
     for operations in batches {
@@ -101,17 +102,16 @@ pub(super) fn claim(table: &mut Table, flags: u32) -> Result<(), Error> {
 }
 
 pub(super) fn delete(table: &mut Table) -> Result<(), Error> {
-    delete_table(table, TABLE)?;
-    clear_next(table)
+    match delete_table(table, TABLE) {
+        Ok(()) | Err(Error::Refused { errno: Errno::ENOENT, .. }) => clear_next(table),
+        Err(error) => Err(error),
+    }
 }
 
 fn delete_table(table: &mut Table, name: &'static str) -> Result<(), Error> {
     let mut batch = Batch::new(name, None);
     batch.delete_table();
-    match send(table, batch, &[], None) {
-        Err(Error::Refused { errno: Errno::ENOENT, .. }) => Ok(()),
-        result => result.map(|_| ()),
-    }
+    send(table, batch, &[], None).map(drop)
 }
 
 /// Sends a batch. When the system call returns, the kernel has acted on it and its answers have arrived. Any failure

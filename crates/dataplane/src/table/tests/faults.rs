@@ -104,6 +104,7 @@ impl Agent {
         while errors.len() < PATIENCE {
             match self.attempt(wanted) {
                 Ok(()) => {
+                    assert!(!self.has_next(), "the second table is left");
                     assert_eq!(self.actual().ruleset, *wanted);
                     return;
                 }
@@ -154,6 +155,7 @@ impl Agent {
         let mut prepared = Ruleset::default();
         batches_of(wanted).first().into_iter().flatten().for_each(|operation| perform(&mut prepared, operation));
         let result = self.table.as_mut().unwrap().replace(wanted).map_err(expected);
+        assert!(result.is_err() || !self.has_next(), "a replacement that succeeded leaves no second table");
         let actual = self.actual();
         assert!(actual.exists && !actual.dormant);
         match &result {
@@ -182,6 +184,11 @@ impl Agent {
             tries += 1;
             assert!(tries < PATIENCE);
         }
+    }
+
+    /// Whether there is a second table.
+    fn has_next(&mut self) -> bool {
+        without(|| read::has_next(&mut self.witness)).unwrap()
     }
 
     /// The table as it is.
