@@ -5,6 +5,7 @@
 mod expression;
 mod transaction;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use crate::model::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind, TABLE, TABLE_COMMENT};
@@ -32,6 +33,26 @@ pub fn rule(rule: &Rule) -> String {
     let mut text = String::new();
     write_rule(&mut text, rule).ok();
     text
+}
+
+/// Rules, one a line.
+pub(crate) fn rules(rules: &[Rule]) -> impl fmt::Display {
+    fmt::from_fn(|f| {
+        rules.iter().try_for_each(|rule| {
+            write_rule(f, rule)?;
+            f.write_char('\n')
+        })
+    })
+}
+
+/// The elements of a set, one a line.
+pub(crate) fn elements(elements: &BTreeMap<Key, Element>) -> impl fmt::Display {
+    fmt::from_fn(|f| {
+        elements.iter().try_for_each(|(key, element)| {
+            write_element(f, key, element)?;
+            f.write_char('\n')
+        })
+    })
 }
 
 fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {

@@ -18,6 +18,7 @@ use super::parts::{UNTRACKED, commented, is_family, states};
 use super::words;
 use crate::model::{Chain, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
 use crate::name::{Name, comment};
+use crate::text;
 
 /// One rule per peer selector up to here, one merged set beyond.
 const SELECTORS_INLINE: usize = 8;
@@ -173,7 +174,7 @@ impl Writer<'_> {
             let element = Element { verdict: Some(Verdict::Goto(chain)), comment: None };
             elements.insert(Key::PortRange(range.first, range.last), element);
         }
-        let name = self.names.of_content("ports", format_args!("port map {elements:?}"));
+        let name = self.names.of_content("ports", text::elements(&elements));
         let text = "server port to the chain of its peers".to_owned();
         let (kind, key) = (SetKind::VerdictMap, KeyType::Port);
         let map = Set { kind, key, interval: true, comment: Some(text), elements };
@@ -188,8 +189,7 @@ impl Writer<'_> {
         if peers.anyone.is_empty() {
             rules.push(end(self.direction, "no other peer is allowed on this port"));
         }
-        let content = format_args!("port chain {:?} {rules:?}", self.direction);
-        let name = self.names.of_content(&format!("ports/{}", self.direction), content);
+        let name = self.names.of_content(&format!("ports/{}", self.direction), text::rules(&rules));
         let text = "peers of the ports that a map sends here".to_owned();
         self.objects.port_chains.insert(name.clone(), Chain { rules, comment: Some(text), hook: None });
         name

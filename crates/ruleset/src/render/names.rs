@@ -39,14 +39,13 @@ impl SetIdentity {
                     [selector] => words::of_selector(selector),
                     several => format!("{}-selectors", several.len()),
                 };
-                format!("pods/{words}/{}/{}", Digested::of(format_args!("{selectors:?}")).digits(), family.digit())
+                format!("pods/{words}/{}/{}", hash(&join(selectors, "; ")), family.digit())
             }
             Self::NamedPort(NamedPort { name, protocol }, family) => {
                 format!("named-ports/{name}-{}/{}", protocol.name(), family.digit())
             }
             Self::Blocks(ranges, family) => {
-                let digits = Digested::of(format_args!("{ranges:?}")).digits();
-                format!("cidrs/{}-ranges/{digits}/{}", ranges.len(), family.digit())
+                format!("cidrs/{}-ranges/{}/{}", ranges.len(), hash(&listed(ranges)), family.digit())
             }
         }
     }
@@ -58,7 +57,7 @@ impl SetIdentity {
             Self::NamedPort(NamedPort { name, protocol }, _) => {
                 comment(&format!("port {name} ({protocol}) of the pods that declare it; empty: none does"))
             }
-            Self::Blocks(ranges, _) => comment(&join(&ranges.iter().map(describe).collect::<Vec<_>>(), ", ")),
+            Self::Blocks(ranges, _) => comment(&listed(ranges)),
         }
     }
 }
@@ -96,6 +95,10 @@ impl PartialEq for SetKey {
 }
 
 impl Eq for SetKey {}
+
+fn listed(ranges: &[AddressRange]) -> String {
+    join(&ranges.iter().map(describe).collect::<Vec<_>>(), ", ")
+}
 
 fn describe(range: &AddressRange) -> String {
     range.as_net().map_or_else(|| format!("{}-{}", range.first, range.last), |net| net.to_string())
@@ -175,8 +178,8 @@ impl Names {
     }
 
     /// The name of a chain or map that is identified by its content.
-    pub(super) fn of_content(&mut self, head: &str, content: fmt::Arguments<'_>) -> Name {
-        let digest = Digested::of(content);
+    pub(super) fn of_content(&mut self, head: &str, content: impl fmt::Display) -> Name {
+        let digest = Digested::of(format_args!("{head} {content}"));
         if let Some(name) = self.contents.get(&digest) {
             return name.clone();
         }
