@@ -1,9 +1,9 @@
-//! Real packets get the verdict of the evaluator: generated clusters, put on a lab of three nodes (two with a bridge, one
+//! Real packets get the verdict of the evaluator: generated clusters, on a lab of three nodes (two with a bridge, one
 //! with a route per pod) whose tables are written over netlink.
 //!
-//! Every generated pod stands on an address that a pod of the lab has, so one lab serves all cases and only rulesets
-//! change, by difference from one unrelated cluster to the next. A case's packets are sent all at once. What became of each
-//! is known from the receiving end, and the nodes' drop counters must have grown by exactly the denied ones.
+//! Every generated pod has an IP of one of the lab's pods, so one lab serves all cases and only rulesets change, by
+//! difference from one unrelated cluster to the next. A case's packets are sent all at once. The receiving end shows
+//! the fate of each, and the nodes' drop counters must have grown by exactly the denied ones.
 //!
 //! `hack/fuzz-semantics` sends more of them (`PALISADE_PROBES`); see [`palisade_testkit::trials`].
 
@@ -30,9 +30,9 @@ use proptest::prelude::*;
 const PROBES: usize = 3_000;
 /// Pods that the generator may put on a node.
 const PODS: u8 = 12;
-/// Of so many flows to pods, one goes through a Service as well.
+/// One in this many flows to pods goes through a Service as well.
 const SERVICE_EVERY: usize = 8;
-/// Where a Service leads; which it is depends on the pod.
+/// The target ports of Services; the pod decides which.
 const SERVED: [(Protocol, u16); 6] = [
     (Protocol::Tcp, 80),
     (Protocol::Udp, 53),
@@ -48,20 +48,20 @@ const SERVICE_PORT: u16 = 4000;
 struct Bed {
     lab: Lab,
     enforcers: Vec<Driven>,
-    /// Who has an address: the number of the node it is on or behind, and the namespace.
+    /// The owner of an IP: the number of the node that it is on or behind, and the namespace.
     places: HashMap<IpAddr, (u8, Namespace)>,
-    /// The Service of each pod's address: its own address of that family, and where it leads.
+    /// The Service of each pod IP: its own IP of that family, and its target.
     services: HashMap<IpAddr, (IpAddr, Protocol, u16)>,
-    /// Everything else in the world.
+    /// All other IPs outside.
     world: Host,
-    /// The ranges that nodes give their pods addresses from, as far as the case knows them.
+    /// The nodes' pod ranges, if the case knows them.
     ranges: Vec<IpNet>,
 }
 
-/// How many packets took a kind of path, and how many of them came through.
+/// The number of packets on a kind of path, and how many of them passed.
 type Tally = BTreeMap<String, (usize, usize)>;
 
-/// A packet to send, and the flow that it must fare like.
+/// A packet to send, and the flow whose verdict it must get.
 struct Trial {
     flow: Flow,
     judgement: Judgement,
@@ -112,8 +112,8 @@ impl Bed {
     fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<usize, TestCaseError> {
         let case = &self.with_all_addresses(case);
         let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
-        // An agent that adopts a table keeps pods of a terminating namespace isolated as it finds them. Here that would be the
-        // namespace of another cluster.
+        // An agent that adopts a table keeps pods of a terminating namespace isolated as in that table. Here that would
+        // be the namespace of another cluster.
         let is_ending = case.state.namespaces.values().any(|namespace| namespace.terminating);
         for enforcer in &mut self.enforcers {
             if is_ending {
@@ -146,8 +146,8 @@ impl Bed {
         Ok(trials.len())
     }
 
-    /// Sends packets again that should have arrived and that no policy has dropped: the queue of a CPU, which all
-    /// namespaces share, was full. A rule that is wrong drops them again.
+    /// Resends packets that should have arrived and that no policy has dropped: the queue of a CPU, which all
+    /// namespaces share, was full. A wrong rule drops them again.
     fn shoot_lost_again(&mut self, trials: &[Trial], arrived: &mut [bool], before: u64) {
         let is_lost = |(trial, arrived): (&Trial, &bool)| trial.judgement.verdict == Verdict::Allow && !arrived;
         let lost: Vec<_> = (0..trials.len()).filter(|number| is_lost((&trials[*number], &arrived[*number]))).collect();
@@ -163,7 +163,8 @@ impl Bed {
         }
     }
 
-    /// How many packets isolation in a direction has dropped on all nodes: the others include a node's own chatter.
+    /// The number of packets that isolation in a direction has dropped on all nodes: other counters include a node's
+    /// own traffic.
     fn dropped(&mut self) -> u64 {
         let counters = self.enforcers.iter_mut().map(|enforcer| enforcer.table().counters().unwrap());
         let by_isolation =
@@ -172,8 +173,8 @@ impl Bed {
         judged.map(|(_, count)| count.packets).sum()
     }
 
-    /// The case, with the node addresses that a real node would have: the generator leaves some unknown, but packets of
-    /// the lab's nodes come from them all the same.
+    /// The case, with the node IPs that a real node would have: the generator leaves some unknown, but packets of the
+    /// lab's nodes come from them anyway.
     fn with_all_addresses(&self, case: &Case) -> Case {
         let mut case = case.clone();
         for node in self.lab.nodes() {
@@ -194,7 +195,7 @@ impl Bed {
         if meant.from.pods != ends.from.pods || meant.to.pods != ends.to.pods {
             return None;
         }
-        // Of an address that a node has for its pods, packets are from there. And to itself a pod sends without the node.
+        // Skip: only the lab's pods send from a pod range, and a pod's packets to itself do not pass the node.
         let is_a_pods = |address: &IpAddr| self.ranges.iter().any(|range| range.contains(address));
         let is_misplaced = |address: &IpAddr| is_a_pods(address) && !self.places.contains_key(address);
         if [from, to].iter().any(is_misplaced) || (from == to && is_a_pods(&from) && ends.from.pods.is_empty()) {
@@ -210,7 +211,7 @@ impl Bed {
         Some(Trial { flow: flow.clone(), judgement, path: path(&ends, start, goal, protocol), shot })
     }
 
-    /// Where packets of an opener start: its node's number (0 for the world) and namespace.
+    /// Where a client's packets start: its node's number (0 for outside) and namespace.
     fn source(&self, end: &End<'_>, address: IpAddr) -> Option<(Namespace, u8)> {
         if let Some((node, namespace)) = self.places.get(&address) {
             return stands_there(end, *node, address).then(|| (namespace.clone(), *node));

@@ -176,8 +176,8 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_other_tables_were(
     assert_eq!(agent.missing(), None);
 }
 
-/// The lines of table inet palisade without the values of counters. Objects are listed in the order in which they were
-/// made, so the lines are sorted.
+/// The lines of table inet palisade without the values of counters. nft lists objects in the order of creation, so the
+/// lines are sorted.
 fn content(bed: &Bed) -> Vec<String> {
     let listing = bed.nft(&["-s", "list", "table", "inet", "palisade"]);
     let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
@@ -196,7 +196,7 @@ fn a_second_agent_finds_the_table_taken() {
     let reason = second.wait_missing("owns table inet palisade");
     assert!(reason.contains(&format!("another palisade agent (process {}, palisade)", first.id())), "{reason}");
     assert_eq!((second.commits("full"), bed.handles()), (0, ours.clone()));
-    // It waits for the first to end, and takes over what that leaves.
+    // It waits for the first to end, and adopts its table.
     first.end(Signal::SIGKILL);
     second.wait_ready();
     assert_eq!(bed.handles(), ours);

@@ -198,7 +198,10 @@ fn walk_in_turn(
         for packet in packets {
             let end = |ruleset| walk(ruleset, packet).unwrap().end;
             if states.iter().all(|state| end(state) != end(&next)) {
-                return Err(format!("packet from {} to {} meets a state that never existed", packet.source, packet.destination));
+                return Err(format!(
+                    "packet from {} to {} meets a state that never existed",
+                    packet.source, packet.destination
+                ));
             }
         }
         table = next;

@@ -144,7 +144,7 @@ async fn watches_that_end_at_once_are_not_begun_in_a_loop() {
     })
     .await;
     let mut watching = Watching::start(&server, quick()).await;
-    watching.until("a reported failure", |now| now.failures.iter().any(|failure| failure.resource == Some(POLICIES))).await;
+    watching.until("a failure", |now| now.failures.iter().any(|failure| failure.resource == Some(POLICIES))).await;
     tokio::time::sleep_until((Instant::now() + Duration::from_secs(2)).into()).await;
     let watched = policies_watched(&server).len();
     assert!((5..40).contains(&watched), "{watched} watches in 2 s with pauses of 200 ms");
