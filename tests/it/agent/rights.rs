@@ -85,7 +85,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
     }
 }
 
-/// The rights of rules, one by one.
+/// The rights in rules, one by one.
 fn rights(rules: &Value) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for rule in rules.as_array().unwrap() {
