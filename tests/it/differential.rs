@@ -219,7 +219,7 @@ impl Bed {
         (end.pods.is_empty() && is_sendable(address)).then(|| (self.world.namespace().clone(), 0))
     }
 
-    /// Where packets to a server are to arrive: its node's number, 0 for the world.
+    /// Where packets to a server must arrive: its node's number, 0 for outside.
     fn goal(&self, end: &End<'_>, address: IpAddr) -> Option<u8> {
         if let Some((node, _)) = self.places.get(&address) {
             return stands_there(end, *node, address).then_some(*node);
@@ -227,7 +227,7 @@ impl Bed {
         (end.pods.is_empty() && is_sendable(address) && is_in_the_world(address)).then_some(0)
     }
 
-    /// Some of the trials again, to the port that the server's Service leads to, through that Service.
+    /// Repeats some of the trials to the target port of the server's Service, through that Service.
     fn through_services(&self, reference: &Reference<'_>, trials: &[Trial]) -> Vec<Trial> {
         let to_pods = trials.iter().filter_map(|trial| {
             let source = trial.shot.source.filter(|source| self.places.contains_key(source))?;
@@ -245,7 +245,7 @@ impl Bed {
     }
 }
 
-/// The pod with this number on a node, where the generator has it.
+/// The pod with this number on a node, at the generator's IP.
 fn pod_spec(node: u8, number: u8, node_name: &str) -> PodSpec {
     let host = 10 + number;
     let four = [10, 42, node, host].into();
@@ -261,7 +261,7 @@ fn in_lab(protocol: Protocol) -> LabProtocol {
     }
 }
 
-/// A host that every address outside the cluster leads to.
+/// A host that has every IP outside the cluster.
 fn be_the_world(lab: &Lab) -> Host {
     let world = lab.add_host("world", &[]).unwrap();
     let both = [("-4", LabFamily::V4), ("-6", LabFamily::V6)];
@@ -279,15 +279,15 @@ fn be_the_world(lab: &Lab) -> Host {
     world
 }
 
-/// Keeps the node from reporting, seconds later, that a reply found no host at its address: by then another case runs,
-/// whose rules would drop and count that.
+/// Keeps the node from reporting, seconds later, that a reply found no host at its IP: by then another case runs, whose
+/// rules would drop and count that.
 fn say_nothing_late(node: &Node) {
     let rules = ["icmp type destination-unreachable drop", "icmpv6 type destination-unreachable drop"].join("\n");
     node.nft(&format!("table inet quiet {{\nchain output {{\ntype filter hook output priority 0\n{rules}\n}}\n}}"))
         .unwrap();
 }
 
-/// Whether an end can be found at its IP in the lab: on that node, and not in place of a node.
+/// Whether the lab has the end at its IP: on that node, and not in place of a node.
 fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
     let is_pod_address = match address {
         IpAddr::V4(address) => address.octets()[0] == 10,
@@ -301,8 +301,8 @@ fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
     is_pod_address && end.pods.iter().all(|pod| pod.node.as_deref() == Some(&name))
 }
 
-/// Whether the kernel forwards packets from and to such an address: not its own special ones, nor those by which nodes
-/// know themselves on their links (gateway, network, broadcast).
+/// Whether the kernel forwards packets from and to this IP: not its own special ones, nor the gateway, network and
+/// broadcast addresses of nodes' links.
 fn is_sendable(address: IpAddr) -> bool {
     let is_plain = !Addresses::accept([address]).0.is_empty();
     let last = match address {
@@ -313,18 +313,18 @@ fn is_sendable(address: IpAddr) -> bool {
     is_plain && (is_in_the_world(address) || ![0, 1, 255].contains(&last))
 }
 
-/// Whether nodes route the address to the world.
+/// Whether nodes route this IP to the outside.
 fn is_in_the_world(address: IpAddr) -> bool {
     let cluster = ["10.42.0.0/16", "fd42::/16", "172.30.0.0/24", "fd00:30::/64"];
     !cluster.iter().any(|net| net.parse::<ipnet::IpNet>().unwrap().contains(&address))
 }
 
-/// What kind of way it is, for the tally.
+/// The kind of path, for the tally.
 fn path(ends: &Ends<'_>, start: u8, goal: u8, protocol: LabProtocol) -> String {
     let what = |end: &End<'_>, node: u8| match (end.pods.is_empty(), node) {
         (false, _) => "pod",
         (true, 0) => "world",
-        (true, _) => "node or nobody",
+        (true, _) => "node or unassigned IP",
     };
     let family = if ends.from.address.is_some_and(|address| address.is_ipv4()) { 4 } else { 6 };
     let layout = |node| if node == 3 { "routed" } else { "bridge" };

@@ -43,7 +43,7 @@ fn installing_keeps_allowed_connections_and_cuts_the_rest() {
     traffic.streams_go_on();
     let last = traffic.tally();
     println!(
-        "life: installed with live connections: {} of {} allowed packets lost; the rest cut {:.1} s after kubectl apply",
+        "life: installed with open connections: {} of {} allowed packets lost; the rest cut {:.1} s after kubectl apply",
         last.lost,
         last.allowed,
         cut.as_secs_f64()
