@@ -1,4 +1,4 @@
-//! Sends batches, and finds out whether they took effect.
+//! Sends batches, and determines whether they took effect.
 
 use nix::errno::Errno;
 use palisade_ruleset::change::Operation;
@@ -30,7 +30,7 @@ pub(super) fn replace(table: &mut Table, ruleset: &Ruleset) -> Result<Committed,
     Ok(done)
 }
 
-/// Deletes the table if it exists, creates it again and fills it, all in one batch. This undoes what others did.
+/// Deletes the table if it exists, creates it again and fills it, all in one batch. This undoes changes by others.
 pub(super) fn rebuild(table: &mut Table, flags: u32, operations: &[Operation]) -> Result<Committed, Error> {
     let start = read::generation(&mut table.socket)?;
     let there = find(&mut table.socket)?.is_some();
@@ -61,8 +61,8 @@ pub(super) fn delete(table: &mut Table) -> Result<(), Error> {
     }
 }
 
-/// Sends a batch. When the system call returns, the kernel has acted on it and its answers have arrived. Any failure
-/// after that leaves open whether the batch took effect.
+/// Sends a batch. When the system call returns, the kernel has processed it and its answers have arrived. After any
+/// later failure it is unknown whether the batch took effect.
 fn send(table: &mut Table, batch: Batch, operations: &[Operation], at: Option<u32>) -> Result<Committed, Error> {
     let messages = batch.messages();
     let before = read::generation(&mut table.socket)?;
@@ -129,7 +129,7 @@ pub(super) fn judge(answers: &[Answer], at: Option<u32>, before: u32, after: u32
     if after == before {
         return Outcome::NotDone;
     }
-    // Some batch took effect. If ours was for this very generation, it was ours, because it could not take effect
+    // Some batch took effect. If ours was for exactly this generation, it was ours, because it could not take effect
     // later; and if it had been too late, the only answer, which says so, would not have been lost among others.
     if at == Some(before) && after == next(before) { Outcome::Done } else { Outcome::Unknown }
 }
@@ -139,7 +139,7 @@ fn next(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
 }
 
-/// What an error usually means here.
+/// The usual cause of an error here.
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => "Palisade needs CAP_NET_ADMIN, and no other process may own the table",
