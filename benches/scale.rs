@@ -1,7 +1,7 @@
 //! Figures for a full node: 250 local pods, 5,000 cluster pods, 500 policies.
 //!
-//! Run by `hack/bench`. Times are medians of several runs on the machine at hand; the ratio to `nft -f` of the same ruleset
-//! in the same run is what travels.
+//! Run by `hack/bench`. Times are medians of several runs on this machine; compare machines by the ratio to `nft -f` of
+//! the same ruleset in the same run.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ use palisade_testkit::kernel::{hand_in, list};
 /// Runs of each measurement.
 const RUNS: usize = 7;
 
-/// Render, and the kernel's part, are each to take less than this.
+/// Limit for rendering, and limit for the kernel's part.
 const BUDGET: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     if rendering < BUDGET && netlink < BUDGET { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One pod goes and comes again: event to kernel, without the API server's part.
+/// A pod is deleted and created again: from event to kernel, without the API server's part.
 fn changes(state: &State) {
     let mut times: BTreeMap<&str, Vec<(Duration, usize)>> = BTreeMap::new();
     fresh(|| {
@@ -70,7 +70,7 @@ fn changes(state: &State) {
                     let started = Instant::now();
                     hand_in(&mut engine, change);
                     let (enforced, operations) = settle(&mut engine, &mut kernel);
-                    let enforced = enforced.expect("the change shows in the ruleset");
+                    let enforced = enforced.expect("the change is in the ruleset");
                     times.entry(kind).or_default().push((enforced - started, operations));
                 }
             }
@@ -83,7 +83,7 @@ fn changes(state: &State) {
     }
 }
 
-/// Performs what there is to do. When the first commit was complete, and how many operations all had.
+/// Performs all pending steps. Returns when the first commit was complete, and the operations of all commits.
 fn settle(engine: &mut Engine, kernel: &mut Kernel) -> (Option<Instant>, usize) {
     let (mut enforced, mut sum) = (None, 0);
     while let Some(step) = engine.next_step() {
@@ -107,7 +107,7 @@ fn whole(state: &State) -> Ruleset {
     render(Index::build("node-0", state).compiled(), &Options::default())
 }
 
-/// Runs in a network namespace of its own.
+/// Runs in a new network namespace.
 fn fresh<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     Namespace::new("bench").expect("CAP_SYS_ADMIN, for a network namespace").run(body).unwrap()
 }

@@ -1,3 +1,3 @@
-//! Fuzz targets; the binaries hand them what libFuzzer makes up.
+//! Fuzz targets; the binaries pass them libFuzzer's inputs.
 
 pub mod targets;

@@ -1,4 +1,4 @@
-//! What is done with made-up bytes. Also part of a test that replays the corpus (`crates/testkit/tests/it/corpus.rs`).
+//! The fuzz targets. Also part of a test that replays the corpus (`crates/testkit/tests/it/corpus.rs`).
 
 use palisade_engine::{Engine, Options};
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
@@ -10,11 +10,11 @@ use palisade_testkit::generate::{Case, flow_line, ports_in_use};
 use palisade_testkit::kernel::{ModelKernel, hand_in, list};
 use palisade_testkit::walking::Nodes;
 
-/// Of so many events at most, so that an input is done in time.
+/// Maximum number of events, so that an input takes little time.
 const EVENTS: usize = 40;
 
-/// Bytes as the text of a manifest file and as an object of the API server. An answer, never a panic; whatever is read is
-/// compiled, and flows between its pods get one verdict.
+/// Bytes as the text of a manifest file and as an object of the API server. They give a result, never a panic; the
+/// objects read are compiled, and flows between their pods get one verdict.
 pub fn decode(data: &[u8]) {
     let mut state = State::default();
     for change in palisade_watch::fuzzing::manifest(data).into_iter().flatten() {
@@ -27,8 +27,8 @@ pub fn decode(data: &[u8]) {
     judge(&Case { flows: flows(&state, &transports), state, facts: NodeFacts::default() });
 }
 
-/// Lines of JSON as events: an object of the API server as it is, or behind a minus as it goes. After each, the engine has
-/// brought the kernel to the ruleset from scratch, by plans that the kernel would take; in the end, flows get one verdict.
+/// Lines of JSON as events: an object of the API server, or, after a minus, its deletion. After each, the engine has
+/// brought the kernel to the ruleset from scratch, by plans that the kernel accepts; at the end, flows get one verdict.
 pub fn compile(data: &[u8]) {
     let mut engine = Engine::new("node-1", Options::default());
     let mut kernel = ModelKernel::default();
@@ -58,7 +58,7 @@ fn changes(line: &[u8]) -> Vec<Change> {
     palisade_watch::fuzzing::api_object(json).into_iter().map(gone).collect()
 }
 
-/// Between some of the pods.
+/// Flows between some of the pods.
 fn flows(state: &State, transports: &[Transport]) -> Vec<Flow> {
     let pods = || state.pods.keys().take(4).cloned();
     let pairs = pods().flat_map(|from| pods().map(move |to| (from.clone(), to)));

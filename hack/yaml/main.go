@@ -1,5 +1,5 @@
 // Command yaml reads manifests as kubectl does, for a test that compares
-// Palisade's reader with it.
+// Palisade's reader with kubectl's.
 //
 // Standard input is a sequence of files, each after its length in bytes as a line
 // of text. For each file one line of JSON is printed: the documents up to the
@@ -25,15 +25,15 @@ import (
 	strictyaml "sigs.k8s.io/yaml"
 )
 
-// lookahead is kubectl's: the bytes in which it looks for the brace of a JSON file.
+// lookahead is kubectl's: the bytes in which it searches the brace of a JSON file.
 const lookahead = 4096
 
-// result is what kubectl makes of a file.
+// result is kubectl's reading of a file.
 type result struct {
 	Documents []any `json:"documents"`
 	// Error is empty if the whole file was read.
 	Error string `json:"error"`
-	// Repeated says that a strict reader refuses the file for a key that is written twice.
+	// Repeated says that a strict reader refuses the file because a key occurs twice.
 	Repeated bool `json:"repeated"`
 }
 
@@ -75,7 +75,7 @@ func answer(in *bufio.Reader, out *bufio.Writer) error {
 // read follows StreamVisitor and FileVisitor of k8s.io/cli-runtime/pkg/resource.
 func read(file []byte) (found result) {
 	found.Documents = []any{}
-	// The YAML parser indexes its buffer unchecked in corners.
+	// The YAML parser indexes its buffer unchecked in corner cases.
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			found.Error = fmt.Sprint("panic: ", panicked)
@@ -108,10 +108,10 @@ func read(file []byte) (found result) {
 	}
 }
 
-// repeats is whether a YAML document of the file is refused by the strict parser only.
+// repeats reports whether only the strict parser refuses a YAML document of the file.
 func repeats(file []byte) bool {
 	if yaml.IsJSONBuffer(file) {
-		// Behind white space, or a first JSON value, there may be YAML.
+		// After white space, or a first JSON value, there may be YAML.
 		file = bytes.TrimLeftFunc(file, unicode.IsSpace)
 		first := json.NewDecoder(bytes.NewReader(file))
 		if err := first.Decode(&json.RawMessage{}); err == nil {

@@ -1,7 +1,8 @@
-//! Seen to fail when: a line that cannot be judged prints nothing; an unknown field is ignored; a missing port is 0; port 0
-//! passes; an array passes for an object; the protocol is compared as written; an IPv4-mapped address stays IPv6;
-//! `node/NAME` is a pod; the verdicts or the reasons of the two directions are swapped; reasons name the pod that was named
-//! instead of the one that owns its address; a port's name is looked up with another protocol; errors of text go to stdout.
+//! Seen to fail when: a line that cannot be judged prints nothing; an unknown field is ignored; a missing port is 0;
+//! port 0 passes; an array passes for an object; the protocol is compared as written; an IPv4-mapped address stays
+//! IPv6; `node/NAME` is a pod; the verdicts or the reasons of the two directions are swapped; reasons name the pod that
+//! was named instead of the one that has its IP; a port's name is looked up with another protocol; errors of text go to
+//! stdout.
 
 use std::net::Ipv4Addr;
 
@@ -33,7 +34,7 @@ fn policy(name: &str, isolates: Isolates) -> Policy {
     }
 }
 
-/// shop/web and shop/db on node-1, ops/tool on node-2; shop is isolated for ingress but for TCP 80, ops for egress.
+/// shop/web and shop/db on node-1, ops/tool on node-2; shop is isolated for ingress except TCP 80, ops for egress.
 fn cluster() -> State {
     let mut state = State::default();
     for name in ["shop", "ops"] {
@@ -103,7 +104,7 @@ fn lines_are_judged_in_order() {
 }
 
 #[test]
-fn what_cannot_be_judged_says_so_in_its_place() {
+fn a_line_that_cannot_be_judged_gets_an_error_in_its_place() {
     let cases = [
         (r#"{"from":"shop/nobody","to":"shop/db","port":80}"#, "pod shop/nobody is not among the objects read"),
         (r#"{"from":"shop/web","to":"fd00::1","port":80}"#, "share no address family"),
@@ -174,7 +175,7 @@ fn requests_are_read_as_they_are_meant() {
     assert_eq!((node.from, node.to), (Endpoint::Node("a.b".into()), Endpoint::Pod(key("c/d.e"))));
 }
 
-/// The answer to one line in text, reasons included.
+/// The answer to one line in text, with reasons.
 fn text(state: &State, line: &str) -> String {
     let facts = NodeFacts::default();
     let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
@@ -207,7 +208,7 @@ fn text_says_who_and_why() {
 }
 
 #[test]
-fn text_tells_whose_address_it_is() {
+fn text_names_the_pod_of_an_address() {
     let mut state = cluster();
     let mut job = Pod { phase: Phase::Succeeded, ..Pod::new(key("ops/job")) };
     job.addresses.v4 = Some(Ipv4Addr::new(10, 42, 1, 3));

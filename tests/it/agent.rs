@@ -5,16 +5,16 @@
 //!   counted, end the agent, or make it unready (`outage.rs`);
 //! - the log calls a new policy changed; namespaces are not relabelled; deleted policies stay; the gauges are not kept; the
 //!   two families of drops are swapped; a metric has another name (`story.rs`);
-//! - the reason of a rejected manifest is not told; operations are counted twice; the agent looks at the node fifty times a
-//!   second (`directory.rs`);
+//! - the reason of a rejected manifest is not logged; operations are counted twice; the agent surveys the node fifty
+//!   times a second (`directory.rs`);
 //! - the table does not outlive the agent; it is replaced whole, or deleted first, at a restart (`restart.rs`);
-//! - the table has no owner; cleanup is blind to owners; a table that somebody changed is not read back; one that nobody
-//!   changed is repaired; a failed commit is not tried again; what others change is only noticed with the next look at the
-//!   node; a node that cannot be enforced is not in the log (`neighbours.rs`);
-//! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; a refused list, or
-//!   a refused question for a namespace, is not told with the right that is missing (`rights.rs`);
-//! - ranges are taken from podCIDRs alone, or not asked for again; what is held is never let go; the answers to
-//!   what the node asks a new pod are held too (`starting.rs`).
+//! - the table has no owner; cleanup ignores owners; a table that another program changed is not read back; an
+//!   unchanged one is repaired; a failed commit is not retried; changes by others are only noticed at the next survey
+//!   of the node; a node that cannot be enforced is not in the log (`neighbours.rs`);
+//! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; the log of
+//!   a refused list, or of a refused question about a namespace, does not name the missing right (`rights.rs`);
+//! - ranges are taken from podCIDRs alone, or not asked for again; blocked IPs are never released; answers to the
+//!   node's probes of a new pod are blocked too (`starting.rs`).
 
 mod bed;
 mod cluster;

@@ -1,5 +1,5 @@
-//! What ARCHITECTURE.md says about crates and modules, read from the manifests and the sources.
-//! (Which third-party crate may be used where is in deny.toml.)
+//! Checks the statements of ARCHITECTURE.md about crates and modules against the manifests and the sources.
+//! (deny.toml says which crate may use which third-party crate.)
 //!
 //! Seen to fail when:
 //! - `policy` depends on `ruleset`, `watch` on `dataplane` (also as a dev-dependency), `dataplane` on `testkit`; the root's
@@ -23,7 +23,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Which workspace crates each one may use, in its code and in its tests.
+/// The workspace crates that each crate may use, in its code and in its tests.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("palisade-policy", &[]),
     ("palisade-analysis", &["palisade-policy"]),
@@ -47,14 +47,14 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What tests may use besides: of every crate, and of one.
+/// Additional crates that tests may use: of every crate, and of one.
 const FOR_TESTS: &[&str] = &["palisade-testkit", "palisade-lab"];
 const FOR_TESTS_OF: &[(&str, &str)] = &[
     // Generated objects, written as manifests, are read back.
     ("palisade-testkit", "palisade-watch"),
 ];
 
-/// Words that code without I/O, clock, environment and tasks has no use for.
+/// Words for which code without I/O, clock, environment and tasks has no use.
 const IMPURE: &[&str] = &[
     "Instant",
     "SystemTime",
@@ -75,22 +75,22 @@ const IMPURE: &[&str] = &[
     "tokio",
 ];
 
-/// The crates that [`IMPURE`] is about.
+/// The crates to which [`IMPURE`] applies.
 const PURE_CRATES: &[&str] = &["policy", "analysis", "ruleset", "engine"];
 
-/// What the reference evaluator may use of its crate.
+/// The modules of its crate that the reference evaluator may use.
 const REFERENCE_USES: &[&str] = &["input", "flow", "reference"];
 
-/// The engine's own matching, which the reference must not share though it hangs on an input type.
+/// The engine's own matching, which the reference must not share although it is on an input type.
 const ENGINE_MATCHERS: &[&str] = &[".selects(", "::selects", ".is_met_by(", "::is_met_by"];
 
 /// The one module that names the crate `nftables`: this file, or those of the directory of the same name.
 const NFTABLES_MODULE: &str = "crates/ruleset/src/json";
 
-/// The modules in which an interface demands `unsafe`.
+/// The modules in which an interface requires `unsafe`.
 const UNSAFE_MODULES: &[&str] = &["crates/lab/src/enter.rs", "crates/watch/src/directory/inotify.rs"];
 
-/// The circles of files that are still there.
+/// The circles of files that still exist.
 const CIRCLES: &[&[&str]] = &[
     &["crates/engine/src/doubt.rs", "crates/engine/src/witness.rs"],
     &[
@@ -164,7 +164,7 @@ fn policy_and_ruleset_are_pure() {
     for name in PURE_CRATES {
         for (path, code) in sources(&format!("crates/{name}/src")) {
             for (line, word, called) in words(&code) {
-                // `env!` is what the compiler knew.
+                // `env!` is read at compile time.
                 assert!(
                     !IMPURE.contains(&word) || (word == "env" && called == Some('!')),
                     "{path}:{line}: `{word}`: {name} does no I/O and knows no clock, environment, thread or task; let the \
@@ -180,13 +180,13 @@ fn the_reference_shares_only_input_types() {
     let reference = "crates/policy/src/reference";
     let mut files = sources(reference);
     files.extend(sources(&format!("{reference}.rs")));
-    assert!(files.len() > 1, "{reference} has moved: tell this test");
+    assert!(files.len() > 1, "{reference} has moved: update this test");
     for (path, code) in files {
         // In a child module `super::super` leaves the reference; in reference.rs `super` does.
         let top = path.ends_with("/reference.rs");
         assert!(
             !code.contains(if top { "super::" } else { "super::super" }),
-            "{path}: name what is outside of the reference as `crate::…`, so that this test sees it"
+            "{path}: name items outside of the reference as `crate::…`, so that this test finds them"
         );
         for used in crate_paths(&code) {
             assert!(
@@ -202,7 +202,7 @@ fn the_reference_shares_only_input_types() {
     for (path, code) in sources("crates/policy/src") {
         assert!(
             path.contains("/reference") || !crate_paths(&code).contains("reference"),
-            "{path}: the engine must not lean on the reference evaluator that it is tested against"
+            "{path}: the engine must not use the reference evaluator that it is tested against"
         );
     }
 }
@@ -212,7 +212,7 @@ fn one_module_names_the_nftables_crate() {
     let all = sources("crates/ruleset/src");
     let naming: Vec<&String> =
         all.iter().filter(|(_, code)| code.contains("nftables::")).map(|(path, _)| path).collect();
-    assert!(!naming.is_empty(), "{NFTABLES_MODULE} has moved: tell this test");
+    assert!(!naming.is_empty(), "{NFTABLES_MODULE} has moved: update this test");
     for path in naming {
         let rest = path.strip_prefix(NFTABLES_MODULE).unwrap_or_default();
         assert!(
@@ -233,7 +233,7 @@ fn unsafe_code_is_where_the_list_says() {
         }
     }
     let listed: BTreeSet<String> = UNSAFE_MODULES.iter().map(ToString::to_string).collect();
-    assert_eq!(found, listed, "left: modules with unsafe code, right: UNSAFE_MODULES; find a way without, or list it");
+    assert_eq!(found, listed, "left: modules with unsafe code, right: UNSAFE_MODULES; avoid it, or list it");
 }
 
 #[test]
@@ -247,13 +247,13 @@ fn no_files_name_each_other_in_a_circle() {
         for circle in files.circles() {
             let listed = CIRCLES.iter().find(|listed| circle.iter().all(|file| listed.contains(file)));
             let Some(listed) = listed else {
-                panic!("{circle:#?} name each other in a circle: move what they share to a file that names neither")
+                panic!("{circle:#?} name each other in a circle: move the shared items to a file that names neither")
             };
             unbroken.insert(*listed);
         }
     }
     let broken: Vec<_> = CIRCLES.iter().filter(|listed| !unbroken.contains(*listed)).collect();
-    assert!(broken.is_empty(), "take these out of CIRCLES, they are none any more: {broken:#?}");
+    assert!(broken.is_empty(), "remove these from CIRCLES, they are no longer circles: {broken:#?}");
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The workspace's packages, as cargo describes them.
+/// The workspace's packages in cargo's output.
 fn workspace_packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
@@ -394,7 +394,7 @@ fn words(code: &str) -> impl Iterator<Item = (usize, &str, Option<char>)> {
     })
 }
 
-/// What follows `crate::` in the code: `a` and `b` of `crate::a::A` and `use crate::{a::A, b}`.
+/// The paths after `crate::` in the code: `a` and `b` of `crate::a::A` and `use crate::{a::A, b}`.
 fn crate_paths(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, mark) in code.match_indices("crate::") {

@@ -1,19 +1,19 @@
-//! Commits are atomic for packets: while one kind of change after the other goes through index, renderer, plan and
-//! netlink, a flood of packets that every state denies and a stream that every state allows run past it. None of the
-//! first may get through, none of the second may be lost.
+//! Commits are atomic for packets: while one kind of change after the other passes through index, renderer, plan and
+//! netlink, a flood of packets that every state denies and a stream that every state allows run at the same time. None
+//! of the first may pass, none of the second may be lost.
 //!
 //! Seen to fail, in 1.5 s of each kind at some 100,000 denied packets a second, when
 //! - everything went in one batch (47 leaked in 2,288 commits of a policy of the server, 55 in 5,490 of its group, 32 lost
 //!   in 1,580 of the port map, 16 lost in 33,860 of the client that moves from rule to rule);
 //! - map elements, set elements and rules that packets already meet changed in one batch after new objects were staged
-//!   (161 leaked in 8,948 commits of the client whose egress closes as the server's ingress opens, 194 in 17,668 and 67 in
-//!   5,074 of the relabelled server, 41 in 2,764 of the group that is joined as its rules close);
-//! - elements of several addresses left their sets in one batch and came to others in the next (9,944 of 22,499 packets
-//!   lost in 24,462 commits of the namespace, 6,227 of 22,501 of the several pods);
-//! - nothing waited between batches for packets under way (one leaked in some 5,000 commits of the relabelled client).
+//!   (161 leaked in 8,948 commits of the client whose egress closes as the server's ingress opens, 194 in 17,668 and 67
+//!   in 5,074 of the relabelled server, 41 in 2,764 of the group that is joined as its rules close);
+//! - elements of several IPs left their sets in one batch and joined others in the next (9,944 of 22,499 packets lost
+//!   in 24,462 commits of the namespace, 6,227 of 22,501 of the several pods);
+//! - nothing waited between batches for in-flight packets (one leaked in some 5,000 commits of the relabelled client).
 //!
-//! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs the
-//! kinds with that in their name only.
+//! `PALISADE_ATOMIC_FAULT=one-batch` sends everything of a change in one batch; `PALISADE_ATOMIC_ONLY=relabelled` runs
+//! only the kinds with that in their name.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -30,12 +30,12 @@ use palisade_policy::input::{Change, Pod, Policy, Protocol, Rule, State};
 use palisade_policy::reference::evaluate;
 use palisade_ruleset::render::Options;
 
-/// The port that everything is about.
+/// The port of all policies and packets.
 const PORT: u16 = 7000;
-/// How long each kind of change runs at least, and how many commits.
+/// The minimum time and number of commits of each kind of change.
 const TIME: Duration = Duration::from_millis(1_500);
 const COMMITS: usize = 220;
-/// Of the allowed stream, so that it does not fill queues.
+/// Rate of the allowed stream, low enough not to fill queues.
 const ALLOWED_RATE: u32 = 15_000;
 
 /// The lab: a server, a client that is always allowed, one that is always denied.
@@ -46,7 +46,7 @@ struct Bed {
     denied: LabPod,
 }
 
-/// A kind of change: events that lead from a state back to it, each a commit of its own.
+/// A kind of change: events that lead from a state back to it, each of which is a commit.
 struct Kind {
     name: &'static str,
     /// The objects in addition to the base.
@@ -54,7 +54,7 @@ struct Kind {
     cycle: Vec<Vec<Change>>,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug)]
 struct Outcome {
     commits: usize,
@@ -100,7 +100,7 @@ impl Bed {
         pod("default/denied", "node-1", labels, &self.denied.addresses())
     }
 
-    /// The base: the server lets clients with role `a` or `b` in, each by a rule of its own.
+    /// The base: the server allows clients with role `a` or `b`, each by its own rule.
     fn base(&self) -> State {
         let mut state = State::default();
         let changes = [
@@ -115,7 +115,7 @@ impl Bed {
         state
     }
 
-    /// Runs one kind of change under fire.
+    /// Runs one kind of change under traffic.
     fn run(&self, kind: &Kind, one_batch: bool) -> Outcome {
         let mut state = self.base();
         kind.also.iter().cloned().for_each(|change| state.apply(change));
@@ -140,7 +140,7 @@ impl Bed {
             for changes in &kind.cycle {
                 let done = enforcer.apply(changes.iter().cloned());
                 batches += done;
-                // A change that the ruleset does not show is no commit.
+                // A change that does not change the ruleset is not a commit.
                 commits += usize::from(done > 0);
             }
         }
@@ -162,7 +162,7 @@ impl Bed {
         }
     }
 
-    /// The state must deny the one and allow the other.
+    /// The state must deny the one client and allow the other.
     fn check(&self, state: &State, kind: &str) {
         for (from, expected) in [(&self.allowed, Verdict::Allow), (&self.denied, Verdict::Deny)] {
             let flow = Flow {
@@ -177,7 +177,7 @@ impl Bed {
     }
 }
 
-/// A pod that exists on paper only.
+/// A pod that exists only as an object.
 fn bystander(number: u8, node: &str, labels: Pairs<'_>) -> Pod {
     let addresses: [IpAddr; 2] = [[10, 42, 9, number].into(), [0xfd42, 9, 0, 0, 0, 0, 0, number.into()].into()];
     pod(&format!("default/bystander-{number}"), node, labels, &addresses)
@@ -191,7 +191,7 @@ fn server_policy(rules: Vec<Rule>) -> Policy {
     ingress(policy("default/server", &[("app", "server")]), rules)
 }
 
-/// A policy whose rules let many selectors in, that of the allowed client among them.
+/// A policy whose rules allow many selectors, including the allowed client's.
 fn many_selectors(count: usize) -> Policy {
     let others = (1..count).map(|number| pods(&[("role", &format!("other-{number}"))]));
     let peers = others.chain([pods(&[("role", "a")])]).collect();
@@ -221,7 +221,7 @@ fn policy_change(policy: Policy) -> Vec<Change> {
     vec![Change::Policy(policy)]
 }
 
-/// Everything about pods.
+/// All kinds of changes to pods.
 fn pod_kinds(bed: &Bed) -> Vec<Kind> {
     let kind = |name, cycle| Kind { name, also: Vec::new(), cycle };
     vec![
@@ -314,7 +314,7 @@ fn pod_kinds(bed: &Bed) -> Vec<Kind> {
     ]
 }
 
-/// Everything about policies and namespaces.
+/// All kinds of changes to policies and namespaces.
 fn policy_kinds(bed: &Bed) -> Vec<Kind> {
     let kind = |name, cycle| Kind { name, also: Vec::new(), cycle };
     let two = || vec![clients(&[("role", "a")]), clients(&[("role", "b")])];
@@ -455,13 +455,13 @@ fn mixed_kinds(bed: &Bed) -> Vec<Kind> {
                     vec![rule(vec![pods(&[("zone", "a")])], vec![]), rule(vec![pods(&[("zone", "c")])], vec![])],
                 )),
             ],
-            // Before, the client's egress lets it out and the server's ingress does not let it in; afterwards the reverse.
+            // Before, the client's egress is allowed and the server's ingress is not; afterwards the reverse.
             cycle: vec![vec![role("b"), zone("b")], vec![zone("a"), role("x")]],
         },
         Kind {
             name: "client relabelled and policy edited in one commit",
             also: Vec::new(),
-            // Before and after, the policy admits the role that the client does not have.
+            // Before and after, the policy allows the role that the client does not have.
             cycle: vec![
                 vec![
                     Change::Policy(server_policy(vec![clients(&[("role", "a")]), clients(&[("role", "x")])])),
@@ -476,7 +476,7 @@ fn mixed_kinds(bed: &Bed) -> Vec<Kind> {
     ]
 }
 
-/// How many kinds run at once, each in a lab of its own: most of a commit is waiting.
+/// Kinds that run at once, each in its own lab: a commit mostly waits.
 const LANES: usize = 3;
 
 fn run_all() -> Vec<(&'static str, Outcome)> {

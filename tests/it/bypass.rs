@@ -1,9 +1,10 @@
-//! The ways round pod-address rules are closed on real packets, and what must stay open is. Every test has its control:
-//! the same packets with nobody isolated, with the policy taken away or without the step that closes the way.
+//! Packets that could bypass rules on pod IPs are dropped, and packets that must pass do. Every test has its control:
+//! the same packets without isolation, with the policy removed or without the step that closes the bypass.
 //!
-//! Seen to fail when: nothing is dropped of link-local, broadcast and multicast; router messages are let through; neighbour
-//! discovery is not, or with any hop limit; ICMP or ICMPv6 errors of known flows are not accepted first; packets without a
-//! flow are not looked at; a stream in the middle is not; flows are not forgotten (the test does that itself).
+//! Seen to fail when: no link-local, broadcast and multicast packets are dropped; router messages pass; neighbour
+//! discovery is dropped, or passes with any hop limit; ICMP or ICMPv6 errors of known flows are not accepted first;
+//! packets without a flow are not checked; a stream picked up in the middle is not; flows are not deleted (the test
+//! does that itself).
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use palisade_policy::input::{Change, Policy, Protocol};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A node with a bridge, a client and a server on it, and what is enforced there.
+/// A node with a bridge, a client and a server on it, and the enforced policies.
 struct Bed {
     lab: Lab,
     client: Pod,
@@ -47,7 +48,7 @@ impl Bed {
         self.enforcer.apply([Change::PolicyGone(key(name))]);
     }
 
-    /// Which of these frames of the client the server's interface receives.
+    /// The frames of the client that the server's interface receives.
     fn heard(&self, frames: &[(&'static str, Vec<u8>)]) -> BTreeSet<&'static str> {
         heard(&self.client, &self.server, frames)
     }
@@ -61,7 +62,7 @@ impl Bed {
     }
 }
 
-/// The server isolated, but for the client.
+/// The server isolated, except from the client.
 fn only_the_client() -> Policy {
     ingress(policy("default/server", &[("app", "server")]), vec![rule(vec![pods(&[("app", "client")])], vec![])])
 }
@@ -70,8 +71,8 @@ fn nobody() -> Policy {
     ingress(policy("default/server", &[("app", "server")]), vec![])
 }
 
-/// Which of these frames, sent from one pod, another's interface receives. Behind them goes a broadcast that is no IP and
-/// therefore passes; when it is there, whatever is not will not come.
+/// The frames, sent from one pod, that another's interface receives. A broadcast that is not IP, and therefore passes,
+/// follows them; after its arrival, no more frames will come.
 fn heard(from: &Pod, to: &Pod, frames: &[(&'static str, Vec<u8>)]) -> BTreeSet<&'static str> {
     let (sender, receiver) = (from.frames().unwrap(), to.frames().unwrap());
     for (_, frame) in frames {
@@ -84,7 +85,7 @@ fn heard(from: &Pod, to: &Pod, frames: &[(&'static str, Vec<u8>)]) -> BTreeSet<&
         seen.borrow_mut().extend(frames.iter().filter(|(_, sent)| sent == frame).map(|(name, _)| *name));
         *frame == marker
     });
-    assert!(came.unwrap().is_some(), "not even the marker came");
+    assert!(came.unwrap().is_some(), "the marker did not arrive either");
     seen.into_inner()
 }
 
@@ -112,7 +113,7 @@ fn all_nodes() -> Ipv6Addr {
 }
 
 #[test]
-fn addresses_that_no_map_knows() {
+fn addresses_outside_the_maps() {
     let mut bed = Bed::new();
     let (client, server) = (bed.client.clone(), bed.server.clone());
     let four = client.ipv4().unwrap();
@@ -144,7 +145,7 @@ fn addresses_that_no_map_knows() {
     assert_eq!(bed.heard(&frames), BTreeSet::new(), "with the server isolated");
     bed.withdraw("default/server");
     assert_eq!(bed.heard(&frames), names(&frames), "with the policy withdrawn");
-    // Egress isolation of the sender closes them as well.
+    // Egress isolation of the sender blocks them as well.
     bed.put(egress(policy("default/client", &[("app", "client")]), vec![]));
     assert_eq!(bed.heard(&frames), BTreeSet::new(), "with the client isolated");
 }
@@ -177,10 +178,10 @@ fn pods_cannot_advertise_routes_but_find_neighbours() {
         assert_eq!(bed.heard(&neighbours), names(&neighbours), "isolated: {isolated}");
         assert_eq!(bed.heard(&listeners), names(&listeners), "isolated: {isolated}");
     }
-    // From further away (hop limit below 255) a solicitation is none.
+    // A solicitation from further away (hop limit below 255) is invalid.
     let far = ethernet(server.mac(), client.mac(), arp::ETHERTYPE_IPV6, &own.ip(58, 64, &own.icmp(135, 0, &[0; 20])));
     assert_eq!(bed.heard(&[("far solicitation", far)]), BTreeSet::new());
-    // Resolution from cold tables, with both ends isolated.
+    // Resolution from empty neighbour tables, with both ends isolated.
     bed.put(egress(
         policy("default/client", &[("app", "client")]),
         vec![rule(vec![pods(&[("app", "server")])], vec![])],
@@ -199,7 +200,7 @@ fn pods_cannot_advertise_routes_but_find_neighbours() {
     assert_eq!(heard(&client, &server, &routers), names(&routers));
 }
 
-/// Sends IP packets from outside to a pod and says which arrive, by what is behind their IP header.
+/// Sends IP packets from outside to a pod and returns the names of those that arrive, recognised by their payload.
 fn arrives(
     bed: &Bed,
     from: &palisade_lab::Host,
@@ -260,7 +261,7 @@ fn errors_about_its_own_flows_reach_an_isolated_pod() {
 fn packets_without_a_flow_do_not_reach_an_isolated_pod() {
     let mut bed = Bed::new();
     let (client, server) = (bed.client.clone(), bed.server.clone());
-    // A reset of no connection is invalid to conntrack, whoever sends it; so are impossible flags.
+    // A reset without a connection is invalid to conntrack, whatever its source; so are impossible flags.
     let segment = |ends: Ends, flags| {
         let tcp = Tcp { source_port: 40_000, destination_port: 80, sequence: 1, acknowledgement: 1, flags };
         let ethertype = if ends.source().is_ipv4() { arp::ETHERTYPE_IPV4 } else { arp::ETHERTYPE_IPV6 };
@@ -272,7 +273,7 @@ fn packets_without_a_flow_do_not_reach_an_isolated_pod() {
         ("IPv6 reset", segment(six, tcp_flag::RST)),
         ("IPv4 SYN and FIN", segment(four, tcp_flag::SYN | tcp_flag::FIN)),
     ];
-    // Untracked: a foreign table marks port 53 so, as NodeLocal DNSCache does.
+    // Untracked: a foreign table sets notrack on port 53, as NodeLocal DNSCache does.
     bed.lab
         .node(1)
         .nft("table inet dns { chain raw { type filter hook prerouting priority raw; udp dport 53 notrack; }; }")
@@ -285,13 +286,13 @@ fn packets_without_a_flow_do_not_reach_an_isolated_pod() {
     for frames in [invalid.as_slice(), &untracked] {
         assert_eq!(bed.heard(frames), names(frames), "not isolated");
     }
-    // The policy would let the client in: what is dropped is dropped for want of a flow.
+    // The policy would allow the client: the packets are dropped because they have no flow.
     bed.put(only_the_client());
     for frames in [invalid.as_slice(), &untracked] {
         assert_eq!(bed.heard(frames), BTreeSet::new(), "isolated");
     }
     let syn = [("SYN", segment(four, tcp_flag::SYN))];
-    assert_eq!(bed.heard(&syn), names(&syn), "the client is let in");
+    assert_eq!(bed.heard(&syn), names(&syn), "the client is allowed");
 }
 
 /// Frames with VLAN ID 0, which the receiver treats as untagged: br_netfilter passes them to the rules only if
@@ -305,13 +306,13 @@ fn frames_with_a_vlan_tag() {
     let sinks: Vec<_> = sinks.collect();
     let tagged = bed.ends().map(|ends| {
         let mut frame = datagram(&client, server.mac(), ends);
-        // Behind the addresses of the frame: the tag's type, and a tag of all zeros.
+        // After the frame's addresses: the tag's type, and a tag of all zeros.
         frame.splice(12..12, [0x81, 0, 0, 0]);
         ("tagged", frame)
     });
     let taken = |filtered: &str| {
         bed.lab.node(1).namespace().sysctl(&[("net/bridge/bridge-nf-filter-vlan-tagged", filtered)]).unwrap();
-        // The frames themselves lose their tags on the way; what counts is what the server's sockets get.
+        // The frames lose their tags on the way; the server's sockets are what counts.
         bed.heard(&tagged);
         sinks.iter().map(|sink| (sink.counts(0), sink.strangers()).1).collect::<Vec<_>>()
     };
@@ -326,7 +327,7 @@ fn a_stream_picked_up_in_the_middle() {
     server.serve(&[Listen::tcp(80)]).unwrap();
     bed.put(only_the_client());
     for address in server.addresses() {
-        // The client speaks first: the flow is found again, and goes on.
+        // The client sends first: conntrack picks the flow up again, and it continues.
         let stream = Stream::start(&Flow::tcp(&client, address, 80), Duration::from_millis(2)).unwrap();
         stream.wait_alive(LIMIT).unwrap();
         bed.lab.node(1).conntrack(&["-F"]).unwrap();
@@ -338,8 +339,8 @@ fn a_stream_picked_up_in_the_middle() {
         assert!(stream.stats().last_answered_sent_at.unwrap() <= cut, "{address}");
         bed.put(only_the_client());
     }
-    // The server speaks first: no entry with its ends swapped comes to be. (The client would answer with a reset, which
-    // ends the entry at once.)
+    // The server sends first: no entry with swapped ends is created. (The client would answer with a reset, which ends
+    // the entry at once.)
     client
         .namespace()
         .nft("table inet quiet { chain output { type filter hook output priority 0; tcp flags rst drop; }; }")
@@ -361,11 +362,11 @@ fn a_stream_picked_up_in_the_middle() {
     assert_eq!(swapped(&bed), 0);
     bed.withdraw("default/server");
     assert_eq!(heard(&server, &client, &replies), names(&replies), "with nobody isolated");
-    assert!(swapped(&bed) > 0, "the control makes no entry either");
+    assert!(swapped(&bed) > 0, "the control creates no entry either");
 }
 
 #[test]
-fn an_address_used_again_has_no_part_in_old_flows() {
+fn a_reused_address_does_not_inherit_flows() {
     for forgets in [true, false] {
         let mut bed = Bed::new();
         bed.enforcer.forgets = forgets;
@@ -375,7 +376,7 @@ fn an_address_used_again_has_no_part_in_old_flows() {
         let old = add("default/old");
         let addresses = old.addresses();
         bed.enforcer.apply([Change::Pod(pod("default/old", "node-1", &[("app", "old")], &addresses))]);
-        // The old pod asks the peer something, and the peer answers for a long time.
+        // The old pod asks the peer, and the peer answers for a long time.
         let ask = |ends: Ends| ends.packet(LabProtocol::Udp, &ends.udp(6000, 7000, b"question"));
         let flows = [Ends::V4(reused, bed.client.ipv4().unwrap()), Ends::V6(reused6, bed.client.ipv6().unwrap())];
         for ends in flows {
@@ -407,7 +408,7 @@ fn an_address_used_again_has_no_part_in_old_flows() {
 }
 
 #[test]
-fn fragments_fare_like_their_datagram() {
+fn fragments_get_the_verdict_of_their_datagram() {
     let mut bed = Bed::new();
     let sockets = bed.server.addresses().into_iter().map(|address| {
         let [receiver, sender] = [
@@ -435,12 +436,12 @@ fn fragments_fare_like_their_datagram() {
     };
     assert_eq!(came(&bed), [true, true], "nobody isolated");
     bed.put(nobody());
-    assert_eq!(came(&bed), [false, false], "nobody let in");
+    assert_eq!(came(&bed), [false, false], "nothing allowed");
     bed.put(ingress(
         policy("default/server", &[("app", "server")]),
         vec![rule(vec![pods(&[("app", "client")])], vec![port(Protocol::Udp, 9000)])],
     ));
-    assert_eq!(came(&bed), [true, true], "this port let in");
+    assert_eq!(came(&bed), [true, true], "this port allowed");
 }
 
 #[test]
@@ -466,7 +467,7 @@ fn running_streams_are_cut_within_a_packet() {
         let cut = Instant::now();
         for (what, stream) in &streams {
             let stats = stream.wait_silent(Duration::from_millis(100), LIMIT).unwrap();
-            assert!(stats.last_answered_sent_at.unwrap() <= cut, "{what} goes on after {name}");
+            assert!(stats.last_answered_sent_at.unwrap() <= cut, "{what} continues after {name}");
         }
         bed.withdraw(&name);
         for (what, stream) in &streams {
@@ -479,7 +480,7 @@ fn running_streams_are_cut_within_a_packet() {
 #[test]
 fn foreign_tables_stay_as_they_are() {
     let mut bed = Bed::new();
-    // Counters that have counted, and that nothing here moves.
+    // Counters with values, which nothing here changes.
     let foreign = "\
         table ip nat { chain post { type nat hook postrouting priority srcnat; ip saddr 192.0.2.0/24 counter packets 7 bytes 700 masquerade; }; }\n\
         table inet other { set members { type ipv4_addr; elements = { 192.0.2.1 comment \"one\" }; }; \
@@ -509,7 +510,7 @@ fn foreign_tables_stay_as_they_are() {
         after.lines().collect::<BTreeSet<_>>(),
         BTreeSet::from(["table ip nat", "table inet other", "table bridge layer2"])
     );
-    // The listing does see a change of one element.
+    // The listing does change with one element.
     let removed = "delete element inet other members { 192.0.2.1 }";
     lab.node(1).nft(removed).unwrap();
     let changed = lab.node(1).namespace().output("nft", &["-a", "list", "table", "inet", "other"], "").unwrap();

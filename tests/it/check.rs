@@ -1,17 +1,18 @@
-//! `palisade check`: every code, where it is found, in every form of output; and silence on good policies.
+//! `palisade check`: every code, its location, every output format; and no findings on good policies.
 //!
-//! The manifests in `data/check/findings` carry what is to be found in comments on the lines where it is:
-//! `#! severity code field`.
+//! The manifests in `data/check/findings` have the expected findings in comments on their lines: `#! severity code
+//! field`.
 //!
-//! Seen to fail when: each module of `src/check`, and each code in it, was left out; a selector that only pods on the host's
-//! network or finished pods meet was taken for one that nothing meets; labels of namespaces were judged without any Namespace;
-//! policies were judged without any pod; ports of other protocols counted, or those of pods that declare none, or those beside
-//! an ipBlock; a broader rule had a narrower range or podSelector; of two equal rules both were superfluous, or of two equal
-//! policies; DNS allowed by another policy, or by a wrong one, or by port, did not count; DNS over TCP was enough, or all but
-//! private addresses; a wrong policy was checked further; lines were those of objects, or of values instead of keys; fields in
-//! Lists had no `items[…]`; two workloads of one name were one pod, a CronJob's template was looked for where a Deployment's is,
-//! pods had no labels, ports without a name were left out; `render` read workloads; `trace` spoke of an ipBlock with another
-//! port; an unreadable path was not status 2; pages after the first of a cluster's list were not read.
+//! Seen to fail when: each module of `src/check`, and each code in it, was left out; a selector that only hostNetwork
+//! or finished pods match counted as one that matches nothing; labels of namespaces were judged without any Namespace;
+//! policies were judged without any pod; ports of other protocols counted, or those of pods that declare none, or those
+//! next to an ipBlock; a broader rule had a narrower range or podSelector; of two equal rules both were superfluous, or
+//! of two equal policies; DNS allowed by another policy, or by a wrong one, or by port, did not count; DNS over TCP was
+//! enough, or all except private addresses; a wrong policy was checked further; lines were those of objects, or of
+//! values instead of keys; fields in Lists had no `items[…]`; two workloads of one name were one pod, a CronJob's
+//! template was looked up where a Deployment's is, pods had no labels, ports without a name were missing; `render` read
+//! workloads; `trace` mentioned an ipBlock with another port; an unreadable path was not status 2; only the first page
+//! of a cluster's list was read.
 
 mod blocks;
 mod cluster;
@@ -28,7 +29,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-/// What is found, but for the message.
+/// A finding, without its message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     file: String,
@@ -53,7 +54,7 @@ impl Found {
     }
 }
 
-/// The codes that only a cluster's objects can have.
+/// The codes that only objects of a cluster can have.
 const OF_CLUSTERS: &str = "unenforceable-term";
 
 fn run(arguments: &[&str], stdin: &str) -> Output {
@@ -96,7 +97,7 @@ fn read(file: &Path) -> String {
 const SAMPLES: &str = "tests/data/check/findings";
 const CLEAN: &str = "tests/data/check/clean";
 
-/// What the comments in the samples say.
+/// The findings in the samples' comments.
 fn expected() -> Vec<Found> {
     let mut expected = Vec::new();
     for file in files(SAMPLES) {
@@ -137,7 +138,7 @@ fn every_kind_is_found_where_it_is_written() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// Compares what the samples and docs/check.md say, so a mistake in the checks fails only the test above.
+/// Compares the samples with docs/check.md, so a mistake in the checks fails only the test above.
 #[test]
 fn every_documented_code_has_a_sample() {
     let mut sampled: BTreeSet<_> = expected().into_iter().map(|found| found.code).collect();
@@ -145,7 +146,7 @@ fn every_documented_code_has_a_sample() {
     assert_same(&codes(), &sampled);
 }
 
-/// Fails with what is missing and what is too much, rather than with both lists.
+/// Fails with the missing and the surplus items, not with both lists.
 fn assert_same<'a, T: PartialEq + std::fmt::Debug + 'a>(
     expected: impl IntoIterator<Item = &'a T>,
     found: impl IntoIterator<Item = &'a T>,
@@ -185,11 +186,11 @@ fn json_has_exactly_the_documented_fields() {
     for finding in findings(&output) {
         let keys: Vec<_> = finding.as_object().unwrap().keys().map(String::as_str).collect();
         let mut keys = BTreeSet::from_iter(keys);
-        // Only of findings that can be settled mechanically.
+        // Only for findings that have a mechanical remedy.
         keys.remove("remedy");
         assert_eq!(keys, BTreeSet::from(["file", "line", "field", "severity", "code", "message"]));
     }
-    // A finding a line, so that people can grep.
+    // One finding per line, for grep.
     assert_eq!(stdout(&output).lines().count(), findings(&output).len() + 2);
 }
 
@@ -256,7 +257,7 @@ fn silent_on_the_policies_that_users_start_from() {
     assert_eq!((output.status.code(), &log["runs"][0]["results"]), (Some(0), &json!([])));
 }
 
-/// Policies are often kept apart from workloads.
+/// Policies are often kept in other files than workloads.
 #[test]
 fn silent_on_policies_without_pods() {
     let mut seen = 0;
@@ -306,7 +307,7 @@ fn a_wrong_policy_has_no_consequences() {
 }
 
 #[test]
-fn what_cannot_be_read_is_status_2() {
+fn an_unreadable_file_is_status_2() {
     let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-empty");
     fs::create_dir_all(&empty).unwrap();
     for (arguments, part) in [
@@ -321,7 +322,7 @@ fn what_cannot_be_read_is_status_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
     }
-    // What could be read is checked all the same.
+    // Readable files are checked anyway.
     let output = run(&["check", "-o", "json", "-f", "no/such/path", SAMPLES], "");
     let alone = run(&["check", "-o", "json", "-f", SAMPLES], "");
     assert_eq!((output.status.code(), found(&output)), (Some(2), found(&alone)));
@@ -341,7 +342,7 @@ fn the_exit_status_follows_the_severity_and_codes_can_be_left_out() {
         let levels = ["note", "warning", "error", "never"];
         let found = levels.map(|level| run(&["check", "-f", "-", "--fail-on", level], text));
         assert_eq!(found.each_ref().map(|output| output.status.code()), by_level, "{text}");
-        assert!(found.iter().all(|output| !output.stdout.is_empty()), "findings are printed all the same");
+        assert!(found.iter().all(|output| !output.stdout.is_empty()), "findings are printed anyway");
         assert_eq!(run(&["check", "-f", "-"], text).status.code(), by_level[1], "by default as a warning");
     }
     let ignoring = ["check", "-f", "-", "--ignore", "rules-without-policy-type", "--ignore", "unselected-pods"];

@@ -1,12 +1,12 @@
-//! The command line as a user meets it: exit statuses, and what goes to stdout and what to stderr. What a verdict or a
-//! ruleset has to be is tested elsewhere (`golden.rs`, `src/trace/tests.rs`), the demo in `demo.rs`, and what takes an agent
-//! at work in `agent.rs`.
+//! The command line as a user meets it: exit statuses, stdout and stderr. Other tests check verdicts and rulesets
+//! (`golden.rs`, `src/trace/tests.rs`), the demo (`demo.rs`), and a running agent (`agent.rs`).
 //!
-//! Seen to fail when: wrong usage ends with 1; an empty node is taken for a node; errors or warnings go to stdout; hints are
-//! not printed; a cause is said twice; only the first mistake is told; documents count from 0; the rest is read when one
-//! manifest is wrong; a reader that has gone is a failure, of `render` or of `trace`; lines that cannot be judged print
-//! nothing; ICMP needs a port; the family or `--node-address` is ignored; `-o json` prints the text; `cleanup --stay` does
-//! not stay; a denied flow ends with 0, or one that cannot be judged with 1; no note is made of a node without pods.
+//! Seen to fail when: wrong usage ends with 1; an empty node is taken for a node; errors or warnings go to stdout;
+//! hints are not printed; a cause is printed twice; only the first mistake is reported; documents count from 0; the
+//! rest is read although one manifest is wrong; a closed stdout is a failure, of `render` or of `trace`; lines that
+//! cannot be judged print nothing; ICMP needs a port; the family or `--node-address` is ignored; `-o json` prints the
+//! text; `cleanup --stay` does not stay; a denied flow ends with 0, or one that cannot be judged with 1; there is no
+//! note about a node without pods.
 
 mod place;
 mod trace;
@@ -62,13 +62,13 @@ fn wrong_usage_ends_with_2_and_says_what_was_wrong() {
     for (arguments, says) in cases {
         place.run(arguments).assert_refused(2, says);
     }
-    // What a missing field of a pod spec makes of the variable is no node either.
+    // A missing field of a pod spec gives the variable an empty value, which is not a node either.
     let mut command = place.command("agent --manifests .");
     Ended::of(command.env("NODE_NAME", "").output().unwrap()).assert_refused(2, &["--node <N>"]);
 }
 
 #[test]
-fn what_cannot_be_done_says_why_and_ends_with_1_or_where_that_is_an_answer_with_2() {
+fn a_failure_says_why_and_ends_with_1_or_for_verbs_that_answer_with_1_with_2() {
     let place = Place::new("failures", &[("shop.yaml", SHOP), ("empty/none.txt", "")]);
     let flow = "--from shop/web --to shop/db --port 80";
     let missing = "No such file or directory";
@@ -127,7 +127,7 @@ fn a_script_learns_the_verdict_from_the_exit_status() {
 }
 
 #[test]
-fn a_node_without_pods_is_remarked_upon() {
+fn a_node_without_pods_gets_a_note() {
     let place = Place::new("node", &[("shop.yaml", SHOP)]);
     let ended = place.run("render -f shop.yaml --node node-9");
     assert_eq!((ended.status, ended.out.contains("table inet palisade")), (Some(0), true), "{ended:?}");
@@ -171,14 +171,14 @@ fn help_and_version_are_answers() {
 }
 
 #[test]
-fn a_cleanup_that_is_to_stay_ends_when_told() {
+fn a_staying_cleanup_ends_on_sigterm() {
     // The process itself, not one that waits for it.
     let mut command = Command::new("unshare");
     command.args(["--net", PALISADE, "cleanup", "--stay"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    // It stays once it has a handler for SIGTERM; as process 1 of a container it would not end without.
+    // It stays once it has a handler for SIGTERM; as process 1 of a container it would not end without one.
     let status = format!("/proc/{}/status", child.id());
     let handles = |status: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -201,7 +201,7 @@ fn a_cleanup_that_is_to_stay_ends_when_told() {
 }
 
 #[test]
-fn a_wrong_manifest_is_told_with_file_document_field_and_reason_and_nothing_is_half_read() {
+fn a_mistake_is_reported_with_file_document_field_and_reason_and_nothing_is_half_read() {
     const GOOD: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
     let wrong = "\
 ---
@@ -222,7 +222,7 @@ spec: {podSelector: {}, policyTypes: [ingress]}
     let first = SHOP.lines().count();
     let place =
         Place::new("wrong", &[("all/a.yaml", GOOD), ("all/b.yaml", &(SHOP.to_owned() + wrong)), ("c.yaml", "a: [")]);
-    // Line and document count from the start of the file, which has five good documents first.
+    // Line and document count from the start of the file, which begins with five good documents.
     let expected = [
         format!("all/b.yaml:{}: document 6: spec.ingress[0].from[0].ipBlock.cidr: \"10.0.0.0/33\" is not", first + 9),
         format!("all/b.yaml:{}: document 7: spec.policyTypes[0]: \"ingress\" is not Ingress or Egress", first + 14),
@@ -241,7 +241,7 @@ spec: {podSelector: {}, policyTypes: [ingress]}
     ] {
         place.run_with(&arguments, stdin).assert_refused(2, &says);
     }
-    // Standard input is called by its sign.
+    // Standard input is called `-`.
     let says = expected[0].replace("all/b.yaml", "-");
     place.run_with("render -f - --node node-1", &(SHOP.to_owned() + wrong)).assert_refused(2, &[&says]);
 }
@@ -282,7 +282,7 @@ fn nft_takes_both_forms_of_a_ruleset() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
+fn a_closed_stdout_is_no_failure() {
     let flow = "{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\n";
     let place = Place::new("gone", &[("shop.yaml", SHOP), ("flows", &flow.repeat(20_000))]);
     for arguments in ["render -f shop.yaml --node node-1", "trace -f shop.yaml --flows flows", "version"] {

@@ -1,4 +1,4 @@
-//! What several modules need.
+//! Helpers of several modules.
 
 pub(crate) mod driven;
 pub(crate) mod listing;

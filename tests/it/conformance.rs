@@ -1,9 +1,9 @@
-//! The behaviours of the upstream NetworkPolicy suite, each as a case of a table that people can read
-//! (`tests/data/conformance`), held three ways: the evaluator, the walk of packets through the rendered rulesets, and
-//! real packets between pods while agents follow a real API server. IPv4, IPv6 and dual stack; packets go to Services.
+//! The behaviours of the upstream NetworkPolicy suite, each as a case of a readable table (`tests/data/conformance`),
+//! checked in three ways: by the evaluator, by the packet walk through the rendered rulesets, and by real packets
+//! between pods while agents follow a real API server. IPv4, IPv6 and dual stack; packets go to Services.
 //!
-//! Seen to fail when: the agent ignores that policies are deleted; an except is taken from all blocks of its rule; a range
-//! of SCTP ports holds for TCP; nobody waits until the agents have enforced a change.
+//! Seen to fail when: the agent ignores deletions of policies; an except applies to all blocks of its rule; a range of
+//! SCTP ports applies to TCP; tests do not wait until the agents have enforced a change.
 
 mod api;
 pub(crate) mod bed;

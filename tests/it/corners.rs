@@ -1,12 +1,12 @@
-//! Corners that others have got wrong and decisions where the API is silent, as cases of the same form as the conformance
-//! table (`tests/data/conformance/corners`), held the same three ways. The API server takes CIDRs as servers before 1.36
-//! did, so that clusters hold what they still hold.
+//! Corner cases that others have got wrong, and decisions where the API says nothing, as cases in the form of the
+//! conformance table (`tests/data/conformance/corners`), checked in the same three ways. The API server accepts CIDRs
+//! as servers before 1.36 did, since clusters may still have such objects.
 //!
-//! `docs/conformance.md` lists which corner is shown here and which by another test.
+//! `docs/conformance.md` lists which corner case is tested here and which elsewhere.
 //!
-//! Seen to fail when: ranges of ports end one early; `NotIn` needs the key; ports of sidecars are not read; leading zeros
-//! make a number octal; a name that nobody defines is any port; an except is taken from all blocks of its rule; finished
-//! pods keep their addresses; the agent ignores that policies are deleted.
+//! Seen to fail when: ranges of ports end one early; `NotIn` needs the key; ports of sidecars are not read; leading
+//! zeros make a number octal; an undeclared port name is any port; an except applies to all blocks of its rule;
+//! finished pods keep their IPs; the agent ignores deletions of policies.
 
 use crate::conformance::assert_none;
 use crate::conformance::bed::Bed;
@@ -16,7 +16,7 @@ use crate::conformance::table::{self, Way};
 const TABLE: &str = "conformance/corners";
 const ENDINGS: &str = "conformance/endings";
 
-/// How often what depends on the order of two watches is tried.
+/// Repetitions of cases that depend on the order of two watches.
 const ROUNDS: usize = 15;
 
 #[test]
@@ -35,7 +35,7 @@ fn real_packets_get_the_expected_matrix() {
     assert_none(&bed.all_failures(&table::read(TABLE)));
 }
 
-/// A case about a namespace that is being deleted, so often, on a bed of its own.
+/// Repeats a case about a terminating namespace on a separate bed.
 fn assert_shut(case: &str, rounds: usize) {
     let mut cases = table::read(ENDINGS);
     cases.retain(|found| found.name == case);

@@ -1,9 +1,9 @@
 //! `palisade demo`, as people run it.
 //!
-//! Seen to fail when: the directory is not removed; signals are caught without clearing up; an interrupted demo exits with 0;
-//! the policy of step 3 selects another pod; it is not withdrawn under the streams (two measurements differ, exit 1); the
-//! expectation looks at egress alone (180 differ, exit 1); colours are on without a terminal; a line is over 100 columns;
-//! README.md quoted another comment of the table.
+//! Seen to fail when: the directory is not removed; signals are caught without cleanup; an interrupted demo exits with
+//! 0; the policy of step 3 selects another pod; it is not deleted during the streams (two measurements differ, exit 1);
+//! the expectation uses egress alone (180 differ, exit 1); colours are on without a terminal; a line is over 100
+//! columns; README.md quoted another comment of the table.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -14,10 +14,10 @@ use std::{fs, thread};
 
 use crate::common::listing;
 
-/// Longer than any demo takes on a loaded machine; the demo itself is to take less than a minute.
+/// Longer than any demo takes on a loaded machine; the demo itself must take less than a minute.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A matrix by hand: for each opener, whether it reaches frontend, backend, db, monitor and the backend's Service.
+/// A handwritten matrix: for each client, whether it reaches frontend, backend, db, monitor and the backend's Service.
 /// `+` reached over TCP and UDP, `t` over TCP only, `-` not at all, `.` itself.
 type Expected = [(&'static str, &'static str); 5];
 
@@ -79,8 +79,8 @@ fn the_demo_shows_what_policies_mean_and_leaves_nothing_behind() {
     assert!(out.contains("comment \"shop/allow-frontend ingress[0]\""), "{out}");
     let (_, listed) = out.split_once("   table inet palisade {").unwrap();
     let stale = listing::difference("README.md", &format!("table inet palisade {{{listed}"), str::is_empty);
-    assert!(stale.is_none(), "README.md quotes (-) what the demo lists otherwise (+): {}", stale.unwrap_or_default());
-    assert!(!out.contains('\x1b'), "colours, though stdout is no terminal");
+    assert!(stale.is_none(), "README.md quotes (-) differ from the demo's listing (+): {}", stale.unwrap_or_default());
+    assert!(!out.contains('\x1b'), "colours, although stdout is not a terminal");
     // The listing is nft's; comments make some of its lines longer.
     let wide = |line: &&str| line.chars().count() > 100 && !line.contains("comment \"");
     assert_eq!(out.lines().find(wide), None, "wider than 100 columns");
@@ -99,7 +99,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
         let (status, err) = end(demo);
         assert_eq!(status, Some(130), "{signal}: {read}\n{err}");
         assert_eq!(err, "", "{signal}");
-        assert!(signal == "HUP" || inside.len() >= 2, "{signal}: the agents were to be seen: {inside:?}");
+        assert!(signal == "HUP" || inside.len() >= 2, "{signal}: no agents found: {inside:?}");
         await_that(&format!("the end of {inside:?} after {signal}"), || {
             inside.iter().all(|id| !Path::new(&format!("/proc/{id}")).exists())
         });
@@ -123,7 +123,7 @@ fn without_privileges_it_says_what_is_missing() {
     home.assert_empty();
 }
 
-/// A directory for the demo's temporary files, which must be empty in the end.
+/// A directory for the demo's temporary files, which must be empty at the end.
 struct Home {
     directory: PathBuf,
 }
@@ -157,12 +157,12 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // A failed test has more to say than that this failed too.
+        // A failed test has more important output than a second failure.
         fs::remove_dir_all(&self.directory).ok();
     }
 }
 
-/// The rows of each matrix: the opener, then the cells of both halves.
+/// The rows of each matrix: the client, then the cells of both halves.
 fn matrices(out: &str) -> Vec<Vec<(String, Vec<&str>)>> {
     let mut found = Vec::new();
     let mut lines = out.lines();
@@ -190,7 +190,7 @@ fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Reads stdout up to a line that holds `mark`, and goes on reading it on a thread, so that the demo never waits for us.
+/// Reads stdout up to a line that contains `mark`; a thread continues to read it, so that the demo never waits for us.
 fn read_until(demo: &mut Child, mark: &str) -> String {
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let mut read = String::new();
@@ -204,7 +204,7 @@ fn read_until(demo: &mut Child, mark: &str) -> String {
     read
 }
 
-/// Waits for the end; the exit status, and what it wrote to stderr.
+/// Waits for the end; returns the exit status and stderr.
 fn end(mut demo: Child) -> (Option<i32>, String) {
     let mut err = String::new();
     await_that("the end of the demo", || demo.try_wait().unwrap().is_some());
@@ -229,7 +229,7 @@ fn processes() -> Vec<u32> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The processes below one.
+/// The descendants of a process.
 fn descendants(id: u32) -> BTreeSet<u32> {
     let parents: Vec<_> = processes().into_iter().filter_map(|id| Some((id, parent(id)?))).collect();
     let mut found = BTreeSet::from([id]);

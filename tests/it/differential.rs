@@ -1,9 +1,9 @@
-//! Real packets get the verdict of the evaluator: generated clusters, put on a lab of three nodes (two with a bridge, one
+//! Real packets get the verdict of the evaluator: generated clusters, on a lab of three nodes (two with a bridge, one
 //! with a route per pod) whose tables are written over netlink.
 //!
-//! Every generated pod stands on an address that a pod of the lab has, so one lab serves all cases and only rulesets
-//! change, by difference from one unrelated cluster to the next. A case's packets are sent all at once. What became of each
-//! is known from the receiving end, and the nodes' drop counters must have grown by exactly the denied ones.
+//! Every generated pod has an IP of one of the lab's pods, so one lab serves all cases and only rulesets change, by
+//! difference from one unrelated cluster to the next. A case's packets are sent all at once. The receiving end shows
+//! the fate of each, and the nodes' drop counters must have grown by exactly the denied ones.
 //!
 //! `hack/fuzz-semantics` sends more of them (`PALISADE_PROBES`); see [`palisade_testkit::trials`].
 
@@ -30,9 +30,9 @@ use proptest::prelude::*;
 const PROBES: usize = 3_000;
 /// Pods that the generator may put on a node.
 const PODS: u8 = 12;
-/// Of so many flows to pods, one goes through a Service as well.
+/// One in this many flows to pods goes through a Service as well.
 const SERVICE_EVERY: usize = 8;
-/// Where a Service leads; which it is depends on the pod.
+/// The target ports of Services; the pod decides which.
 const SERVED: [(Protocol, u16); 6] = [
     (Protocol::Tcp, 80),
     (Protocol::Udp, 53),
@@ -48,20 +48,20 @@ const SERVICE_PORT: u16 = 4000;
 struct Bed {
     lab: Lab,
     enforcers: Vec<Driven>,
-    /// Who has an address: the number of the node it is on or behind, and the namespace.
+    /// The owner of an IP: the number of the node that it is on or behind, and the namespace.
     places: HashMap<IpAddr, (u8, Namespace)>,
-    /// The Service of each pod's address: its own address of that family, and where it leads.
+    /// The Service of each pod IP: its own IP of that family, and its target.
     services: HashMap<IpAddr, (IpAddr, Protocol, u16)>,
-    /// Everything else in the world.
+    /// All other IPs outside.
     world: Host,
-    /// The ranges that nodes give their pods addresses from, as far as the case knows them.
+    /// The nodes' pod ranges, if the case knows them.
     ranges: Vec<IpNet>,
 }
 
-/// How many packets took a kind of path, and how many of them came through.
+/// The number of packets on a kind of path, and how many of them passed.
 type Tally = BTreeMap<String, (usize, usize)>;
 
-/// A packet to send, and the flow that it must fare like.
+/// A packet to send, and the flow whose verdict it must get.
 struct Trial {
     flow: Flow,
     judgement: Judgement,
@@ -112,8 +112,8 @@ impl Bed {
     fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<usize, TestCaseError> {
         let case = &self.with_all_addresses(case);
         let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
-        // An agent that adopts a table keeps pods of a terminating namespace isolated as it finds them. Here that would be the
-        // namespace of another cluster.
+        // An agent that adopts a table keeps pods of a terminating namespace isolated as in that table. Here that would
+        // be the namespace of another cluster.
         let is_ending = case.state.namespaces.values().any(|namespace| namespace.terminating);
         for enforcer in &mut self.enforcers {
             if is_ending {
@@ -146,8 +146,8 @@ impl Bed {
         Ok(trials.len())
     }
 
-    /// Sends packets again that should have arrived and that no policy has dropped: the queue of a CPU, which all
-    /// namespaces share, was full. A rule that is wrong drops them again.
+    /// Resends packets that should have arrived and that no policy has dropped: the queue of a CPU, which all
+    /// namespaces share, was full. A wrong rule drops them again.
     fn shoot_lost_again(&mut self, trials: &[Trial], arrived: &mut [bool], before: u64) {
         let is_lost = |(trial, arrived): (&Trial, &bool)| trial.judgement.verdict == Verdict::Allow && !arrived;
         let lost: Vec<_> = (0..trials.len()).filter(|number| is_lost((&trials[*number], &arrived[*number]))).collect();
@@ -163,7 +163,8 @@ impl Bed {
         }
     }
 
-    /// How many packets isolation in a direction has dropped on all nodes: the others include a node's own chatter.
+    /// The number of packets that isolation in a direction has dropped on all nodes: other counters include a node's
+    /// own traffic.
     fn dropped(&mut self) -> u64 {
         let counters = self.enforcers.iter_mut().map(|enforcer| enforcer.table().counters().unwrap());
         let by_isolation =
@@ -172,8 +173,8 @@ impl Bed {
         judged.map(|(_, count)| count.packets).sum()
     }
 
-    /// The case, with the node addresses that a real node would have: the generator leaves some unknown, but packets of
-    /// the lab's nodes come from them all the same.
+    /// The case, with the node IPs that a real node would have: the generator leaves some unknown, but packets of the
+    /// lab's nodes come from them anyway.
     fn with_all_addresses(&self, case: &Case) -> Case {
         let mut case = case.clone();
         for node in self.lab.nodes() {
@@ -194,7 +195,7 @@ impl Bed {
         if meant.from.pods != ends.from.pods || meant.to.pods != ends.to.pods {
             return None;
         }
-        // Of an address that a node has for its pods, packets are from there. And to itself a pod sends without the node.
+        // Skip: only the lab's pods send from a pod range, and a pod's packets to itself do not pass the node.
         let is_a_pods = |address: &IpAddr| self.ranges.iter().any(|range| range.contains(address));
         let is_misplaced = |address: &IpAddr| is_a_pods(address) && !self.places.contains_key(address);
         if [from, to].iter().any(is_misplaced) || (from == to && is_a_pods(&from) && ends.from.pods.is_empty()) {
@@ -210,7 +211,7 @@ impl Bed {
         Some(Trial { flow: flow.clone(), judgement, path: path(&ends, start, goal, protocol), shot })
     }
 
-    /// Where packets of an opener start: its node's number (0 for the world) and namespace.
+    /// Where a client's packets start: its node's number (0 for outside) and namespace.
     fn source(&self, end: &End<'_>, address: IpAddr) -> Option<(Namespace, u8)> {
         if let Some((node, namespace)) = self.places.get(&address) {
             return stands_there(end, *node, address).then(|| (namespace.clone(), *node));
@@ -218,7 +219,7 @@ impl Bed {
         (end.pods.is_empty() && is_sendable(address)).then(|| (self.world.namespace().clone(), 0))
     }
 
-    /// Where packets to a server are to arrive: its node's number, 0 for the world.
+    /// Where packets to a server must arrive: its node's number, 0 for outside.
     fn goal(&self, end: &End<'_>, address: IpAddr) -> Option<u8> {
         if let Some((node, _)) = self.places.get(&address) {
             return stands_there(end, *node, address).then_some(*node);
@@ -226,7 +227,7 @@ impl Bed {
         (end.pods.is_empty() && is_sendable(address) && is_in_the_world(address)).then_some(0)
     }
 
-    /// Some of the trials again, to the port that the server's Service leads to, through that Service.
+    /// Repeats some of the trials to the target port of the server's Service, through that Service.
     fn through_services(&self, reference: &Reference<'_>, trials: &[Trial]) -> Vec<Trial> {
         let to_pods = trials.iter().filter_map(|trial| {
             let source = trial.shot.source.filter(|source| self.places.contains_key(source))?;
@@ -244,7 +245,7 @@ impl Bed {
     }
 }
 
-/// The pod with this number on a node, where the generator has it.
+/// The pod with this number on a node, at the generator's IP.
 fn pod_spec(node: u8, number: u8, node_name: &str) -> PodSpec {
     let host = 10 + number;
     let four = [10, 42, node, host].into();
@@ -260,7 +261,7 @@ fn in_lab(protocol: Protocol) -> LabProtocol {
     }
 }
 
-/// A host that every address outside the cluster leads to.
+/// A host that has every IP outside the cluster.
 fn be_the_world(lab: &Lab) -> Host {
     let world = lab.add_host("world", &[]).unwrap();
     let both = [("-4", LabFamily::V4), ("-6", LabFamily::V6)];
@@ -278,15 +279,15 @@ fn be_the_world(lab: &Lab) -> Host {
     world
 }
 
-/// Keeps the node from reporting, seconds later, that a reply found no host at its address: by then another case runs,
-/// whose rules would drop and count that.
+/// Keeps the node from reporting, seconds later, that a reply found no host at its IP: by then another case runs, whose
+/// rules would drop and count that.
 fn say_nothing_late(node: &Node) {
     let rules = ["icmp type destination-unreachable drop", "icmpv6 type destination-unreachable drop"].join("\n");
     node.nft(&format!("table inet quiet {{\nchain output {{\ntype filter hook output priority 0\n{rules}\n}}\n}}"))
         .unwrap();
 }
 
-/// Whether an end can be found at its IP in the lab: on that node, and not in place of a node.
+/// Whether the lab has the end at its IP: on that node, and not in place of a node.
 fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
     let is_pod_address = match address {
         IpAddr::V4(address) => address.octets()[0] == 10,
@@ -300,8 +301,8 @@ fn stands_there(end: &End<'_>, node: u8, address: IpAddr) -> bool {
     is_pod_address && end.pods.iter().all(|pod| pod.node.as_deref() == Some(&name))
 }
 
-/// Whether the kernel forwards packets from and to such an address: not its own special ones, nor those by which nodes
-/// know themselves on their links (gateway, network, broadcast).
+/// Whether the kernel forwards packets from and to this IP: not its own special ones, nor the gateway, network and
+/// broadcast addresses of nodes' links.
 fn is_sendable(address: IpAddr) -> bool {
     let is_plain = !Addresses::accept([address]).0.is_empty();
     let last = match address {
@@ -312,18 +313,18 @@ fn is_sendable(address: IpAddr) -> bool {
     is_plain && (is_in_the_world(address) || ![0, 1, 255].contains(&last))
 }
 
-/// Whether nodes route the address to the world.
+/// Whether nodes route this IP to the outside.
 fn is_in_the_world(address: IpAddr) -> bool {
     let cluster = ["10.42.0.0/16", "fd42::/16", "172.30.0.0/24", "fd00:30::/64"];
     !cluster.iter().any(|net| net.parse::<ipnet::IpNet>().unwrap().contains(&address))
 }
 
-/// What kind of way it is, for the tally.
+/// The kind of path, for the tally.
 fn path(ends: &Ends<'_>, start: u8, goal: u8, protocol: LabProtocol) -> String {
     let what = |end: &End<'_>, node: u8| match (end.pods.is_empty(), node) {
         (false, _) => "pod",
         (true, 0) => "world",
-        (true, _) => "node or nobody",
+        (true, _) => "node or unassigned IP",
     };
     let family = if ends.from.address.is_some_and(|address| address.is_ipv4()) { 4 } else { 6 };
     let layout = |node| if node == 3 { "routed" } else { "bridge" };

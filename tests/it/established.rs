@@ -1,6 +1,6 @@
-//! `--established keep`: flows that were answered go on when a policy withdraws them; new ones do not begin.
+//! `--established keep`: answered flows continue when a policy no longer allows them; new ones do not start.
 //!
-//! Seen to fail when: the option changes nothing; it lets new flows in too.
+//! Seen to fail when: the option changes nothing; it allows new flows too.
 
 use std::time::{Duration, Instant};
 
@@ -41,5 +41,5 @@ fn established_flows_may_be_kept() {
         stream.wait_alive_after(closed + Duration::from_millis(100), LIMIT).unwrap();
     }
     let new = probe_all(&flows(81), Duration::from_secs(1)).unwrap();
-    assert!(new.iter().all(|outcome| !outcome.is_reachable()), "a new flow gets through: {new:?}");
+    assert!(new.iter().all(|outcome| !outcome.is_reachable()), "a new flow passes: {new:?}");
 }

@@ -1,10 +1,10 @@
-//! Golden rulesets: manifests, the nft text they become on node-1, and a table of flows with their verdicts.
+//! Golden rulesets: manifests, the rendered nft text for node-1, and a table of flows with their verdicts.
 //!
-//! `UPDATE_EXPECT=1 cargo test --test it golden::` writes the nft text; read the difference before you commit it. The flow
-//! tables are written by hand. Each verdict is checked twice: by `palisade trace`, and by walking the rendered rulesets. The
-//! cases called `start-…` are the policies that users start from.
+//! `UPDATE_EXPECT=1 cargo test --test it golden::` writes the nft text; read the difference before you commit it. The
+//! flow tables are handwritten. Each verdict is checked twice: by `palisade trace`, and by walking the rendered
+//! rulesets. The cases called `start-…` are the policies that users start from.
 //!
-//! `nft.rs` has nft take each text, and `demo.rs` compares what README.md quotes of the demo's table.
+//! `nft.rs` loads each text with nft, and `demo.rs` compares README.md's quotations of the demo's table.
 //!
 //! Seen to fail when: a table of flows had a wrong verdict; a rule of an expected text had another port; a page quoted a
 //! rule with another comment.
@@ -88,7 +88,7 @@ fn pages_quote_what_is_rendered() {
         listing::difference("docs/ruleset.md", &shop, |_| true),
         listing::difference("README.md", &shop, |command| command.contains("palisade render")),
     ];
-    // The policy that docs/install.md applies, and a pod for it to select.
+    // The policy in docs/install.md, and a pod that it selects.
     let page = fs::read_to_string("docs/install.md").unwrap();
     let policy = page.split("<<'END'\n").find(|text| text.contains("name: nobody")).unwrap();
     let policy = policy.split("\nEND").next().unwrap().replace("name: nobody", "name: nobody, namespace: try");
@@ -100,7 +100,7 @@ fn pages_quote_what_is_rendered() {
     let differences: Vec<String> = pages.into_iter().chain([install]).flatten().collect();
     assert!(
         differences.is_empty(),
-        "pages quote (-) what is rendered otherwise (+); correct them by hand:\n{}",
+        "quotations in pages (-) differ from the rendered text (+); correct them by hand:\n{}",
         differences.join("\n")
     );
 }
@@ -159,7 +159,7 @@ impl Row {
             ("UDP", Some(port)) => Transport::Port(Protocol::Udp, port),
             ("SCTP", Some(port)) => Transport::Port(Protocol::Sctp, port),
             ("ICMP", None) => Transport::Portless,
-            other => panic!("{other:?} is no transport"),
+            other => panic!("{other:?} is not a transport"),
         };
         Flow { from: endpoint(&self.from), to: endpoint(&self.to), transport, family: None }
     }

@@ -1,9 +1,10 @@
-//! The agent may be killed between any two steps: at its start, at a change, while another agent catches up. Whatever the
-//! table is by then, no packet gets through that every state denies, and none is lost that every state allows.
+//! The agent may be killed between any two steps: at its start, at a change, while another agent catches up. In
+//! whatever state the table is then, no packet passes that every state denies, and none is lost that every state
+//! allows.
 //!
-//! `PALISADE_KILLS` says how many times it is killed.
+//! `PALISADE_KILLS` sets the number of kills.
 //!
-//! Seen to fail when: the engine that takes over makes the table anew instead of what it lacks.
+//! Seen to fail when the next engine rebuilds the table instead of adding what it lacks.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,12 @@ use palisade_lab::{Flood, Flow, Lab, Layout, Sink};
 use palisade_policy::input::{Change, Protocol, State};
 use palisade_ruleset::render::Options;
 
-/// The port that everything is about.
+/// The port of all packets.
 const PORT: u16 = 7000;
 const KILLS: usize = 120;
-/// Of the allowed stream, so that it does not fill queues.
+/// Rate of the allowed stream, low enough not to fill queues.
 const ALLOWED_RATE: u32 = 15_000;
-/// How long another engine may take to catch up, on a busy machine.
+/// Time limit for another engine to catch up, on a busy machine.
 const CAUGHT_UP: Duration = Duration::from_secs(1);
 
 #[test]
@@ -38,7 +39,7 @@ fn between_any_two_steps() {
     };
     let more = Change::Policy(ingress(policy("default/more", &[("app", "server")]), vec![clients("c")]));
     let closed = Change::Policy(egress(policy("default/closed", &[("role", "x")]), vec![]));
-    // Each leads to the next, and the last to the first; all deny the one and allow the other.
+    // Each state leads to the next, and the last to the first; all deny the one client and allow the other.
     let cycle = [
         vec![of("default/allowed", &[("role", "b")])],
         vec![server_policy(&["b"])],
@@ -73,7 +74,7 @@ fn between_any_two_steps() {
             longest = longest.max(began.elapsed());
             killed += 1;
         }
-        // Beyond the last step of the longest change, from the first one again.
+        // After the last step of the longest change, from the first one again.
         steps = if within { steps + 1 } else { 0 };
     }
     let (denied, allowed) = (denied.stop(), allowed.stop());

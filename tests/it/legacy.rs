@@ -1,4 +1,4 @@
-//! Isolation as it was in Kubernetes 1.3 to 1.6: by an annotation of the namespace, with policies of `extensions/v1beta1`.
+//! Isolation as in Kubernetes 1.3 to 1.6: by an annotation of the namespace, with policies of `extensions/v1beta1`.
 //!
 //! Seen to fail when: the annotation is honoured without the flag; the flag does nothing; `v1beta1` is refused.
 
@@ -20,19 +20,19 @@ const FLOWS: &[(&str, &str, u16, &str, &str)] = &[
     ("shop/frontend", "shop/database", 6379, "allow", "allow"),
     ("reports/monthly", "shop/database", 6379, "allow", "allow"),
     ("shop/batch", "shop/database", 6379, "deny", "deny"),
-    // The pod selector means pods of the policy's own namespace.
+    // The pod selector matches pods of the policy's own namespace.
     ("other/web", "shop/database", 6379, "deny", "deny"),
     ("shop/frontend", "shop/database", 22, "deny", "deny"),
     // Pods that no policy selects.
     ("other/web", "shop/frontend", 80, "allow", "deny"),
     ("shop/batch", "shop/frontend", 80, "allow", "deny"),
-    // Node-originated traffic passes; other namespaces are open; isolation is of ingress only.
+    // Node-originated traffic passes; other namespaces are open; only ingress is isolated.
     ("node/node-1", "shop/frontend", 80, "allow", "allow"),
     ("shop/batch", "other/web", 80, "allow", "allow"),
 ];
 
 fn palisade(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_palisade")).args(arguments).output().expect("it runs")
+    Command::new(env!("CARGO_BIN_EXE_palisade")).args(arguments).output().expect("palisade runs")
 }
 
 fn verdicts(flags: &[&str]) -> Vec<String> {
@@ -56,7 +56,7 @@ fn the_annotation_isolates_with_the_flag_only() {
     assert_eq!(verdicts(&["--legacy-namespace-isolation"]), with);
 }
 
-/// The pods of the manifests in a lab, with the addresses that they have there.
+/// The pods of the manifests in a lab, with their IPs there.
 fn stage(lab: &Lab, state: &mut State) -> BTreeMap<String, Pod> {
     let mut pods = BTreeMap::new();
     let keys: Vec<_> = state.pods.keys().cloned().collect();

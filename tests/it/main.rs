@@ -1,8 +1,7 @@
 //! The tests of the program and of all crates together, one module for each subject.
 //!
-//! `hack/test` runs them by module, one module after the other: many measure packets or time, and other modules' traffic
-//! would disturb them.
-//! Its table says what each module needs: nothing, root, an API server or a cluster.
+//! `hack/test` runs the modules one after the other: many measure packets or time, and other modules' traffic would
+//! disturb them. Its table lists the needs of each module: nothing, root, an API server or a cluster.
 
 #![allow(
     clippy::unwrap_used,

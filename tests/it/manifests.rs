@@ -1,15 +1,18 @@
-//! What installs Palisade: `manifests/install.yaml`, the kustomize base and overlays, and the chart hold the same objects,
-//! which a real API server takes; the chart's values do what they say, and bad ones are refused in clear words.
+//! The installation: `manifests/install.yaml`, the kustomize base and overlays, and the chart contain the same objects,
+//! which a real API server accepts; the chart's values have their documented effects, and bad ones are refused with
+//! clear messages.
 //!
-//! That the ClusterRole holds what the agent needs, and nothing else, is tested in `agent/rights.rs`.
+//! `agent/rights.rs` tests that the ClusterRole has exactly the rights that the agent needs.
 //!
 //! Seen to fail when:
-//! - install.yaml is edited by hand; the chart's clean-up has another image than its agent, or no hook; the chart's DaemonSet lacks `readOnlyRootFilesystem`, its ClusterRole has another verb; an
-//!   overlay adds a prefix to names; `appVersion` or an image's tag is another; the chart's version is a word; the Dockerfile
-//!   has another version, or another compiler;
-//! - cleanup.yaml has a field that there is none of; its container has SYS_ADMIN too;
-//! - the chart misspells a flag, has none for one of the program's, ignores the log's level, or lets `podLabels` replace the selector's label (`values.rs`);
-//! - the schema takes unknown keys, or port 65536; it misspells a value; a value is not in it; a default is another
+//! - install.yaml is edited by hand; the chart's cleanup has another image than its agent, or no hook; the chart's
+//!   DaemonSet lacks `readOnlyRootFilesystem`, its ClusterRole has another verb; an overlay adds a prefix to names;
+//!   `appVersion` or an image's tag is another; the chart's version is a word; the Dockerfile has another version, or
+//!   another compiler;
+//! - cleanup.yaml has a field that does not exist; its container has SYS_ADMIN too;
+//! - the chart misspells a flag, lacks one of the program's, ignores the log's level, or lets `podLabels` replace the
+//!   selector's label (`values.rs`);
+//! - the schema accepts unknown keys, or port 65536; it misspells a value; it lacks a value; a default is another
 //!   (`values.rs`).
 
 mod pages;
@@ -44,7 +47,7 @@ fn one_file_is_the_base_and_one_the_clean_up() {
     }
 }
 
-/// A mirror is named by `images:` of an overlay for both, and by the chart's values, pull secrets included.
+/// `images:` of an overlay sets a mirror for both, and so do the chart's values, pull secrets included.
 #[test]
 fn the_clean_up_of_the_chart_is_that_of_the_manifests_after_an_uninstall() {
     let name = ("DaemonSet".to_owned(), "palisade-cleanup".to_owned());
@@ -73,7 +76,7 @@ fn the_clean_up_of_the_chart_is_that_of_the_manifests_after_an_uninstall() {
     }
 }
 
-/// What the manifests call the image, without its version.
+/// The image's name in the manifests, without its version.
 fn image() -> String {
     let values: Value = serde_saphyr::from_str(&read("chart/values.yaml")).unwrap();
     values["image"]["repository"].as_str().unwrap().to_owned()
@@ -120,7 +123,7 @@ fn assert_same(found: &Objects, expected: &Objects, what: &str) {
 }
 
 #[test]
-fn helm_finds_nothing_to_say_about_the_chart() {
+fn helm_lint_is_silent_about_the_chart() {
     let said = helm(&["lint", "--strict", manifests().join("chart").to_str().unwrap()]).unwrap();
     let complaints: Vec<_> = said.lines().filter(|line| line.starts_with('[') && !line.contains("icon")).collect();
     assert_eq!(complaints, [""; 0], "{said}");
@@ -129,7 +132,7 @@ fn helm_finds_nothing_to_say_about_the_chart() {
 #[test]
 fn the_api_server_takes_every_object() {
     let api = ApiServer::shared();
-    // The server makes it a moment after it is ready.
+    // The server creates it a moment after it is ready.
     let (start, limit) = (Instant::now(), Duration::from_secs(60));
     while api.get(&namespace_path("kube-system")).is_err() {
         assert!(start.elapsed() < limit, "no namespace kube-system");
@@ -185,7 +188,7 @@ fn pods_have_one_capability_and_nothing_of_the_node_but_its_network() {
 
 #[test]
 fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
-    // Every argument that the chart can make.
+    // Every argument that the chart can set.
     let all = chart(&[
         "port=9441",
         "log.format=json",
@@ -198,7 +201,7 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
         "legacyNamespaceIsolation=true",
     ]);
     for arguments in [agent_arguments(&objects(&read("install.yaml"))), agent_arguments(&all)] {
-        // It gets as far as objects that are not there; wrong usage would end with 2.
+        // It fails at objects that do not exist; wrong usage would end with 2.
         let output = Command::new(env!("CARGO_BIN_EXE_palisade"))
             .args(&arguments)
             .args(["--manifests", "/nowhere"])
@@ -213,7 +216,7 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
     let help = String::from_utf8(help.stdout).unwrap();
     let default = format!("[default: [::]:{}]", agent["ports"][0]["containerPort"]);
     assert!(help.contains(&default), "{default}");
-    // What has no value in the chart is what a pod of a DaemonSet has no use for.
+    // Flags without a chart value are of no use to a pod of a DaemonSet.
     let name = |text: &str| text.trim_start().strip_prefix("--")?.split([' ', '=']).next().map(str::to_owned);
     let mut known: BTreeSet<_> = agent_arguments(&all).iter().filter_map(|argument| name(argument)).collect();
     known.extend(["node", "pod", "kubeconfig", "context", "manifests"].map(str::to_owned));

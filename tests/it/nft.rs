@@ -1,6 +1,6 @@
-//! nft takes every golden ruleset.
+//! nft accepts every golden ruleset.
 //!
-//! Seen to fail when: an expected text has a word that nft does not know.
+//! Seen to fail when an expected text has a word that nft does not know.
 
 use std::fs;
 use std::io::Write as _;

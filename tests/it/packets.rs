@@ -1,8 +1,8 @@
-//! Real packets get the verdict that a reader expects, in a cluster small enough to hold in mind. Generated ones are in
+//! Real packets get the expected verdict, in a cluster small enough to remember. Generated ones are in
 //! `tests/it/differential.rs`.
 //!
-//! Seen to fail when: rules compare the port before Service translation; the input hook does not judge egress; a pod is
-//! not let reach itself; an egress chain accepts instead of returning to the ingress maps.
+//! Seen to fail when: rules compare the port before Service translation; the input hook does not judge egress; a pod
+//! may not reach itself; an egress chain accepts instead of returning to the ingress maps.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use palisade_ruleset::render::Options;
 
 /// `--allow-egress-to-own-node`: the pod's own node, and nothing else.
 #[test]
-fn the_own_node_may_be_let_be_reached() {
+fn egress_to_the_own_node_may_be_allowed() {
     let lab = Lab::builder().nodes(2, Layout::Bridge).build().unwrap();
     let [locked, neighbour] = ["desk/locked", "desk/neighbour"].map(|name| lab.node(1).add_pod(name).unwrap());
     neighbour.serve(&[Listen::tcp(80)]).unwrap();
@@ -46,7 +46,7 @@ fn the_own_node_may_be_let_be_reached() {
     }
 }
 
-/// A cluster as one would sketch it, and sockets instead of crafted packets.
+/// A cluster as one would sketch it, with sockets instead of crafted packets.
 #[test]
 fn a_small_cluster_by_hand() {
     use LabProtocol::{Icmp, Sctp, Tcp, Udp};
@@ -79,7 +79,7 @@ fn a_small_cluster_by_hand() {
                 objects::rule(vec![objects::namespaces(&[("team", "desk")])], vec![]),
             ],
         )),
-        // One that may open nothing and that no pod may talk to.
+        // A pod that may open nothing and that no pod may reach.
         Change::Policy(objects::egress(objects::ingress(objects::policy("desk/locked", &[]), vec![]), vec![])),
         // ... but its neighbour may.
         Change::Policy(objects::egress(
@@ -110,13 +110,13 @@ fn a_small_cluster_by_hand() {
             (far.namespace(), Sctp, of(&web), 80, true),
             (far.namespace(), Icmp, of(&web), 0, true),
             (far.namespace(), Tcp, service, 8000, true),
-            // Replies of a flow that web opens itself pass, although no pod may open one to far.
+            // Replies of a flow that web opens pass, although no pod may connect to far.
             (web.namespace(), Tcp, of(&front), 80, true),
             (web.namespace(), Tcp, of(&far), 80, false),
             // Itself: directly and through its own Service.
             (web.namespace(), Tcp, of(&web), 81, true),
             (web.namespace(), Tcp, service, 8000, true),
-            // The node reaches every pod of its own, isolated or not, and no isolated one of another node.
+            // A node reaches every pod of its own, isolated or not, and no isolated pod of another node.
             (node.namespace(), Tcp, of(&web), 81, true),
             (node.namespace(), Udp, of(&web), 80, true),
             (node.namespace(), Tcp, of(&locked), 80, true),

@@ -1,14 +1,15 @@
-//! A change touches what changed and nothing else: operations counted on a full node (250 local pods, 5,000 cluster pods,
-//! 500 policies), where a single needless pass over a set or a chain would show as hundreds.
+//! A change touches only what changed: operations counted on a full node (250 local pods, 5,000 cluster pods, 500
+//! policies), where one needless pass over a set or a chain would cost hundreds.
 //!
-//! The numbers are worked out by hand from `palisade_testkit::cluster`: pod *p* is in namespace *p* mod 50 and has app
-//! (*p*/50) mod 10 and tier app mod 3; policy *n* selects app (*n*/50) mod 10 of namespace *n* mod 50, isolates for egress
-//! if 3 divides *n*, and names pods of the next app, of team *n* mod 7 and tier *n* mod 3, and for egress all pods of its
-//! namespace by their port `http`. So each policy below 250 has one local pod and a group of its own. Everything is there
-//! once for each family.
+//! The numbers are calculated by hand from `palisade_testkit::cluster`: pod *p* is in namespace *p* mod 50 and has app
+//! (*p*/50) mod 10 and tier app mod 3; policy *n* selects app (*n*/50) mod 10 of namespace *n* mod 50, isolates for
+//! egress if 3 divides *n*, and names pods of the next app, of team *n* mod 7 and tier *n* mod 3, and for egress all
+//! pods of its namespace by their port `http`. So each policy below 250 has one local pod and its own group. Everything
+//! exists once for each family.
 //!
-//! Seen to fail when: the renderer writes a set's elements whole; the index compiles, and the renderer writes, all groups
-//! of a policy's namespace. (Index and renderer each leave out what has not changed: a fault in one alone does not show.)
+//! Seen to fail when: the renderer writes a set's elements whole; the index compiles, and the renderer writes, all
+//! groups of a policy's namespace. (Index and renderer each skip what has not changed: a fault in one alone has no
+//! effect.)
 
 use std::time::{Duration, Instant};
 
@@ -91,7 +92,7 @@ fn a_remote_pod_is_a_few_elements() {
     // To app 5 and tier 2: out of two sets, into app 5 of its namespace (policy 211) and team 4 and tier 2 (11, 32...).
     let moved = node.apply(Change::Pod(with_app(subject.clone(), 5)));
     assert_elements(&moved, 2 * 4);
-    // What no selector asks for changes nothing.
+    // A label without a selector changes nothing.
     let mut labelled = with_app(subject, 5);
     labelled.labels.insert("version".into(), "2".into());
     assert_operations(&node.apply(Change::Pod(labelled)), 0);
@@ -100,9 +101,10 @@ fn a_remote_pod_is_a_few_elements() {
 #[test]
 fn a_local_pod_of_a_known_group_is_a_few_elements() {
     let mut node = Node::full();
-    // Another pod like number 17: namespace 17, app 0, tier 0, team 3. In the sets of isolated pods, of all pods and of pods
-    // with themselves, and in the ingress map; in the sets of its whole namespace (policy 117), of team 3 and tier 0 (policy 3), and of port http. Policy 17 does not
-    // isolate for egress, and app 0 of namespace 17 is named by policy 467 only, which has no local pod.
+    // Another pod like number 17: namespace 17, app 0, tier 0, team 3. In the sets of isolated pods, of all pods and of
+    // pods with themselves, and in the ingress map; in the sets of its whole namespace (policy 117), of team 3 and tier
+    // 0 (policy 3), and of port http. Policy 17 does not isolate for egress, and only policy 467, which has no local
+    // pod, names app 0 of namespace 17.
     let mut twin = pod(FULL_NODE, 17);
     twin.key = key("namespace-17/twin");
     twin.addresses.v4 = Some([10, 99, 0, 1].into());
@@ -145,7 +147,7 @@ fn a_policy_is_its_own_chain() {
 }
 
 #[test]
-fn a_namespace_label_that_nobody_selects_by_changes_nothing() {
+fn a_namespace_label_without_a_selector_changes_nothing() {
     let mut node = Node::full();
     let labels = [("team".to_owned(), "team-3".to_owned()), ("owner".to_owned(), "somebody".to_owned())].into();
     assert_operations(&node.apply(Change::Namespace(Namespace::new("namespace-17", labels))), 0);
@@ -163,6 +165,6 @@ fn one_pod_takes_no_longer_than_its_share() {
     }
     let each = started.elapsed() / (2 * rounds);
     println!("one remote pod: {each:?} from event to plan");
-    // Some 50 times what it takes: only work that grows with the cluster gets there.
+    // Some 50 times the usual time: only work that grows with the cluster takes that long.
     assert!(each < Duration::from_millis(5), "{each:?}");
 }

@@ -1,11 +1,11 @@
-//! An agent for as long as somebody likes, on a node where pods, policies, namespaces and addresses come and go.
-//! `hack/soak` runs it.
+//! An agent for any length of time, on a node where pods, policies, namespaces and IPs come and go. `hack/soak` runs
+//! it.
 //!
-//! All the time a stream that every state allows and one that none does run past the changes. Each change is followed by
-//! packets among the pods of that moment until all of them have the verdict of the reference evaluator; until then those
-//! whose verdict the change does not touch must have it already. Once a minute the table is compared with one that is
-//! built from scratch, and what the agent holds of memory and descriptors with what it held at first. The first fault
-//! ends it, with the last changes.
+//! During all changes a stream runs that every state allows, and one that no state allows. After each change, packets
+//! among the current pods are sent until all of them get the verdict of the reference evaluator; until then those whose
+//! verdict the change does not touch must have it already. Once a minute the table is compared with one built from
+//! scratch, and the agent's memory and descriptors with those at the start. The first fault ends the run and prints the
+//! last changes.
 //!
 //! Seen to fail when the agent ignores every hundredth event.
 
@@ -24,15 +24,15 @@ use palisade_lab::{Lab, Layout};
 use traffic::{Fault, Streams};
 use world::World;
 
-/// How long a change may take until every packet fares as it should.
+/// How long a change may take until every packet gets its verdict.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How many of the last changes are named with a fault.
+/// The number of last changes printed with a fault.
 const LAST: usize = 12;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What has happened.
+/// The run so far.
 #[derive(Default)]
 struct Totals {
     events: u64,
@@ -53,7 +53,7 @@ struct Soak {
 
 #[test]
 #[ignore = "takes minutes; hack/soak runs it"]
-fn a_node_stays_right_however_long_its_objects_change() {
+fn a_node_stays_right_during_endless_changes() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |value| value.parse().expect(name));
     let minutes = number("PALISADE_SOAK_MINUTES", 1);
     let seed = number("PALISADE_SOAK_SEED", u64::from(std::process::id()));
@@ -79,7 +79,7 @@ fn a_node_stays_right_however_long_its_objects_change() {
 
 impl Soak {
     fn start(seed: u64, scratch: &Path) -> Self {
-        // The second node has no agent: its kernel loads what is compared with the first one's.
+        // The second node has no agent: its kernel loads the table for comparison.
         let lab = Lab::builder().nodes(2, Layout::Bridge).build().unwrap();
         let world = World::new(lab, scratch.join("manifests"), seed);
         let manifests = world.manifests().to_str().unwrap().to_owned();
@@ -101,7 +101,7 @@ impl Soak {
         Ok(())
     }
 
-    /// One change, and packets until all fare as it says.
+    /// One change, and packets until all get its verdict.
     fn change(&mut self) -> Result<(), Fault> {
         let before = self.world.state();
         let what = self.world.change();
@@ -127,14 +127,14 @@ impl Soak {
             }
         }
         self.totals.probes += self.streams.check(&self.world)?;
-        // An address that changed hands may be closed until the flows of its former pod are deleted: what the next change
-        // leaves as it is must pass from here on.
+        // A reused IP may be closed until the flows of its former pod are deleted: from here on, packets that the next
+        // change does not affect must pass.
         let agent = &self.agent;
-        agent.wait("end of what is held", || agent.is_at_rest());
+        agent.wait("the end of blocking", || agent.is_at_rest());
         Ok(())
     }
 
-    /// What is looked at once a minute.
+    /// The checks once a minute.
     fn look(&mut self, minute: u32) -> Result<(), Fault> {
         table::compare(&self.world, LIMIT).map_err(Fault::Divergence)?;
         if let Some(missing) = self.agent.missing() {
@@ -143,7 +143,7 @@ impl Soak {
         self.held.measure().map_err(Fault::Held)?;
         let Totals { events, probes, .. } = self.totals;
         println!("soak: minute {minute}: {events} events, {probes} probes, {}", self.held);
-        // Flows of shots would fill the table of flows in the long run.
+        // Flows of shots would fill the conntrack table in the long run.
         self.world.forget_flows();
         Ok(())
     }

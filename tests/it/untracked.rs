@@ -1,8 +1,8 @@
-//! Packets that a foreign rule keeps from conntrack, as NodeLocal DNSCache does with its own: an isolated pod sends none by
-//! default, and with `--untracked judge` those that its egress rules allow by address and port.
+//! Packets that a foreign rule exempts from conntrack, as NodeLocal DNSCache does for its own: by default an isolated
+//! pod may send none, and with `--untracked judge` those that its egress rules allow by IP and port.
 //!
-//! Seen to fail when: the option changes nothing; rules for untracked packets leave out the port, the ipBlock or, for every
-//! address, the family; they are there without the option.
+//! Seen to fail when: the option changes nothing; rules for untracked packets omit the port, the ipBlock or, for every
+//! IP, the family; they exist without the option.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use palisade_lab::{Flow, Lab, Layout, Listen, Pod, Protocol as LabProtocol, prob
 use palisade_policy::input::{Change, Port, Protocol, Rule, State};
 use palisade_ruleset::render::Options;
 
-/// What NodeLocal DNSCache does on a node, for one port more.
+/// The rules of NodeLocal DNSCache on a node, for one additional port.
 const NOTRACK: &str = "table inet dns {
     chain prerouting { type filter hook prerouting priority raw; meta l4proto { tcp, udp } th dport { 53, 153 } notrack; }
     chain output { type filter hook output priority raw; meta l4proto { tcp, udp } th sport { 53, 153 } notrack; }
 }";
 
-/// The cache: on the bridge of the node, where its pods find it.
+/// The cache: on the node's bridge, reachable for its pods.
 struct Cache {
     addresses: [IpAddr; 2],
 }
@@ -39,7 +39,7 @@ impl Cache {
     }
 }
 
-/// The node, the client, and what gets an answer under each of these lists of egress rules.
+/// Runs the node and the client; returns the answers under each of these lists of egress rules.
 fn answers(judge_untracked: bool, allowed: &[Vec<Rule>]) -> Vec<[String; 2]> {
     let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
     let client = lab.node(1).add_pod("default/client").unwrap();
@@ -61,7 +61,7 @@ fn answers(judge_untracked: bool, allowed: &[Vec<Rule>]) -> Vec<[String; 2]> {
     isolated.collect()
 }
 
-/// Rules, each with what it leaves of the answers over IPv4 and IPv6, tracked and untracked.
+/// Rules, each with the remaining answers over IPv4 and IPv6, tracked and untracked.
 fn cases() -> Vec<(&'static str, Rule, [&'static str; 2])> {
     let udp = |number| port(Protocol::Udp, number);
     let tcp = |number| port(Protocol::Tcp, number);
@@ -94,6 +94,6 @@ fn untracked_packets_are_judged_by_address_and_port() {
 fn untracked_packets_of_isolated_pods_are_dropped_by_default() {
     let udp = |number| port(Protocol::Udp, number);
     let rules = vec![rule(vec![], vec![udp(53), udp(153), udp(253)])];
-    // All that is tracked, and nothing else.
+    // Everything tracked, and nothing else.
     assert_eq!(answers(false, &[rules]), [["--+ ---", "--+ ---"]]);
 }

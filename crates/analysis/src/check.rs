@@ -17,16 +17,16 @@ pub use remark::{Edit, Message, Remark};
 use crate::input::Input;
 use crate::view::View;
 
-/// What the checks say about the objects, and what it took.
+/// The remarks of the checks, and the work for them.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What they say.
+    /// The remarks.
     pub remarks: Vec<Remark>,
     /// The comparisons of selectors, rules and ports that were made.
     pub work: u64,
 }
 
-/// What the checks say about the objects.
+/// Runs all checks on the objects.
 pub fn check(input: &Input<'_>) -> Outcome {
     let view = View::new(input);
     let remarks =

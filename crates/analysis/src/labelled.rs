@@ -68,7 +68,7 @@ impl<'a, T: HasLabels> Labelled<'a, T> {
         }
     }
 
-    /// Whether an object meets a requirement on its own.
+    /// Whether an object meets a requirement by itself.
     pub(crate) fn meets(&self, requirement: &Requirement) -> bool {
         let with = |value: Option<&str>| {
             let there = self.by_key.get(requirement.key.as_str()).into_iter().flatten();
@@ -89,8 +89,8 @@ impl<'a, T: HasLabels> Labelled<'a, T> {
         self.by_key.get(key).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
-    /// The value of a label that a misspelled one probably meant. Of many values, only those around it in their order
-    /// are looked at.
+    /// The value of a label that a misspelled one probably meant. Of many values, only the neighbours in sorted order
+    /// are compared.
     pub(crate) fn nearest(&self, key: &str, wanted: &str) -> Option<&'a str> {
         let values = self.by_key.get(key)?;
         if values.len() <= 2 * NEIGHBOURS {

@@ -1,9 +1,9 @@
-//! What policies mean for the objects there are.
+//! The effects of policies on the objects.
 //!
-//! - [`mod@check`]: mistakes in policies, and rules that probably do not do what was meant.
+//! - [`mod@check`]: mistakes in policies, and rules with a probably unintended effect.
 //! - [`words`]: a flow, its verdict and the reasons.
 //!
-//! Pure: no I/O, no async, no clock, no environment. The binary reads the objects, looks up where they are written, and
+//! Pure: no I/O, no async, no clock, no environment. The binary reads the objects, looks up their positions, and
 //! prints.
 
 pub mod check;

@@ -19,7 +19,7 @@ pub(crate) struct RuleOf<'a> {
 }
 
 impl<'a> RuleOf<'a> {
-    /// What rules are ordered by.
+    /// The sort key of rules.
     pub(crate) fn place(&self) -> (&'a NamespacedName, usize) {
         (&self.policy.key, self.index)
     }
@@ -63,7 +63,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The rules that may allow all that a rule does; `own` are the labels of their namespace.
+    /// The rules that may allow everything that a rule allows; `own` are the labels of their namespace.
     pub(crate) fn candidates(&self, rule: &Rule, own: Option<&Labels>) -> Vec<RuleOf<'a>> {
         let mut found = self.open.clone();
         let Peers::Of(list) = &rule.peers else { return found };
@@ -86,7 +86,7 @@ impl<'a> Rules<'a> {
                     (NamespaceScope::Own, None) => {}
                 }
             }
-            // It allows nothing, so every rule allows as much; that a term is unenforceable is said elsewhere.
+            // It allows nothing, so every rule allows as much; another check reports unenforceable terms.
             Some(Peer::Unmatchable) | None => {}
         }
         found

@@ -1,4 +1,4 @@
-//! The objects as the checks see them, with which policy selects which pod.
+//! The objects as the checks see them, with the policies' pods.
 //!
 //! Each selector is compared once with the pods that have a label it demands; `work` counts the comparisons.
 
@@ -137,7 +137,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// Counts comparisons, or whatever else takes as long.
+    /// Counts comparisons, or other work that takes as long.
     pub(crate) fn count(&self, comparisons: usize) {
         self.work.set(self.work.get().saturating_add(u64::try_from(comparisons).unwrap_or(u64::MAX)));
     }
@@ -147,23 +147,23 @@ impl<'a> View<'a> {
         self.work.get()
     }
 
-    /// Whether there are any pods; without them, nothing can be said about what matches none.
+    /// Whether there are any pods; without them, a selector without a match proves nothing.
     pub(crate) fn knows_pods(&self) -> bool {
         !self.state.pods.is_empty()
     }
 
-    /// Whether the objects are all that a cluster has.
+    /// Whether the objects are all objects of a cluster.
     pub(crate) fn is_whole(&self) -> bool {
         self.input.whole
     }
 
-    /// Whether all pods of a namespace are here. Of a part of a cluster, those of a namespace with workloads are, unless
-    /// another object in it may make the pods that a selector means.
+    /// Whether all pods of a namespace are in the input. In a part of a cluster, a namespace with workloads has all of
+    /// its pods, unless another object in it may create the pods that a selector means.
     pub(crate) fn has_all_pods_of(&self, namespace: &str) -> bool {
         self.is_whole() || (self.by_namespace.contains_key(namespace) && !self.input.custom.contains(namespace))
     }
 
-    /// Whether every pod that a peer can mean is here.
+    /// Whether every pod that a peer can mean is in the input.
     pub(crate) fn has_all_pods_of_peer(&self, policy: &Policy, peer: &Peer) -> bool {
         match peer {
             Peer::Pods { namespaces: NamespaceScope::Own, .. } => self.has_all_pods_of(&policy.key.namespace),

@@ -1,4 +1,4 @@
-//! Flows and the reasons of verdicts in words, made of what the reference evaluator considered and of nothing else.
+//! Flows and the reasons of verdicts in words, based only on what the reference evaluator considered.
 
 use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason, Transport};
 use palisade_policy::input::{Direction, NamespacedName, State};
@@ -80,7 +80,7 @@ fn names<'a>(keys: impl IntoIterator<Item = &'a NamespacedName>, and: &str) -> S
     list(keys, NAMES, and)
 }
 
-/// The end whose policies are asked.
+/// The end whose policies are evaluated.
 struct Subject<'a> {
     state: &'a State,
     direction: Direction,
@@ -133,7 +133,7 @@ impl Subject<'_> {
         Some(format!("policy {} {reason}", over.key))
     }
 
-    /// The pod that is judged, which need not be the one named.
+    /// The judged pod, which may differ from the named one.
     fn name(&self) -> String {
         match self.end.pods.as_slice() {
             [] => self.endpoint.to_string(),

@@ -23,7 +23,7 @@ pub(crate) use set::{SetShape, decode_elements, decode_key, decode_set, element_
 
 use crate::netlink::Writer;
 
-/// Appends `struct nfgenmsg`, which follows the header of every message of netfilter.
+/// Appends `struct nfgenmsg`, which follows the header of every netfilter message.
 pub(crate) fn nfgenmsg(writer: &mut Writer, family: u8, resource: u16) {
     let [high, low] = resource.to_be_bytes();
     writer.raw(&[family, 0, high, low]);

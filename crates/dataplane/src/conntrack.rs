@@ -38,11 +38,11 @@ const TUPLE_IP: u16 = 1;
 const V4: [u16; 2] = [1, 2];
 const V6: [u16; 2] = [3, 4];
 
-/// How often to repeat a dump that was cut short. More is not needed: IPs that are unfinished after that are due again,
-/// and the engine has them deleted with the next dump.
+/// How often to repeat a truncated dump. More is not needed: unfinished IPs are due again after that, and the engine
+/// has their flows deleted with the next dump.
 const TRIES: usize = 5;
 
-/// What was forgotten.
+/// The result of deleting flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
     /// Entries that were deleted.
@@ -119,7 +119,7 @@ impl Conntrack {
         count.ok_or_else(|| failed(Errno::EBADMSG.into()))
     }
 
-    /// One dump, and the deletion of what it finds. Returns whether it went to its end.
+    /// One dump, and the deletion of matching entries. Returns whether the dump was complete.
     fn pass(&mut self, wanted: &Wanted, forgotten: &mut Forgotten) -> io::Result<bool> {
         let Self { dumps, deletions } = self;
         dumps.dump_once(
@@ -149,7 +149,7 @@ fn failed(source: io::Error) -> Error {
     Error::Read { what: "conntrack entries", source }
 }
 
-/// The addresses that are looked for.
+/// The IPs to search for.
 struct Wanted {
     addresses: HashSet<IpAddr>,
     /// The family, if all are of one.
@@ -181,7 +181,7 @@ fn address(kind: u16, value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Of one family, or of both.
+/// For one family, or for both.
 fn header(writer: &mut Writer, family: Option<Family>) {
     let number = match family {
         Some(Family::V4) => nix::libc::AF_INET,

@@ -24,10 +24,10 @@ pub enum Error {
         /// The process, as far as known.
         owner: String,
     },
-    /// Something could not be read from the kernel.
+    /// A read from the kernel failed.
     #[error("cannot read {what} from the kernel{}", hint_for(.source))]
     Read {
-        /// What was asked for.
+        /// The subject of the read.
         what: &'static str,
         /// What the kernel said.
         #[source]
@@ -93,7 +93,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the error is about.
+    /// The class of the error.
     pub fn kind(&self) -> Class {
         match self {
             Self::Owned { .. } => Class::Owned,
@@ -119,7 +119,7 @@ impl Error {
     }
 }
 
-/// What a rejected message is about: the object, unless the error number says otherwise.
+/// The class of a rejected message: the object's fault, unless the error number says otherwise.
 fn refusal(errno: Errno) -> Class {
     match errno {
         Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ERESTART | Errno::ENOTEMPTY => Class::Stale,
@@ -135,7 +135,7 @@ fn refusal(errno: Errno) -> Class {
     }
 }
 
-/// What a failed system call is about.
+/// The class of a failed system call.
 fn failure(error: &io::Error) -> Class {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM | Errno::EACCES) => Class::Denied,

@@ -47,7 +47,7 @@ pub enum Finding {
          forward hook; switch kube-proxy to nftables or iptables mode"
     )]
     Ipvs {
-        /// How many virtual services there are.
+        /// The number of virtual services.
         services: usize,
     },
     /// Packets of a pod take an unknown path.
@@ -56,7 +56,7 @@ pub enum Finding {
          for it would not be enforced; Palisade needs pods on a bridge or on their own interfaces"
     )]
     NoInterface {
-        /// The pod's address.
+        /// The pod's IP.
         address: IpAddr,
     },
     /// Packets of established connections bypass all hooks but the first.
@@ -74,7 +74,7 @@ pub enum Finding {
     },
 }
 
-/// Where the node's pods are.
+/// The interfaces of the node's pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodPorts {
     /// The interfaces that routes to pods use: a bridge, or one for each pod.
@@ -86,7 +86,7 @@ pub struct PodPorts {
 /// The interfaces that routes to these IPs of the node's pods use, except loopback and the devices of default routes,
 /// which lead to pods of other nodes.
 ///
-/// The kernel is asked for the route of each IP, because routing rules and tables are its business.
+/// It asks the kernel for the route of each IP, because only the kernel evaluates routing rules and tables.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
@@ -123,7 +123,7 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
 }
 
-/// What would let packets bypass the table.
+/// Conditions that would let packets bypass the table.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
@@ -137,7 +137,7 @@ pub fn findings(pod_interfaces: &BTreeSet<String>) -> Result<Vec<Finding>, Error
     Ok(findings)
 }
 
-/// Which of the ports are bridges.
+/// The bridges among the interfaces.
 ///
 /// # Errors
 /// [`Error::Socket`], [`Error::Read`].
@@ -196,7 +196,7 @@ fn ipvs() -> Option<Finding> {
     (services > 0).then_some(Finding::Ipvs { services })
 }
 
-/// Services are the lines that start with a protocol or a firewall mark; those of their servers start with an arrow.
+/// Services are the lines that start with a protocol or a firewall mark; lines of their servers start with an arrow.
 fn count_services(table: &str) -> usize {
     let kinds = ["TCP", "UDP", "SCTP", "FWM"];
     table.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind))).count()

@@ -1,12 +1,12 @@
-//! The kernel side: netlink commits, reading back, conntrack facts, and what the host looks like.
+//! The kernel side: netlink commits, reading back, conntrack, and the state of the host.
 //!
 //! - [`table`]: the one table, `inet palisade`: opened, read back, changed in atomic batches.
-//! - [`conntrack`]: forgetting the flows of addresses that left their pods.
-//! - [`perform`]: the steps of an engine, done.
-//! - [`host`]: the ports that pods hang on, the node's own addresses, and settings that would let packets past the table.
+//! - [`conntrack`]: deletes the flows of IPs that left their pods.
+//! - [`perform`]: performs the steps of an engine.
+//! - [`host`]: the pods' interfaces, the node's own IPs, and settings that would let packets bypass the table.
 //!
-//! Everything blocks and talks to the kernel over its own netlink sockets; no process is started. A socket belongs to the
-//! network namespace of the thread that opened it.
+//! Everything blocks and uses its own netlink sockets; no process is started. A socket belongs to the network namespace
+//! of the thread that opened it.
 
 pub mod conntrack;
 pub mod host;

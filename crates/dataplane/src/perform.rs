@@ -29,7 +29,7 @@ pub struct Look {
     pub tags_pass_on: Option<String>,
     /// Bridges for which netfilter was turned on, and the families that bypassed it.
     pub switched: Vec<(String, Switched)>,
-    /// Why something could not be inspected or set.
+    /// The reasons why something could not be inspected or set.
     pub failures: Vec<String>,
 }
 
@@ -55,12 +55,12 @@ impl Kernel {
         self.table.as_mut()
     }
 
-    /// Hands the table over; the next [`Step::Open`] opens it again.
+    /// Passes the table to the caller; the next [`Step::Open`] opens it again.
     pub fn close(&mut self) -> Option<Table> {
         self.table.take()
     }
 
-    /// What the last [`Step::Look`] saw.
+    /// The result of the last [`Step::Look`].
     pub fn last_look(&self) -> &Look {
         &self.look
     }
@@ -128,7 +128,8 @@ impl Kernel {
             }
         }
         look.findings = host::findings(&ports.names)?;
-        // A terminating pod loses its route before the API server reports its end, so only what lasts is a finding.
+        // A terminating pod loses its route before the API server reports its end, so only a lasting condition is a
+        // finding.
         let without: BTreeSet<_> = ports.without.intersection(isolated).copied().collect();
         let lasting = without.intersection(&self.without).copied();
         look.findings.extend(lasting.map(|address| Finding::NoInterface { address }));
@@ -145,7 +146,7 @@ fn differs_inexpressibly(read: &ReadBack, wanted: &Ruleset) -> bool {
     shown.is_ok_and(|patch| patch.is_empty()) && !read.dormant && !read.matches(wanted)
 }
 
-/// Deletes the conntrack entries of IPs; returns also how many there were.
+/// Deletes the conntrack entries of IPs; also returns their number.
 pub fn forget(addresses: BTreeSet<IpAddr>) -> (Forgotten, usize) {
     match conntrack::forget(&addresses) {
         Ok(done) => {

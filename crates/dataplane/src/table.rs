@@ -1,8 +1,8 @@
 //! The one table, `inet palisade`: opened, read back, changed in atomic batches.
 //!
-//! All changes go through one socket, which owns the table where the kernel knows owners (Linux 6.9 and later): no other
-//! process can then change the table or flush it, and it stays when the agent goes. A table so left is adopted by the next
-//! agent. To be used from one thread.
+//! All changes use one socket, which owns the table if the kernel supports owners (Linux 6.9 and later): no other
+//! process can then change or flush the table, and it stays when the agent ends. The next agent adopts it. Use it from
+//! one thread.
 
 mod batch;
 mod claim;
@@ -60,7 +60,7 @@ pub struct Table {
     may_have_next: bool,
 }
 
-/// What the kernel has.
+/// The table in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadBack {
     /// The table as a ruleset. A chain with a foreign rule has one empty rule instead of its rules; a foreign set or
@@ -72,7 +72,7 @@ pub struct ReadBack {
     pub generation: u32,
     /// There is a table.
     pub exists: bool,
-    /// Another program switched the table off: its content is right, but packets do not meet it. [`Table::wake`] helps.
+    /// Another program made the table dormant: its content is right, but packets bypass it. [`Table::wake`] helps.
     pub dormant: bool,
     /// The table lost its owner. [`Table::wake`] helps, or [`Table::replace`] if another program created a new table in
     /// its place.
@@ -82,7 +82,7 @@ pub struct ReadBack {
     pub unowned: bool,
 }
 
-/// What a commit did.
+/// The figures of a commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Operations.
@@ -155,8 +155,8 @@ impl Table {
         Ok(self.others.wrote(read::generation(&mut self.socket)?))
     }
 
-    /// Restores the table if another program switched it off (`flags dormant`), or if it lost its owner; returns
-    /// whether anything was wrong. The content stays.
+    /// Restores the table if another program made it dormant, or if it lost its owner; returns whether anything was
+    /// wrong. The content stays.
     ///
     /// # Errors
     /// As [`Table::commit`]. A table that another program created in place of ours cannot get an owner (EOPNOTSUPP):
@@ -201,8 +201,8 @@ impl Table {
     /// table before it or after it, and an error (other than [`Error::Unknown`]) means that nothing changed.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the object at fault; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`].
-    /// [`Error::kind`] says what to do.
+    /// [`Error::Refused`] names the faulty object; [`Error::Unencodable`], [`Error::Send`], [`Error::Unknown`].
+    /// [`Error::kind`] decides the reaction.
     pub fn commit(&mut self, operations: &[Operation]) -> Result<Committed, Error> {
         commit::commit(self, operations, None)
     }
@@ -235,8 +235,8 @@ impl Table {
         Ok(sum)
     }
 
-    /// Waits until the packets that were in flight at the last batch have left; nothing if that was done
-    /// already. The next transaction waits anyway; waiting now lets it begin at once.
+    /// Waits until the packets that were in flight at the last batch have left; returns at once if that was done
+    /// already. The next transaction waits anyway; after a wait now it begins at once.
     pub fn wait_for_packets(&mut self) {
         if std::mem::take(&mut self.under_way) {
             packets::leave();

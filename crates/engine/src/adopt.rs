@@ -1,7 +1,7 @@
 //! The owners of IPs according to the table of a previous agent.
 //!
 //! An IP that passed from one pod to another while no agent was running may still have flows of its former owner. They
-//! would let the former owner's peers into the new pod. The elements of the table name their owners.
+//! would give the former owner's peers access to the new pod. The elements of the table name their owners.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -62,7 +62,7 @@ fn pod(comment: &str) -> Option<NamespacedName> {
     named(namespace, name)
 }
 
-/// The object of this name, if the text is a valid name: comments may be cut, and other comments name no object.
+/// The object of this name, if the text is a valid name: comments may be truncated, and other comments name no object.
 fn named(namespace: &str, name: &str) -> Option<NamespacedName> {
     let is_name = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
@@ -73,7 +73,7 @@ fn named(namespace: &str, name: &str) -> Option<NamespacedName> {
 /// The IPs whose owner in `table` differs from that in `index`, with the pods of this node that had them.
 pub(crate) fn changed_hands(table: &Ruleset, index: &Index) -> Vec<(IpAddr, Option<Former>)> {
     let mut owners: BTreeMap<IpAddr, (&str, bool)> = BTreeMap::new();
-    // Comments name the owner, but for those that tell a reader how a pod is isolated.
+    // Comments name the owner, except those that say how a pod is isolated.
     let isolation = Family::ALL.map(pods_on_node);
     let sets = table.sets.iter().filter(|(name, _)| !isolation.contains(name));
     for (key, element) in sets.flat_map(|(_, set)| &set.elements) {

@@ -55,7 +55,7 @@ enum Predecessor {
     Unknown,
     /// The first lists have been compared with it.
     Compared,
-    /// It has been taken over.
+    /// It has been adopted.
     Adopted,
 }
 

@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::step::Ask;
 use crate::witness::{Witnesses, by_weight};
 
-/// One report of the source.
+/// One report from the source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Changes with one cause, none of them a list: they take effect together.
@@ -50,8 +50,8 @@ struct Listing {
     changed: Vec<Object>,
 }
 
-/// Deletions of policies of one namespace. They are held until it is known whether the namespace is being deleted too:
-/// in that case its policies go before its pods (CVE-2024-7598), and the pods must stay isolated.
+/// Deletions of policies of one namespace. They are held until it is known whether the namespace is terminating too: in
+/// that case its policies are deleted before its pods (CVE-2024-7598), and the pods must stay isolated.
 #[derive(Clone, Debug, Default)]
 struct Held {
     /// The policies that the pending question covers.
@@ -79,7 +79,7 @@ pub(crate) struct Source {
     held: BTreeMap<Arc<str>, Held>,
 }
 
-/// Where questions and reports go.
+/// The queues of questions and reports.
 pub(crate) struct Outbox<'a> {
     pub(crate) asks: &'a mut VecDeque<Ask>,
     pub(crate) reports: &'a mut Vec<Report>,

@@ -12,7 +12,7 @@ use palisade_ruleset::name::Name;
 /// One step. Each except [`Step::Ask`] and [`Step::Forget`] needs its [`Done`] before the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Take hold of the table, without any effect on packets.
+    /// Open or adopt the table, without any effect on packets.
     Open,
     /// Look at the node.
     Look {
@@ -119,7 +119,7 @@ pub enum Class {
     /// the whole batch.
     Object,
     /// The table differs from the engine's copy: the engine reads it. A kernel that lacks a module of nftables answers
-    /// the same (ENOENT), so an object that is refused again and again after readings is at fault itself.
+    /// the same (ENOENT), so an object that is refused repeatedly after readings is itself at fault.
     Stale,
     /// The kernel or the process lacks memory or buffers. Nothing was changed; the step is retried.
     Resources,

@@ -55,7 +55,7 @@ impl Witnesses {
         self.0.remove(key);
     }
 
-    /// The objection to a list that lacks these objects. A refusal is none: the right to ask may be missing for ever.
+    /// The objection to a list that lacks these objects. A refusal is none: the right to ask may be missing forever.
     pub(crate) fn objection(&self, missing: &Keys) -> Option<Reason> {
         let mut answers = self.0.iter().filter(|(key, _)| missing.contains(*key)).map(|(_, answer)| *answer);
         if answers.clone().any(|answer| answer == Some(ObjectAnswer::Present)) {

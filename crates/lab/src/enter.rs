@@ -15,8 +15,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
-/// A command that will run `program` in the network namespace that `namespace` is a file of, and that the kernel kills
-/// when the thread that starts it ends.
+/// A command that will run `program` in the network namespace of the file `namespace`, and that the kernel kills when
+/// the thread that starts it ends.
 pub(crate) fn command(program: impl AsRef<OsStr>, namespace: Arc<File>) -> Command {
     let mut command = Command::new(program);
     let parent = process::id();
@@ -26,7 +26,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>, namespace: Arc<File>) -> Comma
         command.pre_exec(move || {
             setns(&namespace, CloneFlags::CLONE_NEWNET)?;
             set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before the signal was asked for.
+            // The parent may have died before the signal was requested.
             let is_orphan = u32::try_from(getppid().as_raw()) != Ok(parent);
             if is_orphan { Err(io::Error::from(Errno::ESRCH)) } else { Ok(()) }
         });

@@ -1,14 +1,14 @@
 //! A network-namespace lab: nodes, pods, Services and probes.
 //!
 //! A [`Lab`] is a small cluster's network made of anonymous network namespaces of this process: [`Node`]s joined by a
-//! fabric, [`Pod`]s behind a bridge or behind routes, [`Host`]s outside, [`Service`]s by destination NAT. Nothing of it
-//! has a name in the file system, so nothing is left behind however the process ends, and labs never collide.
+//! fabric, [`Pod`]s behind a bridge or behind routes, [`Host`]s outside, [`Service`]s by destination NAT. Nothing has a
+//! name in the file system, so nothing is left behind however the process ends, and labs never collide.
 //!
 //! What a lab is for:
 //! - [`probe_all`]: does an application reach another one? Real sockets, many at once.
-//! - [`Lab::shoot`]: is a packet of this flow let through? One crafted packet per flow, thousands per second.
-//! - [`Flood`] and [`Sink`]: is any packet of a fast stream lost, or let through, at any moment?
-//! - [`Stream`]: when exactly is a running conversation cut, and when does it live again?
+//! - [`Lab::shoot`]: does a packet of this flow pass? One crafted packet per flow, thousands per second.
+//! - [`Flood`] and [`Sink`]: is any packet of a fast stream lost, or passed, at any moment?
+//! - [`Stream`]: when exactly is a running connection cut, and when does it resume?
 //! - [`packet`], [`Namespace::send_packet`], [`FrameSocket`]: packets no application would send.
 //!
 //! It needs root, or as an ordinary user `unshare -Urnm`; iproute2 and nftables; and br_netfilter, already loaded, for

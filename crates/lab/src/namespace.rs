@@ -44,7 +44,7 @@ impl Namespace {
     pub fn new(name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         let created = thread::scope(|scope| {
-            // Unsharing moves only the calling thread; the thread is thrown away, the namespace stays.
+            // Unsharing moves only the calling thread; the thread ends, the namespace stays.
             let maker = thread::Builder::new().name("lab-netns".into()).spawn_scoped(scope, || {
                 unshare(CloneFlags::CLONE_NEWNET)?;
                 File::open("/proc/thread-self/ns/net")
@@ -54,8 +54,8 @@ impl Namespace {
         Self::held_by(created, "create", name)
     }
 
-    /// Holds a namespace that something else made, by its path: `/proc/PID/ns/net`, `/run/netns/NAME`. The lab knows no
-    /// addresses of it. The name is for messages only.
+    /// Holds a namespace made elsewhere, by its path: `/proc/PID/ns/net`, `/run/netns/NAME`. The lab does not know its
+    /// addresses. The name is for messages only.
     ///
     /// # Errors
     /// [`Error::Namespace`] when there is none.
@@ -95,8 +95,7 @@ impl Namespace {
         outcome.map_err(|source| self.failed("enter", source))
     }
 
-    /// Starts a long-lived thread inside the namespace. The caller must see to its end: the thread keeps the
-    /// namespace alive.
+    /// Starts a long-lived thread inside the namespace. The caller must end it: the thread keeps the namespace alive.
     ///
     /// # Errors
     /// [`Error::Namespace`] when the thread cannot be started or cannot enter.
@@ -141,10 +140,11 @@ impl Namespace {
                 .stderr(Stdio::piped())
                 .spawn()?;
             let stdin = child.stdin.take();
-            // Written from a second thread, so that a program that answers before it has read all cannot block us.
+            // Written from a second thread, so that a program that answers before it has read everything cannot block
+            // us.
             thread::scope(|scope| {
                 scope.spawn(move || {
-                    // A program that stops reading has failed and says so itself.
+                    // A program that stops reading has failed and reports it.
                     stdin.map(|mut pipe| pipe.write_all(input.as_bytes()))
                 });
                 child.wait_with_output()
@@ -166,7 +166,7 @@ impl Namespace {
     /// Loads an nftables script (`nft -f -`).
     ///
     /// # Errors
-    /// [`Error::Command`] with nft's own words.
+    /// [`Error::Command`] with nft's message.
     pub fn nft(&self, script: &str) -> Result<String> {
         self.output("nft", &["-f", "-"], script)
     }
@@ -222,7 +222,7 @@ impl Namespace {
         self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address);
     }
 
-    /// The same for clones, different for every other namespace of this process, those that are gone included.
+    /// Equal for clones, and never reused for another namespace of this process.
     pub(crate) fn id(&self) -> u64 {
         self.inner.id
     }

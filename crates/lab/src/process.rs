@@ -1,4 +1,4 @@
-//! Programs the lab starts, and what must be there before it can.
+//! Programs that the lab starts, and its prerequisites.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,7 +24,7 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW
 /// Where system programs are besides `$PATH`: Debian's shells leave these out for ordinary logins.
 const SYSTEM_PATHS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// Says whether this process can build a lab, and what is missing otherwise.
+/// Checks whether this process can build a lab, and says what is missing.
 ///
 /// # Errors
 /// [`Error::Privilege`] or [`Error::Tool`].
@@ -68,8 +68,8 @@ pub(crate) fn find_program(program: impl AsRef<OsStr>) -> Option<PathBuf> {
 /// A running program that is killed when this value is dropped, and by the kernel when this process dies (if the
 /// command came from [`crate::Namespace::command`]).
 ///
-/// The kernel's parent-death signal follows the *thread* that started the child, so a thread of its own starts it and
-/// stays until this value is gone.
+/// The kernel's parent-death signal follows the *thread* that started the child, so a dedicated thread starts it and
+/// stays until this value is dropped.
 #[derive(Debug)]
 pub struct Child {
     id: u32,
@@ -96,7 +96,7 @@ impl Child {
             .name("lab-child".into())
             .spawn(move || {
                 if report.send(command.spawn()).is_ok() {
-                    // Only ever ends by the sender being dropped.
+                    // Ends only when the sender is dropped.
                     released.recv().unwrap_or(());
                 }
             })
@@ -122,7 +122,7 @@ impl Child {
     /// The exit status, if it has ended.
     ///
     /// # Errors
-    /// [`Error::Io`] when the kernel cannot tell.
+    /// [`Error::Io`] when the kernel cannot say.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         let mut child = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         child.try_wait().map_err(|source| Error::Io { what: "wait for a program", source })
@@ -151,7 +151,7 @@ impl Child {
     /// [`Error::Io`] when the kernel refuses.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let mut child = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        // Unreaped under the lock, so the id cannot have passed to another process.
+        // Unreaped under the lock, so another process cannot have its id.
         if matches!(child.try_wait(), Ok(None)) {
             let id = i32::try_from(self.id).unwrap_or(i32::MAX);
             match kill(Pid::from_raw(id), signal) {

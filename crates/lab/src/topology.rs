@@ -1,4 +1,4 @@
-//! What a lab is made of. It uses [`crate::traffic`] (pods serve, a lab shoots), never the other way round.
+//! The parts of a lab. They use [`crate::traffic`] (pods serve, a lab shoots), never the reverse.
 
 pub(crate) mod address;
 pub(crate) mod fabric;

@@ -1,4 +1,4 @@
-//! What is sent between namespaces, and how its arrival is known. It knows namespaces, and nothing of nodes and pods.
+//! What is sent between namespaces, and how arrival is detected. It knows namespaces, but not nodes or pods.
 
 pub(crate) mod flood;
 pub(crate) mod flow;

@@ -1,4 +1,4 @@
-//! What the union of a group's policies allows, in the shape that the ruleset needs: ports first, peers second.
+//! The union of a group's policies, in the shape that the ruleset needs: ports first, peers second.
 
 mod build;
 mod covers;
@@ -60,21 +60,21 @@ impl Group {
 pub enum Namespaces {
     /// This one.
     Named(Arc<str>),
-    /// Those that the selector selects.
+    /// The ones that the selector selects.
     Matching(LabelSelector),
 }
 
 /// A peer selector, independent of its policy: the key of shared peer sets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerSelector {
-    /// Where the pods are.
+    /// The namespaces of the pods.
     pub namespaces: Namespaces,
-    /// Which pods there.
+    /// The pods in them.
     pub pods: LabelSelector,
 }
 
 impl PeerSelector {
-    /// That of a peer of a policy in the namespace `own`.
+    /// The selector of a peer of a policy in the namespace `own`.
     pub fn of(namespaces: &NamespaceScope, pods: &LabelSelector, own: &Arc<str>) -> Self {
         let namespaces = match namespaces {
             NamespaceScope::Own => Namespaces::Named(own.clone()),
@@ -113,10 +113,10 @@ pub struct NamedPort {
     pub protocol: Protocol,
 }
 
-/// Whose address it is.
+/// The owner of an IP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// One pod's.
+    /// One pod.
     Pod(NamespacedName),
     /// Several live pods have it, none with a better claim.
     Twice(Vec<NamespacedName>),

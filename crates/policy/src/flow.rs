@@ -20,7 +20,7 @@ pub enum Endpoint {
     Node(Arc<str>),
 }
 
-/// What a flow carries.
+/// The protocol and port of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// A protocol with ports, and the server's port after Service translation.
@@ -42,7 +42,7 @@ pub struct Flow {
     pub family: Option<Family>,
 }
 
-/// What the objects do not say about nodes.
+/// Facts about nodes that the objects do not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
     /// IPs of nodes by name, in addition to the `status.hostIPs` of their pods.
@@ -123,7 +123,7 @@ pub enum Reason {
 pub struct Decision {
     /// Allow or deny.
     pub verdict: Verdict,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -138,7 +138,7 @@ pub struct Judgement {
     pub ingress: Decision,
 }
 
-/// Why a flow cannot be judged.
+/// The reason why a flow cannot be judged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlowError {
     /// No such pod.

@@ -1,13 +1,13 @@
-//! What NetworkPolicy means: input types, reference evaluator, compiler and incremental index.
+//! The meaning of NetworkPolicy: input types, reference evaluator, compiler and incremental index.
 //!
 //! Pure: no I/O, no async, no clock, no environment. The same input gives the same output, always.
 //!
 //! - [`input`]: pods, namespaces and policies as the API server would default them, and the [`input::State`] they form.
-//! - [`flow`]: a flow, and the judgement of it.
+//! - [`flow`]: a flow, and its judgement.
 //! - [`mod@reference`]: `evaluate`, the obvious and slow answer to "may this flow pass?".
-//! - [`compile`]: what the union of a group's policies allows, in the shape the ruleset wants.
+//! - [`compile`]: the union of a group's policies, in the shape that the ruleset needs.
 //! - [`index`]: objects in, the compiled policy of one node and precise changes out.
-//! - [`Pulse`]: how far long work has come.
+//! - [`Pulse`]: the progress of long work.
 //! - [`nearest()`]: the name that a misspelled one was probably meant to be.
 //! - [`Users`]: counts the users of shared things.
 

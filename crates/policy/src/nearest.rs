@@ -1,4 +1,4 @@
-//! The name that was probably meant by a misspelled one.
+//! The probable meaning of a misspelled name.
 
 /// The candidate nearest to a misspelled word, if one is near enough.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
@@ -11,12 +11,12 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be added, removed, replaced, or swapped with their neighbour (optimal string alignment).
+/// The number of letters to add, remove, replace, or swap with their neighbour (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    // The row before that, and the letter it is about.
+    // The row before that, and its letter.
     let (mut earlier, mut before) = (Vec::new(), None);
     for (i, x) in a.chars().enumerate() {
         let mut next = vec![i + 1];

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// Work went on.
+    /// Records progress.
     pub fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it did.
+    /// The number of records.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

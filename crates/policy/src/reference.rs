@@ -1,10 +1,10 @@
-//! The reference evaluator: may this flow pass, and which rule says so?
+//! The reference evaluator: may this flow pass, and which rule decides?
 //!
 //! Written to be compared with the API's text clause by clause, not to be fast: it scans lists, and it has its own
 //! label matcher, CIDR parser and port comparison (`membership`), so that it does not share the engine's errors. It
 //! sees the rest of the crate only through [`crate::input`] and [`crate::flow`]; a test enforces that.
 //!
-//! [`Reference::consider`] walks every policy, rule and term that a flow meets and says how far each matched;
+//! [`Reference::consider`] walks every policy, rule and term that a flow meets and returns how far each matched;
 //! [`Reference::evaluate`] is the fold of that walk, which stops at the first rule that allows.
 //!
 //! Clause numbers below are those of docs/semantics.md.
@@ -110,7 +110,7 @@ impl<'a> Reference<'a> {
     /// Whether an end is the node that one of these pods runs on. A pod never is, whatever its IP.
     fn is_own_node(&self, pods: &[&Pod], end: &End<'_>) -> bool {
         pods.iter().any(|pod| {
-            // By name, or if a name is missing, by what the other end says about the node.
+            // By name, or, if a name is missing, by what the other end says about the node.
             let is_named = match (end.node, pod.node.as_deref()) {
                 (Some(one), Some(other)) => one == other,
                 (None, _) | (_, None) => end.host_addresses.iter().any(|address| self.is_node_of(pod, *address)),

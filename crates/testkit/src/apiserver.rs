@@ -30,7 +30,7 @@ pub use error::{Error, Result};
 pub use objects::{namespace_path, network_policy_path, pod_path};
 use process::{Cleanup, Supervised};
 
-/// The user that may do everything; [`ApiServer::kubeconfig`] holds its token.
+/// The user with every right; [`ApiServer::kubeconfig`] holds its token.
 const ADMIN: &str = "admin";
 
 /// A start takes about 3 s; this leaves room for a machine busy with other tests.
@@ -41,12 +41,12 @@ const READY_DEADLINE: Duration = Duration::from_secs(90);
 /// enters the namespace and calls [`Command::spawn`] is fine, and may end afterwards.
 pub type Launcher = dyn Fn(&mut Command) -> io::Result<Child> + Send + Sync;
 
-/// Who may do what.
+/// The authorization mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization {
-    /// Everybody may do everything.
+    /// Every user may do everything.
     AlwaysAllow,
-    /// Roles decide. The groups `system:masters` may do everything.
+    /// Roles decide. The group `system:masters` may do everything.
     Rbac,
 }
 
@@ -84,7 +84,7 @@ impl Builder {
         self
     }
 
-    /// A further user, for [`ApiServer::kubeconfig_of`]. A service account is called
+    /// An additional user, for [`ApiServer::kubeconfig_of`]. A service account is called
     /// `system:serviceaccount:NAMESPACE:NAME`.
     #[must_use]
     pub fn user(mut self, name: &str, groups: &[&str]) -> Self {
@@ -93,7 +93,7 @@ impl Builder {
         self
     }
 
-    /// A further flag of kube-apiserver.
+    /// An additional flag of kube-apiserver.
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
@@ -213,7 +213,7 @@ impl ApiServer {
         &self.directory
     }
 
-    /// Runs kubectl with every right; its stdout.
+    /// Runs kubectl with every right; returns its stdout.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.program("kubectl");
         command
@@ -243,8 +243,7 @@ impl ApiServer {
         self.kubectl(&["apply", "--filename", &file]).map(drop)
     }
 
-    /// One request; `path` as in `/api/v1/namespaces/default/pods`. The answer's
-    /// JSON, or [`Error::Refused`].
+    /// One request; `path` as in `/api/v1/namespaces/default/pods`. Returns the answer's JSON, or [`Error::Refused`].
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         self.request_as(method, path, "application/json", body)
     }
@@ -271,7 +270,7 @@ impl ApiServer {
     }
 
     fn processes(&self) -> std::sync::MutexGuard<'_, Processes> {
-        // Poisoned by a test that failed; the processes are as they were.
+        // Poisoned by a failed test; the processes are unchanged.
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -358,7 +357,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        // The server before the etcd that it would miss.
+        // The server before its etcd.
         let processes = self.processes.get_mut();
         let processes = processes.unwrap_or_else(PoisonError::into_inner);
         processes.proxy = None;
@@ -382,7 +381,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(find_assets()?.join(name))
 }
 
-/// Where `hack/envtest` put the programs.
+/// The directory in which `hack/envtest` put the programs.
 fn find_assets() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let directory = variable("KUBEBUILDER_ASSETS")

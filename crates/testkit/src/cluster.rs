@@ -9,14 +9,14 @@ use palisade_policy::input::{
     Peer, Peers, Phase, Pod, Policy, Port, Ports, Protocol, Requirement, Rule, State,
 };
 
-/// How large a cluster is.
+/// The size of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Pods of `node-0`.
     pub local_pods: u32,
-    /// Pods in all.
+    /// All pods.
     pub pods: u32,
-    /// Policies in all.
+    /// All policies.
     pub policies: u32,
     /// Namespaces.
     pub namespaces: u32,
@@ -25,7 +25,7 @@ pub struct Size {
 /// A full node of a cluster of 5,000 pods and 500 policies.
 pub const FULL_NODE: Size = Size { local_pods: 250, pods: 5000, policies: 500, namespaces: 50 };
 
-/// Applications of a namespace; pods carry one each.
+/// Applications of a namespace; each pod belongs to one.
 const APPS: u32 = 10;
 
 /// A cluster of this size, dual stack. Pods of `node-0` come first in the numbering, spread over all namespaces.

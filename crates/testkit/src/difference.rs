@@ -1,4 +1,4 @@
-//! The difference of two texts, line by line, so that a failing test prints what differs and not both texts.
+//! The difference of two texts, line by line, so that a failing test prints only what differs.
 
 #![expect(clippy::panic, reason = "it ends tests")]
 
@@ -11,8 +11,8 @@ use palisade_ruleset::text;
 const CONTEXT: usize = 3;
 /// Lines of a difference that are printed; more would scroll the first ones away.
 const PRINTED: usize = 200;
-/// Pairs of lines that are compared to align two texts. Beyond it, everything between the first and the last
-/// difference counts as replaced.
+/// Pairs of lines compared to align two texts. Beyond it, everything between the first and the last difference counts
+/// as replaced.
 const PAIRS: usize = 16_000_000;
 
 /// Fails with the lines that differ, unless the texts are equal. `what` names them in the message.
@@ -42,7 +42,7 @@ pub fn of_values<T: Debug + PartialEq>(left: &T, right: &T) -> Option<String> {
     (left != right).then(|| of_forms().unwrap_or_else(|| "their debug forms are equal".to_owned()))
 }
 
-/// The difference of two rulesets, as `nft` lists them. None if they are equal.
+/// The difference of two rulesets, in nft's listing. None if they are equal.
 pub fn of_rulesets(left: &Ruleset, right: &Ruleset) -> Option<String> {
     let listed = || of_texts(&text::ruleset(left), &text::ruleset(right));
     (left != right).then(|| listed().or_else(|| of_values(left, right)).unwrap_or_default())
@@ -110,8 +110,8 @@ fn middle<'a>(left: &[&'a str], right: &[&'a str]) -> Vec<Line<'a>> {
     }
 }
 
-/// The differing lines with their context. Each run of lines begins with the lines of less indentation above it, which
-/// name the object that it belongs to.
+/// The differing lines with their context. Each block begins with the less indented lines above it, which name the
+/// object that it belongs to.
 fn printed(lines: &[Line<'_>]) -> String {
     let mut near = vec![false; lines.len()];
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| !matches!(line, Line::Same(_))) {

@@ -32,14 +32,13 @@ pub use request::{Resource, Seen, Verb};
 pub use store::Backup;
 use store::State;
 
-/// How long connections may take to end when the server does.
+/// How long connections may take to end when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A connection's thread needs little.
+/// A connection's thread needs little stack.
 const STACK: usize = 256 << 10;
 
-/// Opens the listening socket, in the place where the server should be reachable: for instance inside a network
-/// namespace.
+/// Opens the listening socket where the server should be reachable: for instance inside a network namespace.
 type Bind = dyn Fn(SocketAddr) -> io::Result<TcpListener> + Send + Sync;
 
 /// The server. Dropping it closes its connections and ends its threads.

@@ -1,9 +1,9 @@
 //! Generated clusters, flows and changes for property tests, with shrinking.
 //!
-//! Small worlds from small alphabets, so that selectors match, ranges touch and addresses collide often. The generator
+//! Small clusters from small alphabets, so that selectors match, ranges touch and IPs collide often. The generator
 //! makes seeds, which have a meaning in any cluster, so a failing case shrinks by removing pods, policies, rules and
-//! flows one by one. A failing case prints itself as manifests and as the lines of `palisade trace --flows`, ready to
-//! be tried by hand; proptest prints the seed to repeat it.
+//! flows one by one. A failing case prints itself as manifests and as the lines of `palisade trace --flows`, for trying
+//! it by hand; proptest prints the seed that repeats it.
 //!
 //! Addresses are those of the lab: node *n* is `node-n`, 172.30.0.(10+n) and fd00:30::(10+n), its pods are in
 //! 10.42.n.0/24 and fd42:n::/64. So the same clusters can run with real packets.
@@ -36,16 +36,16 @@ const FEW: Range<usize> = 1..40;
 pub struct Case {
     /// The objects.
     pub state: State,
-    /// What is known of nodes besides.
+    /// Additional facts about nodes.
     pub facts: NodeFacts,
     /// Flows between its pods, its nodes and the world.
     pub flows: Vec<Flow>,
 }
 
-/// A cluster and what happens to it.
+/// A cluster and its events.
 #[derive(Clone, PartialEq, Eq)]
 pub struct History {
-    /// The objects at first.
+    /// The initial objects.
     pub start: State,
     /// The events, in order.
     pub changes: Vec<Change>,
@@ -56,13 +56,13 @@ pub fn arb_state() -> BoxedStrategy<State> {
     cluster::cluster().prop_map(|seed| seed.state()).boxed()
 }
 
-/// What the user may know of nodes besides; most often nothing.
+/// The node facts that a user may add; usually none.
 pub fn arb_facts() -> BoxedStrategy<NodeFacts> {
     cluster::facts().boxed()
 }
 
-/// Flows in this cluster: among pods, to and from the edges of every CIDR in use, nodes, and the world, on and next to
-/// every port in use. A few cannot be judged (no shared family).
+/// Flows in this cluster: among pods, to and from the edges of every CIDR in use, nodes, and the outside, on and next
+/// to every port in use. A few cannot be judged (no shared family).
 pub fn arb_flows(state: &State) -> BoxedStrategy<Vec<Flow>> {
     let state = state.clone();
     flow::flows(FEW).prop_map(move |seeds| flow::resolve(&seeds, &state)).boxed()

@@ -10,14 +10,14 @@ use palisade_ruleset::model::Ruleset;
 
 use crate::table::try_perform;
 
-/// The table, as the model has it.
+/// The table in the model.
 #[derive(Clone, Debug, Default)]
 pub struct ModelKernel {
     /// The table, if there is one.
     pub table: Option<Ruleset>,
-    /// Its chains are switched off.
+    /// Its chains are dormant.
     pub dormant: bool,
-    /// Another program has changed it since it was last read: what builds on it may be rejected.
+    /// Another program has changed it since it was last read: the kernel may reject a commit on top of it.
     pub meddled: bool,
     /// Batches that have changed it so far.
     pub batches: usize,
@@ -82,10 +82,10 @@ impl ModelKernel {
         })
     }
 
-    /// Performs a step badly.
+    /// Performs a step with a fault.
     ///
     /// # Panics
-    /// Where the kernel would refuse.
+    /// If the kernel would reject it.
     pub fn fail(&mut self, step: Step, wanted: &Ruleset, fault: Fault) -> Option<Done> {
         let object = match &step {
             Step::Commit(batch) => batch.operations.last().map(|operation| operation.object().clone()),
@@ -98,7 +98,7 @@ impl ModelKernel {
                 Class::Unknown
             }
         };
-        let trouble = Trouble { class, object, message: "it was to fail".to_owned() };
+        let trouble = Trouble { class, object, message: "injected fault".to_owned() };
         Some(match step {
             Step::Open => Done::Opened(Err(trouble)),
             Step::Look { .. } => Done::Looked(Err(trouble)),
@@ -115,10 +115,10 @@ impl ModelKernel {
         Some(Present { ruleset, dormant: self.dormant, foreign: false })
     }
 
-    /// Performs steps until there are none. Returns the IPs whose flows were deleted.
+    /// Performs steps until none are left. Returns the IPs whose flows were deleted.
     ///
     /// # Panics
-    /// If the engine asks its source something.
+    /// If the engine asks its source a question.
     pub fn settle(&mut self, engine: &mut Engine) -> BTreeSet<IpAddr> {
         let mut forgotten = BTreeSet::new();
         while let Some(step) = engine.next_step() {
@@ -153,14 +153,14 @@ pub fn list(engine: &mut Engine, state: &State) {
     }
 }
 
-/// Hands an engine a list of one kind.
+/// Passes an engine a list of one kind.
 pub fn list_kind(engine: &mut Engine, kind: Kind, objects: Vec<Object>) {
     for part in [ListPart::Begin(kind), ListPart::Page(objects), ListPart::End(kind)] {
         engine.take(Input::List(part));
     }
 }
 
-/// Hands an engine a change, a list in parts.
+/// Passes an engine a change; a list in parts.
 pub fn hand_in(engine: &mut Engine, change: Change) {
     match change {
         Change::Pods(pods) => list_kind(engine, Kind::Pod, pods.into_iter().map(Object::Pod).collect()),

@@ -1,4 +1,4 @@
-//! What the kernel does with operations, on the model.
+//! How the model kernel applies operations.
 
 #![expect(clippy::panic, reason = "it stands for the kernel, and panics where that refuses")]
 
@@ -9,7 +9,7 @@ const EXISTS: &str = "EEXIST";
 const MISSING: &str = "ENOENT";
 const BUSY: &str = "EBUSY";
 
-/// Applies one operation to a table, as the kernel would. The objects it names must exist, or must not, as the kernel
+/// Applies one operation to a table, as the kernel would. The objects in it must or must not exist, as the kernel
 /// requires.
 ///
 /// # Panics
@@ -20,7 +20,7 @@ pub fn perform(table: &mut Ruleset, operation: &Operation) {
     }
 }
 
-/// The same.
+/// Like [`perform`], but returns the kernel's error.
 ///
 /// # Errors
 /// If the kernel would reject it; the table is then no longer what it was.

@@ -1,6 +1,7 @@
-//! Runs thousands of trials on every CPU: how many, with which seeds, and what to report.
+//! Runs thousands of trials on every CPU and reports their number and seeds.
 //!
-//! `PALISADE_SEED` sets another start. Every case has its own seed, and a failing one prints how to repeat it alone.
+//! `PALISADE_SEED` sets another first seed. Every case has its own seed, and a failing one prints how to repeat it
+//! alone.
 
 #![expect(clippy::panic, clippy::expect_used, clippy::print_stdout, reason = "it ends tests and reports on them")]
 
@@ -15,32 +16,32 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 
 /// The first seed of every run, so that it always repeats what it once found.
 const FIXED: u64 = 2017;
-/// How long a failing case may take to shrink.
+/// Time limit for shrinking a failing case, in milliseconds.
 const SHRINKING: u32 = 60_000;
 
-/// How much of one kind is tried, and from which seeds on.
+/// The number of trials of one kind, and their first seeds.
 pub struct Trials {
     what: &'static str,
     seeds: Vec<u64>,
     wanted: usize,
 }
 
-/// How far the work of one seed is.
+/// The progress of one seed.
 struct Progress {
     seed: u64,
     wanted: usize,
-    /// Cases, each with a seed of its own: this one and those that follow.
+    /// Cases, each with its own seed: this one and the following.
     cases: AtomicUsize,
-    /// What was compared in them.
+    /// The comparisons in them.
     count: AtomicUsize,
 }
 
 impl Trials {
-    /// `default` of them, unless the environment variable `variable` says otherwise; half from a fixed seed and half
+    /// `default` trials, unless the environment variable `variable` has another number; half from a fixed seed and half
     /// from a fresh one, or all from the one in the environment.
     ///
     /// # Panics
-    /// If the environment has no number there.
+    /// If the environment variable is not a number.
     pub fn of(what: &'static str, variable: &str, default: usize) -> Self {
         let number = |name: &str| {
             let text = std::env::var(name).ok()?;
@@ -52,21 +53,21 @@ impl Trials {
         Self { what, seeds, wanted }
     }
 
-    /// So many times less.
+    /// This many times fewer.
     #[must_use]
     pub fn divided(mut self, by: usize) -> Self {
         self.wanted = self.wanted.div_ceil(by);
         self
     }
 
-    /// So many times as much.
+    /// This many times more.
     #[must_use]
     pub fn times(mut self, by: usize) -> Self {
         self.wanted *= by;
         self
     }
 
-    /// Tries cases on every CPU until enough was counted; `check` counts its comparisons.
+    /// Tries cases on every CPU until the count is reached; `check` counts its comparisons.
     ///
     /// # Panics
     /// At the first case that fails, with the shrunk case and its seed.
@@ -88,7 +89,7 @@ impl Trials {
         });
     }
 
-    /// The same for checks that share something, one after the other.
+    /// Like [`Trials::run`], one case after the other, for checks that share state.
     pub fn run_alone<S>(&self, strategy: &S, check: impl Fn(&S::Value) -> Result<usize, TestCaseError>)
     where
         S: Strategy,
@@ -97,7 +98,7 @@ impl Trials {
         self.shares(|progress| self.work(progress, strategy, &check));
     }
 
-    /// Does the work of every seed and tells what was done.
+    /// Does the work of every seed and reports it.
     fn shares(&self, work: impl Fn(&Progress)) {
         let started = Instant::now();
         let wanted = self.wanted.div_ceil(self.seeds.len());

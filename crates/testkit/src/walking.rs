@@ -1,4 +1,4 @@
-//! A flow through the rulesets of all nodes it passes, by the packet walk.
+//! A flow through the rulesets of all nodes on its path, by the packet walk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,15 +13,15 @@ use palisade_ruleset::model::{Hook, Ruleset};
 use palisade_ruleset::render::{Options, render};
 use palisade_ruleset::walk::{End, Invalid, Packet, walk};
 
-/// The interface behind which the pods of every node are.
+/// The interface of the pods of every node.
 const POD_PORT: &str = "pods";
 
-/// A node: its ruleset and the addresses by which it is known.
+/// A node: its ruleset and its addresses.
 #[derive(Debug)]
 pub struct Node {
-    /// The compiled policy is of these local addresses.
+    /// The local IPs in the compiled policy.
     pub local: BTreeSet<IpAddr>,
-    /// The node gives its pods addresses from these.
+    /// The node's pod ranges.
     pub pod_ranges: BTreeSet<IpNet>,
     /// The node's own addresses.
     pub addresses: BTreeSet<IpAddr>,
@@ -37,12 +37,12 @@ pub struct Nodes {
     contested: BTreeSet<IpAddr>,
 }
 
-/// What became of a packet on its way through the nodes.
+/// The fate of a packet on its way through the nodes.
 #[derive(Debug)]
 pub struct Way {
-    /// Whether it came through.
+    /// Whether it arrived.
     pub verdict: Verdict,
-    /// The rules it met, for failure messages.
+    /// The rules that it traversed, for failure messages.
     pub steps: Vec<String>,
 }
 

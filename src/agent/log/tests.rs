@@ -1,10 +1,10 @@
-//! Seen to fail when: lines that do not fit are kept; missing lines are counted twice; a closed pipe ends the writer.
+//! Seen to fail when: lines that do not fit are kept; dropped lines are counted twice; a closed pipe ends the writer.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
 use super::*;
 
-/// How long anything may take on a busy machine.
+/// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A log into a pipe, and the pipe's other end.
@@ -24,10 +24,10 @@ fn fill(log: &Log, lines: u64) {
 }
 
 #[test]
-fn what_is_written_comes_out_in_order_and_whole() {
+fn lines_come_out_complete_and_in_order() {
     let (log, reader) = piped();
     fill(&log, 500);
-    // More than a pipe holds, so somebody has to read before all is written.
+    // More than a pipe holds, so a reader is needed before all is written.
     let lines = BufReader::new(reader).lines().take(500).map(Result::unwrap);
     for (number, line) in lines.enumerate() {
         assert!(line.starts_with(&format!("line {number} x")) && line.ends_with('x'), "{line}");
@@ -40,7 +40,7 @@ fn what_is_written_comes_out_in_order_and_whole() {
 fn a_reader_that_stops_costs_lines_and_nothing_else() {
     const LINES: u64 = 100_000;
     let (log, mut reader) = piped();
-    // Were it to wait for the reader, it would never end: there is none yet.
+    // If it waited for the reader, it would never end: there is none yet.
     fill(&log, LINES);
     let dropped = log.dropped().get();
     {
@@ -50,7 +50,7 @@ fn a_reader_that_stops_costs_lines_and_nothing_else() {
     }
     assert!(dropped > LINES / 2, "{dropped}");
 
-    // With room again, a line says how many are missing; with the lines that came, they are all there were.
+    // With room again, a line gives the number of dropped lines; with the lines that arrived, they are all lines.
     let reading = thread::spawn(move || {
         let (mut seen, mut lost) = (0, 0);
         for line in BufReader::new(&mut reader).lines().map(Result::unwrap) {
@@ -83,9 +83,9 @@ fn a_reader_that_is_gone_ends_nothing() {
     let (log, reader) = piped();
     drop(reader);
     for round in 1..=20 {
-        log.line(b"who reads this\n");
+        log.line(b"nobody reads this\n");
         assert!(log.flush(LIMIT), "the writer has ended");
-        // Nor does it say for ever that lines are missing.
+        // Nor does it report dropped lines forever.
         assert_eq!(log.dropped().get(), round);
     }
 }
@@ -103,7 +103,7 @@ fn the_end_waits_for_a_writer_but_not_for_long() {
 
 #[test]
 fn half_a_line_does_not_spoil_the_next() {
-    /// Takes half of the first line, refuses the rest, and takes everything after that.
+    /// Accepts half of the first line, refuses the rest, and accepts everything after that.
     #[derive(Default)]
     struct Full {
         taken: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Seen to fail when: the newest connection is closed instead of the oldest; every scrape asks the loop; the head of a
-//! request has all the time in the world.
+//! Seen to fail when: the newest connection is closed instead of the oldest; every scrape asks the loop; a request's
+//! head has no deadline.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -17,14 +17,14 @@ use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 use crate::agent::status::Status;
 
-/// How long anything may take on a busy machine.
+/// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A server on a thread of its own, as in the agent.
+/// A server on its own thread, as in the agent.
 struct Bed {
     address: SocketAddr,
     connections: Connections,
-    /// How often the loop was asked for counters.
+    /// The number of times that the loop was asked for counters.
     refreshes: Arc<AtomicUsize>,
 }
 
@@ -54,14 +54,14 @@ impl Bed {
 
     /// The first line and the body of the answer to this head of a request.
     fn ask(&self, head: &str) -> (String, String) {
-        // On a busy machine, as many others as there may be can connect before a client has written its request; the
-        // client, which is then the oldest that is silent, asks again.
+        // On a busy machine, the maximum number of other clients can connect before a client has written its request;
+        // the client, which is then the oldest silent one, asks again.
         (0..3).find_map(|_| self.ask_once(head)).unwrap_or_else(|| panic!("no answer to {head}"))
     }
 
     fn ask_once(&self, head: &str) -> Option<(String, String)> {
         let mut stream = self.connect();
-        // Fails if the connection was closed meanwhile; so does reading, then.
+        // Fails if the connection was closed meanwhile; reading then fails too.
         stream.write_all(format!("{head}\r\nHost: agent\r\n\r\n").as_bytes()).ok();
         let mut answer = Vec::new();
         // A server that leaves part of a request unread resets the connection after its answer.
@@ -92,7 +92,7 @@ async fn every_address_is_of_both_families() {
     let port = listener.local_addr().unwrap().port();
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
-    // A port that somebody has is taken, in whichever family.
+    // A port in use is taken, in either family.
     bind(([0; 16], port).into()).await.unwrap_err();
 }
 
@@ -131,7 +131,7 @@ fn each_path_has_its_answer_and_other_requests_are_refused() {
 #[test]
 fn silent_connections_do_not_keep_a_probe_out() {
     const FLOOD: usize = 2_000;
-    /// Descriptors of this test at a time.
+    /// File descriptors of this test at a time.
     const OPEN: usize = 500;
     let bed = Bed::start();
     let mut open = VecDeque::new();
@@ -152,7 +152,7 @@ fn silent_connections_do_not_keep_a_probe_out() {
         flood.join().unwrap();
     });
     assert!(bed.connections.count() <= MOST, "{}", bed.connections.count());
-    // With as many as there may be, another one gets in, and the oldest has to go.
+    // At the maximum, a new connection gets in, and the oldest is closed.
     for _ in 0..MOST {
         open.push_back(bed.connect());
     }

@@ -1,4 +1,4 @@
-//! A node with two pods, the objects about them, and what its kernel holds.
+//! A node with two pods, their objects, and the content of the node's kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::common::running::{Agent, told};
 
-/// Nobody reaches the pods of namespace shop.
+/// Nothing may reach the pods of namespace shop.
 pub(crate) const DENY: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -17,7 +17,7 @@ metadata: {name: deny-all, namespace: shop}
 spec: {podSelector: {}}
 ";
 
-/// Pods labelled `app=client`, of namespaces labelled `team=friends`, reach shop/web.
+/// Pods labelled `app=client`, in namespaces labelled `team=friends`, may reach shop/web.
 pub(crate) const ALLOW: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -27,15 +27,15 @@ spec:
   ingress: [{from: [{namespaceSelector: {matchLabels: {team: friends}}, podSelector: {matchLabels: {app: client}}}]}]
 ";
 
-/// Where agents listen, each in its node's namespace.
+/// The address on which agents listen, each in its node's namespace.
 pub(crate) const LISTEN: &str = "127.0.0.1:9440";
 
-/// A node with a bridge, the pods shop/web and ops/client on it, and a directory of manifests that says so.
+/// A node with a bridge, the pods shop/web and ops/client on it, and a directory with their manifests.
 pub(crate) struct Bed {
     pub(crate) lab: Lab,
     pub(crate) web: Pod,
     pub(crate) client: Pod,
-    /// Goes with the test.
+    /// Removed at the end of the test.
     scratch: PathBuf,
 }
 
@@ -88,7 +88,7 @@ impl Bed {
         Agent::start(self.node(), LISTEN, &arguments, &self.log())
     }
 
-    /// An agent on the manifests that listens elsewhere.
+    /// An agent on the manifests with another listening address.
     pub(crate) fn agent_at(&self, listen: &'static str) -> Agent {
         Agent::start(self.node(), listen, &["--manifests", self.manifests().to_str().unwrap()], &self.log())
     }
@@ -98,19 +98,19 @@ impl Bed {
         self.agent_with(kubeconfig, &[])
     }
 
-    /// The same with further arguments.
+    /// The same with additional arguments.
     pub(crate) fn agent_with(&self, kubeconfig: &Path, further: &[&str]) -> Agent {
         let arguments = [&["--kubeconfig", kubeconfig.to_str().unwrap()], further].concat();
         Agent::start(self.node(), LISTEN, &arguments, &self.log())
     }
 
-    /// How many lines of the agents' log have this message.
+    /// The number of lines of the agents' log with this message.
     pub(crate) fn told(&self, message: &str) -> usize {
         told(&self.log(), message)
     }
 
-    /// The first packet of each flow from ops/client to shop/web gets through, or none does: a TCP SYN, a UDP datagram and
-    /// a ping, in both families.
+    /// The first packet of each flow from ops/client to shop/web passes, or none does: a TCP SYN, a UDP datagram and a
+    /// ping, in both families.
     pub(crate) fn assert_reached(&self, reached: bool) {
         let flows: Vec<_> = self
             .web
@@ -124,7 +124,7 @@ impl Bed {
         assert_eq!(found, [reached; 6], "{flows:#?}\n{}", self.list_all());
     }
 
-    /// What nft prints of the node's kernel.
+    /// nft's output on the node.
     pub(crate) fn nft(&self, arguments: &[&str]) -> String {
         self.node().namespace().output("nft", arguments, "").unwrap()
     }
@@ -134,12 +134,12 @@ impl Bed {
         self.nft(&["-a", "list", "ruleset"])
     }
 
-    /// Table inet palisade; counters have their values.
+    /// Table inet palisade, with the values of counters.
     pub(crate) fn list(&self) -> String {
         self.nft(&["list", "table", "inet", "palisade"])
     }
 
-    /// Table inet palisade with its handle and that of every object and rule in it, without the values of counters and
+    /// Table inet palisade with its handle and those of all its objects and rules, without the values of counters and
     /// without its owner. (A new table counts handles from 1 again; only its own handle differs.)
     pub(crate) fn handles(&self) -> String {
         let listing = self.nft(&["-a", "-s", "list", "table", "inet", "palisade"]);
@@ -160,7 +160,7 @@ impl Bed {
         self.nft(&["list", "tables"]).lines().any(|line| line == "table inet palisade")
     }
 
-    /// `palisade cleanup` on the node: its exit status and what it says on stderr.
+    /// Runs `palisade cleanup` on the node; returns its exit status and stderr.
     pub(crate) fn cleanup(&self) -> (Option<i32>, String) {
         let mut command = self.node().command(env!("CARGO_BIN_EXE_palisade"));
         let output = command.arg("cleanup").stdin(Stdio::null()).output().unwrap();

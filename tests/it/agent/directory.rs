@@ -19,17 +19,17 @@ fn a_directory_of_manifests_is_followed_and_an_idle_agent_rests() {
     agent.wait_ready();
     bed.assert_reached(false);
 
-    // Later a bad file keeps its last good content in force, which is logged and counted.
+    // Later a bad file's last good content stays in force; the agent logs and counts it.
     let before = bed.handles();
     bed.write("deny.yaml", "nonsense: [");
     agent.wait("rejection", || agent.metric("palisade_manifests_rejected_total") == 2);
-    agent.wait("word of it", || agent.told("manifest rejected; its last good content stays in force") == 2);
+    agent.wait("the log line", || agent.told("manifest rejected; its last good content stays in force") == 2);
     bed.assert_reached(false);
     assert_eq!((bed.handles(), agent.missing()), (before, None));
     agent.after("policy shop/deny-all deleted", || bed.remove("deny.yaml"));
     bed.assert_reached(true);
 
-    // One pod more touches what changed: its IP among the node's pods, and with itself, in both families.
+    // One more pod changes only its own entries: its IP among the node's pods, and with itself, in both families.
     let more = bed.node().add_pod("shop/more").unwrap();
     let before = agent.metric("palisade_commit_operations_total");
     let commit = agent.after("pod shop/more added", || bed.write("more.yaml", &pod_manifest(&more)));

@@ -1,4 +1,4 @@
-//! Others on the same node: tables of theirs, hands of theirs in our table, a second agent.
+//! Others on the same node: their tables, their changes to our table, a second agent.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use palisade_ruleset::model::TABLE_COMMENT;
 use crate::agent::bed::{ALLOW, Bed, DENY};
 use crate::common::running::Agent;
 
-/// Tables of others, some named like ours. Nothing in these tests moves their counters.
+/// Tables of others, some with names like ours. Nothing in these tests changes their counters.
 const FOREIGN: &str = "
 table ip nat {
 	chain post {
@@ -42,7 +42,7 @@ table bridge palisade {
 /// What the agent logs when it repairs.
 const CHANGED: &str = "another program changed table inet palisade; repairing it";
 
-/// Everything of others, with handles.
+/// All tables of others, with handles.
 fn foreign(bed: &Bed) -> String {
     let tables = bed.nft(&["list", "tables"]);
     let theirs = tables.lines().filter(|table| *table != "table inet palisade");
@@ -50,26 +50,26 @@ fn foreign(bed: &Bed) -> String {
     theirs.map(list).collect()
 }
 
-/// Lets the bridge's IPv4 packets pass by netfilter, or no longer. An agent says so when it has looked at the node and at the
-/// table the next time, which it does every few seconds.
+/// Lets the bridge's IPv4 packets bypass netfilter, or stops that. An agent reports it after it has next surveyed the
+/// node and read the table, which it does every few seconds.
 fn let_bridge_pass(bed: &Bed, pass: bool) {
     let value = if pass { "0" } else { "1" };
     bed.node().namespace().sysctl(&[("net/bridge/bridge-nf-call-iptables", value)]).unwrap();
 }
 
-/// Waits until the agent has looked since the setting was changed.
+/// Waits until the agent has surveyed the node since the setting was changed.
 fn wait_looked(agent: &Agent, passes: bool) {
     if passes {
         agent.wait_missing("net.bridge.bridge-nf-call-iptables is 0");
-        // The probe is not at hand for everybody: the log says so too.
-        agent.wait("word of it in the log", || agent.told("this node cannot be enforced; not ready") > 0);
+        // Not every user has the probe's answer at hand: the log says it too.
+        agent.wait("the log line", || agent.told("this node cannot be enforced; not ready") > 0);
         let tagged = "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; \
                       set net.bridge.bridge-nf-filter-vlan-tagged to 1";
-        assert!(agent.told(tagged) > 0, "no word of the kernel's default");
+        assert!(agent.told(tagged) > 0, "the kernel's default is not logged");
     } else {
         agent.wait_ready();
     }
-    // The loop that looks also reads the counters, so when these have been read, the look is over.
+    // The loop that surveys also reads the counters, so when these have been read, the survey is done.
     agent.metric("palisade_watch_synced");
 }
 
@@ -96,7 +96,7 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
     bed.assert_reached(false);
     assert_eq!(foreign(&bed), theirs);
 
-    // Others change their own tables: no business of ours.
+    // Others change their own tables, which the agent ignores.
     let ours = bed.handles();
     bed.node().nft("delete element inet other members { 192.0.2.1 }\nadd chain ip palisade more").unwrap();
     assert_ne!(foreign(&bed), theirs, "the listing shows what changes");
@@ -105,7 +105,7 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
     wait_looked(&agent, true);
     assert_eq!((bed.handles(), agent.commits("repair"), foreign(&bed)), (ours.clone(), 0, theirs));
 
-    // A flush of everything takes theirs and passes ours by. There is nothing to repair.
+    // A flush of everything deletes theirs and skips ours. There is nothing to repair.
     bed.nft(&["flush", "ruleset"]);
     let_bridge_pass(&bed, false);
     assert_eq!(foreign(&bed), "");
@@ -113,7 +113,7 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
     wait_looked(&agent, false);
     assert_eq!((bed.handles(), agent.commits("repair")), (ours, 0));
 
-    // Cleaning up is refused while the agent runs, and then takes ours only.
+    // Cleanup is refused while the agent runs; afterwards it removes ours only.
     bed.node().nft(FOREIGN).unwrap();
     let theirs = foreign(&bed);
     let (status, error) = bed.cleanup();
@@ -125,13 +125,13 @@ fn an_owned_table_and_those_of_others_leave_each_other_alone() {
     assert!(!bed.has_table());
     bed.assert_reached(true);
     assert_eq!(foreign(&bed), theirs);
-    assert_eq!(bed.cleanup(), (Some(0), String::new()), "that there is nothing to remove is no failure");
+    assert_eq!(bed.cleanup(), (Some(0), String::new()), "nothing to remove is not a failure");
 }
 
 #[test]
-fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
+fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_other_tables_were() {
     let bed = Bed::new("plain");
-    // A table with something foreign in it is put right, but gets no owner: so it is as on a kernel without owners.
+    // A table with a foreign object is repaired, but gets no owner: as on a kernel without owners.
     bed.node()
         .nft(&format!(
             "table inet palisade {{\n comment \"{TABLE_COMMENT}\"\n chain mine {{\n meta mark 5 accept\n }}\n}}\n"
@@ -146,7 +146,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     bed.assert_reached(false);
     let ours = content(&bed);
 
-    // Others change their own tables: the table is read back and found as it should be.
+    // Others change their own tables: the table is read back and found unchanged.
     bed.node().nft("delete element inet other members { 192.0.2.1 }\nadd chain ip palisade more").unwrap();
     let theirs = foreign(&bed);
     let_bridge_pass(&bed, true);
@@ -176,8 +176,8 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_others_were() {
     assert_eq!(agent.missing(), None);
 }
 
-/// The lines of table inet palisade without the values of counters. Objects are listed in the order in which they were
-/// made, so the lines are sorted.
+/// The lines of table inet palisade without the values of counters. nft lists objects in the order of creation, so the
+/// lines are sorted.
 fn content(bed: &Bed) -> Vec<String> {
     let listing = bed.nft(&["-s", "list", "table", "inet", "palisade"]);
     let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
@@ -196,7 +196,7 @@ fn a_second_agent_finds_the_table_taken() {
     let reason = second.wait_missing("owns table inet palisade");
     assert!(reason.contains(&format!("another palisade agent (process {}, palisade)", first.id())), "{reason}");
     assert_eq!((second.commits("full"), bed.handles()), (0, ours.clone()));
-    // It waits for the first to end, and takes over what that leaves.
+    // It waits for the first to end, and adopts its table.
     first.end(Signal::SIGKILL);
     second.wait_ready();
     assert_eq!(bed.handles(), ours);

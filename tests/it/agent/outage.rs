@@ -1,4 +1,4 @@
-//! An API server that cannot be reached: at the start, later, and at a restart in between.
+//! An unreachable API server: at the start, later, and at a restart in between.
 
 use palisade_lab::Signal;
 use palisade_testkit::apiserver::network_policy_path;
@@ -9,7 +9,7 @@ use crate::common::running::Agent;
 
 const TRYING: &str = "cannot read objects; trying again, the ruleset stays";
 
-/// Waits until the agent has noticed that it cannot read objects: it says so and counts it, for all three kinds.
+/// Waits until the agent has logged and counted failures to read objects, for all three kinds.
 fn wait_noticed(agent: &Agent, said_before: usize, counted_before: u64) {
     agent.wait("failure to read objects", || {
         let events = agent.events();
@@ -20,12 +20,12 @@ fn wait_noticed(agent: &Agent, said_before: usize, counted_before: u64) {
 }
 
 #[test]
-fn an_api_server_that_is_away_changes_nothing() {
+fn an_unreachable_api_server_changes_nothing() {
     let bed = Bed::new("outage");
     let api = start(&bed);
     api.apply(DENY).unwrap();
 
-    // Away at the start: alive, not ready, and nothing is written.
+    // Unreachable at the start: alive, not ready, and nothing is written.
     api.stop_apiserver();
     let agent = bed.agent_of(&api.kubeconfig());
     let reason = agent.wait_missing("not all been listed");
@@ -40,7 +40,7 @@ fn an_api_server_that_is_away_changes_nothing() {
     agent.wait_ready();
     bed.assert_reached(false);
 
-    // Away later: what is in force stays, and the agent stays ready.
+    // Unreachable later: the table stays, and the agent stays ready.
     let (said, counted, before) = (agent.told(TRYING), agent.watch_errors(), bed.handles());
     api.stop_apiserver();
     wait_noticed(&agent, said, counted);
@@ -48,7 +48,7 @@ fn an_api_server_that_is_away_changes_nothing() {
     assert_eq!(bed.handles(), before);
     assert_eq!(agent.missing(), None);
 
-    // Away at a restart: what the last agent left stays, however long.
+    // Unreachable at a restart: the previous agent's table stays, however long.
     assert!(agent.end(Signal::SIGTERM).success());
     let said = bed.told(TRYING);
     let agent = bed.agent_of(&api.kubeconfig());
@@ -58,7 +58,7 @@ fn an_api_server_that_is_away_changes_nothing() {
     assert_eq!(bed.handles(), before);
     assert_eq!(agent.commits("full"), 0);
 
-    // Back: changes flow again, those in between included.
+    // Reachable again: changes are enforced, including those made meanwhile.
     api.start_apiserver().unwrap();
     agent.wait_ready();
     bed.assert_reached(false);

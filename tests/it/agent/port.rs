@@ -23,13 +23,13 @@ fn policies_are_enforced_while_the_port_is_taken_and_it_is_served_once_it_is_fre
         assert!(start.elapsed() < LIMIT, "not enforced; the log:\n{}", agent.read_log());
         thread::sleep(PAUSE);
     }
-    agent.wait("word of it", || {
+    agent.wait("the log line", || {
         let errors = agent.events().into_iter().filter(|event| event["level"] == "ERROR");
         errors.filter(|event| event["message"].as_str().unwrap().starts_with("cannot listen")).count() == 1
     });
     drop(taken);
     agent.wait_ready();
-    agent.wait("word of it", || agent.told("serving probes and metrics") == 1);
+    agent.wait("the log line", || agent.told("serving probes and metrics") == 1);
 }
 
 #[test]
@@ -38,14 +38,14 @@ fn connections_leave_the_agent_its_descriptors_and_probes_their_answer() {
     let agent = bed.agent();
     agent.wait_ready();
 
-    // The soft limit that many container runtimes set is no limit.
+    // The soft limit that many container runtimes set does not apply.
     let limits = fs::read_to_string(format!("/proc/{}/limits", agent.id())).unwrap();
     let files: Vec<_> =
         limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap().split_whitespace().collect();
     let [soft, hard] = [files[0], files[1]].map(|number| number.parse::<u64>().unwrap());
     assert_eq!(soft, hard.min(65_536), "{files:?}");
 
-    // A few descriptors are left: fewer than there may be connections.
+    // Leaves a few descriptors: fewer than the maximum number of connections.
     let open = fs::read_dir(format!("/proc/{}/fd", agent.id())).unwrap().count();
     let limit = format!("--nofile={}:", open + 10);
     assert!(Command::new("prlimit").args(["--pid", &agent.id().to_string(), &limit]).status().unwrap().success());

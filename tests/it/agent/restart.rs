@@ -1,4 +1,4 @@
-//! An agent that ends, orderly or not, and the one after it, under fire.
+//! An agent that ends, gracefully or killed, and the next one, under traffic.
 
 use std::net::IpAddr;
 use std::thread;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::agent::bed::{ALLOW, Bed, DENY, pod_manifest};
 use crate::common::running::{PAUSE, events};
 
-/// Where the floods go.
+/// The destination port of the floods.
 const PORT: u16 = 5201;
 
 /// Datagrams per second of a denied and of an allowed flood, in each of two families.
@@ -46,7 +46,7 @@ impl<'a> Fire<'a> {
         Self { bed, sinks: bed.web.addresses().into_iter().map(aim).collect(), excused }
     }
 
-    /// Waits until every flood has sent a good many more packets, and all of them have arrived or been dropped.
+    /// Waits until every flood has sent many more packets, and all of them have arrived or been dropped.
     pub(crate) fn go_on(&self) {
         let floods = || self.sinks.iter().flat_map(|(_, floods)| floods);
         let before: Vec<_> = floods().map(Flood::sent).collect();
@@ -56,9 +56,10 @@ impl<'a> Fire<'a> {
         self.bed.lab.settle().unwrap();
     }
 
-    /// Ends the floods: how many denied datagrams arrived, how many allowed ones did not, and how many went out of each.
+    /// Ends the floods. Returns the denied datagrams that arrived, the allowed ones that did not, and the numbers sent
+    /// of each.
     ///
-    /// What a queue had no room for is no loss by rule; the lab counts it, and there may be a little of it only.
+    /// Packets that full queues dropped do not count as lost; the lab counts them, and there may be only a few.
     pub(crate) fn cease(self) -> (u64, u64, [u64; 2]) {
         let (mut leaked, mut lost, mut sent) = (0, 0, [0; 2]);
         let mut sinks = Vec::new();
@@ -76,7 +77,7 @@ impl<'a> Fire<'a> {
         }
         assert!(
             excused < sent[0] / 100,
-            "{excused} packets found no room in queues: too many to tell what else is lost"
+            "{excused} packets dropped by full queues: too many to know what else is lost"
         );
         (leaked, lost.saturating_sub(excused), sent)
     }
@@ -98,7 +99,7 @@ fn last_commit(bed: &Bed) -> Value {
 }
 
 #[test]
-fn nothing_leaks_and_nothing_is_lost_while_agents_come_and_go() {
+fn nothing_leaks_and_nothing_is_lost_while_agents_restart() {
     let bed = Bed::new("restart");
     let stranger = bed.node().add_pod("ops/stranger").unwrap();
     bed.write("stranger.yaml", &pod_manifest(&stranger));
@@ -115,7 +116,7 @@ fn nothing_leaks_and_nothing_is_lost_while_agents_come_and_go() {
     let base = base_chains(&before).join("\n");
     assert!(base.contains("hook forward") && base.contains("hook input"), "{base}");
 
-    // Told to end, and killed: the rules stay, and the next agent finds nothing to do.
+    // Terminated and killed: the rules stay, and the next agent finds nothing to do.
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
         let status = agent.end(signal);
         assert_eq!(status.code(), (signal != Signal::SIGKILL).then_some(0), "{status}");
@@ -132,8 +133,8 @@ fn nothing_leaks_and_nothing_is_lost_while_agents_come_and_go() {
         assert_eq!(bed.told(&format!("{message}; the ruleset stays, and `palisade cleanup` removes it")), 1);
     }
 
-    // Meanwhile labels and rules change such that the new labels with the old rules would let the stranger in: no packet
-    // may meet that. What is still right is not touched.
+    // Meanwhile labels and rules change such that the new labels with the old rules would allow the stranger: no packet
+    // may meet that combination. Correct parts are not touched.
     agent.end(Signal::SIGKILL);
     bed.write("pods.yaml", &bed.pod_manifests().replace("\"app\":\"client\"", "\"app\":\"customer\""));
     bed.write("stranger.yaml", &pod_manifest(&stranger).replace("\"app\":\"stranger\"", "\"app\":\"client\""));

@@ -1,6 +1,6 @@
 //! The agent as the service account of `manifests/install.yaml`: its rights suffice, and each of them is needed.
 //!
-//! The log names a missing right, with what the ClusterRole must allow, whenever it is needed.
+//! If a needed right is missing, the log says what the ClusterRole must allow.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
     let kubeconfig = as_service_account(&bed, &api);
     let whole = api.get(ROLE).unwrap()["rules"].clone();
 
-    // With all of them everything is done, and nothing is complained about.
+    // With all rights everything works, and no message complains.
     wait_for_rights(&api, &rights(&whole));
     let agent = bed.agent_of(&kubeconfig);
     agent.wait_ready();
@@ -41,7 +41,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
     assert_eq!(agent.watch_errors(), 0);
     agent.end(Signal::SIGTERM);
 
-    // Without one of them just that is missed.
+    // Without one of them, exactly that one is reported.
     let all = rights(&whole);
     assert_eq!(all.len(), 11, "a right that no feature uses, or one that is not tried here: {all:?}");
     for missing in &all {
@@ -49,7 +49,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
         wait_for_rights(&api, &all.iter().filter(|right| *right != missing).cloned().collect());
         fs::write(bed.log(), "").unwrap();
         let (verb, _, resource) = missing;
-        // The table names pods that are gone when the next agent starts: it asks for them.
+        // The table names pods that are gone when the next agent starts, so the agent asks for them.
         let asks_for_pods = verb == "get" && resource == "pods";
         if asks_for_pods {
             delete_pods(&bed, &api);
@@ -68,14 +68,14 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
             ("get", "networkpolicies" | "nodes" | "pods") | ("create", "events") => agent.wait_ready(),
             _ => panic!("{missing:?} is not used: take it out of the ClusterRole"),
         }
-        agent.wait(&format!("complaint about {missing:?}"), || {
+        agent.wait(&format!("message about {missing:?}"), || {
             complaints(&agent).iter().any(|complaint| names(complaint, verb, resource))
         });
         if ["list", "watch"].contains(&verb.as_str()) {
             let series = format!("palisade_watch_errors_total{{resource=\"{resource}\",reason=\"{verb}\"}}");
             agent.wait(&series, || agent.find_metric(&series).is_some_and(|errors| errors > 0));
         }
-        // Nothing else is complained about, so each message is of its right.
+        // There is no other complaint, so each message is about its right.
         let others: Vec<_> = complaints(&agent).into_iter().filter(|found| !names(found, verb, resource)).collect();
         assert_eq!(others, [""; 0], "without {missing:?}");
         agent.end(Signal::SIGTERM);
@@ -85,7 +85,7 @@ fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
     }
 }
 
-/// The rights of rules, one by one.
+/// The rights in rules, one by one.
 fn rights(rules: &Value) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for rule in rules.as_array().unwrap() {
@@ -96,7 +96,7 @@ fn rights(rules: &Value) -> BTreeSet<Right> {
     rights
 }
 
-/// Group, resource and verb of everything that a rule allows.
+/// Group, resource and verb of every right in a rule.
 fn each(rule: &Value) -> Vec<(String, String, String)> {
     let words = |field: &str| -> Vec<String> {
         rule[field].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
@@ -134,7 +134,7 @@ fn wait_for_rights(api: &ApiServer, granted: &BTreeSet<Right>) {
         });
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         let allowed = || api.request("POST", path, Some(&review)).unwrap()["status"]["allowed"] == true;
-        wait(|| allowed() == granted.contains(&right), &format!("{right:?} as it is to be"));
+        wait(|| allowed() == granted.contains(&right), &format!("{right:?} as set"));
     }
 }
 
@@ -148,7 +148,7 @@ fn as_service_account(bed: &Bed, api: &ApiServer) -> PathBuf {
     path
 }
 
-/// A policy of shop from before the server refused such, with a term that cannot be enforced.
+/// A policy of shop with a term that cannot be enforced, from before the server refused such terms.
 fn store_unenforceable(api: &ApiServer, host: &Host) {
     let policy = json!({
         "apiVersion": "networking.k8s.io/v1",
@@ -169,13 +169,13 @@ fn events(api: &ApiServer) -> Vec<Value> {
     api.get("/api/v1/namespaces/shop/events").unwrap()["items"].as_array().unwrap().clone()
 }
 
-/// Makes a policy, and deletes it once the agent has it.
+/// Creates a policy, and deletes it once the agent has it.
 fn delete_a_policy(api: &ApiServer, agent: &Agent) {
     agent.after("policy shop/deny-all added", || api.apply(DENY).unwrap());
     agent.after("policy shop/deny-all deleted", || api.delete(&network_policy_path("shop", "deny-all")).unwrap());
 }
 
-/// What the log says about rights.
+/// The log's messages about rights.
 fn complaints(agent: &Agent) -> Vec<String> {
     let about = |event: &Value| {
         let words = [&event["message"], &event["error"]].map(|words| words.as_str().unwrap_or_default());
@@ -184,7 +184,7 @@ fn complaints(agent: &Agent) -> Vec<String> {
     agent.events().iter().map(about).filter(|words| words.contains("the ClusterRole must allow")).collect()
 }
 
-/// Whether a complaint names a right.
+/// Whether a message names a right.
 fn names(complaint: &str, verb: &str, resource: &str) -> bool {
     let (_, rights) = complaint.split_once("the ClusterRole must allow").unwrap();
     rights.contains(verb) && rights.contains(resource)

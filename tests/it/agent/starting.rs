@@ -1,5 +1,5 @@
-//! A pod that policies isolate is isolated before anybody has said by which address: until then, nothing passes of the node's
-//! pod range that no known pod has.
+//! A pod that policies isolate is isolated before its IP is known: until then, packets of unknown IPs in the node's pod
+//! range are dropped.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,10 +21,10 @@ spec:
   policyTypes: [Ingress, Egress]
 ";
 
-/// Time for an answer that comes.
+/// Time limit for an answer.
 const ANSWER: Duration = Duration::from_millis(700);
 
-/// A node with two pods that the API server knows, and one that has its address and is not known yet.
+/// A node with two pods that the API server knows, and one that has its IP and is not known yet.
 struct Scene {
     bed: Bed,
     api: ApiServer,
@@ -44,13 +44,13 @@ impl Scene {
         Self { bed, api, new }
     }
 
-    /// The pod as the API server has it after it was scheduled.
+    /// The pod in the API server after it was scheduled.
     fn schedule(&self, labels: &serde_json::Value) {
         self.api.create_pod("shop", "new", self.bed.node().name(), labels).unwrap();
     }
 
-    /// Whether the new pod reaches others and its node, whether others and its node reach it, and whether others reach each
-    /// other: over both protocols and families.
+    /// Whether the new pod reaches others and its node, whether others and its node reach it, and whether others reach
+    /// each other: over both protocols and families.
     fn reached(&self) -> [bool; 5] {
         let (new, web, node) = (&self.new, &self.bed.web, self.bed.node());
         let (gateway4, gateway6) = node.gateway();
@@ -82,10 +82,10 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
     let scene = Scene::new("starting");
     let agent = scene.bed.agent_of(&scene.api.kubeconfig());
     agent.wait_ready();
-    // Nobody isolated is starting: who is not known yet passes.
+    // No isolated pod is starting: unknown IPs pass.
     assert_eq!(scene.reached(), [true; 5]);
 
-    // From the moment on that it is scheduled; the node and everybody who is known go on.
+    // From the moment that it is scheduled; traffic of the node and of known pods continues.
     agent.after("pod shop/new added", || scene.schedule(&json!({ "app": "locked" })));
     assert_eq!(starting(&agent), 1);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
@@ -95,13 +95,13 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
         "{table}"
     );
 
-    // An agent that starts then sees to it too, and so does one that finds the table of another.
+    // An agent that starts then blocks it too, and so does one that adopts another's table.
     agent.end(Signal::SIGTERM);
     let agent = scene.bed.agent_of(&scene.api.kubeconfig());
     agent.wait_ready();
     assert_eq!(scene.reached(), [false, false, false, true, true]);
 
-    // Another label, and it is not isolated; and back.
+    // With another label it is not isolated; and back.
     let label = |app: &str| scene.api.label(&pod_path("shop", "new"), &json!({ "app": app })).unwrap();
     agent.after("pod shop/new changed", || label("open"));
     assert_eq!(starting(&agent), 0);
@@ -109,13 +109,13 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
     agent.after("pod shop/new changed", || label("locked"));
     assert_eq!(scene.reached(), [false, false, false, true, true]);
 
-    // Its address is known: now it is isolated by that, and other addresses of the range are free.
+    // Its IP is known: now its own rules isolate it, and other IPs of the range pass.
     agent.after("pod shop/new changed", || {
         scene.api.set_pod_running("shop", "new", &scene.new.addresses()).unwrap();
     });
     assert_eq!(starting(&agent), 0);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
-    // So is one of a pod whose sandbox is recreated, until its new IP is known.
+    // The same holds for a pod whose sandbox is recreated, until its new IP is known.
     let sandbox = |status: &str| {
         let conditions = json!([{ "type": "PodReadyToStartContainers", "status": status }]);
         scene.api.set_pod_status("shop", "new", &json!({ "conditions": conditions })).unwrap();
@@ -133,7 +133,7 @@ fn a_new_pod_is_isolated_before_its_address_is_known() {
 }
 
 #[test]
-fn pod_ranges_that_come_late_are_held_from_then_on() {
+fn late_pod_ranges_are_blocked_from_then_on() {
     let scene = Scene::new("late");
     let (name, path) = (scene.bed.node().name().to_owned(), format!("/api/v1/nodes/{}", scene.bed.node().name()));
     scene.api.delete(&path).unwrap();
@@ -152,7 +152,7 @@ fn pod_ranges_that_come_late_are_held_from_then_on() {
 }
 
 #[test]
-fn a_new_pod_passes_until_it_is_known_if_that_is_wanted() {
+fn a_new_pod_passes_until_it_is_known_if_so_configured() {
     let scene = Scene::new("passing");
     let agent = scene.bed.agent_with(&scene.api.kubeconfig(), &["--new-pods=pass"]);
     agent.wait_ready();

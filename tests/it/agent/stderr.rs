@@ -1,4 +1,4 @@
-//! Whatever becomes of stderr, policies are enforced.
+//! Policies are enforced whatever happens to stderr.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::common::running::Agent;
 
 const DROPPED: &str = "palisade_log_lines_dropped_total";
 
-/// Policies of a namespace without pods, each worth a warning, for it has no spec.
+/// Policies of a namespace without pods, each of which causes a warning, since it has no spec.
 fn noise(round: usize) -> String {
     let policy = |number| {
         let name = format!("noise-{round}-{number}");
@@ -22,7 +22,7 @@ fn noise(round: usize) -> String {
 }
 
 #[test]
-fn a_log_that_nobody_reads_or_can_read_holds_nothing_up() {
+fn an_unread_or_closed_log_delays_nothing() {
     let bed = Bed::new("stderr");
     let (reader, stderr) = io::pipe().unwrap();
     let manifests = bed.manifests();
@@ -36,7 +36,7 @@ fn a_log_that_nobody_reads_or_can_read_holds_nothing_up() {
         agent.wait(what, || agent.commits("incremental") > committed);
     };
 
-    // Nobody reads: the pipe and then the queue fill up, and the rest is dropped.
+    // Without a reader the pipe and then the queue fill up, and the rest is dropped.
     for round in 0.. {
         bed.write("noise.yaml", &noise(round));
         let policies = || {
@@ -49,11 +49,11 @@ fn a_log_that_nobody_reads_or_can_read_holds_nothing_up() {
         assert!(round < 20, "nothing is dropped");
     }
     bed.remove("noise.yaml");
-    change("a policy while nobody reads", &|| bed.write("deny.yaml", DENY));
+    change("a policy without a reader", &|| bed.write("deny.yaml", DENY));
     bed.assert_reached(false);
     assert_eq!(agent.get("/livez").unwrap().status, 200);
 
-    // Somebody reads again: whole lines, and one that says how many are missing.
+    // With a reader again: whole lines, and one with the number of dropped lines.
     let mut lines = BufReader::new(reader)
         .lines()
         .map(Result::unwrap)
@@ -65,9 +65,9 @@ fn a_log_that_nobody_reads_or_can_read_holds_nothing_up() {
     let dropped = agent.metric(DROPPED);
     assert!(missing.is_some_and(|missing| (1..=dropped).contains(&missing)), "{missing:?} of {dropped}");
 
-    // Nobody can read any more.
+    // The pipe is closed.
     drop(lines);
-    change("a policy while nobody can read", &|| bed.remove("deny.yaml"));
+    change("a policy with a closed pipe", &|| bed.remove("deny.yaml"));
     bed.assert_reached(true);
     agent.wait("a count of what could not be written", || agent.metric(DROPPED) > dropped);
     assert!(agent.end(Signal::SIGTERM).success());

@@ -1,4 +1,4 @@
-//! Policies and labels of a real API server, and what packets, log, metrics and table make of them.
+//! Policies and labels in a real API server, and their effect on packets, log, metrics and table.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,8 @@ fn packets_log_metrics_and_table_tell_the_same_story() {
     assert_same_story(&bed, &agent, &[], [4, 0]);
     let select = |label: &str| api.label(&namespace_path("ops"), &json!({ "team": label })).unwrap();
 
-    // kubectl apply: the log names the policy, the metrics count it, the table has its chain and leads to it.
+    // kubectl apply: the log names the policy, the metrics count it, the table has its chain and an element that points
+    // to it.
     let commit = agent.after("policy shop/deny-all added", || api.apply(DENY).unwrap());
     bed.assert_reached(false);
     assert_eq!((&commit["kind"], &commit["level"]), (&json!("incremental"), &json!("INFO")), "{commit}");
@@ -30,7 +31,7 @@ fn packets_log_metrics_and_table_tell_the_same_story() {
         assert!(table.contains(&element), "no {element}\n{table}");
     }
 
-    // A second policy allows a peer that no label makes one yet; then the namespace's does, then the pod's does not.
+    // A second policy allows a peer, but no label matches yet; then the namespace's does, then the pod's does not.
     agent.after("policy shop/web-allow added", || api.apply(ALLOW).unwrap());
     bed.assert_reached(false);
     assert_same_story(&bed, &agent, &["deny-all", "web-allow"], [2, 2]);
@@ -44,7 +45,7 @@ fn packets_log_metrics_and_table_tell_the_same_story() {
     agent.after("namespace ops changed", || select("enemies"));
     bed.assert_reached(false);
 
-    // A policy is edited, then both are deleted: that reopens.
+    // A policy is edited, then both are deleted: traffic passes again.
     agent.after("policy shop/web-allow changed", || api.apply(&ALLOW.replace("friends", "enemies")).unwrap());
     bed.assert_reached(true);
     let delete = |name: &str| api.delete(&network_policy_path("shop", name)).unwrap();
@@ -62,7 +63,7 @@ fn packets_log_metrics_and_table_tell_the_same_story() {
 }
 
 /// The log, the metrics and the table agree. In force are these policies of namespace shop, which all select shop/web;
-/// `isolated` are the numbers of addresses of local pods without isolation and isolated for ingress.
+/// `isolated` has the numbers of local pod IPs without isolation and isolated for ingress.
 fn assert_same_story(bed: &Bed, agent: &Agent, policies: &[&str], isolated: [u64; 2]) {
     let table = bed.list();
     let metric = |name: &str, labels: &str| agent.metric(&format!("palisade_{name}{labels}"));
@@ -80,7 +81,7 @@ fn assert_same_story(bed: &Bed, agent: &Agent, policies: &[&str], isolated: [u64
     let operations: u64 = commits.iter().map(|commit| commit["operations"].as_u64().unwrap()).sum();
     assert_eq!(operations, metric("commit_operations_total", ""));
 
-    // The objects of the table, the chain of the group among them.
+    // The table's objects, including the group's chain.
     for kind in ["chain", "map", "set"] {
         let listed = table.lines().filter(|line| line.starts_with(&format!("\t{kind} "))).count();
         assert_eq!(metric("objects", &format!("{{kind=\"{kind}\"}}")), listed as u64, "{kind}\n{table}");
@@ -98,11 +99,11 @@ fn assert_same_story(bed: &Bed, agent: &Agent, policies: &[&str], isolated: [u64
     assert_eq!(dropped.len(), 20, "{table}");
     for ([direction, reason, family], [packets, bytes]) in dropped {
         let labels = format!("_total{{direction=\"{direction}\",reason=\"{reason}\",family=\"ipv{family}\"}}");
-        // They are read from the kernel once a second at most.
+        // The agent reads them from the kernel once a second at most.
         agent.wait(&format!("{packets} packets and {bytes} bytes of {labels}"), || {
             [metric("dropped_packets", &labels), metric("dropped_bytes", &labels)] == [packets, bytes]
         });
-        // Three of each family are shot at a time.
+        // Three packets of each family are sent at a time.
         let by_policy = direction == "ingress" && reason == "policy" && !policies.is_empty();
         assert!(!by_policy || packets >= 3, "{labels}: {packets}");
     }

@@ -1,9 +1,9 @@
-//! An agent that finds the table of an earlier release, under fire.
+//! An agent that finds the table of an earlier release, under traffic.
 //!
-//! `tests/data/tables/VERSION.nft` is what `nft list table inet palisade` printed after an agent of that release had
+//! `tests/data/tables/VERSION.nft` is the output of `nft list table inet palisade` after an agent of that release had
 //! ended, on the node and with the policies of this test. To store the table of another release:
-//! `PALISADE_STORE=VERSION:PROGRAM hack/test agent::upgrade`. With `PALISADE_ROLLBACK=PROGRAM` the test goes on to that
-//! program, as a rollback would.
+//! `PALISADE_STORE=VERSION:PROGRAM hack/test agent::upgrade`. With `PALISADE_ROLLBACK=PROGRAM` the test continues with
+//! that program, as a rollback would.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::agent::cluster::start;
 use crate::agent::restart::Fire;
 use crate::common::running::Agent;
 
-/// Something of everything that a table can hold: shared sets, many blocks, named ports, port maps, both directions.
+/// Every kind of object that a table can have: shared sets, many blocks, named ports, port maps, both directions.
 const POLICIES: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -45,12 +45,12 @@ spec:
   - ports: [{port: dns, protocol: UDP}]
 ";
 
-/// A listing as `nft -f` takes it: nft 1.0.6 lists a flag that it does not know as nothing.
+/// A listing in a form that `nft -f` accepts: nft 1.0.6 lists an unknown flag as nothing.
 fn loadable(listing: &str) -> String {
     listing.lines().filter(|line| line.trim_end() != "\tflags").flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The lines of a listing: chains are listed in the order in which they were added.
+/// The lines of a listing, sorted, since nft lists chains in the order of creation.
 fn sorted(listing: &str) -> Vec<&str> {
     let mut lines: Vec<_> = listing.lines().collect();
     lines.sort_unstable();
@@ -126,7 +126,7 @@ fn the_table_of_an_earlier_release_is_adopted_under_fire() {
         fire.go_on();
         let adopted = scene.bed.list();
         assert!(adopted.contains("set pods-on-node4") && !adopted.contains("set local4"), "{adopted}");
-        // Nothing is left of the earlier table: it is what an agent makes on a node without a table.
+        // Nothing is left of the earlier table: it equals the table of an agent on a node without one.
         agent.end(Signal::SIGTERM);
         if let Ok(program) = std::env::var("PALISADE_ROLLBACK") {
             let former = scene.agent_of_release(&program);

@@ -15,14 +15,14 @@ pub(crate) struct Crate {
 
 struct File {
     name: String,
-    /// The paths in it, as they are written, those of `use` included.
+    /// The paths in it, as written, including those of `use`.
     paths: BTreeSet<Path>,
-    /// The names that `use` brings in, and what each stands for.
+    /// The names that `use` imports, and the path of each.
     imports: BTreeMap<String, Path>,
 }
 
 impl Crate {
-    /// Takes the sources below `directory`, without comments, strings and tests, by path from the repository's root.
+    /// Reads the sources below `directory`, without comments, strings and tests, by path from the repository's root.
     pub(crate) fn new(directory: &str, sources: BTreeMap<String, String>) -> Self {
         let file = |(name, code): (String, String)| {
             let inside = name.strip_prefix(directory)?.trim_start_matches('/').strip_suffix(".rs")?.to_owned();
@@ -58,10 +58,10 @@ impl Crate {
         defining.filter(|defining| !path.starts_with(defining)).collect()
     }
 
-    /// The module with the item that a path in the module `at` names. None for an item of another crate, and for a module:
-    /// what counts is the items that are named through it.
+    /// The module with the item that a path in the module `at` names. None for an item of another crate, and for a
+    /// module: only the items named through it count.
     fn definition(&self, at: &Path, written: &[String], depth: usize) -> Option<&Path> {
-        // A name that a glob import hides could lead back to itself.
+        // A name hidden by a glob import could lead back to itself.
         if depth > 20 {
             return None;
         }
@@ -119,7 +119,7 @@ fn reach<'a>(from: &Path, edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> BTr
     reached
 }
 
-/// Takes the `use` declarations out of the code.
+/// Removes the `use` declarations from the code.
 fn without_imports(code: &str) -> (String, Vec<&str>) {
     let (mut rest, mut declarations) = (String::new(), Vec::new());
     for statement in code.split_inclusive(';') {
@@ -133,7 +133,7 @@ fn without_imports(code: &str) -> (String, Vec<&str>) {
     (rest, declarations)
 }
 
-/// Spreads the tree of a `use` declaration: the names that it brings in, and the path that each stands for.
+/// Expands the tree of a `use` declaration: the imported names, and the path of each.
 fn spread(tree: &str, before: &Path, found: &mut BTreeMap<String, Path>) {
     let tree = tree.trim();
     if let Some((head, group)) = tree.split_once('{') {
@@ -152,7 +152,7 @@ fn spread(tree: &str, before: &Path, found: &mut BTreeMap<String, Path>) {
     if path.last().is_some_and(|last| last == "self") {
         path.pop();
     }
-    // What has no name of its own is kept under one that no code can write.
+    // An import without a name is kept under one that no code can contain.
     let name = alias.or(path.last().map(String::as_str)).filter(|name| *name != "_" && *name != "*");
     found.insert(name.map_or_else(|| path.join("::"), str::to_owned), path);
 }

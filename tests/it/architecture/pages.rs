@@ -1,4 +1,4 @@
-//! Every path, command and test that a page names in backticks is there.
+//! Every path, command and test that a page names in backticks exists.
 //!
 //! Seen to fail when: ARCHITECTURE.md named a file that had moved; a command's script was renamed; the test of a fault in
 //! docs/reliability.md had another name.
@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where paths begin; the crates may be named without their directory.
+/// The directories in which paths begin; crates may be named without theirs.
 const ROOTS: &[&str] = &["crates", "src", "tests", "hack", "docs", "manifests", ".ci", ".github"];
 
-/// The commands whose arguments are parts of the names of tests.
+/// The commands whose arguments are parts of test names.
 const TEST_COMMANDS: &[&str] = &["hack/test", "hack/faults"];
 
 /// The tiers of hack/test.
@@ -53,7 +53,7 @@ fn spans(page: &str) -> Vec<(usize, String)> {
     all
 }
 
-/// What is there to be named.
+/// The paths and names that exist.
 struct Repository {
     files: BTreeSet<PathBuf>,
     crates: BTreeSet<String>,
@@ -77,7 +77,7 @@ impl Repository {
         Self { files: found, crates, names }
     }
 
-    /// Whether a path is there: from the root, from `crates`, or the end of a file's path if it is a source.
+    /// Whether a path exists: from the root, from `crates`, or, for a source, as the end of a file's path.
     fn has(&self, path: &str) -> bool {
         let path = Path::new(path.trim_end_matches('/'));
         let is = |path: &Path| self.files.iter().any(|file| file.starts_with(path));
@@ -86,7 +86,7 @@ impl Repository {
             || (is_source(path) && self.files.iter().any(|file| file.ends_with(path)))
     }
 
-    /// Whether a span is a path: its first part is where paths begin, or it is a source.
+    /// Whether a span is a path: it begins with a known directory, or it is a source.
     fn is_path(&self, span: &str) -> bool {
         let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'));
         let first = span.split('/').next().unwrap_or_default();
@@ -94,7 +94,7 @@ impl Repository {
         plain && (begins || is_source(Path::new(span)))
     }
 
-    /// What is wrong with a span.
+    /// The mistake in a span.
     fn wrong(&self, span: &str) -> Option<String> {
         let mut words = span.split(' ');
         let command = words.find(|word| !word.contains('='))?;
@@ -127,7 +127,7 @@ impl Repository {
 }
 
 #[test]
-fn what_pages_name_is_there() {
+fn everything_that_pages_name_exists() {
     let repository = Repository::read();
     let is_page = |file: &&PathBuf| {
         let top = file.parent().is_none_or(|parent| parent == Path::new("") || parent.starts_with("manifests"));

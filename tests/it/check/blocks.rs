@@ -1,14 +1,14 @@
-//! A port name towards an `ipBlock`: one answer of `check`, `trace` and the ruleset. Packets give the same one in the
+//! A port name towards an `ipBlock`: `check`, `trace` and the ruleset agree. Packets get the same verdict in the
 //! conformance case `named-port-and-block`.
 //!
-//! Seen to fail when: `check` says that the name matches nothing, or only looks at the block and not at its excepts; `trace`
-//! allows the number for every IP of the block.
+//! Seen to fail when: `check` says that the name matches nothing, or checks the block and not its excepts; `trace`
+//! allows the port number for every IP of the block.
 
 use serde_json::Value;
 
 use super::{run, stderr, stdout};
 
-/// A client, and a server for which the name is port 8080.
+/// A client, and a server that declares port 8080 under this name.
 fn objects(port: &str) -> String {
     let server = |name: &str, ip: &str, port: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! Objects of a cluster: of a real API server, and such as only an older one has taken.
+//! Objects of a cluster: of a real API server, and objects that only an older one accepted.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Found, OF_CLUSTERS, found, run, stderr, stdout};
 
-/// A namespace with one of everything wrong that a server takes.
+/// A namespace with every mistake that a server accepts.
 #[test]
 fn a_cluster_is_checked() {
     let api = ApiServer::shared();
@@ -56,7 +56,7 @@ fn a_cluster_is_checked() {
     assert!(names.any(|name| name == format!("{policy}/{peer}")));
 }
 
-/// What only an older server has taken, in lists of several pages.
+/// Objects that only an older server accepted, in lists of several pages.
 #[test]
 fn old_objects_of_a_cluster_are_checked() {
     let block = json!({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/16"]});
@@ -87,7 +87,7 @@ fn old_objects_of_a_cluster_are_checked() {
     ];
     assert_eq!(found(&output), expected, "{}", stderr(&output));
 
-    // Both pods are there: without the policy, both are open.
+    // Both pods exist: without the policy, both are open.
     let url = serve(move |path| {
         let next = if path.contains("continue=more") { "" } else { "more" };
         let name = if next.is_empty() { "second" } else { "first" };
@@ -103,7 +103,7 @@ fn old_objects_of_a_cluster_are_checked() {
     assert!(stderr(&output).contains("cannot list the cluster's namespaces"), "{}", stderr(&output));
 }
 
-/// Answers requests on loopback until the test ends; what there is no answer to is forbidden.
+/// Answers requests on loopback until the test ends; without an answer it responds 403.
 fn serve(answer: impl Fn(&str) -> Option<Value> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -137,8 +137,8 @@ fn kubeconfig(name: &str, url: &str) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-/// A namespace named on the command line is all that is reported on, and a context is that of the kubeconfig, whether it
-/// is named or in the environment. Pods of other namespaces are still peers.
+/// With a namespace on the command line, only that is reported on; a context is that of the kubeconfig, from the
+/// command line or from the environment. Pods of other namespaces are still peers.
 #[test]
 fn one_namespace_of_one_context_is_reported_on() {
     let pod = |namespace: &str| json!({"metadata": {"name": "open", "namespace": namespace}, "spec": {}});

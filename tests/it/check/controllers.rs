@@ -1,6 +1,6 @@
 //! Labels that controllers add to pods: `check` and `trace` know them, or say that they do not.
 //!
-//! Seen to fail when: the labels are left out; a value that is not known matches nothing, or `trace` does not mention it;
+//! Seen to fail when: the labels are missing; an unknown value matches nothing, or `trace` does not mention it;
 //! ReplicationController is not read.
 
 use super::{run, stderr, stdout};
@@ -27,7 +27,7 @@ fn with(selector: &str) -> String {
 
 #[test]
 fn labels_of_controllers_are_known_or_said_to_be_unknown() {
-    // The label, the pod that it is about, and whether that is known.
+    // The label, its pod, and whether its value is known.
     for (selector, pod, is_known) in [
         ("batch.kubernetes.io/job-name: import", "import", true),
         ("job-name: import", "import", true),
@@ -51,7 +51,7 @@ fn labels_of_controllers_are_known_or_said_to_be_unknown() {
         assert_eq!(text.starts_with("deny"), is_known, "{selector}: {text}");
         assert_eq!(text.contains("whose value only a controller knows"), !is_known, "{selector}: {text}");
     }
-    // A value that is known is not another one.
+    // A known value is not another one.
     let checked = run(&["check", "-f", "-"], &with("statefulset.kubernetes.io/pod-name: other-0, app: x"));
     assert!(stdout(&checked).contains("selects-no-pods"), "{}", stdout(&checked));
 }

@@ -1,7 +1,7 @@
-//! Directories and namespaces, read alike by every verb.
+//! Directories and namespaces, which every verb reads alike.
 //!
-//! Seen to fail when: subdirectories are read without `-R`, or not with it; hidden ones or symlinks to directories are read;
-//! a namespace that is written gives way to that of `-n`; `trace` wants one in `--from`.
+//! Seen to fail when: subdirectories are read without `-R`, or not with it; hidden ones or symlinks to directories are
+//! read; `-n` overrides a namespace in a manifest; `trace` needs one in `--from`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -51,7 +51,7 @@ fn subdirectories_are_read_on_demand() {
 }
 
 #[test]
-fn a_namespace_that_is_written_stays() {
+fn a_namespace_in_a_manifest_stays() {
     let pods = format!(
         "{}\n---\n{}",
         pod("a", "10.0.0.1").replace("name: a", "name: a, namespace: own"),

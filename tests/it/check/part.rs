@@ -1,7 +1,7 @@
-//! An application's manifests are not taken for a cluster: what they cannot know is not concluded.
+//! An application's manifests are not a cluster: `check` draws no conclusions about what is missing.
 //!
-//! Seen to fail when: `is_whole` was always true; pods of custom resources were not thought of; a namespace without
-//! workloads counted as one whose pods are all here.
+//! Seen to fail when: `is_whole` was always true; pods of custom resources were ignored; a namespace without workloads
+//! counted as one whose pods are all known.
 
 use super::{found, run, stderr, stdout};
 
@@ -34,7 +34,7 @@ spec:
 const DNS: [&str; 3] = [
     "  - to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: \
      {k8s-app: coredns}}}]\n    ports: [{port: 53, protocol: UDP}, {port: 53}]\n",
-    // The labels of kube-system, and of its pods, are not here.
+    // The labels of kube-system, and of its pods, are unknown.
     "  - to: [{namespaceSelector: {matchLabels: {name: kube-system}}}]\n",
     "  - to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: openshift-dns}}}]\n",
 ];
@@ -57,7 +57,7 @@ spec:
 ";
 
 #[test]
-fn what_an_application_cannot_know_is_not_concluded() {
+fn missing_facts_of_an_application_give_no_findings() {
     for dns in DNS {
         let text = [APPLICATION, dns, CUSTOM].concat();
         let output = run(&["check", "-f", "-"], &text);
@@ -70,9 +70,9 @@ fn what_an_application_cannot_know_is_not_concluded() {
     }
 }
 
-/// What it does know is still said: of the pods of a namespace with workloads, and without custom resources.
+/// Known facts still give findings: about the pods of a namespace with workloads and without custom resources.
 #[test]
-fn what_an_application_knows_is_concluded() {
+fn known_facts_of_an_application_give_findings() {
     let text = [APPLICATION, DNS[0]].concat();
     for (right, wrong, code) in [
         ("podSelector: {matchLabels: {app: web}}", "podSelector: {matchLabels: {app: wbe}}", "selects-no-pods"),

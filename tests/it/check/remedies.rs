@@ -1,7 +1,7 @@
-//! Every remedy, applied as it is printed, settles its finding and makes no other.
+//! Every remedy, applied as printed, settles its finding and causes no other.
 //!
-//! Seen to fail when: the remedy of `no-dns` named kube-system where no DNS pod is known; it left TCP out; the remedy of
-//! `rules-without-policy-type` removed nothing; a rule was removed under the position of another.
+//! Seen to fail when: the remedy of `no-dns` named kube-system although no DNS pod is known; it omitted TCP; the remedy
+//! of `rules-without-policy-type` removed nothing; a rule was removed at the position of another.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{findings, run};
 
-/// An object with a mistake, among others that are right, and the code of the finding.
+/// An object with a mistake, among correct ones, and the code of the finding.
 fn cases() -> Vec<(&'static str, Vec<Value>)> {
     let policy = |name: &str, spec: Value| {
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -64,7 +64,7 @@ fn checked(objects: &[Value], whole: bool) -> Vec<Value> {
     findings(&run(if whole { &arguments } else { arguments.split_last().unwrap().1 }, &text))
 }
 
-/// Applies one operation to the object that a finding is about.
+/// Applies one operation to the object of a finding.
 fn apply(objects: &mut Vec<Value>, finding: &Value, operation: &Value) {
     let value = operation["value"].clone();
     if operation["op"] == "create" {
@@ -102,7 +102,7 @@ fn remedies_settle_their_findings() {
     }
 }
 
-/// The samples have a case above for each code with a remedy, but for what only older servers hold.
+/// The samples have a case above for each code with a remedy, except for objects that only older servers have.
 #[test]
 fn every_remedy_is_tried() {
     let tried: BTreeSet<_> = cases().into_iter().map(|(code, _)| code.to_owned()).collect();

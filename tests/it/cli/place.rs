@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 pub(crate) const PALISADE: &str = env!("CARGO_BIN_EXE_palisade");
 
-/// A directory with files in it, which goes with the test. The program runs in it.
+/// A directory with files, removed at the end of the test. The program runs in it.
 pub(crate) struct Place(pub(crate) PathBuf);
 
 impl Place {
@@ -21,8 +21,8 @@ impl Place {
         place
     }
 
-    /// The program with arguments separated by spaces, in a network namespace of its own: what it writes to the kernel
-    /// goes when it ends. It is killed if it does not end by itself.
+    /// The program with arguments separated by spaces, in a new network namespace: its changes to the kernel disappear
+    /// when it ends. It is killed if it does not end by itself.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=1", "30", "unshare", "--net", PALISADE]).args(arguments.split_whitespace());
@@ -46,7 +46,7 @@ impl Drop for Place {
     }
 }
 
-/// How a run ended, and what it said.
+/// The exit status and output of a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
@@ -60,19 +60,19 @@ impl Ended {
         Self { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Success, with nothing on stderr; what it printed.
+    /// Asserts success with nothing on stderr; returns stdout.
     pub(crate) fn printed(self) -> String {
         assert_eq!((self.status, self.err.as_str()), (Some(0), ""), "{}", self.out);
         self.out
     }
 
-    /// A denial, with nothing on stderr; what it printed.
+    /// Asserts a denial with nothing on stderr; returns stdout.
     pub(crate) fn denied(self) -> String {
         assert_eq!((self.status, self.err.as_str()), (Some(1), ""), "{}", self.out);
         self.out
     }
 
-    /// It ended with this status, printed nothing and said all of this on stderr.
+    /// Asserts that it ended with this status, printed nothing and wrote all of this to stderr.
     pub(crate) fn assert_refused(&self, status: i32, says: &[&str]) {
         assert_eq!((self.status, self.out.as_str()), (Some(status), ""), "{self:?}");
         for words in says {
@@ -92,8 +92,9 @@ pub(crate) fn feed(mut command: Command, stdin: &str) -> Output {
     output
 }
 
-/// shop/db on node-1 lets pods labelled `app=client` to TCP 80, and any IPv4 address to TCP 5432. ops/bare, on node-2, is
-/// labelled so and has no address yet; shop/late has only IPv6. Nothing isolates namespace ops, and of shop only the db.
+/// shop/db on node-1 allows pods labelled `app=client` to TCP 80, and any IPv4 address to TCP 5432. ops/bare, on
+/// node-2, has that label and no IP yet; shop/late has only IPv6. Nothing isolates namespace ops, and in shop only db
+/// is isolated.
 pub(crate) const SHOP: &str = "\
 apiVersion: v1
 kind: Pod

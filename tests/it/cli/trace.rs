@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::place::{Place, SHOP};
 
 #[test]
-fn one_flow_is_judged_for_people_and_for_programs() {
+fn one_flow_is_judged_in_text_and_json() {
     let place = Place::new("one", &[("shop.yaml", SHOP)]);
     let allowed = "trace -f shop.yaml --from ops/bare --to shop/db --port 80";
     let expected = "\
@@ -38,7 +38,7 @@ fn judged(answer: &str) -> String {
 }
 
 #[test]
-fn a_file_of_flows_gets_an_answer_for_each_line_in_its_place() {
+fn a_file_of_flows_gets_an_answer_for_each_line() {
     let (allow, deny) = ("allow allow allow", "deny allow deny");
     let cases = [
         (r#"{"from":"shop/web","to":"shop/db","protocol":"TCP","port":5432}"#, allow),
@@ -63,7 +63,7 @@ fn a_file_of_flows_gets_an_answer_for_each_line_in_its_place() {
         (r#"{"from":"shop/web","to":"shop/db","port":80,"protocol":"GRE"}"#, "error: protocol \"GRE\""),
         (r#"{"from":"shop/web","to":"shop/db","port":5432}"#, allow),
     ];
-    // The last line need not end.
+    // The last line may lack its line feed.
     let flows = cases.map(|(line, _)| line).join("\n");
     let place = Place::new("flows", &[("shop.yaml", SHOP), ("flows", &flows)]);
     let judged_all = place.run("trace -f shop.yaml --flows flows -o json");
@@ -75,7 +75,7 @@ fn a_file_of_flows_gets_an_answer_for_each_line_in_its_place() {
     }
     assert_eq!(place.run_with("trace -f shop.yaml --flows - -o json", &flows).out, answers);
     assert_eq!(place.run_with("trace -f - --flows flows -o json", SHOP).out, answers);
-    // For people, answers are on stdout and errors, with their line, on stderr.
+    // In the text form, answers are on stdout and errors, with their line, on stderr.
     let text = place.run("trace -f shop.yaml --flows flows");
     let (mut out, mut err) = (text.out.lines(), text.err.lines());
     for (number, answer) in answers.lines().enumerate() {
@@ -100,7 +100,7 @@ fn ten_thousand_flows_over_a_hundred_manifests_are_judged() {
              spec: {{nodeName: node-{}}}\nstatus: {{phase: Running, podIP: 10.1.0.{number}}}\n",
             number % 7
         );
-        // The pods of even numbers are isolated.
+        // Pods with even numbers are isolated.
         let policy = format!(
             "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{namespace: n{number}, name: deny}}\n\
              spec: {{podSelector: {{}}}}\n"

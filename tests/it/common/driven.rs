@@ -1,4 +1,4 @@
-//! A node of the lab on which the agent's own engine enforces, driven without the agent around it.
+//! A node of the lab with the agent's engine, without the rest of the agent.
 
 use palisade_dataplane::perform::{BridgeNetfilter, Kernel};
 use palisade_dataplane::table::{Ownership, Table};
@@ -16,14 +16,14 @@ pub(crate) struct Driven {
     pub(crate) engine: Engine,
     /// The kernel's table. Its socket was opened in the node's namespace and stays there.
     kernel: Kernel,
-    /// Commit what belongs in several batches in one: a fault, to see tests fail.
+    /// Commit several batches as one: a fault, to make tests fail.
     pub(crate) one_batch: bool,
-    /// Delete the flows of addresses that leave their pods; not to do so is a fault, too.
+    /// Delete the flows of IPs that leave their pods; `false` is a fault, too.
     pub(crate) forgets: bool,
 }
 
 impl Driven {
-    /// Enforces nothing yet, but the table is there with its base chains.
+    /// Enforces nothing yet, but the table exists with its base chains.
     pub(crate) fn start(node: &Node) -> Self {
         Self::start_with(node, &State::default(), &Options::default())
     }
@@ -37,14 +37,14 @@ impl Driven {
         driven
     }
 
-    /// Turns to an unrelated state, as an agent does that adopts the table of another.
+    /// Changes to an unrelated state, as an agent does that adopts another's table.
     pub(crate) fn turn_to(&mut self, state: &State, options: &Options) {
         self.engine = engine(&self.node, options);
         self.list(state);
     }
 
-    /// Is handed a change and killed after so many steps; another engine takes over what is in the kernel by then, with the
-    /// objects as they are now. Whether there were so many steps.
+    /// Gets a change and is killed after this many steps; another engine adopts the kernel's state by then, with the
+    /// current objects. Returns whether there were this many steps.
     pub(crate) fn killed_after(
         &mut self,
         steps: usize,
@@ -61,7 +61,7 @@ impl Driven {
             self.engine.done(outcome);
             done += 1;
         }
-        // Its socket closes, as that of a process does that ends.
+        // Its socket closes, like that of a process that ends.
         self.kernel = Kernel::new(Ownership::Plain, BridgeNetfilter::Check);
         self.turn_to(state, options);
         done == steps
@@ -89,13 +89,13 @@ impl Driven {
         self.run();
     }
 
-    /// Applies events as one change and enforces it. Returns how many batches that took.
+    /// Applies events as one change and enforces it. Returns the number of batches.
     pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> usize {
         self.engine.take(Input::Changes(changes.into_iter().collect()));
         self.run()
     }
 
-    /// Performs steps until there is nothing to do. Returns how many batches were committed.
+    /// Performs steps until none are left. Returns the number of committed batches.
     fn run(&mut self) -> usize {
         let (mut batches, mut gathered) = (0, Vec::new());
         while let Some(step) = self.engine.next_step() {

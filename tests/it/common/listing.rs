@@ -1,4 +1,4 @@
-//! Chains, sets and maps that a page quotes, compared with a ruleset.
+//! Compares chains, sets and maps that a page quotes with a ruleset.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +13,15 @@ type Lines = Vec<String>;
 struct Quoted {
     /// `chain forward`, `set pods/…`
     name: String,
-    /// The command of the page that printed it, if it is named.
+    /// The command that printed it, if the page names it.
     command: String,
     lines: Lines,
-    /// Whether the page leaves out lines of it.
+    /// Whether the page omits some of its lines.
     in_part: bool,
 }
 
-/// The difference between what a page quotes of a ruleset and the ruleset. None if they agree. Compared is what the page
-/// says was printed by such commands; the command is empty for a listing without one.
+/// The difference between a page's quotations of a ruleset and the ruleset. None if they agree. It compares the
+/// quotations whose command satisfies `commands`; the command is empty for a listing without one.
 pub(crate) fn difference(page: &str, text: &str, commands: fn(&str) -> bool) -> Option<String> {
     let there = objects(text);
     let content = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
@@ -68,7 +68,7 @@ fn quotations(page: &str) -> Vec<Quoted> {
         } else if let (true, Some(name)) = (ours, line.strip_suffix(" {"))
             && ["chain ", "set ", "map "].iter().any(|kind| name.starts_with(kind))
         {
-            // An element is listed without the others and without the comment of its map.
+            // An element is listed without the others and without its map's comment.
             let in_part = command.contains("nft get element");
             open = Some(Quoted { name: name.to_owned(), command: command.to_owned(), lines: Vec::new(), in_part });
         }
@@ -76,7 +76,7 @@ fn quotations(page: &str) -> Vec<Quoted> {
     all
 }
 
-/// Adds a line; those of one list of elements are one.
+/// Adds a line; the lines of one list of elements are joined.
 fn push(lines: &mut Lines, line: &str) {
     match lines.last_mut() {
         Some(last) if last.starts_with("elements = {") && !last.ends_with('}') => *last = format!("{last} {line}"),
@@ -91,7 +91,7 @@ fn without_counts(line: &str) -> String {
     format!("{before}counter {rest}").trim_end().to_owned()
 }
 
-/// Whether the lines are among the others, in their order. An element is part of a list of elements.
+/// Whether the lines are among the others, in order. An element may be part of a list of elements.
 fn is_part_of(part: &[String], whole: &[String]) -> bool {
     let mut rest = whole.iter();
     let elements =
@@ -104,7 +104,7 @@ fn is_part_of(part: &[String], whole: &[String]) -> bool {
 }
 
 #[test]
-fn a_stale_quotation_is_seen() {
+fn a_stale_quotation_is_found() {
     let listing =
         "table inet palisade {\n\tset a {\n\t\telements = { 1,\n\t\t\t2 }\n\t}\n\tchain c {\n\t\tx\n\t\ty\n\t}\n}";
     let there = objects(listing);

@@ -1,4 +1,4 @@
-//! Objects in few words.
+//! Short constructors of objects.
 
 #![allow(clippy::expect_used, reason = "in tests, also outside of test functions")]
 
@@ -50,14 +50,14 @@ pub(crate) fn policy(name: &str, selector: Pairs<'_>) -> Policy {
     }
 }
 
-/// The policy, isolating for ingress but for these rules.
+/// The policy, isolating for ingress except for these rules.
 pub(crate) fn ingress(mut policy: Policy, rules: Vec<Rule>) -> Policy {
     policy.isolates.ingress = true;
     policy.ingress = rules;
     policy
 }
 
-/// The policy, isolating for egress but for these rules.
+/// The policy, isolating for egress except for these rules.
 pub(crate) fn egress(mut policy: Policy, rules: Vec<Rule>) -> Policy {
     policy.isolates.egress = true;
     policy.egress = rules;

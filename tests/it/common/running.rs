@@ -1,4 +1,4 @@
-//! A running agent, and what it says: probes, metrics, log.
+//! A running agent with its probes, metrics and log.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use palisade_lab::{Child, Node, Signal};
 use serde_json::Value;
 
-/// How long anything may take. An agent that lost its API server asks again within 30 s.
+/// Time limit for anything. An agent that lost its API server retries within 30 s.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Between two looks at a condition that is waited for; the machine is for the agents.
+/// The interval at which a condition is checked; it leaves the machine to the agents.
 pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 
-/// An agent in a node's namespace. It is killed at the latest when this value is dropped.
+/// An agent in a node's namespace. It is killed when this value is dropped, if not before.
 pub(crate) struct Agent {
     child: Child,
     node: Node,
@@ -32,13 +32,13 @@ pub(crate) struct Answer {
 }
 
 impl Agent {
-    /// Starts an agent that listens there, with arguments such as `["--manifests", DIR]`. It adds to the log.
+    /// Starts an agent that listens there, with arguments such as `["--manifests", DIR]`. It appends to the log.
     pub(crate) fn start(node: &Node, listen: &'static str, arguments: &[&str], log: &Path) -> Self {
         let file = fs::File::options().create(true).append(true).open(log).unwrap();
         Self::start_with_stderr(node, listen, arguments, log, file)
     }
 
-    /// The same with something else than the log's file as its stderr.
+    /// The same with another stderr than the log's file.
     pub(crate) fn start_with_stderr(
         node: &Node,
         listen: &'static str,
@@ -78,9 +78,9 @@ impl Agent {
         self.node.run(ask).unwrap()
     }
 
-    /// Why it is not ready; `None` if it is.
+    /// The reason why it is not ready; `None` if it is.
     pub(crate) fn missing(&self) -> Option<String> {
-        let answer = self.get("/readyz").unwrap_or_else(|| panic!("nobody answers; the log:\n{}", self.read_log()));
+        let answer = self.get("/readyz").unwrap_or_else(|| panic!("no answer; the log:\n{}", self.read_log()));
         match answer.status {
             200 => None,
             503 => Some(answer.body),
@@ -93,14 +93,14 @@ impl Agent {
         self.wait("readiness", || self.get("/readyz").is_some_and(|answer| answer.status == 200));
     }
 
-    /// Waits until it is not ready for a reason in these words.
+    /// Waits until it is not ready for a reason that contains these words.
     pub(crate) fn wait_missing(&self, reason: &str) -> String {
         let said = || self.get("/readyz").filter(|answer| answer.status == 503 && answer.body.contains(reason));
         self.wait(&format!("unreadiness for \"{reason}\""), || said().is_some());
         said().unwrap().body
     }
 
-    /// The value of a series that must be there.
+    /// The value of a series that must exist.
     pub(crate) fn metric(&self, series: &str) -> u64 {
         self.find_metric(series).unwrap_or_else(|| panic!("there is no series {series}"))
     }
@@ -111,7 +111,7 @@ impl Agent {
         Some(text.parse().unwrap_or_else(|_| panic!("{series} is not a whole number: {text}")))
     }
 
-    /// The same as it is printed.
+    /// The same as printed.
     pub(crate) fn find_text(&self, series: &str) -> Option<String> {
         let answer = self.get("/metrics").expect("the agent listens");
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -119,27 +119,27 @@ impl Agent {
         value.map(str::to_owned)
     }
 
-    /// Whether it has nothing left to do: no deletion and no address is held, and the loop has not been busy meanwhile.
+    /// Whether it has nothing left to do: no deletion and no IP is blocked, and the loop has not been busy meanwhile.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let busy = || self.find_text("palisade_loop_busy_seconds_total").expect("there is no such metric any more");
+        let busy = || self.find_text("palisade_loop_busy_seconds_total").expect("the metric exists");
         let before = busy();
         let left = self.metric("palisade_policy_deletions_held") + self.metric("palisade_addresses_held");
         left == 0 && busy() == before
     }
 
-    /// How often it has committed for this reason, with success. The series comes with the first.
+    /// The number of its successful commits for this reason. The first one creates the series.
     pub(crate) fn commits(&self, kind: &str) -> u64 {
         self.find_metric(&format!("palisade_commits_total{{kind=\"{kind}\",result=\"success\"}}")).unwrap_or(0)
     }
 
-    /// How many failures to read objects it has counted, of any resource and reason. Series come with the first.
+    /// The number of failures to read objects, of any resource and reason. The first one creates the series.
     pub(crate) fn watch_errors(&self) -> u64 {
         let metrics = self.get("/metrics").expect("the agent listens").body;
         let errors = metrics.lines().filter(|line| line.starts_with("palisade_watch_errors_total{"));
         errors.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Does something and waits until the log has a commit for this cause, and the metrics say that it is done. Returns
+    /// Makes a change and waits until the log has a commit for this cause, and the metrics say that it is done. Returns
     /// the log's line.
     pub(crate) fn after(&self, cause: &str, change: impl FnOnce()) -> Value {
         let enforced = || self.metric("palisade_policy_implementation_delay_seconds_count");
@@ -154,7 +154,7 @@ impl Agent {
         told().unwrap()
     }
 
-    /// Waits until something is so.
+    /// Waits until the condition holds.
     pub(crate) fn wait(&self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         while !condition() {
@@ -174,7 +174,7 @@ impl Agent {
         events(&self.log)
     }
 
-    /// How many lines of the log have this message.
+    /// The number of lines of the log with this message.
     pub(crate) fn told(&self, message: &str) -> usize {
         told(&self.log, message)
     }
@@ -187,7 +187,7 @@ impl Agent {
     /// The processor time it has used, in ticks (a hundredth of a second each): utime and stime of proc(5).
     pub(crate) fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name, in parentheses, is the second field and may hold anything; utime is the 14th.
+        // The name, in parentheses, is the second field and may contain anything; utime is the 14th.
         let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
         fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
@@ -210,14 +210,14 @@ impl Agent {
     }
 }
 
-/// The lines of a log in JSON. One that is being written is left out.
+/// The lines of a log in JSON, without an incomplete last one.
 pub(crate) fn events(log: &Path) -> Vec<Value> {
     let log = fs::read_to_string(log).unwrap();
     let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     whole.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
 }
 
-/// How many lines of a log have this message.
+/// The number of lines of a log with this message.
 pub(crate) fn told(log: &Path, message: &str) -> usize {
     events(log).iter().filter(|event| event["message"] == message).count()
 }

@@ -1,9 +1,9 @@
-//! The two behaviours that are the API server's alone.
+//! The two behaviours of the API server alone.
 
 use palisade_testkit::apiserver::{ApiServer, Error, network_policy_path};
 use serde_json::{Value, json};
 
-/// A policy that lets a range of ports in.
+/// A policy that allows a range of ports.
 fn policy(namespace: &str, name: &str, port: &Value) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1",
@@ -25,7 +25,7 @@ fn case_49_policies_are_created_read_changed_and_deleted() {
     let collection = collection.trim_end_matches('/');
     for name in ["one", "two", "three"] {
         let created = api.create(&policy(&namespace, name, &json!({ "port": 80 }))).unwrap();
-        // What is left out is written by the server.
+        // The server writes the omitted fields.
         assert_eq!(created["spec"]["ingress"][0]["ports"][0], json!({ "port": 80, "protocol": "TCP" }));
     }
     let of = |path: &str| names(&api.get(&format!("{path}?labelSelector=of%3D{namespace}")).unwrap()).len();

@@ -25,9 +25,9 @@ use crate::conformance::table::{Case, Expect, PODS, Step, Transport, Way};
 
 /// Services lead from a port to the same port of their pod.
 const SERVICE_PORTS: [u16; 2] = [80, 81];
-/// How long a conversation that is allowed may take on a busy machine. Its first packet was let through before.
+/// Time limit of an allowed conversation on a busy machine. Its first packet passed before.
 const CONVERSATION: Duration = Duration::from_secs(10);
-/// Selects the barrier's peers of the present round, once as pods and once as pods of a namespace.
+/// Selects the barrier's peers of the current round, once as pods and once as pods of a namespace.
 const BARRIER: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -40,7 +40,7 @@ spec:
     - namespaceSelector: {matchLabels: {round: 'ROUND'}}
 ";
 
-/// How many beds this process has made.
+/// The number of beds in this process so far.
 static BEDS: AtomicU32 = AtomicU32::new(0);
 
 /// The pods of the lab by stack and name.
@@ -51,26 +51,26 @@ pub(crate) struct Bed {
     api: ApiServer,
     agents: Vec<Agent>,
     pods: Pods,
-    /// The address of the Service of each pod's address.
+    /// The Service IP of each pod IP.
     services: BTreeMap<IpAddr, IpAddr>,
-    /// Everybody but pods, by name.
+    /// All other ends, by name.
     others: BTreeMap<String, Namespace>,
     plans: BTreeMap<Stack, Plan>,
     round: u32,
     scratch: PathBuf,
 }
 
-/// A packet to be sent and the fate that the table gives it.
+/// A packet to send and its fate according to the table.
 struct Trial {
     flow: Flow,
-    /// Where it goes, by name of the namespace in the lab.
+    /// Its destination, by the name of the namespace in the lab.
     place: String,
     expected: bool,
     what: String,
 }
 
 impl Bed {
-    /// With these further flags of the API server.
+    /// With these additional flags of the API server.
     pub(crate) fn new(flags: &[&str]) -> Self {
         let lab = Lab::builder().node(Layout::Bridge).node(Layout::Routed).build().unwrap();
         let serial = BEDS.fetch_add(1, Ordering::Relaxed);
@@ -119,13 +119,13 @@ impl Bed {
         self.start_agents();
     }
 
-    /// Runs all cases; the failures, in words.
+    /// Runs all cases; returns the failures as text.
     pub(crate) fn all_failures(&mut self, cases: &[Case]) -> Vec<String> {
         let cases = cases.iter().enumerate().filter(|(_, case)| case.ways.contains(&Way::Packets));
         cases.flat_map(|(number, case)| self.failures(number, case)).collect()
     }
 
-    /// Runs a case in all stacks at once; the failures, in words.
+    /// Runs a case in all stacks at once; returns the failures as text.
     pub(crate) fn failures(&mut self, number: usize, case: &Case) -> Vec<String> {
         for node in self.lab.nodes() {
             node.conntrack(&["-F"]).unwrap();
@@ -173,7 +173,7 @@ impl Bed {
 
     // === the barrier ===
 
-    /// A pod of each node that a policy of the barrier isolates, and a peer that is on no node of the lab.
+    /// A pod of each node that a policy of the barrier isolates, and a peer on another node.
     fn build_barrier(&self) {
         self.api.create_namespace("barrier", &json!({})).unwrap();
         for node in self.lab.nodes() {
@@ -185,11 +185,11 @@ impl Bed {
         self.api.set_pod_running("barrier", "peer", &["10.42.99.9".parse().unwrap()]).unwrap();
     }
 
-    /// Waits until every agent has enforced everything that was written so far.
+    /// Waits until every agent has enforced every write so far.
     ///
-    /// A watch delivers the changes of one kind of object in their order. So a change of each kind is made last, and
-    /// waited for in the kernel: the policy names the sets of this round, and they have their elements by the labels.
-    /// What was committed along with them is all there when the loop answers a scrape, which it does only between
+    /// A watch delivers the changes of one kind of object in order. So the barrier makes a last change of each kind and
+    /// waits for it in the kernel: the policy names the sets of this round, and they have their elements by the labels.
+    /// Everything committed along with it is complete when the loop answers a scrape, which it does only between
     /// commits.
     fn pass_barrier(&mut self) {
         self.round += 1;
@@ -214,7 +214,7 @@ impl Bed {
 
     // === packets ===
 
-    /// The packets of a matrix, in every family that both ends have. Those to pods go through the Service.
+    /// The packets of a matrix, in every family that both ends have. Packets to pods go through the Service.
     fn trials(&self, cluster: &Cluster, expect: &Expect) -> Vec<Trial> {
         let mut trials = Vec::new();
         for ((from, to), expected) in &expect.reaches {
@@ -240,8 +240,8 @@ impl Bed {
         }
     }
 
-    /// Sends one packet of each flow, which must arrive where it shall or nowhere, and then a whole conversation of
-    /// each allowed one. Nothing is tried twice.
+    /// Sends one packet of each flow, which must arrive where expected or nowhere, and then a whole conversation of
+    /// each allowed one. Nothing is retried.
     fn hold(&self, trials: &[Trial]) -> Vec<String> {
         let shots: Vec<_> = trials.iter().map(|trial| trial.flow.clone()).collect();
         let arrived = self.lab.shoot_where(&shots).unwrap();

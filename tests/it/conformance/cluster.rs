@@ -1,4 +1,4 @@
-//! The objects of one case, in one of the forms in which it runs, and what each step does to them.
+//! The objects of one case in one stack, and the effect of each step on them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,18 +36,18 @@ impl Stack {
     }
 }
 
-/// The node of a pod: pods that stand side by side are on different ones.
+/// The node of a pod: neighbours in [`PODS`] are on different ones.
 pub(crate) fn node_of(pod: &str) -> usize {
     1 + PODS.iter().position(|other| *other == pod).unwrap() % 2
 }
 
-/// Hosts outside the cluster that have no IPv4: beyond the ranges that some take for all of IPv6.
+/// Hosts outside the cluster without IPv4: outside the ranges that some take for all of IPv6.
 pub(crate) const SIX_ONLY: [(&str, &str); 2] = [("nat64", "64:ff9b::7"), ("ula", "fc00::7")];
 
-/// Who has which addresses, pods and others. Of a stack only its families count.
+/// The IPs of pods and others. Only the families of a stack count.
 pub(crate) type Plan = BTreeMap<String, Vec<IpAddr>>;
 
-/// What is written to the API server for a step.
+/// A write to the API server for a step.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     Create(Value),
@@ -58,7 +58,7 @@ pub(crate) enum Write {
     Delete(String),
     /// The pod at a path becomes terminating; its kubelet has not confirmed the end.
     Terminate(String),
-    /// A policy is put into the server's storage.
+    /// A policy is written into the server's storage.
     Store(Value),
 }
 
@@ -66,7 +66,7 @@ pub(crate) enum Write {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) stack: Stack,
-    /// What the names of namespaces end in.
+    /// The suffix of namespace names.
     suffix: String,
     plan: Plan,
     namespaces: BTreeMap<String, Value>,
@@ -76,7 +76,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Namespaces and pods, all alike but for those that the case's first steps say otherwise of.
+    /// Namespaces and pods, all alike except those that the case's first steps change.
     pub(crate) fn new(stack: Stack, suffix: &str, plan: &Plan, steps: &[Step]) -> Self {
         let plan = plan.iter().map(|(name, addresses)| {
             (name.clone(), addresses.iter().copied().filter(|address| stack.has(address)).collect())
@@ -138,7 +138,7 @@ impl Cluster {
         })
     }
 
-    /// What creates everything.
+    /// The writes that create everything.
     pub(crate) fn create(&self) -> Vec<Write> {
         let mut writes: Vec<_> = self.namespaces.values().cloned().map(Write::Create).collect();
         for pod in self.pods.values() {
@@ -148,12 +148,12 @@ impl Cluster {
         writes
     }
 
-    /// The names of the namespaces, which go at the end with everything in them.
+    /// The names of the namespaces, which are deleted at the end with everything in them.
     pub(crate) fn namespace_names(&self) -> Vec<String> {
         NAMESPACES.map(|name| self.namespace(name)).to_vec()
     }
 
-    /// Does what a step says, and returns what that takes at the API server.
+    /// Applies a step, and returns the writes for the API server.
     pub(crate) fn apply(&mut self, step: &Step) -> Vec<Write> {
         match step {
             Step::Apply(manifests) => {
@@ -176,7 +176,7 @@ impl Cluster {
                 let patch = self.expand_json(patch);
                 let pod = self.pods.get_mut(name).unwrap();
                 merge(pod, &patch);
-                // What is not the status was written when the pod was created.
+                // Everything except the status was written when the pod was created.
                 let status = patch.get("status").map(|status| json!({ "status": status }));
                 status.map(|status| Write::Patch(path(pod) + "/status", status)).into_iter().collect()
             }
@@ -218,7 +218,7 @@ impl Cluster {
         objects.chain(self.policies.values().map(|manifest| format!("---\n{manifest}"))).collect()
     }
 
-    /// As [`Self::expand`]; in a status, `"$addresses": "x/a"` stands for the addresses of x/a.
+    /// Like [`Self::expand`]; in a status, `"$addresses": "x/a"` is replaced by the IPs of x/a.
     fn expand_json(&self, value: &Value) -> Value {
         let mut text = value.to_string();
         for (name, addresses) in &self.plan {
@@ -232,8 +232,8 @@ impl Cluster {
         serde_json::from_str(&self.expand(&text)).unwrap()
     }
 
-    /// Puts in what the case leaves open: `$x` is the namespace x, `$ip(x/a)` an address of pod x/a, `$host(x/a)` it as a
-    /// CIDR, `$wide(x/a)` the CIDR of four bits that it is in. A line with an address is there once for each family.
+    /// Replaces the placeholders of a case: `$x` is the namespace x, `$ip(x/a)` an IP of pod x/a, `$host(x/a)` that IP
+    /// as a CIDR, `$wide(x/a)` the /4 around it. A line with an IP is repeated for each family.
     fn expand(&self, text: &str) -> String {
         let mut out = String::new();
         for line in text.split_inclusive('\n') {
@@ -269,7 +269,7 @@ impl Cluster {
     }
 }
 
-/// Where an object is.
+/// The path of an object.
 fn path(object: &Value) -> String {
     let name = object["metadata"]["name"].as_str().unwrap();
     match object["metadata"]["namespace"].as_str() {

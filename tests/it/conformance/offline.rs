@@ -1,4 +1,4 @@
-//! The cases without a cluster: by the evaluator, and by the walk of packets through the rendered rulesets.
+//! The cases without a cluster: by the evaluator, and by the packet walk through the rendered rulesets.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use palisade_testkit::walking::Nodes;
 use crate::conformance::cluster::{Cluster, Plan, SIX_ONLY};
 use crate::conformance::table::{Case, Expect, PODS, Step, Transport, Way};
 
-/// Judges all cases; the failures, in words.
+/// Judges all cases; returns the failures as text.
 pub(crate) fn failures(cases: &[Case], way: Way) -> Vec<String> {
     let mut failures = Vec::new();
     let mut judged = 0;
@@ -38,7 +38,7 @@ pub(crate) fn failures(cases: &[Case], way: Way) -> Vec<String> {
     failures
 }
 
-/// Addresses as the lab would give them.
+/// IPs as the lab would assign them.
 fn plan() -> Plan {
     let mut plan = Plan::new();
     for (number, pod) in (2u16..).zip(PODS) {
@@ -59,7 +59,7 @@ fn plan() -> Plan {
     plan
 }
 
-/// The state that the manifests say.
+/// The state in the manifests.
 fn state(cluster: &Cluster, case: &str, way: Way) -> State {
     let name = format!("palisade-conformance-{}-{way:?}-{case}-{}.yaml", std::process::id(), cluster.stack.name());
     let file: PathBuf = std::env::temp_dir().join(name);
@@ -105,7 +105,7 @@ impl Judge {
         Self { state, facts, nodes }
     }
 
-    /// Whether a flow is allowed as expected, or what was found instead.
+    /// Checks that a flow is allowed or denied as expected; otherwise returns the difference.
     fn hold(&self, flow: &Flow, expected: bool) -> Result<(), String> {
         let reference = Reference::new(&self.state, &self.facts);
         let Some(nodes) = &self.nodes else {

@@ -1,4 +1,4 @@
-//! `docs/conformance.md` names what exists, and leaves no case out.
+//! `docs/conformance.md` names only existing tests and cases, and every case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use crate::conformance::table;
 
 const PAGE: &str = "docs/conformance.md";
 
-/// The names of the page, each with the file that it is in: `` [`name`][key] `` and `[key]: path`.
+/// The names on the page, each with its file: `` [`name`][key] `` and `[key]: path`.
 fn references() -> Vec<(String, String)> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE)).unwrap();
     let definition = |line: &str| {
@@ -24,7 +24,7 @@ fn references() -> Vec<(String, String)> {
     page.split("[`").skip(1).map(reference).collect()
 }
 
-/// Whether a file holds the test or case of this name.
+/// Whether a file contains the test or case of this name.
 fn holds(file: &str, name: &str) -> bool {
     let Ok(text) = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)) else { return false };
     match Path::new(file).extension().and_then(|extension| extension.to_str()) {

@@ -1,7 +1,7 @@
-//! The table of cases: YAML files that people read and this reads line by line.
+//! The table of cases: YAML files for people, read here line by line.
 //!
-//! A file holds several cases, as documents. A case is a list of steps; most change objects, and `expect` says who reaches
-//! whom then. Manifests and matrices are block texts. The README beside the files describes the format.
+//! A file contains several cases, as documents. A case is a list of steps; most change objects, and `expect` says who
+//! reaches whom then. Manifests and matrices are block texts. The README in that directory describes the format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,17 +19,17 @@ pub(crate) const PODS: [&str; 9] = ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c", "z
 /// One behaviour.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// Unique; that of an upstream test begins with its number.
+    /// Unique; the name of an upstream test begins with its number.
     pub(crate) name: String,
     /// The stacks in which it runs.
     pub(crate) stacks: Vec<Stack>,
-    /// The ways in which it is held.
+    /// The ways of checking it.
     pub(crate) ways: Vec<Way>,
-    /// What happens, in order.
+    /// The steps, in order.
     pub(crate) steps: Vec<Step>,
 }
 
-/// How a case is held.
+/// A way of checking a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Evaluator,
@@ -54,7 +54,7 @@ impl Way {
 pub(crate) enum Step {
     /// Manifests of policies are applied.
     Apply(String),
-    /// A policy's `spec` is put where the API server stores its objects, past its validation: namespace and name.
+    /// A policy's `spec` is written to the API server's storage, bypassing validation: namespace and name.
     Store(String, Value),
     /// A policy is deleted: namespace and name.
     Delete(String),
@@ -64,9 +64,9 @@ pub(crate) enum Step {
     Terminate(String),
     /// A namespace becomes terminating; everything in it is still there.
     Close(String),
-    /// Every agent ends and another one begins.
+    /// Every agent ends and another one starts.
     Restart,
-    /// A pod is not as all others: a merge patch of it, before it is created, or of its status later.
+    /// A pod differs from all others: a merge patch of it, before it is created, or of its status later.
     Pod(String, Value),
     /// Who reaches whom.
     Expect(Expect),
@@ -80,7 +80,7 @@ pub(crate) struct Expect {
     pub(crate) reaches: BTreeMap<(String, String), bool>,
 }
 
-/// What is sent.
+/// A kind of packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Port(Protocol, u16),
@@ -236,7 +236,7 @@ fn columns(header: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// The sources that the label of a row stands for.
+/// The sources of a row's label.
 fn expand(label: &str, known: &BTreeSet<String>) -> Result<Vec<String>, String> {
     if label == "others" {
         return Ok(PODS.iter().filter(|pod| !known.contains(**pod)).map(ToString::to_string).collect());

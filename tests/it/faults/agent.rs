@@ -29,7 +29,7 @@ pub(crate) struct Setup {
     pub(crate) files: Option<(u32, u32)>,
 }
 
-/// A running agent; it is killed at the latest when this value is dropped.
+/// A running agent; it is killed when this value is dropped, if not before.
 pub(crate) struct Agent {
     child: Child,
     node: Node,

@@ -11,7 +11,7 @@ use crate::faults::agent::{LISTEN, Setup, within};
 use crate::faults::case::{Row, observe};
 use crate::faults::scene::{LIMIT, Scene, Traffic, full};
 
-/// The most time that a change may take during these faults.
+/// The deadline of a change during these faults.
 const PROMPT: Duration = Duration::from_secs(5);
 
 fn finish(scene: &Scene, name: &str, fault: &str, traffic: Option<Traffic>, note: String) {
@@ -22,7 +22,7 @@ fn finish(scene: &Scene, name: &str, fault: &str, traffic: Option<Traffic>, note
     assert_eq!(scene.agent.ended(), None, "the agent has ended");
     assert!(in_step.is_some(), "changes are not followed within {PROMPT:?}; {}", scene.agent.words());
     assert!(toll.is_none_or(|toll| (toll.leaked, toll.lost) == (0, 0)), "{toll:?}");
-    assert!(scene.agent.is_live(), "it does not say that it lives; {}", scene.agent.words());
+    assert!(scene.agent.is_live(), "it does not report that it is alive; {}", scene.agent.words());
 }
 
 /// Waits until shop/web is isolated, which needs no HTTP server.
@@ -41,7 +41,7 @@ fn log_is_not_read() {
     let setup = Setup { stderr: Some(OwnedFd::from(writer)), ..Setup::default() };
     let scene = Scene::set_up(NAME, |_| {}, setup);
     let enforced = within(LIMIT, || scene.is_isolated(&scene.web));
-    assert!(enforced.is_some(), "nothing is enforced while nobody reads the log");
+    assert!(enforced.is_some(), "nothing is enforced without a reader of the log");
     scene.agent.wait_ready();
     let traffic = scene.traffic();
     let start = Instant::now();
@@ -105,7 +105,7 @@ fn silent_connections() {
     scene.agent.wait_ready();
     let traffic = scene.traffic();
     let address: SocketAddr = LISTEN.parse().unwrap();
-    // The listener's queue is full if no thread accepts: further connections are tried, not waited for.
+    // The listener's queue is full if no thread accepts: further connections do not block.
     let held = scene.node().run(|| {
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(20)).ok();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -139,12 +139,12 @@ fn flood_of_scrapes() {
     let scrapes: usize = scrapers.into_iter().map(|scraper| scraper.join().unwrap()).sum();
     let note = format!("{scrapes} scrapes; median delay {:.0?}, before {:.0?}", busy[10], calm[10]);
     finish(&scene, NAME, "metrics are scraped without pause", None, note);
-    // The slowest scrapes are those of a busy machine, too.
+    // On a busy machine the slowest scrapes are slow anyway.
     let (median, most) = (busy[10] < calm[10] * 4 + Duration::from_millis(200), busy[19] < Duration::from_secs(3));
     assert!(median && most, "calm {calm:?}, busy {busy:?}");
 }
 
-/// Scrapes metrics again and again; returns the number of answers.
+/// Scrapes metrics repeatedly; returns the number of answers.
 fn scrape_until(address: SocketAddr, end: Instant) -> usize {
     let mut answers = 0;
     while Instant::now() < end {

@@ -18,15 +18,15 @@ pub(crate) struct Case {
     pub(crate) prepare: fn(&FakeApi),
     /// Injects it.
     pub(crate) inject: fn(&Scene),
-    /// The least duration. Packets are counted over this time without other conditions.
+    /// The minimum duration. Packets are counted over this time without other conditions.
     pub(crate) lasts: Duration,
     /// The report of the fault, and its deadline, counted from the start.
     pub(crate) told: Option<(Told, Duration)>,
-    /// Ends it. The scene's late policy must come into force after it.
+    /// Ends it. The scene's late policy must be enforced afterwards.
     pub(crate) lift: fn(&Scene),
     /// The deadline for following changes again.
     pub(crate) in_step: Duration,
-    /// The most lists of one kind that may be requested meanwhile.
+    /// The maximum number of lists of one kind meanwhile.
     pub(crate) lists: usize,
 }
 

@@ -35,7 +35,7 @@ fn deletions_of_many_policies_are_one_question() {
         asked.push(scene.api.count_since(start, Verb::Get, Namespaces));
         scene.api.answer(Verb::Get, Namespaces, Answer::Right);
         let gone = within(LIMIT, || policies() <= before);
-        assert!(gone.is_some(), "what is gone is still in force; {}", scene.agent.words());
+        assert!(gone.is_some(), "deleted policies are still in force; {}", scene.agent.words());
     }
     row(
         NAME,

@@ -1,4 +1,4 @@
-//! Policies that are deleted: with their namespace, before their pods (CVE-2024-7598), or for good.
+//! Policies that are deleted: with their namespace, before their pods (CVE-2024-7598), or permanently.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use Resource::{Namespaces, NetworkPolicies, Pods};
 /// The deadline for believing a true list.
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// The time that the pods of an ending namespace live on in these tests.
+/// How long the pods of a terminating namespace run in these tests.
 const LINGER: Duration = Duration::from_secs(4);
 
 fn shop_ends(scene: &Scene) {
@@ -49,7 +49,7 @@ fn namespace_ends() {
 
 #[test]
 fn namespace_ends_unheard() {
-    // All watches miss it. That of policies returns first, with a list; that of namespaces stays down.
+    // All watches miss it. The watch of policies returns first, with a list; that of namespaces stays down.
     stays_closed_until_its_pods_are_gone(
         "namespace_ends_unheard",
         "a namespace ends while watches are down; the list of policies arrives before that of namespaces",
@@ -69,9 +69,9 @@ fn namespace_ends_unheard() {
 }
 
 #[test]
-fn namespace_ends_and_nobody_answers_for_it() {
+fn namespace_ends_without_an_answer_about_it() {
     stays_closed_until_its_pods_are_gone(
-        "namespace_ends_and_nobody_answers_for_it",
+        "namespace_ends_without_an_answer_about_it",
         "a namespace ends while its GET fails and its watch is silent",
         |scene| {
             scene.api.answer(Verb::Get, Namespaces, Answer::Status(500));
@@ -102,8 +102,8 @@ fn many_policies_of_an_ending_namespace() {
 }
 
 #[test]
-fn what_is_gone_for_good_is_believed() {
-    const NAME: &str = "what_is_gone_for_good_is_believed";
+fn permanent_deletions_are_believed() {
+    const NAME: &str = "permanent_deletions_are_believed";
     let scene = Scene::new(NAME);
     scene.api.silence(NetworkPolicies, true);
     scene.api.delete(NetworkPolicies, "shop", "allow-friends");
@@ -123,8 +123,8 @@ fn what_is_gone_for_good_is_believed() {
 }
 
 #[test]
-fn pods_that_are_gone_for_good_are_believed() {
-    const NAME: &str = "pods_that_are_gone_for_good_are_believed";
+fn permanent_deletions_of_pods_are_believed() {
+    const NAME: &str = "permanent_deletions_of_pods_are_believed";
     let scene = Scene::new(NAME);
     scene.api.silence(Pods, true);
     scene.api.delete(Pods, "shop", "web");
@@ -155,7 +155,7 @@ fn unanswered_question_holds_a_deletion_and_no_longer() {
     scene.put_late();
     let in_step = scene.time_to_step(Duration::from_secs(5));
     assert!(in_step.is_some(), "changes of others wait; {}", scene.agent.words());
-    assert!(scene.is_isolated(&scene.web), "what is held back was believed");
+    assert!(scene.is_isolated(&scene.web), "the delayed deletion was believed");
     scene.api.answer(Verb::Get, Namespaces, Answer::Right);
     let lifted = Instant::now();
     let believed = within(LIMIT, || !scene.is_isolated(&scene.web));

@@ -12,14 +12,14 @@ use crate::faults::scene::{Scene, full, paper};
 /// Pods that end elsewhere each second.
 const ENDINGS: u32 = 10;
 
-/// The least number of conntrack entries of the node itself.
+/// The minimum number of the node's own conntrack entries.
 fn fill(scene: &Scene, entries: usize) {
     let fill = || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let targets =
             (0..entries).map(|n| (IpAddr::from([127, u8::try_from(1 + n / 50_000).unwrap(), 0, 1]), n % 50_000));
         for (address, port) in targets {
-            // There is no listener; errors from earlier datagrams are no failure.
+            // There is no listener; errors of earlier datagrams are ignored.
             socket.send_to(b"x", (address, u16::try_from(1024 + port).unwrap())).ok();
         }
         fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap().trim().parse::<usize>().unwrap()
@@ -28,7 +28,7 @@ fn fill(scene: &Scene, entries: usize) {
     assert!(count >= entries * 9 / 10, "there are {count} entries of {entries}");
 }
 
-/// Ends pods elsewhere until then, and returns their number.
+/// Ends pods on other nodes until then, and returns their number.
 fn end_pods(api: &FakeApi, until: Instant) -> usize {
     let mut ended = 0;
     while Instant::now() < until {
@@ -39,8 +39,8 @@ fn end_pods(api: &FakeApi, until: Instant) -> usize {
 }
 
 #[test]
-fn pods_end_elsewhere_beside_many_flows() {
-    const NAME: &str = "pods_end_elsewhere_beside_many_flows";
+fn pods_end_elsewhere_with_many_flows() {
+    const NAME: &str = "pods_end_elsewhere_with_many_flows";
     let (entries, window) = if full() { (200_000, 20) } else { (20_000, 5) };
     let scene = Scene::with(NAME, |api| api.load((0..1000).map(|number| paper("crowd", 5000 + number))));
     fill(&scene, entries);

@@ -1,4 +1,4 @@
-//! Faults that are noticed after a minute, so each test takes two. `hack/faults --all` runs them.
+//! Faults that are reported after a minute, so each test takes two. `hack/faults --all` runs them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::faults::scene::{LIMIT, Scene};
 
 use Resource::{Namespaces, NetworkPolicies, Pods};
 
-/// The deadline for reporting that a kind is silent. Its last sign of life is up to half a minute old.
+/// The deadline for reporting that a kind is silent. Its last contact is up to half a minute ago.
 const NOTICE: Duration = Duration::from_secs(62);
 
 /// A fault that lasts longer than it may go unnoticed.
@@ -132,7 +132,7 @@ fn node_gets_another_pod_range() {
         note: String::new(),
     }
     .print();
-    assert!(took.is_some(), "the new range is not held; {}", scene.agent.words());
+    assert!(took.is_some(), "the new range is not blocked; {}", scene.agent.words());
 }
 
 #[test]
@@ -152,6 +152,6 @@ fn quiet_cluster_is_no_fault() {
         note: "an alarm would be false".into(),
     }
     .print();
-    assert_eq!(alarm, None, "readiness was lost over nothing; {}", scene.agent.words());
+    assert_eq!(alarm, None, "readiness was lost without a fault; {}", scene.agent.words());
     assert_eq!(scene.api.count(Verb::List, Pods), 1, "pods were listed again");
 }

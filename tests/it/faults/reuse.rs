@@ -12,18 +12,18 @@ use crate::faults::case::{Row, observe};
 use crate::faults::scene::{LIMIT, Scene, Toll, first, full};
 use crate::faults::shapes::Random;
 
-/// Ports of the flows that the former pod opened.
+/// Ports of the former pod's flows.
 const OURS: u16 = 4001;
 const THEIRS: u16 = 4002;
 
-/// The deadline for judging new pods by their own policies, also when an agent must start and doubt a list first.
+/// The deadline for judging new pods by their own policies, including the start of an agent that doubts a list first.
 const PROMPT: Duration = Duration::from_secs(10);
 
 /// The time over which packets are counted after a round.
 const SAMPLE: Duration = Duration::from_millis(150);
 
 /// An unisolated pod talks to another; its IP passes to an isolated one; the other continues to send.
-fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
+fn former_flows_pass_nothing(name: &str, fault: &str, away: bool) {
     let mut scene = Scene::new(name);
     let (old, peer) = (first(&scene.friend), first(&scene.client));
     let talk = || {
@@ -32,7 +32,7 @@ fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
     };
     scene.friend.run(talk).unwrap().unwrap();
     let entries = scene.node().conntrack(&["-L", "-p", "udp", "--orig-port-dst", "4002"]).unwrap();
-    assert!(entries.contains("dport=4002"), "there is no flow to be forgotten: {entries}");
+    assert!(entries.contains("dport=4002"), "there is no flow to delete: {entries}");
     if away {
         scene.agent.kill();
     }
@@ -49,7 +49,7 @@ fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
     let (isolated, words) = (|| scene.is_isolated(&scene.friend), || scene.agent.words());
     let in_step = within(LIMIT, isolated);
     assert!(in_step.is_some(), "the new pod is not isolated; {}", words());
-    // The new pod's process listens where the former one's did.
+    // The new pod's process listens on the former one's port.
     let sink = Sink::open(&scene.friend, old, OURS).unwrap();
     let reply = Flow::udp(&scene.client, old, OURS).from_port(THEIRS);
     let flood = Flood::start(&reply, Some(1000)).unwrap();
@@ -64,7 +64,7 @@ fn former_flows_let_nobody_in(name: &str, fault: &str, away: bool) {
 
 #[test]
 fn address_passes_to_an_isolated_pod() {
-    former_flows_let_nobody_in(
+    former_flows_pass_nothing(
         "address_passes_to_an_isolated_pod",
         "an IP passes to an isolated pod; the former pod's peer continues to send",
         false,
@@ -72,8 +72,8 @@ fn address_passes_to_an_isolated_pod() {
 }
 
 #[test]
-fn address_passes_while_the_agent_is_away() {
-    former_flows_let_nobody_in("address_passes_while_the_agent_is_away", "the same while no agent runs", true);
+fn address_passes_while_no_agent_runs() {
+    former_flows_pass_nothing("address_passes_while_no_agent_runs", "the same while no agent runs", true);
 }
 
 /// Classes of pods with different verdicts: no pod may reach the first, the third may reach the second, all may reach
@@ -81,7 +81,7 @@ fn address_passes_while_the_agent_is_away() {
 const CLASSES: [&str; 3] = ["closed", "narrow", "open"];
 const OPEN: usize = 2;
 
-/// The chain of an isolated pod while its IP is held.
+/// The chain of an isolated pod while its IP is blocked.
 const HELD: &str = "ingress/reused-ip";
 
 fn classes(api: &FakeApi) {
@@ -94,7 +94,7 @@ fn classes(api: &FakeApi) {
         let spec = json!({ "podSelector": of(class), "policyTypes": ["Ingress"], "ingress": rules });
         api.load([policy("reuse", class, &spec)]);
     }
-    // One of each that stays, so that its chain and the set of peers exist.
+    // One permanent pod of each class, so that its chain and the set of peers exist.
     for (number, class) in CLASSES.into_iter().enumerate() {
         api.load([member(class, stays(number), number)]);
     }
@@ -126,7 +126,7 @@ enum Event {
     New(Value),
 }
 
-/// The IPs, each of which passes on in each round, and the results.
+/// The IPs, each of which passes to another pod in each round, and the results.
 struct Rounds {
     scene: Scene,
     random: Random,
@@ -167,8 +167,7 @@ impl Rounds {
         }
     }
 
-    /// Passes every IP to a pod of another class. An agent may be killed in the middle, and started again a little
-    /// later.
+    /// Passes every IP to a pod of another class. An agent may be killed in between, and restarted a little later.
     fn pass(&mut self, round: usize) {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for (index, place) in self.places.iter_mut().enumerate() {
@@ -213,16 +212,16 @@ impl Rounds {
         }
         self.judge(round, start);
     }
-    /// Checks the verdicts once the last event is in force, and again when no IP is held.
+    /// Checks the verdicts once the last event is in force, and again when no IP is blocked.
     fn judge(&mut self, round: usize, start: Instant) {
         let marked =
             |mark: usize| self.scene.isolated("ingress4").contains_key(&stays(mark)) == round.is_multiple_of(2);
         let took = within(PROMPT, || marked(3));
         assert!(took.is_some(), "round {round} is not in force; {}", self.scene.agent.words());
         self.slowest = self.slowest.max(start.elapsed());
-        // The commit with one mark may not be complete. It is once another commit has the next mark.
+        // The commit with one mark may be incomplete. It is complete when another commit has the next mark.
         self.scene.api.put(mark(round, 4));
-        assert!(within(PROMPT, || marked(4)).is_some(), "no commit comes to its end; {}", self.scene.agent.words());
+        assert!(within(PROMPT, || marked(4)).is_some(), "no commit is complete; {}", self.scene.agent.words());
         let wrong = self.misjudged(true);
         let open = self.places[0].class == OPEN;
         if !open {
@@ -239,7 +238,7 @@ impl Rounds {
         self.wrong.extend(words);
     }
 
-    /// IPs without the verdicts of their pods; held IPs may be closed instead.
+    /// IPs without the verdicts of their pods; blocked IPs may be closed instead.
     fn misjudged(&self, held: bool) -> Vec<String> {
         // Not in the middle of a commit: the next one comes when flows are deleted.
         let start = Instant::now();
@@ -286,8 +285,8 @@ impl Rounds {
     }
 }
 
-/// Seen to fail when: a held IP is under the rules of its new pod at once (packets leak), or sets of peers do not
-/// follow pods (verdicts are wrong).
+/// Seen to fail when: a reused IP gets the rules of its new pod at once (packets leak), or sets of peers do not follow
+/// pods (verdicts are wrong).
 #[test]
 fn addresses_pass_from_pod_to_pod() {
     const NAME: &str = "addresses_pass_from_pod_to_pod";

@@ -36,7 +36,7 @@ pub(crate) struct Scene {
     pub(crate) lab: Lab,
 }
 
-/// A directory that is deleted with the test.
+/// A directory that is deleted at the end of the test.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -45,7 +45,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Whether to use full sizes instead of those that a debug build can cope with.
+/// Whether to use full sizes instead of those for a debug build.
 pub(crate) fn full() -> bool {
     std::env::var_os("PALISADE_FAULTS").is_some_and(|size| size == "full")
 }
@@ -56,7 +56,7 @@ impl Scene {
         Self::with(name, |_| {})
     }
 
-    /// The same with further objects.
+    /// The same with additional objects.
     pub(crate) fn with(name: &str, prepare: impl FnOnce(&FakeApi)) -> Self {
         let scene = Self::set_up(name, prepare, Setup::default());
         scene.agent.wait_ready();
@@ -93,7 +93,7 @@ impl Scene {
         self.lab.node(1)
     }
 
-    /// Kills the present agent and starts another.
+    /// Kills the current agent and starts another.
     pub(crate) fn start_again(&mut self) {
         self.agent.kill();
         let (kubeconfig, log) = (self.scratch.0.join("kubeconfig"), self.scratch.0.join("log"));
@@ -135,7 +135,7 @@ impl Scene {
         self.isolated("ingress4").contains_key(&first(pod))
     }
 
-    /// Creates the policy that proves whether changes are followed: it isolates ops/client.
+    /// Creates the policy that shows whether changes are followed: it isolates ops/client.
     pub(crate) fn put_late(&self) {
         self.api.put(deny("ops", "late"));
     }
@@ -144,7 +144,7 @@ impl Scene {
     pub(crate) fn delete_policies(&self, space: &str, prefix: &str, count: usize) {
         for number in 0..count {
             let there = self.api.delete(Resource::NetworkPolicies, space, &format!("{prefix}-{number}"));
-            assert!(there, "{space}/{prefix}-{number} is not there");
+            assert!(there, "{space}/{prefix}-{number} does not exist");
         }
     }
 
@@ -158,7 +158,7 @@ impl Scene {
         within(limit, || self.is_in_step())
     }
 
-    /// The delays of changes from event to kernel: ops/client is isolated and freed by turns.
+    /// The delays of changes from event to kernel: ops/client is alternately isolated and not.
     pub(crate) fn delays(&self, rounds: usize) -> Vec<Duration> {
         let mut delays = Vec::new();
         let client = first(&self.client);

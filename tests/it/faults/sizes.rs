@@ -1,5 +1,5 @@
-//! The cost of one user, or of a large cluster, for an agent. Small here; `hack/faults --all` has the sizes of the
-//! budgets.
+//! The cost of one user, or of a large cluster, for an agent. Small here; `hack/faults --all` uses the full sizes of
+//! the budgets.
 
 use std::time::{Duration, Instant};
 
@@ -171,7 +171,7 @@ fn large_policies_of_every_shape() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Writes a policy for ops/client; returns the mistake in its effect.
+/// Writes a policy for ops/client; returns the error in its effect.
 fn large(name: &str, policy: &Value) -> Option<String> {
     let scene = Scene::new("large");
     let idle = scene.agent.memory("VmRSS");
@@ -189,8 +189,8 @@ fn large(name: &str, policy: &Value) -> Option<String> {
 }
 
 #[test]
-fn two_pods_are_swapped_beside_a_large_policy() {
-    const NAME: &str = "two_pods_are_swapped_beside_a_large_policy";
+fn two_pods_are_swapped_with_a_large_policy() {
+    const NAME: &str = "two_pods_are_swapped_with_a_large_policy";
     let count = if full() { 3_200 } else { 200 };
     let rules: Value = (0..count)
         .map(|n| {

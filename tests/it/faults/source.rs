@@ -13,10 +13,10 @@ use Resource::{Namespaces, NetworkPolicies, Pods};
 /// The deadline for a doubted list to be counted and requested again.
 const DOUBT: Duration = Duration::from_secs(8);
 
-/// The time after which a second list has arrived, and some more.
+/// The time after which a second list has arrived, with a margin.
 const PAST_THE_SECOND: Duration = Duration::from_secs(8);
 
-/// The next list of a kind is false; those after it are true.
+/// The next list of a kind is false; later ones are true.
 fn once(scene: &Scene, resource: Resource, shown: Shown) {
     scene.api.show_next(resource, [shown]);
     scene.api.expire(resource);
@@ -74,7 +74,7 @@ fn restore(scene: &Scene) {
 
 /// The restore deletes the late policy, so another one must be followed.
 fn after_restore(scene: &Scene) {
-    scene.agent.wait("deletion of what the backup does not have", LIMIT, || !scene.is_in_step());
+    scene.agent.wait("deletion of the policy that the backup lacks", LIMIT, || !scene.is_in_step());
     scene.put_late();
 }
 

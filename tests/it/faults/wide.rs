@@ -1,4 +1,4 @@
-//! Selectors that select very many pods: a policy within its budget with more elements than a node can hold.
+//! Selectors that select very many pods: a policy within its budget with more elements than a node can have.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::faults::agent::{Agent, Setup, within};
 use crate::faults::case::Row;
 use crate::faults::scene::{LIMIT, Scene, first, full, paper};
 
-/// The memory above idle that one user's policies may take, in MiB.
+/// The memory limit for one user's policies, in MiB above idle.
 const MEMORY: u64 = 256;
 
-/// Pods that all of these selectors select, in ops; one of them is here.
+/// Pods that all of these selectors select, in ops; one of them is local.
 fn pods() -> usize {
     if full() { 5_000 } else { 500 }
 }
@@ -114,7 +114,7 @@ fn many_policies_that_select_many_pods() {
     print(NAME, "many policies of which a namespace's budget allows one", took, note);
     assert!(took.is_some_and(|took| took < limit() * 2), "{took:?}; {}", scene.agent.words());
     assert!(peak <= idle + MEMORY, "{idle} -> {peak} MiB");
-    // Once the others are gone there is room again.
+    // Once the others are deleted there is room again.
     for number in 1..usize::from(count) {
         scene.api.delete(Resource::NetworkPolicies, "ops", &name(number));
     }

@@ -1,4 +1,4 @@
-//! Agents that are replaced, deleted, restarted with their node; and what they may do.
+//! Agents that are replaced, deleted, restarted with their node; and their privileges.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +51,7 @@ fn an_agent_that_is_deleted_comes_back() {
         "--field-selector=spec.nodeName=node1",
     ];
     cluster.kubectl(&[&["delete", "pod", "--force", "--wait"], &here[..]].concat());
-    // Changed while there may be no agent: it comes into force all the same.
+    // Changed while there may be no agent: it is enforced anyway.
     scene.kubectl(&["label", "pod", "stranger", "--overwrite", "app=client"]);
     cluster.rolled_out();
     let _echo = Server::start(&server.network, &server.addresses, &[Listen::tcp(PORT)]).unwrap();
@@ -78,7 +78,7 @@ fn a_node_that_restarts_is_enforced_again() {
     let before: BTreeSet<_> = networks(&cluster, "node1").into_keys().collect();
     let begun = Instant::now();
     cluster.restart("node1");
-    // Its pods have new network namespaces, and may have new addresses.
+    // Its pods have new network namespaces, and may have new IPs.
     let again = || {
         let pods = scene.kubectl(&["get", "pods", "--field-selector=spec.nodeName=node1", "--output=json"]);
         let pods: serde_json::Value = serde_json::from_str(&pods).ok()?;
@@ -91,7 +91,7 @@ fn a_node_that_restarts_is_enforced_again() {
     let all_run = AtomicBool::new(false);
     let (uninvited, restarted) = thread::scope(|scope| {
         let floods = scope.spawn(|| floods_to_new_pods(&cluster, &beyond, before, &all_run));
-        let restarted = within(PATIENCE, "the pods of the node again", again);
+        let restarted = within(PATIENCE, "the restart of the node's pods", again);
         all_run.store(true, Ordering::Relaxed);
         (floods.join().unwrap(), restarted)
     });
@@ -100,7 +100,7 @@ fn a_node_that_restarts_is_enforced_again() {
     let client = scene.started("client", "node2");
     in_force(&server, &client, &stranger);
     let enforced = begun.elapsed();
-    // The rules went with the node, and come with the agent, which starts among the other pods.
+    // The rules were lost with the node, and return with the agent, which starts among the other pods.
     let (_, flood, sink) =
         uninvited.iter().find(|(address, _, _)| server.addresses.contains(address)).expect("a flood to the server");
     let (leaked, sent) = (sink.counts(flood.id()).received, flood.sent());
@@ -116,7 +116,7 @@ fn a_node_that_restarts_is_enforced_again() {
     assert_eq!(sink.counts(flood.id()).received, leaked);
 }
 
-/// Floods each new pod of node1 from the moment on that it has an address, until there will be no more.
+/// Floods each new pod of node1 from the moment that it has an IP, until no more start.
 fn floods_to_new_pods(
     cluster: &Cluster,
     from: &Pod,

@@ -9,33 +9,33 @@ use std::time::{Duration, Instant};
 
 use palisade_lab::Namespace;
 
-/// Time for what a cluster does by itself: scheduling, starting pods, a rollout.
+/// Time for the cluster's own actions: scheduling, starting pods, a rollout.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Between two looks at what may be over in a moment.
+/// The polling interval for what may last only a moment.
 pub(crate) const HASTE: Duration = Duration::from_millis(1);
 
 pub(crate) const NODES: [&str; 2] = ["node1", "node2"];
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// There is one, and every test changes what the others see: one test at a time.
+/// There is one cluster, and every test affects the others: one test at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Cluster {
     directory: PathBuf,
-    /// What distinguishes the names of its machines from those of another cluster.
+    /// The part of its machines' names that distinguishes them from another cluster's.
     suffix: String,
-    /// The image of pods that do nothing, and of those that answer probes.
+    /// The image of idle pods, and of pods that answer probes.
     pub(crate) agnhost: String,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// The cluster that is up.
+    /// The running cluster.
     pub(crate) fn take() -> Self {
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // As hack/cluster has it.
+        // As hack/cluster wrote it.
         let suffix = std::env::var("PALISADE_CLUSTER").map(|name| format!(".{name}")).unwrap_or_default();
         let cache = std::env::var_os("PALISADE_CACHE").map_or_else(
             || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/palisade"),
@@ -85,14 +85,14 @@ impl Cluster {
         self.kubectl(&["rollout", "status", "--namespace=kube-system", "daemonset/palisade", "--timeout=120s"]);
     }
 
-    /// Removes what was installed, and the rulesets.
+    /// Uninstalls, and removes the rulesets.
     pub(crate) fn uninstall(&self) {
         let manifests = |name: &str| format!("{REPOSITORY}/manifests/{name}");
         self.kubectl(&["delete", "--ignore-not-found", "--wait", "--filename", &manifests("install.yaml")]);
         self.kubectl(&["apply", "--filename", &manifests("cleanup.yaml")]);
         self.kubectl(&["rollout", "status", "--namespace=kube-system", "daemonset/palisade-cleanup", "--timeout=120s"]);
         self.kubectl(&["delete", "--wait", "--filename", &manifests("cleanup.yaml")]);
-        // The objects are gone a moment before the pods.
+        // The objects are deleted a moment before the pods.
         within(PATIENCE, "an end of all agents", || {
             let left = ["--namespace=kube-system", "--selector=app.kubernetes.io/name in (palisade,palisade-cleanup)"];
             let pods = self.kubectl(&[&["get", "pods", "--output=name"], &left[..]].concat());
@@ -114,7 +114,7 @@ impl Cluster {
         PathBuf::from(format!("/run/netns/palisade{}-{part}", self.suffix))
     }
 
-    /// Where the root directory of a node can be seen from outside.
+    /// The root directory of a node, seen from outside.
     pub(crate) fn root(&self, node: &str) -> PathBuf {
         let holder = fs::read_to_string(self.directory.join("holders").join(node)).unwrap();
         let holder = holder.trim();
@@ -133,7 +133,7 @@ impl Cluster {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A program that does not read its input has its reasons, and says so.
+        // A program that does not read its input has failed and reports it.
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap_or(());
         let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
         if status.success() {
@@ -144,12 +144,12 @@ impl Cluster {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until there is an answer.
 pub(crate) fn within<T>(limit: Duration, what: &str, ask: impl FnMut() -> Option<T>) -> T {
     asked_every(Duration::from_millis(100), limit, what, ask)
 }
 
-/// The same, in haste.
+/// The same, with another interval.
 pub(crate) fn asked_every<T>(pause: Duration, limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {

@@ -1,4 +1,4 @@
-//! Installing into a cluster that lives, and leaving it.
+//! Installing into a cluster in use, and uninstalling.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::life::cluster::{Cluster, NODES, PATIENCE, within};
 use crate::life::scene::{PORT, Scene, in_force, reached};
 use crate::life::traffic::{Crowd, Traffic};
 
-/// What a node has of rules, without counts.
+/// The rules on a node, without counters.
 fn rules(cluster: &Cluster) -> BTreeMap<&'static str, String> {
     NODES.map(|node| (node, cluster.on(node, &["nft", "--stateless", "list", "ruleset"]))).into()
 }
@@ -25,13 +25,13 @@ fn foreign(cluster: &Cluster) -> BTreeMap<&'static str, String> {
 
 #[test]
 #[ignore = "needs a cluster; hack/e2e runs it"]
-fn installing_keeps_what_is_allowed_and_cuts_the_rest() {
+fn installing_keeps_allowed_connections_and_cuts_the_rest() {
     let cluster = Cluster::take();
     cluster.uninstall();
     let scene = Scene::new(&cluster, "install");
     let crowd = Crowd::gather(&scene);
     let traffic = crowd.traffic();
-    assert!(traffic.tally().leaked > 0, "nothing is enforced yet");
+    assert!(traffic.tally().leaked > 0, "something is enforced already");
     let begun = Instant::now();
     cluster.kubectl(&["apply", "--filename", concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/install.yaml")]);
     let cut = traffic.denied_ends(PATIENCE).duration_since(begun);
@@ -43,7 +43,7 @@ fn installing_keeps_what_is_allowed_and_cuts_the_rest() {
     traffic.streams_go_on();
     let last = traffic.tally();
     println!(
-        "life: installed beside live connections: {} of {} allowed packets lost; the rest cut {:.1} s after kubectl apply",
+        "life: installed with open connections: {} of {} allowed packets lost; the rest cut {:.1} s after kubectl apply",
         last.lost,
         last.allowed,
         cut.as_secs_f64()
@@ -61,7 +61,7 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
     let [server, client, stranger] =
         scene.pods([("server", "node1", "server"), ("client", "node2", "client"), ("stranger", "node1", "stranger")]);
     scene.let_clients_in();
-    // What an operator may have: before and behind ours, and for one port stricter.
+    // Rules that an operator may have: before and after ours, and stricter for one port.
     let own = "table inet life {
         set addresses { type ipv4_addr; elements = { 192.0.2.1 }; }
         chain early { type filter hook forward priority -10; ip daddr @addresses counter accept; tcp dport 81 drop; }
@@ -76,7 +76,7 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
     let meanwhile = rules(&cluster);
     assert!(NODES.iter().all(|node| meanwhile[node].contains("table inet palisade ")), "{meanwhile:?}");
     assert_eq!(foreign(&cluster), before, "foreign rules");
-    // Both have their say: ours lets the client in, the operator's does not at this port.
+    // Both apply: ours allows the client, the operator's does not at this port.
     let _echo = Server::start(&server.network, &server.addresses, &[Listen::tcp(PORT), Listen::tcp(81)]).unwrap();
     let address = server.addresses[0];
     assert_eq!(reached(&[("client", &client.network)], &[(address, PORT), (address, 81)])["client"], "+-");
@@ -89,11 +89,11 @@ fn uninstalling_leaves_nothing_and_foreign_rules_stay() {
     assert_eq!(tally.lost, 0, "{tally}");
     assert!(probe(&Flow::tcp(&stranger, address, PORT), Duration::from_secs(2)).unwrap().is_reachable());
     for node in NODES {
-        // Nothing in the files of the node, nothing that runs.
+        // No files on the node, no processes.
         let files = "find /etc /opt /run /var -xdev -path '*palisade*' -not -path '/var/lib/containerd/*' | head";
-        // The kubelet takes away what containers wrote, in its own time.
+        // The kubelet deletes what containers wrote, in its own time.
         within(PATIENCE, "an end of all files", || cluster.on(node, &["sh", "-c", files]).is_empty().then_some(()));
-        within(PATIENCE, "an end of what ran", || cluster.try_on(node, &["pgrep", "--exact", "palisade"]).err());
+        within(PATIENCE, "the end of the process", || cluster.try_on(node, &["pgrep", "--exact", "palisade"]).err());
         cluster.machine(node).nft("delete table inet life").unwrap();
     }
     println!(

@@ -1,4 +1,4 @@
-//! What `docs/install.md` says is what happens: its commands are run as they are written, one after the other.
+//! `docs/install.md` is true: its commands are run as written, one after the other.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,14 +9,14 @@ use crate::life::cluster::Cluster;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/install.md");
 
-/// A command of the page, which may have lines of input, and what it is said to print.
+/// A command of the page, possibly with lines of input, and its output on the page.
 #[derive(Default)]
 struct Step {
     command: String,
     printed: Vec<String>,
 }
 
-/// The steps in the blocks that are marked as a console's.
+/// The steps in the blocks marked as console blocks.
 fn steps(page: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let (mut console, mut input) = (false, false);
@@ -38,7 +38,7 @@ fn steps(page: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether a line is as the page has it, `…` for anything.
+/// Whether a line equals the page's, where `…` matches anything.
 fn is_like(line: &str, written: &str) -> bool {
     let mut parts = written.split('…');
     let first = parts.next().unwrap_or_default();
@@ -52,7 +52,7 @@ fn is_like(line: &str, written: &str) -> bool {
     rest.is_empty() || (written.contains('…') && last.is_empty())
 }
 
-/// Whether the lines are those of the page; a line of `…` alone is any number of lines.
+/// Whether the lines equal the page's; a line of `…` alone matches any number of lines.
 fn are_like(lines: &[&str], written: &[String]) -> bool {
     match (lines, written) {
         (_, [any, after @ ..]) if any == "…" => (0..=lines.len()).any(|skipped| are_like(&lines[skipped..], after)),
@@ -61,17 +61,17 @@ fn are_like(lines: &[&str], written: &[String]) -> bool {
     }
 }
 
-/// A program in `directory` that does this.
+/// A program in `directory` with this script.
 fn program(directory: &Path, name: &str, script: &str) {
     let path = directory.join(name);
-    // What it calls is not to find it again.
+    // Commands in the script must not find it again.
     fs::write(&path, format!("#!/usr/bin/env bash\nPATH=${{PATH#*:}}\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
 #[ignore = "needs a cluster; hack/e2e runs it"]
-fn the_page_on_installing_is_true_to_the_letter() {
+fn the_page_on_installing_prints_what_its_commands_print() {
     let cluster = Cluster::take();
     cluster.uninstall();
     cluster.kubectl(&["delete", "namespace", "--ignore-not-found", "--wait", "try"]);
@@ -83,7 +83,7 @@ fn the_page_on_installing_is_true_to_the_letter() {
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/manifests"), place.join("manifests")).unwrap();
     let hack = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/cluster");
     program(&place, "kubectl", &format!("exec {hack} kubectl \"$@\""));
-    // At the console of the node that the server is, or was, on.
+    // At the console of the server's current or former node.
     let node = "kubectl --namespace try get pod server --output jsonpath='{.spec.nodeName}' 2>/dev/null";
     let node = node.replace("kubectl", &format!("{hack} kubectl"));
     program(&place, "nft", &format!("node=$({node})\nexec {hack} on \"${{node:-node1}}\" nft \"$@\""));

@@ -1,4 +1,4 @@
-//! The API server does not answer for a while.
+//! The API server is stopped for a while.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,13 +9,13 @@ use crate::life::scene::{PORT, Scene, in_force, reached};
 use crate::life::traffic::Crowd;
 use palisade_lab::{Listen, Server};
 
-/// How long; `PALISADE_OUTAGE` says otherwise, in seconds.
+/// Its duration, or `PALISADE_OUTAGE` seconds.
 fn length() -> Duration {
     let told = std::env::var("PALISADE_OUTAGE").map(|seconds| seconds.parse().expect("PALISADE_OUTAGE in seconds"));
     Duration::from_secs(told.unwrap_or(60))
 }
 
-/// Stops the API server, and lets it go on at the end whatever happens.
+/// Stops the API server, and continues it at the end in any case.
 struct Outage<'a>(&'a Cluster);
 
 impl<'a> Outage<'a> {
@@ -31,7 +31,7 @@ impl Drop for Outage<'_> {
     }
 }
 
-/// The status that an agent answers with.
+/// The status of an agent's answer.
 fn status(cluster: &Cluster, node: &str, path: &str) -> String {
     let asked = cluster.machine(node).run(|| -> std::io::Result<String> {
         let mut connection = TcpStream::connect("127.0.0.1:9440")?;

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::life::cluster::{Cluster, PATIENCE, within};
 
-/// What a probe waits for an answer.
+/// Time limit of a probe's answer.
 const PROBE: Duration = Duration::from_millis(700);
-/// Where servers listen for probes.
+/// The port on which servers answer probes.
 pub(crate) const PORT: u16 = 80;
 
 /// A namespace of the cluster, deleted at the end.
@@ -37,10 +37,10 @@ impl AsRef<Namespace> for Pod {
 impl<'a> Scene<'a> {
     pub(crate) fn new(cluster: &'a Cluster, name: &str) -> Self {
         let name = format!("life-{name}");
-        // What an interrupted run left.
+        // Left by an interrupted run.
         cluster.kubectl(&["delete", "namespace", "--ignore-not-found", "--wait", &name]);
         cluster.kubectl(&["create", "namespace", &name]);
-        // Pods are refused before the namespace has its account.
+        // Pods are refused before the namespace has its service account.
         within(PATIENCE, "a service account", || {
             cluster.try_kubectl(&["get", "serviceaccount", "default", "--namespace", &name], "").ok()
         });
@@ -57,7 +57,7 @@ impl<'a> Scene<'a> {
         self.cluster.kubectl(&[&["--namespace", self.name.as_str()], arguments].concat())
     }
 
-    /// The manifest of a pod that does nothing.
+    /// The manifest of an idle pod.
     pub(crate) fn idle(&self, name: &str, node: &str, app: &str) -> String {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\nspec:\n  nodeName: {node}\n  \
@@ -66,13 +66,13 @@ impl<'a> Scene<'a> {
         )
     }
 
-    /// Starts pods that do nothing, given as name, node and label `app`, and waits until they are ready.
+    /// Starts idle pods, given as name, node and label `app`, and waits until they are ready.
     pub(crate) fn pods<const N: usize>(&self, wanted: [(&str, &str, &str); N]) -> [Pod; N] {
         self.apply(&wanted.map(|(name, node, app)| self.idle(name, node, app)).concat());
         wanted.map(|(name, node, _)| self.started(name, node))
     }
 
-    /// A pod that the cluster should start.
+    /// A pod that the cluster starts.
     pub(crate) fn started(&self, name: &str, node: &str) -> Pod {
         self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=120s"]);
         let pod: Value = serde_json::from_str(&self.kubectl(&["get", "pod", name, "--output=json"])).unwrap();
@@ -113,7 +113,7 @@ pub(crate) fn networks(cluster: &Cluster, node: &str) -> BTreeMap<String, Namesp
     files.collect()
 }
 
-/// The address that a pod sends to `to` from, as soon as it has one and a way.
+/// The source address of a pod's packets to `to`, as soon as it has one and a route.
 pub(crate) fn source(network: &Namespace, to: IpAddr) -> Option<IpAddr> {
     let chosen = network.run(|| -> std::io::Result<IpAddr> {
         let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -126,11 +126,11 @@ pub(crate) fn source(network: &Namespace, to: IpAddr) -> Option<IpAddr> {
 
 /// Whether a network namespace has an address.
 fn has(network: &Namespace, address: IpAddr) -> bool {
-    // A file that is no network namespace yet, or no more.
+    // A file that is not a network namespace yet, or no longer.
     network.run(|| UdpSocket::bind((address, 0)).is_ok()).unwrap_or(false)
 }
 
-/// Which of some senders reach which destinations over TCP: a line for each sender, a letter for each destination.
+/// The destinations that senders reach over TCP: a line for each sender, a letter for each destination.
 pub(crate) fn reached(senders: &[(&str, &Namespace)], destinations: &[(IpAddr, u16)]) -> BTreeMap<String, String> {
     let flows: Vec<_> = senders
         .iter()

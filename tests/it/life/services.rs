@@ -11,7 +11,7 @@ use crate::life::scene::{PORT, Pod, Scene, in_force, reached};
 
 const HOST_PORT: u16 = 8088;
 
-/// The server, with a port of its node, and pods that share the network of their nodes: their labels change nothing.
+/// The server, with a node port, and pods on their nodes' network: their labels change nothing.
 fn manifests(scene: &Scene<'_>) -> String {
     let image = &scene.cluster.agnhost;
     let host = |name: &str, node: &str, app: &str| {
@@ -41,7 +41,7 @@ fn manifests(scene: &Scene<'_>) -> String {
     .concat()
 }
 
-/// Where a Service is served: its own addresses, and its ports of nodes.
+/// The addresses of a Service: its own, and its node ports.
 struct Place {
     own: Vec<IpAddr>,
     node_port: u16,
@@ -99,18 +99,18 @@ fn services_of_every_kind() {
             ("Local, another", two[family], local.node_port),
             ("hostPort", one[family], HOST_PORT),
         ];
-        // What leaves the pod network has the address of its node (flannel's masquerading), and so has what kube-proxy passes on
-        // to another node. Behind either, a caller is a node, and no client.
+        // Packets that leave the pod network have the node's IP (flannel's masquerading), and so have those that
+        // kube-proxy sends to another node. In both cases the source is a node, not a client.
         let expected = BTreeMap::from([
-            // The port of its own node leads to the server before anything is masqueraded.
+            // The port on the server's own node leads to it before anything is masqueraded.
             ("near", "+++-+-+"),
-            // To pods of its node, kube-proxy serves a Local port wherever the server is, as it serves the ClusterIP.
+            // For pods of its node, kube-proxy serves a Local port wherever the server is, like the ClusterIP.
             ("far", "++---+-"),
             ("stranger", "-------"),
             ("beyond", "-------"),
-            // A pod reaches itself, whatever way it takes back to it.
+            // A pod reaches itself, whatever the path.
             ("server", "+++-+-+"),
-            // Its own node reaches it; another node, whatever runs there, is not a client.
+            // Its own node reaches it; another node is not a client, whatever runs there.
             ("node1", "+++-+-+"),
             ("node2", "-------"),
             ("hub", "-------"),
@@ -126,7 +126,7 @@ fn services_of_every_kind() {
         }
     }
     assert!(denied > 0);
-    // A headless Service is the addresses of its pods; an ExternalName is none.
+    // A headless Service has the addresses of its pods; an ExternalName has none.
     let path = "--output=jsonpath={.items[*].endpoints[*].addresses[*]}";
     let slices = scene.kubectl(&["get", "endpointslices", "--selector=kubernetes.io/service-name=headless", path]);
     let mut behind: Vec<IpAddr> = slices.split_whitespace().map(|address| address.parse().unwrap()).collect();

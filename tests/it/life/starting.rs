@@ -1,4 +1,4 @@
-//! Pods that start under policies that are there already.
+//! Pods that start when policies already exist.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use palisade_lab::{Flood, Flow, Listen, Server, Sink};
 use crate::life::cluster::{Cluster, HASTE, PATIENCE, asked_every, within};
 use crate::life::scene::{PORT, Pod, Scene, in_force, networks, source};
 
-/// Datagrams a second of what measures a window.
+/// Datagrams a second of the flood that measures a window.
 const RATE: u32 = 1_000;
-/// How many pods are started, one after the other, to measure it.
+/// The number of pods started to measure it, one after the other.
 const STARTS: usize = 5;
 
-/// What passed of a new pod's packets, and of those to it: how many of how many, and for how long after its first could leave.
+/// How many of a new pod's packets passed, and of those to it, and for how long after its first could leave.
 struct Window {
     sent: u64,
     passed: u64,
@@ -22,8 +22,8 @@ struct Window {
     ingress: Duration,
 }
 
-/// Starts a pod that may neither send nor receive, and floods from its namespace and into it from the moment on that it has
-/// an address: earlier than any process of the pod can.
+/// Starts a pod that may neither send nor receive, and floods from its namespace and into it from the moment that it
+/// has an IP: earlier than any process of the pod can.
 fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Window {
     let before: BTreeSet<_> = networks(cluster, "node1").into_keys().collect();
     let name = format!("new-{number}");
@@ -51,8 +51,8 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
         }
         last.iter().all(|last| last.elapsed() > Duration::from_secs(3)).then_some(())
     });
-    // Silence means something only if it lasts once the address is known. Not asked for above: that would hold up the clock.
-    within(PATIENCE, "an address that is told", || {
+    // Silence counts only if it lasts once the IP is known. Not polled above: that would delay the clock.
+    within(PATIENCE, "a reported IP", || {
         let told = scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]);
         (!told.is_empty()).then_some(())
     });
@@ -87,13 +87,13 @@ fn a_new_pod_is_silent_until_it_is_known() {
 
 #[test]
 #[ignore = "needs a cluster; hack/e2e runs it"]
-fn what_passes_before_a_new_pod_is_known_if_that_is_wanted() {
+fn what_passes_before_a_new_pod_is_known_if_so_configured() {
     let cluster = Cluster::enforced();
     let pass = r#"[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--new-pods=pass"}]"#;
     cluster.kubectl(&["patch", "--namespace=kube-system", "daemonset/palisade", "--type=json", "--patch", pass]);
     cluster.rolled_out();
     let windows = windows(&cluster, "window");
-    // As it was, for those that follow.
+    // Back to the default, for the following tests.
     cluster.install();
     let spread = |of: fn(&Window) -> Duration| {
         let mut all: Vec<_> = windows.iter().map(|window| of(window).as_millis()).collect();
@@ -133,7 +133,7 @@ fn init_containers_and_jobs_find_what_they_are_allowed() {
         IpAddr::V4(four) => format!("{four}:{PORT}"),
         IpAddr::V6(six) => format!("[{six}]:{PORT}"),
     };
-    // Those that are let in: the server's node hears of each a moment after it has begun to call.
+    // The allowed ones: the server's node learns of each a moment after it has begun to connect.
     scene.apply(&job(&scene, "allowed", "client", &to, 8));
     let succeeded = within(PATIENCE, "the jobs", || {
         let status =
@@ -142,9 +142,9 @@ fn init_containers_and_jobs_find_what_they_are_allowed() {
         let (succeeded, failed): (u32, u32) = (counts.next()?, counts.next()?);
         (succeeded + failed == 8).then_some(succeeded)
     });
-    // Those that are not: each first container fails.
+    // The denied ones: each first container fails.
     scene.apply(&job(&scene, "denied", "stranger", &to, 4));
-    within(PATIENCE, "a failure of the denied", || {
+    within(PATIENCE, "the denied pods' failure", || {
         let status = scene.kubectl(&["get", "job", "denied", "--output=jsonpath={.status.failed}"]);
         status.trim().parse::<u32>().is_ok_and(|failed| failed > 0).then_some(())
     });
@@ -181,7 +181,7 @@ fn probes_of_isolated_pods_keep_passing() {
     println!("life: readiness and liveness probes of an isolated pod: none of the last ten failed");
 }
 
-/// How many probes of this scene's pods the kubelet counts with such a result.
+/// The number of probes of this scene's pods that the kubelet counts with this result.
 fn probes(cluster: &Cluster, scene: &Scene<'_>, result: &str) -> u64 {
     let metrics = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node1/proxy/metrics/probes"]);
     let of_scene = format!("namespace=\"{}\"", scene.name);

@@ -1,4 +1,4 @@
-//! Traffic between pods, every datagram counted: what is allowed must all come, of the rest nothing.
+//! Traffic between pods, every datagram counted: all allowed ones must arrive, and no others.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use palisade_lab::{Flood, Flow, Listen, Server, Sink, Stream};
 use crate::life::cluster::{asked_every, within};
 use crate::life::scene::{Pod, Scene};
 
-/// Datagrams a second, on each line.
+/// Datagrams a second of each flood.
 pub(crate) const RATE: u32 = 500;
-/// Time for datagrams that are under way.
+/// Time for datagrams in flight.
 const LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PORT: u16 = 20_000;
 const STREAMS: u16 = 19_999;
@@ -28,7 +28,7 @@ struct Line {
     sink: Sink,
 }
 
-/// A server that lets clients in, and on each node one of them and one who is none.
+/// A server that allows clients, and on each node a client and another pod.
 pub(crate) struct Crowd {
     pub(crate) server: Pod,
     pub(crate) near: Pod,
@@ -51,7 +51,7 @@ impl Crowd {
         Self { server, near, far, stranger, beyond }
     }
 
-    /// Everybody sends to the server, and what is allowed has begun to come.
+    /// All pods send to the server, and allowed packets have begun to arrive.
     pub(crate) fn traffic(&self) -> Traffic {
         let Self { server, near, far, stranger, beyond } = self;
         let traffic = Traffic::start(&[(near, server), (far, server)], &[(stranger, server), (beyond, server)]);
@@ -60,7 +60,7 @@ impl Crowd {
     }
 }
 
-/// What became of the datagrams so far.
+/// The fate of the datagrams so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) allowed: u64,
@@ -95,12 +95,12 @@ impl Traffic {
         Self { allowed: allowed_lines, denied, streams: ends.map(stream).collect(), _echoes: echoes }
     }
 
-    /// What has come of what was sent until now. What is under way is waited for; what has not come by then is lost.
+    /// The arrivals among the datagrams sent until now. It waits for those in flight; missing ones are lost.
     pub(crate) fn tally(&self) -> Tally {
         let sent: Vec<_> = self.allowed.iter().map(|line| line.flood.sent()).collect();
         let missing = || -> u64 {
             let lines = self.allowed.iter().zip(&sent);
-            // Numbers are given in order, so all up to the highest that came had been sent.
+            // Numbers are in order, so all up to the highest arrival were sent.
             lines.map(|(line, sent)| line.missing(*sent)).sum()
         };
         let deadline = Instant::now() + LIMIT;
@@ -117,11 +117,11 @@ impl Traffic {
         }
     }
 
-    /// Waits until nothing comes any more of what is denied, and says when the last came.
+    /// Waits until no more denied datagrams arrive, and returns when the last one did.
     pub(crate) fn denied_ends(&self, limit: Duration) -> Instant {
         let came = || self.denied.iter().map(|line| line.sink.counts(line.flood.id()).received).sum::<u64>();
         let (mut seen, mut last) = (came(), Instant::now());
-        asked_every(Duration::from_millis(2), limit, "silence of what is denied", || {
+        asked_every(Duration::from_millis(2), limit, "the end of denied arrivals", || {
             let now = came();
             if now != seen {
                 (seen, last) = (now, Instant::now());
@@ -130,7 +130,7 @@ impl Traffic {
         })
     }
 
-    /// Waits for an answer on every stream to a message from now on; each is the connection that it began with.
+    /// Waits for an answer on every stream to a message from now on; each is still its first connection.
     pub(crate) fn streams_go_on(&self) {
         let now = Instant::now();
         for stream in &self.streams {
@@ -138,16 +138,16 @@ impl Traffic {
         }
     }
 
-    /// Waits until everything that is allowed comes.
+    /// Waits until every allowed flood arrives.
     pub(crate) fn flows(&self) {
-        within(LIMIT, "all that is allowed", || {
+        within(LIMIT, "all allowed traffic", || {
             self.allowed.iter().all(|line| line.sink.counts(line.flood.id()).received > 0).then_some(())
         });
     }
 }
 
 impl Line {
-    /// How many of the first `sent` have not come. (The sink counts what came of all that were sent.)
+    /// How many of the first `sent` have not arrived. (The sink counts the arrivals of all that were sent.)
     fn missing(&self, sent: u64) -> u64 {
         let counts = self.sink.counts(self.flood.id());
         let beyond = counts.highest.map_or(0, |highest| (highest + 1).saturating_sub(sent));
@@ -156,7 +156,7 @@ impl Line {
 }
 
 impl Tally {
-    /// What happened since an earlier one.
+    /// The difference from an earlier one.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             allowed: self.allowed - earlier.allowed,
@@ -166,7 +166,7 @@ impl Tally {
         }
     }
 
-    /// Prints it as what a test came to, and demands that nothing was lost or leaked.
+    /// Prints it as the result of a test, and asserts that nothing was lost or leaked.
     pub(crate) fn demand_clean(self, what: &str) {
         println!("life: {what}: {self}");
         assert!(self.allowed > 0 && self.denied > 0, "{what}: no traffic");

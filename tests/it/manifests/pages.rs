@@ -1,7 +1,7 @@
-//! The examples of the pages that an operator copies: each kustomization builds and does what it is there for, and the
-//! policy has nothing that `palisade check` warns of.
+//! The examples that an operator copies from the pages: each kustomization builds and has its documented effect, and
+//! `palisade check` has no warning about the policy.
 //!
-//! Seen to fail when the flag of the example is cut short.
+//! Seen to fail when the flag of the example is truncated.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Manifests as kubectl and helm make them, and what is in them.
+//! Manifests as kubectl and helm render them, and their objects.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Objects by kind and name.
 pub(crate) type Objects = BTreeMap<(String, String), Value>;
 
-/// The directory.
+/// The directory of manifests.
 pub(crate) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
 }
@@ -21,20 +21,20 @@ pub(crate) fn read(file: &str) -> String {
     fs::read_to_string(manifests().join(file)).unwrap()
 }
 
-/// What `kubectl kustomize` makes of a directory in it.
+/// The output of `kubectl kustomize` for a directory in it.
 pub(crate) fn kustomize(directory: &str) -> String {
     let kubectl = program("kubectl").unwrap();
     run(Command::new(kubectl).arg("kustomize").arg(manifests().join(directory))).unwrap()
 }
 
-/// What helm prints, or its errors.
+/// The output of helm, or its errors.
 pub(crate) fn helm(arguments: &[&str]) -> Result<String, String> {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("PALISADE_CACHE").unwrap_or_else(|| variable("HOME").unwrap().join(".cache/palisade"));
     run(Command::new(cache.join("tools/helm/bin/helm")).args(arguments))
 }
 
-/// What `helm template` makes of the chart with these values, or its errors.
+/// The output of `helm template` for the chart with these values, or its errors.
 pub(crate) fn template(values: &[&str]) -> Result<String, String> {
     let chart = manifests().join("chart");
     let mut arguments = vec!["template", "palisade", chart.to_str().unwrap(), "--namespace", "kube-system"];
@@ -74,7 +74,7 @@ pub(crate) fn pod_spec(objects: &Objects) -> &Value {
     &set["spec"]["template"]["spec"]
 }
 
-/// The containers of the one DaemonSet, those that run first included.
+/// The containers of the one DaemonSet, init containers included.
 pub(crate) fn containers(objects: &Objects) -> Vec<Value> {
     let pod = pod_spec(objects);
     let lists = ["containers", "initContainers"].map(|field| pod.get(field).and_then(Value::as_array).cloned());

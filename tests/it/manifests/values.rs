@@ -1,4 +1,4 @@
-//! The chart's values: each changes what it says and nothing else, and bad ones are refused.
+//! The chart's values: each has its documented effect and no other, and bad ones are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::manifests::render::{Objects, chart, read, template};
 
-/// Where a field is: a JSON pointer, within the spec of the pods unless it begins with a slash.
+/// The place of a field: a JSON pointer, within the spec of the pods unless it begins with a slash.
 type Effects = &'static [(&'static str, &'static str)];
 
-/// Values, and every field of the objects that they change, as JSON; null where there is none any more.
+/// Values, and every field that they change, as JSON; null if the field is removed.
 const EFFECTS: &[(&[&str], Effects)] = &[
     (
         &["image.repository=registry.example:5000/palisade"],
@@ -51,17 +51,17 @@ const EFFECTS: &[(&[&str], Effects)] = &[
     (&["affinity.nodeAffinity.x=1"], &[("affinity/nodeAffinity/x", "1")]),
     (&["resources.limits.memory=256Mi"], &[("containers/0/resources/limits/memory", "\"256Mi\"")]),
     (&["podLabels.team=net"], &[("/spec/template/metadata/labels/team", "\"net\"")]),
-    // The selector's own label cannot be taken away.
+    // The selector's own label cannot be removed.
     (&["podLabels.app\\.kubernetes\\.io/name=other"], &[]),
     (&["podAnnotations.note=x"], &[("/spec/template/metadata/annotations/note", "\"x\"")]),
-    // What a parent chart gives to all its charts.
+    // Values that a parent chart sets for all its charts.
     (&["global.registry=x"], &[]),
 ];
 
 /// Values that are groups of values.
 const GROUPS: &[&str] = &["image", "log", "apiServer"];
 
-/// Values that are refused, and what is said.
+/// Refused values, and the messages.
 const REFUSED: &[(&str, &[&str])] = &[
     ("lgo.level=debug", &["additional properties 'lgo' not allowed"]),
     ("log.levle=debug", &["/log", "additional properties 'levle' not allowed"]),
@@ -114,7 +114,7 @@ fn each_value_changes_what_it_says_and_nothing_else() {
     }
 }
 
-/// Fields of objects whose value is another, and that value.
+/// Fields of objects with another value, and that value.
 fn changes(before: &Objects, after: &Objects) -> BTreeMap<String, Value> {
     let flat = |objects: &Objects| {
         let fields = objects.iter().flat_map(|((kind, name), object)| {
@@ -152,7 +152,7 @@ fn fields(value: &Value) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn bad_values_are_refused_with_the_value_and_what_it_may_be() {
+fn bad_values_are_refused_with_the_value_and_the_reason() {
     for (value, says) in REFUSED {
         let refused = template(&[value]).expect_err(value);
         for words in *says {
@@ -186,7 +186,7 @@ fn the_schema_describes_every_value_and_the_tables_above_try_it() {
     assert_eq!(described, names);
     for name in names {
         let tried = EFFECTS.iter().any(|(values, _)| values.iter().any(|value| value.starts_with(&name)));
-        // The clean-up is an object of its own, see manifests.rs.
+        // The cleanup is a separate object, see manifests.rs.
         assert!(tried || name == "cleanup", "{name} has no effect that is tried");
         let refused = REFUSED.iter().any(|(value, _)| value.starts_with(&name));
         assert!(refused || name == "priorityClassName", "{name}: nothing that is refused is tried");

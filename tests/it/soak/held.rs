@@ -1,15 +1,15 @@
-//! What the agent holds of memory and descriptors.
+//! The agent's memory and descriptors.
 
 use std::fmt;
 use std::fs;
 
 const MIB: u64 = 1024;
 
-/// Growth that is no leak.
+/// Growth that does not count as a leak.
 const MEMORY_SLACK: u64 = 64 * MIB;
 const DESCRIPTORS_SLACK: usize = 16;
 
-/// The least and most that was seen, and what there was at first.
+/// The minimum and maximum so far, and the values at the start.
 pub(crate) struct Held {
     process: u32,
     first: (u64, usize),
@@ -23,7 +23,7 @@ impl Held {
         Self { process, first: now, least: now, most: now }
     }
 
-    /// Measures again. What has grown as a leak does is an error.
+    /// Measures again. Growth like that of a leak is an error.
     pub(crate) fn measure(&mut self) -> Result<(), String> {
         let (memory, descriptors) = measure(self.process);
         self.least = (self.least.0.min(memory), self.least.1.min(descriptors));

@@ -1,4 +1,4 @@
-//! The node's table, compared with one that is built from scratch.
+//! Compares the node's table with one built from scratch.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -12,10 +12,10 @@ use crate::soak::world::World;
 
 const TABLE: [&str; 5] = ["-s", "list", "table", "inet", "palisade"];
 
-/// What nft lists of a table: each object's lines by its first one.
+/// nft's listing of a table: each object's lines by its first one.
 type Listing = BTreeMap<String, Vec<String>>;
 
-/// Waits until the node's table is what the manifests make; if it does not become that, says what differs.
+/// Waits until the node's table is what the manifests make; otherwise returns the difference.
 pub(crate) fn compare(world: &World, limit: Duration) -> Result<(), String> {
     let expected = from_scratch(world);
     let start = Instant::now();
@@ -29,7 +29,7 @@ pub(crate) fn compare(world: &World, limit: Duration) -> Result<(), String> {
     }
 }
 
-/// What the kernel of the node without an agent lists of a new table.
+/// The listing of a new table in the kernel of the node without an agent.
 fn from_scratch(world: &World) -> Listing {
     let index = Index::build(world.node().name(), &world.state());
     let options = Options { pod_interfaces: ["cni0".to_owned()].into(), ..Options::default() };
@@ -56,7 +56,8 @@ fn objects(listing: &str) -> Listing {
 }
 
 fn difference(found: &Listing, expected: &Listing) -> Option<String> {
-    let surplus = found.keys().find(|name| !expected.contains_key(*name)).map(|name| format!("{name} is too much"));
+    let surplus =
+        found.keys().find(|name| !expected.contains_key(*name)).map(|name| format!("{name} should not exist"));
     let missing = || expected.keys().find(|name| !found.contains_key(*name)).map(|name| format!("{name} is missing"));
     let other = || {
         let (name, found) = found.iter().find(|(name, lines)| expected.get(*name) != Some(lines))?;

@@ -1,4 +1,4 @@
-//! Streams past all changes, and what can go wrong.
+//! Streams during all changes, and the possible faults.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use palisade_policy::reference::Reference;
 
 use crate::soak::world::{STREAM_PORT, World};
 
-/// Datagrams a second of each stream; the machine is for the agent.
+/// Datagrams a second of each stream, few, to leave the machine to the agent.
 const RATE: u32 = 2_000;
 
-/// What ends a run.
+/// A fault, which ends a run.
 pub(crate) enum Fault {
     /// A packet arrived that no policy allows.
     Leak(String),
     /// A packet did not arrive that policies allow.
     Loss(String),
-    /// What holds is not what the manifests say.
+    /// The table is not what the manifests say.
     Divergence(String),
     /// The agent has grown.
     Held(String),
@@ -34,11 +34,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A packet to send, and how it is to fare.
+/// A packet to send, and its expected fate.
 pub(crate) struct Probe {
     pub(crate) shot: Shot,
     pub(crate) allowed: bool,
-    /// The last change is not about it: it fares so before, during and after.
+    /// The last change does not affect it: its verdict is the same before, during and after.
     pub(crate) is_unchanged: bool,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Streams {
     sink: Sink,
     allowed: Flood,
     denied: Flood,
-    /// Packets that queues have dropped before the streams began.
+    /// Packets that queues had dropped before the streams began.
     excused: u64,
     counted: u64,
 }
@@ -79,7 +79,7 @@ impl Streams {
         Self { sink, allowed, denied, excused, counted: 0 }
     }
 
-    /// How many more packets were sent; a fault if one of them leaked or was lost.
+    /// Returns how many more packets were sent; a fault if one of them leaked or was lost.
     pub(crate) fn check(&mut self, world: &World) -> Result<u64, Fault> {
         let (allowed, denied) = (self.allowed.sent(), self.denied.sent());
         world.lab().settle().unwrap();

@@ -1,4 +1,4 @@
-//! The objects of a node, as manifests and as pods of the lab, and what happens to them.
+//! The objects of a node, as manifests and as pods of the lab, and the changes to them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::soak::traffic::{Probe, allows};
 
 pub(crate) const STREAM_PORT: u16 = 7000;
 
-/// How often shots may be late in a row.
+/// How often in a row shots may be late.
 const LATE: usize = 5;
 
 const NAMESPACES: [&str; 3] = ["one", "two", "three"];
@@ -24,7 +24,7 @@ const TEAMS: [&str; 3] = ["red", "blue", "green"];
 const PORTS: [(LabProtocol, u16); 4] =
     [(LabProtocol::Tcp, 80), (LabProtocol::Udp, 53), (LabProtocol::Tcp, 8080), (LabProtocol::Icmp, 0)];
 
-/// Pods that come and go on the node, at least and at most; policies, and pods elsewhere.
+/// Minimum and maximum of the pods that come and go on the node; policies, and pods on other nodes.
 const PODS: std::ops::RangeInclusive<usize> = 4..=10;
 const POLICIES: usize = 12;
 const ELSEWHERE: usize = 30;
@@ -92,7 +92,7 @@ impl World {
         self.stream.each_ref()
     }
 
-    /// What the manifests say.
+    /// The state in the manifests.
     pub(crate) fn state(&self) -> State {
         read_manifests(std::slice::from_ref(&self.manifests)).unwrap().into()
     }
@@ -105,13 +105,13 @@ impl World {
         self.node().namespace().output("nft", &["-s", "list", "table", "inet", "palisade"], "").unwrap()
     }
 
-    /// Sends the packets; which arrived.
+    /// Sends the packets; returns which arrived.
     pub(crate) fn shoot(&self, probes: &[Probe]) -> Vec<bool> {
         let shots: Vec<_> = probes.iter().map(|probe| probe.shot.clone()).collect();
         for _ in 0..LATE {
             match self.lab.shoot(&shots) {
-                // Shots before these were still queued, where an address was being resolved on a busy machine. They arrived
-                // by the rules of this moment, so they say nothing of theirs.
+                // Earlier shots were still queued, while an address was being resolved on a busy machine. They arrived
+                // under the current rules, so they say nothing about the earlier ones.
                 Err(Error::LateShots { .. }) => {}
                 result => return result.unwrap(),
             }
@@ -119,7 +119,7 @@ impl World {
         panic!("shots were late {LATE} times in a row");
     }
 
-    /// One change at random. Returns what it is.
+    /// Makes a random change and describes it.
     pub(crate) fn change(&mut self) -> String {
         match self.random.below(12) {
             0 | 1 => self.relabel_pod(),
@@ -141,8 +141,7 @@ impl World {
         }
     }
 
-    /// Lets the marker's client in if it is kept out, and the other way round. What was written before is in force when
-    /// this is.
+    /// Allows the marker's client if it is denied, and vice versa. Earlier writes are in force when this is.
     pub(crate) fn turn_marker(&mut self) {
         self.marked = !self.marked;
         let rules = if self.marked { json!([{}]) } else { json!([]) };
@@ -150,7 +149,7 @@ impl World {
         self.write("policy-marker/marker", &policy("marker/marker", &spec));
     }
 
-    /// Packets among the pods of now: the marker's, and others at random.
+    /// Packets among the current pods: the marker's, and random others.
     pub(crate) fn probes(&mut self, before: &State, after: &State) -> Vec<Probe> {
         let pods: Vec<_> = self.pods.values().cloned().collect();
         let [server, client] = &self.marker;
@@ -171,7 +170,7 @@ impl World {
         fs::rename(draft, self.manifests.join(file)).unwrap();
     }
 
-    /// Whether it was there.
+    /// Returns whether it existed.
     fn remove(&self, name: &str) -> bool {
         fs::remove_file(self.manifests.join(format!("{}.json", name.replace('/', "-")))).is_ok()
     }
@@ -184,7 +183,7 @@ impl World {
         );
     }
 
-    /// Adds a pod, at these addresses or at the next free ones.
+    /// Adds a pod, at these IPs or at the next free ones.
     fn add_pod(&mut self, addresses: Option<Vec<IpAddr>>) -> String {
         self.made += 1;
         let name = format!("{}/pod-{}", self.random.of(&NAMESPACES), self.made);
@@ -261,7 +260,7 @@ impl World {
         if self.remove(&format!("policy-{name}")) { format!("policy {name} removed") } else { self.write_policy() }
     }
 
-    /// Policies of the stream's server that come and go without a say in the streams.
+    /// Policies of the stream's server that come and go without an effect on the streams.
     fn touch_stream_policies(&mut self) -> String {
         let name = format!("stream/more-{}", self.random.below(3));
         if self.remove(&format!("policy-{name}")) {
@@ -273,7 +272,7 @@ impl World {
         format!("policy {name}: {spec}")
     }
 
-    /// A pod of another node, which is peer of many and sends nothing here.
+    /// A pod of another node, which is a peer of many and sends nothing here.
     fn change_elsewhere(&mut self) -> String {
         let number = self.random.below(ELSEWHERE);
         let name = format!("{}/elsewhere-{number}", NAMESPACES[number % NAMESPACES.len()]);
@@ -324,7 +323,7 @@ fn probe(
         },
         family: None,
     };
-    // Of a pod that is new, packets count once the change is in force.
+    // Packets of a new pod count once the change is in force.
     let was_there = |pod: &Pod| before.pods.keys().any(|key| format!("{}/{}", key.namespace, key.name) == pod.name());
     let allowed = allows(after, &flow);
     let is_unchanged = was_there(from) && was_there(to) && allows(before, &flow) == allowed;
@@ -332,7 +331,7 @@ fn probe(
     Probe { shot, allowed, is_unchanged }
 }
 
-/// Numbers that look random, the same for the same seed (xorshift).
+/// Pseudo-random numbers, the same for the same seed (xorshift).
 struct Random(u64);
 
 impl Random {

@@ -4,12 +4,12 @@
 
 use std::fmt;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// An API server rejects it, or drops the field.
     Error,
-    /// It is accepted, but probably does something else than intended.
+    /// It is accepted, but probably has another effect than intended.
     Warning,
     /// Worth knowing.
     Info,
@@ -42,7 +42,7 @@ pub struct Entry {
 /// Makes the enum, the list and the entries of all codes from one table. A row: variant, severity, name, meaning, advice.
 macro_rules! codes {
     ($($code:ident: $severity:ident $name:literal, $meaning:literal, $advice:literal;)+) => {
-        /// What is found.
+        /// The kind of a finding.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
             $(#[doc = $meaning] $code,)+

@@ -16,7 +16,7 @@ use crate::cover::is_selector_within;
 use crate::names::pods;
 use crate::view::{View, peer_selector};
 
-/// Where a cluster's DNS usually runs, and the label of its pods.
+/// The usual namespace of a cluster's DNS, and the label of its pods.
 const USUAL_NAMESPACE: &str = "kube-system";
 const USUAL_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// The field of egress rules.
@@ -27,7 +27,7 @@ const PORTS_OF_DNS: &str = r#""ports":[{"protocol":"UDP","port":53},{"protocol":
 const CACHE_LABEL: &str = "node-local-dns";
 /// The namespaces in which distributions run DNS.
 const DNS_NAMESPACES: [&str; 2] = [USUAL_NAMESPACE, "openshift-dns"];
-/// 53, and what some clusters' DNS pods serve behind the Service.
+/// 53, and the port of some clusters' DNS pods behind the Service.
 const PORTS: [u16; 2] = [53, 5353];
 /// A range with more ports than this was not written with DNS in mind.
 const DELIBERATE: u16 = 1024;
@@ -147,7 +147,7 @@ impl Cache<'_> {
         format!(r#"{{"to":[{{"ipBlock":{{"cidr":"{}"}}}}],{PORTS_OF_DNS}}}"#, Self::block())
     }
 
-    /// Whether a rule has a block for DNS, which is then taken for that of the cache.
+    /// Whether a rule has a block for DNS, which is then assumed to be the cache's.
     fn is_allowed(&self, rule: &Rule) -> bool {
         let is_block = |peer: &Peer| match peer {
             Peer::IpBlock(block) => names_dns(&rule.ports) || block.cidr.contains(&Self::block()),
@@ -178,7 +178,7 @@ impl<'a> Servers<'a> {
             pod.is_live() && (is_labelled(pod, USUAL_LABEL.1) || declares)
         };
         let found = view.state.pods.values().filter(is_server);
-        // Servers that no rule can tell apart are one.
+        // Servers that no rule can distinguish count as one.
         let mut kinds = BTreeSet::new();
         let pods: Vec<_> = found
             .filter(|pod| !pod.addresses.is_empty() || kinds.insert((&pod.key.namespace, &pod.labels, &pod.ports)))
@@ -220,21 +220,21 @@ impl<'a> Servers<'a> {
             Some(name) => format!(
                 r#"{{"to":[{{"namespaceSelector":{{"matchLabels":{{"{METADATA_NAME}":"{name}"}}}}}}],{PORTS_OF_DNS}}}"#
             ),
-            // Nothing is known of the servers, so a peer could be wrong.
+            // The servers are unknown, so a peer could be wrong.
             None => format!("{{{PORTS_OF_DNS}}}"),
         };
         std::iter::once(to_servers).chain(self.cache.iter().map(|_| Cache::rule())).collect()
     }
 }
 
-/// Whether a peer may mean pods of a namespace that is not in the input, and that may serve DNS.
+/// Whether a peer may mean pods of a namespace outside the input that may serve DNS.
 fn may_mean_unseen(peer: &Peer) -> bool {
     let Peer::Pods { namespaces: NamespaceScope::Matching(selector), .. } = peer else { return false };
     selector.requirements.iter().all(|requirement| match &requirement.operator {
         Operator::In(values) if requirement.key == METADATA_NAME => {
             DNS_NAMESPACES.iter().any(|name| values.contains(*name))
         }
-        // The labels of an object that is not there are unknown.
+        // The labels of an object outside the input are unknown.
         _ => true,
     })
 }

@@ -10,7 +10,7 @@ use crate::cover::{is_rule_within, is_selector_within};
 use crate::rules::{RuleOf, Rules};
 use crate::view::View;
 
-/// Looks at every rule.
+/// Checks every rule.
 pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     let mut remarks = Vec::new();
     let mut rules: BTreeMap<(&str, Direction), Rules<'_>> = BTreeMap::new();

@@ -14,7 +14,7 @@ use super::remark::{Edit, Remark};
 use crate::names::names;
 use crate::view::{PortsOf, Selected, View, rules};
 
-/// The port of DNS. A rule that allows it is right even where the cluster's DNS declares only one of its protocols.
+/// The port of DNS. A rule that allows it is right even if the cluster's DNS declares only one of its protocols.
 const DNS: u16 = 53;
 
 /// Checks every port of every rule.
@@ -78,9 +78,9 @@ struct Destinations<'a> {
     selected: Vec<Rc<Selected<'a>>>,
     /// The ports of pods in blocks, if a port name needs them.
     in_blocks: PortsOf<'a>,
-    /// Whether it is the pods and nothing else.
+    /// Whether only these pods are destinations.
     are_all: bool,
-    /// Whether there are only blocks, so that names are those of the pods in them.
+    /// Whether there are only blocks, so that port names are those of the pods in them.
     are_blocks: bool,
     /// Whether all these pods are in the input.
     are_known: bool,
@@ -149,7 +149,7 @@ fn block(peer: &Peer) -> Option<&IpBlock> {
     }
 }
 
-/// What is wrong with a port.
+/// A mistake in a port.
 struct Found {
     code: Code,
     matter: String,

@@ -1,15 +1,15 @@
-//! What the checks say about an object.
+//! Remarks on objects.
 
 use palisade_policy::input::ObjectName;
 
 use super::code::Code;
 
-/// What is wrong, and what to do about it.
+/// A mistake, and the action to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What is the matter.
+    /// The mistake.
     pub matter: String,
-    /// What to do.
+    /// The action to take.
     pub advice: Option<String>,
 }
 
@@ -40,7 +40,7 @@ pub enum Edit {
         /// The value.
         value: String,
     },
-    /// A field or an item goes.
+    /// A field or an item is removed.
     Remove {
         /// The field or the item.
         field: String,
@@ -63,7 +63,7 @@ pub struct Remark {
     pub field: String,
     /// What is wrong and what to do.
     pub message: Message,
-    /// What can be changed mechanically; nothing if the change needs somebody who knows what was meant.
+    /// The mechanical remedy; empty if only the author knows what was meant.
     pub remedy: Vec<Edit>,
 }
 

@@ -71,7 +71,7 @@ fn of_peer(view: &View<'_>, policy: &Policy, peer: &Peer, field: &str) -> Option
         if !view.can_judge(namespaces) {
             return None;
         }
-        // Of a part of a cluster, namespaces are missing too.
+        // In a part of a cluster, namespaces are missing too.
         if view.is_whole() && view.matching(namespaces).is_empty() {
             let matter = format!("no namespace matches {namespaces}");
             let advice = nearest_miss(namespaces, &[view.labelled_namespaces()]);

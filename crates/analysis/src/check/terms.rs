@@ -1,4 +1,4 @@
-//! Terms that the API server still holds but would reject in a new object.
+//! Terms that the API server still has but would reject in a new object.
 
 use palisade_policy::index::set_aside_somewhere;
 use palisade_policy::input::{ObjectName, Peer, Policy};
@@ -13,7 +13,7 @@ pub(crate) fn check(view: &View<'_>) -> Vec<Remark> {
     terms.chain(too_wide(view)).collect()
 }
 
-/// What selects more pods than agents take of a namespace, as far as the pods are known.
+/// Policies that select more pods than agents accept for a namespace, as far as the pods are known.
 fn too_wide(view: &View<'_>) -> impl Iterator<Item = Remark> {
     let policies = set_aside_somewhere(view.state).into_iter();
     let policies = policies.map(|(policy, why)| (ObjectName::policy(&policy), why));

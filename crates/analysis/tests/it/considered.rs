@@ -1,5 +1,5 @@
-//! What the reference evaluator says that it considered is everything there is, matched as written; and the words for a
-//! verdict name no policy that does not select the pod.
+//! The reference evaluator reports everything it considered, matched as written; the words for a verdict name only
+//! policies that select the pod.
 //!
 //! Matching is written a second time here, with the engine's selectors and ipnet's blocks.
 //!

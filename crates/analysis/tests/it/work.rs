@@ -1,4 +1,4 @@
-//! The checks do not compare everything with everything: twice the objects take little more than twice the comparisons.
+//! The checks do not compare everything with everything: twice the objects need little more than twice the comparisons.
 //!
 //! Seen to fail when: selectors were compared with all pods of the namespace; a rule with all rules of the namespace; the
 //! pods that may query DNS were looked up for each policy.
@@ -12,18 +12,18 @@ use palisade_policy::input::{
     Policy, Port, Ports, Protocol, Rule, State,
 };
 
-/// What a cluster of a size looks like.
+/// The shape of a generated cluster.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
-    /// One namespace; each policy selects its own pod, and a peer of its own.
+    /// One namespace; each policy selects its own pod and has its own peer.
     OwnPods,
-    /// One namespace; each policy selects every pod and allows a peer of its own.
+    /// One namespace; each policy selects every pod and has its own peer.
     AllPods,
-    /// One namespace; each policy selects every pod and allows the same peer, on a port of its own.
+    /// One namespace; each policy selects every pod and allows the same peer on its own port.
     OwnPorts,
-    /// One namespace; each policy selects no pod at all.
+    /// One namespace; each policy selects no pod.
     NoPods,
-    /// One namespace; each policy allows egress to a block of its own, and no DNS.
+    /// One namespace; each policy allows egress to its own block, and no DNS.
     Blocks,
     /// A namespace for each fifty objects; each policy allows another namespace.
     Namespaces,
@@ -101,7 +101,7 @@ fn twice_the_objects_take_little_more_than_twice_the_work() {
     }
 }
 
-/// Rules with one peer and different ports have to be compared with each other; that is all that is.
+/// Rules with one peer and different ports must be compared with each other, and only those.
 #[test]
 fn rules_with_one_peer_are_compared_with_each_other_only() {
     let two = work(Shape::OwnPorts, 800);

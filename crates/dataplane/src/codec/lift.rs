@@ -56,7 +56,7 @@ pub(super) fn lift(instructions: &[Instruction]) -> Result<Vec<Expression>, Stri
     }
 }
 
-/// The protocol that the rest of the rule is about.
+/// The protocol that the rest of the rule tests.
 fn tested(expressions: &[Expression]) -> Option<Protocol> {
     expressions.iter().rev().find_map(|expression| match expression {
         Expression::Match(Load::L4Proto, Test::L4(L4::Transport(protocol))) => Some(*protocol),
@@ -64,7 +64,7 @@ fn tested(expressions: &[Expression]) -> Option<Protocol> {
     })
 }
 
-/// The first expression, and how many instructions it takes.
+/// The first expression, and its number of instructions.
 fn lift_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     match instructions.first()? {
         Instruction::Counter => Some((Expression::Counter, 1)),
@@ -93,7 +93,7 @@ fn lift_loaded(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     Some((Expression::Match(*load, test), taken + 1))
 }
 
-/// What an instruction loads. From an address in the packet it may load only a part (see `lower_prefix`).
+/// The value that an instruction loads. It may load only a part of an IP in the packet (see `lower_prefix`).
 fn lift_load(instruction: &Instruction) -> Option<Load> {
     LOADS.into_iter().find(|candidate| match (instruction, load(*candidate, REGISTER)) {
         (Instruction::Meta { key, .. }, Instruction::Meta { key: ours, .. }) => *key == ours,
@@ -111,7 +111,7 @@ fn lift_load(instruction: &Instruction) -> Option<Load> {
     })
 }
 
-/// The test that follows a load, and how many instructions it takes.
+/// The test that follows a load, and its number of instructions.
 fn lift_test(load: Load, rest: &[Instruction]) -> Option<(Test, usize)> {
     match rest {
         [Instruction::Mask { mask, .. }, Instruction::Compare { value, .. }, ..] => {

@@ -25,7 +25,7 @@ pub(crate) struct Mismatch {
     test: Test,
 }
 
-/// What a loaded value is made of.
+/// The composition of a loaded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Family,
@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// How many 4-byte registers it takes.
+    /// Its number of 4-byte registers.
     fn registers(self) -> u32 {
         match self {
             Self::Address(Family::V6) | Self::Interface => 4,
@@ -176,8 +176,8 @@ fn lower_match(load: Load, test: &Test, out: &mut Vec<Instruction>) -> Result<()
     Ok(())
 }
 
-/// A prefix of whole bytes compares only these bytes, and of a packet loads only these; for other prefixes the rest is
-/// masked.
+/// A prefix of whole bytes compares only these bytes, and loads only these from a packet; for other prefixes the rest
+/// is masked.
 fn lower_prefix(load: Load, family: Family, net: IpNet, out: &mut Vec<Instruction>) -> Option<()> {
     let address = address_bytes(net.addr());
     let bits = usize::from(net.prefix_len());

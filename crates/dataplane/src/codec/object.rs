@@ -12,7 +12,7 @@ const HOOK_INPUT: u32 = 1;
 const HOOK_FORWARD: u32 = 2;
 /// `NF_IP_PRI_FILTER`.
 const PRIORITY_FILTER: u32 = 0;
-/// The chain accepts what no rule decides.
+/// The chain accepts packets that no rule decides.
 const POLICY_ACCEPT: u32 = nf::ACCEPT.cast_unsigned();
 
 /// The attributes of the table, after its name.
@@ -42,7 +42,7 @@ pub(crate) fn write_chain(writer: &mut Writer, name: &str, chain: &Chain) {
     }
 }
 
-/// The name of a chain of our table, and the chain without its rules, or what makes it foreign.
+/// The name of a chain of our table, and the chain without its rules, or the reason why it is foreign.
 pub(crate) fn decode_chain(attributes: Attributes<'_>) -> Option<(&str, Result<Chain, String>)> {
     if attributes.string(nfta::CHAIN_TABLE) != Some(TABLE) {
         return None;

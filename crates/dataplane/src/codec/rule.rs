@@ -25,7 +25,7 @@ pub(crate) fn write_rule(writer: &mut Writer, chain: &str, rule: &Rule) -> Resul
     Ok(())
 }
 
-/// The chain of a rule that was read, and the rule, or what makes it foreign.
+/// The chain of a rule that was read, and the rule, or the reason why it is foreign.
 pub(crate) fn decode_rule(attributes: Attributes<'_>) -> Option<(&str, Result<Rule, String>)> {
     let chain = attributes.string(nfta::RULE_CHAIN)?;
     let instructions: Result<Vec<_>, _> =

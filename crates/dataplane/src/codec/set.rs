@@ -29,7 +29,7 @@ impl From<&Set> for SetShape {
 const FOREIGN_SET: [u16; 5] =
     [nfta::SET_TIMEOUT, nfta::SET_GC_INTERVAL, nfta::SET_OBJ_TYPE, nfta::SET_EXPR, nfta::SET_EXPRESSIONS];
 
-/// Attributes that our elements do not have: an element with one may expire, or match only at times.
+/// Attributes that our elements do not have: an element with one may expire, or match only sometimes.
 const FOREIGN_ELEMENT: [u16; 5] = [
     nfta::SET_ELEM_TIMEOUT,
     nfta::SET_ELEM_EXPR,
@@ -92,7 +92,7 @@ pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> 
     Some(())
 }
 
-/// The name of a set of our table, and the set without its elements, or what makes it foreign.
+/// The name of a set of our table, and the set without its elements, or the reason why it is foreign.
 pub(crate) fn decode_set(attributes: Attributes<'_>) -> Option<(&str, Result<Set, String>)> {
     if attributes.string(nfta::SET_TABLE) != Some(TABLE) {
         return None;

@@ -1,5 +1,5 @@
-//! What nft stores with objects and the kernel only keeps: comments, and hints for listings. Each entry is a type, a
-//! length and the data, one byte each for the first two (libnftnl udata.h).
+//! Data that nft stores with objects and the kernel only keeps: comments, and hints for listings. Each entry is a type,
+//! a length and the data; the first two take one byte each (libnftnl udata.h).
 
 use palisade_ruleset::model::{KeyType, Set, SetKind};
 

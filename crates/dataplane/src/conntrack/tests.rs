@@ -1,4 +1,4 @@
-//! Forgetting when the kernel does not do all that it is asked.
+//! Deleting flows when the kernel fails some of the requests.
 
 use std::thread;
 
@@ -24,7 +24,7 @@ const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL: [u16; 3] = [1, 2, 3];
 const UDP: u8 = 17;
 
-/// Flows of three servers, two of each, and one that is none of theirs. Those that are left from before stay.
+/// Two flows each of three servers, and one of another server. Existing flows stay.
 fn fill() {
     let mut socket = Socket::open(NETFILTER).unwrap();
     for (from, server, port) in [
@@ -71,7 +71,7 @@ fn servers() -> BTreeSet<IpAddr> {
     ["10.0.0.1", "10.0.0.2", "fd00::3"].iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Of which of the servers there are entries.
+/// The servers that still have entries.
 fn left() -> BTreeSet<IpAddr> {
     let wanted = Wanted::new(&servers());
     let mut left = BTreeSet::new();
@@ -82,7 +82,7 @@ fn left() -> BTreeSet<IpAddr> {
     left
 }
 
-/// How many system calls it takes to forget the servers.
+/// System calls needed to delete the servers' flows.
 fn calls() -> u64 {
     fill();
     let mut conntrack = Conntrack::open().unwrap();
@@ -101,7 +101,7 @@ fn an_entry_that_cannot_be_deleted_does_not_keep_the_others() {
             arm(&[(call, Fault::Refused(0, Errno::EBUSY as i32))]);
             let result = conntrack.forget(&servers());
             disarm();
-            // What is received cannot be refused; there is another fault then.
+            // A receive call cannot be refused, so it gets another fault.
             let Ok(forgotten) = result else { continue };
             if !forgotten.unfinished.is_empty() {
                 kept += 1;
@@ -110,20 +110,20 @@ fn an_entry_that_cannot_be_deleted_does_not_keep_the_others() {
             assert!(left().is_subset(&forgotten.unfinished), "{forgotten:?}");
             let again = conntrack.forget(&forgotten.unfinished).unwrap();
             assert_eq!(again.unfinished, BTreeSet::new());
-            assert_eq!(conntrack.entries().unwrap(), 1, "that of somebody else");
+            assert_eq!(conntrack.entries().unwrap(), 1, "the other server's");
         }
-        assert!(kept >= 6, "each of the entries was refused once: {kept}");
+        assert!(kept >= 6, "each entry was refused once: {kept}");
     });
 }
 
 #[test]
-fn what_is_not_said_to_be_unfinished_is_gone_whatever_goes_wrong() {
+fn servers_not_reported_unfinished_have_no_entries() {
     isolated(|| {
         let errnos = [Errno::ENOBUFS, Errno::ENOMEM, Errno::EINTR, Errno::EAGAIN, Errno::EBUSY];
         let fails = errnos.map(|errno| Fault::Fails(errno as i32)).into_iter();
         let faults: Vec<_> = fails.chain([Fault::AnswerLost, Fault::Short]).collect();
         let calls: Vec<_> = (0..calls()).collect();
-        // Each dump takes milliseconds even of an empty table, so at each system call there are only two of the faults.
+        // Each dump takes milliseconds, even of an empty table, so each system call gets only two of the faults.
         for (call, fault) in calls.iter().chain(&calls).zip(faults.iter().cycle()) {
             fill();
             let mut conntrack = Conntrack::open().unwrap();

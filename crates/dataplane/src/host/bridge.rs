@@ -8,7 +8,7 @@ use crate::Error;
 /// `RTM_NEWLINK`, which changes an existing interface.
 const NEW_LINK: u16 = 16;
 
-/// What was switched on.
+/// The families that were turned on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switched {
     /// The bridge's IPv4 packets bypassed netfilter.
@@ -45,7 +45,7 @@ pub fn call_netfilter_on_bridge(bridge: &str) -> Result<Switched, Error> {
     });
     match answer {
         Ok(_) => Ok(switched),
-        // It has gone meanwhile.
+        // It was deleted meanwhile.
         Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(Switched::default()),
         Err(source) => Err(Error::Bridge { bridge: bridge.to_owned(), source }),
     }

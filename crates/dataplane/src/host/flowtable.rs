@@ -38,7 +38,7 @@ pub(super) fn findings(pod_interfaces: &BTreeSet<String>) -> Result<Vec<Finding>
     if bodies.is_empty() {
         return Ok(Vec::new());
     }
-    // For a bridge, its ports: packets come in through them.
+    // For a bridge, its ports: packets enter through them.
     let mut devices = pod_interfaces.clone();
     devices.extend(link::members(&mut super::socket()?, pod_interfaces)?);
     Ok(bodies.iter().filter_map(|body| finding(body, &devices)).collect())
@@ -50,7 +50,7 @@ fn unknown(error: &std::io::Error) -> bool {
     errnos.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
-/// A flowtable's message, if it is about a pod's interface.
+/// The flowtable in a message, if it contains a pod's interface.
 fn finding(body: &[u8], pods: &BTreeSet<String>) -> Option<Finding> {
     let attributes = Attributes::after(body, HEADER);
     let device = attributes.nest(HOOK).nest(DEVICES).iter().find_map(|(kind, value)| {

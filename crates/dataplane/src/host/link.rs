@@ -42,7 +42,7 @@ fn dump(socket: &mut Socket, fill: impl Fn(&mut Writer)) -> Result<Vec<Vec<u8>>,
     socket.dump(GET_LINK, request).map_err(|source| Error::Read { what: "network interfaces", source })
 }
 
-/// The names of all interfaces but loopback, by index.
+/// The names of all interfaces except loopback, by index.
 pub(super) fn names(socket: &mut Socket) -> Result<BTreeMap<u32, String>, Error> {
     let bodies = dump(socket, |_| {})?;
     let named = bodies.iter().filter_map(|body| {
@@ -68,7 +68,7 @@ pub(super) fn members(socket: &mut Socket, bridges: &BTreeSet<String>) -> Result
 
 /// All bridges and their settings, by name.
 pub(super) fn bridges(socket: &mut Socket) -> Result<BTreeMap<String, Bridge>, Error> {
-    // The kernel leaves out other kinds, unless it is older than 4.6.
+    // The kernel omits other kinds, unless it is older than 4.6.
     let bodies = dump(socket, |writer| writer.nest(INFO, |writer| writer.string(INFO_KIND, "bridge")))?;
     let bridges = bodies.iter().filter_map(|body| {
         let attributes = Attributes::after(body, HEADER);

@@ -33,7 +33,7 @@ fn header(writer: &mut Writer, family: Family, destination_bits: u8) {
     writer.raw(&[family, destination_bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// The device that packets to an address leave by; `None` if there is no route, or the address is the node's own.
+/// The outgoing device of packets to an IP; `None` if there is no route, or the IP is the node's own.
 pub(super) fn device_to(socket: &mut Socket, address: IpAddr) -> Result<Option<u32>, Error> {
     let answer = socket.request(GET_ROUTE, 0, |writer| match address {
         IpAddr::V4(ip) => {

@@ -11,21 +11,21 @@ use nix::sys::socket::MsgFlags;
 
 use super::read::{HEADER, Message};
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The system call fails with this error number. Nothing was sent, and nothing received, except that ENOBUFS loses
-    /// what was there.
+    /// The system call fails with this error number. Nothing was sent or received, except that ENOBUFS loses pending
+    /// messages.
     Fails(i32),
-    /// The message is sent and takes effect, but its answers are lost; or what is being received is lost.
+    /// The message is sent and takes effect, but its answers are lost; or the received datagram is lost.
     AnswerLost,
-    /// Half of what is received is cut off.
+    /// Half of the received datagram is cut off.
     Short,
     /// The kernel rejects a message, of a batch the one at this position (or the last), with this error number.
     Refused(usize, i32),
 }
 
-/// What a test does instead of a fault.
+/// A test's action instead of a fault.
 type Act = Box<dyn FnOnce()>;
 
 #[derive(Default)]
@@ -64,7 +64,7 @@ pub fn disarm() -> (u64, u64) {
     })
 }
 
-/// Runs something without faults and without counting, while they are armed.
+/// Runs something without faults and without counting, while faults are armed.
 pub fn without<T>(act: impl FnOnce() -> T) -> T {
     let layer = LAYER.take();
     let result = act();
@@ -132,8 +132,8 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: MsgFlags) ->
     }
 }
 
-/// What the kernel would say if it rejected a message. Only in a batch does it say that something is missing: for a
-/// read that would be an answer, not an error, and a wrong one.
+/// The kernel's answer to a rejected message. Only in a batch does it say that something is missing: for a read that
+/// would be an answer, not an error, and a wrong one.
 fn refusal(bytes: &[u8], place: usize, errno: i32) -> Option<Vec<u8>> {
     /// `NLMSG_ERROR`.
     const ERROR: u16 = 2;

@@ -82,7 +82,7 @@ impl<'a> Attributes<'a> {
         self.iter().find(|(found, _)| *found == kind).map(|(_, value)| value)
     }
 
-    /// A nested attribute; empty if it is not there.
+    /// A nested attribute; empty if it is missing.
     pub(crate) fn nest(self, kind: u16) -> Self {
         Self(self.get(kind).unwrap_or_default())
     }

@@ -48,10 +48,10 @@ pub(crate) struct Socket {
     buffer: Vec<u8>,
 }
 
-/// What the kernel said about a message.
+/// The kernel's answer to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It was done.
+    /// It took effect.
     Done(u32),
     /// It was rejected, with the position of the faulty attribute in the message, if known.
     Refused {
@@ -101,13 +101,13 @@ impl Socket {
         Ok(())
     }
 
-    /// Leaves room for a few answers only.
+    /// Leaves room for only a few answers.
     #[cfg(test)]
     pub(crate) fn shrink(&self) {
         setsockopt(&self.inner, sockopt::RcvBuf, &1).expect("any size will do");
     }
 
-    /// The answers that have arrived. To be called after [`Socket::send`] of a batch: all have.
+    /// The answers that have arrived. Call it after [`Socket::send`] of a batch: all have arrived then.
     pub(crate) fn answers(&mut self) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();
         loop {
@@ -121,7 +121,7 @@ impl Socket {
                 }
                 Err(error) => return Err(error),
             }
-            // The rest of an earlier request's answer is no answer to a batch.
+            // The rest of an earlier request's answer does not belong to a batch.
             let errors =
                 Message::all(&self.buffer).filter(|message| message.kind == ERROR && message.sequence > SEQUENCES);
             answers.extend(errors.filter_map(|message| answer(&message)));
@@ -138,13 +138,13 @@ impl Socket {
         self.inner.add_membership(group)
     }
 
-    /// Waits for messages, ten seconds at most, and returns whether one matched `meant`, or some were lost.
+    /// Waits for messages, at most ten seconds, and returns whether one matched `meant`, or some were lost.
     pub(crate) fn wait_for(&mut self, meant: impl Fn(&Message<'_>) -> bool) -> io::Result<bool> {
         match self.receive(MsgFlags::empty()) {
             Ok(()) => Ok(Message::all(&self.buffer).any(|message| meant(&message))),
             Err(error) if is(&error, Errno::EAGAIN) || is(&error, Errno::EINTR) => Ok(false),
             Err(error) if is(&error, Errno::ENOBUFS) || is(&error, Errno::EBADMSG) => {
-                // The kernel does not repeat that it lost something before everything that was there is read.
+                // The kernel reports the next loss only after everything pending has been read.
                 self.drain();
                 Ok(true)
             }
@@ -168,7 +168,7 @@ impl Socket {
         Ok(bodies)
     }
 
-    /// Repeats a dump until nothing changes meanwhile; returns the bodies of the messages.
+    /// Repeats a dump until nothing changes during it; returns the bodies of the messages.
     pub(crate) fn dump(&mut self, kind: u16, fill: impl Fn(&mut Writer)) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..TRIES {
             let mut bodies = Vec::new();
@@ -179,8 +179,8 @@ impl Socket {
         Err(Errno::EINTR.into())
     }
 
-    /// Dumps once, and hands on the body of each message as it comes: at most one datagram is in memory. Returns
-    /// whether that was all, and nothing changed meanwhile.
+    /// Dumps once, and passes on the body of each message as it arrives: at most one datagram is in memory. Returns
+    /// whether the dump was complete, and nothing changed during it.
     pub(crate) fn dump_once(
         &mut self,
         kind: u16,
@@ -193,7 +193,7 @@ impl Socket {
         self.send(writer.bytes())?;
         match self.each(sequence, take) {
             Ok(interrupted) => Ok(!interrupted),
-            // Some of it was lost, or the rest of an earlier dump is still to come.
+            // Some of it was lost, or the rest of an earlier dump is still pending.
             Err(error) if [Errno::ENOBUFS, Errno::EBADMSG, Errno::EBUSY].iter().any(|errno| is(&error, *errno)) => {
                 self.drain();
                 Ok(false)
@@ -205,7 +205,7 @@ impl Socket {
         }
     }
 
-    /// Hands on messages up to the end of a dump or an acknowledgement. Returns whether the dump was interrupted.
+    /// Passes on messages up to the end of a dump or an acknowledgement. Returns whether the dump was interrupted.
     fn each(&mut self, sequence: u32, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut interrupted = false;
         loop {
@@ -229,7 +229,7 @@ impl Socket {
         }
     }
 
-    /// Discards what is there, including the rest of a dump, which the kernel continues as it is read.
+    /// Discards pending messages, including the rest of a dump, which the kernel continues as it is read.
     fn drain(&mut self) {
         let mut failures = 0;
         while failures < TRIES {

@@ -1,4 +1,4 @@
-//! Writing messages.
+//! Writes messages.
 
 /// The header before the attributes of a message.
 #[derive(Clone, Copy, Debug)]

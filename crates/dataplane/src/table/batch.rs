@@ -20,14 +20,14 @@ const LIST_BYTES: usize = 56 << 10;
 /// Messages of batches are numbered from here, far from the numbers of requests.
 const FIRST: u32 = 1 << 31;
 
-/// Where a message came from.
+/// The source of a message.
 #[derive(Clone, Debug)]
 struct Part {
     /// The operation's position; `None` for the table itself.
     operation: Option<usize>,
     /// The rule among those of the operation.
     rule: usize,
-    /// Where the message starts.
+    /// The offset of the message.
     start: usize,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Batch {
     fresh: BTreeSet<Name>,
 }
 
-/// What a rejected message was about.
+/// The subject of a rejected message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Culprit {
     pub(super) index: Option<usize>,
@@ -67,7 +67,7 @@ impl Batch {
         Self { table, writer, parts: Vec::new(), current: None, fresh: BTreeSet::new() }
     }
 
-    /// How many messages the operations became.
+    /// The number of messages.
     pub(super) fn messages(&self) -> usize {
         self.parts.len()
     }
@@ -222,7 +222,7 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// What the message of a sequence number was about.
+    /// The subject of the message with a sequence number.
     pub(super) fn culprit(&self, operations: &[Operation], sequence: u32, offset: Option<usize>) -> Culprit {
         let place = sequence.checked_sub(FIRST + 1).and_then(|place| usize::try_from(place).ok());
         let Some((place, part)) = place.and_then(|place| Some((place, self.parts.get(place)?))) else {

@@ -1,4 +1,4 @@
-//! Sends batches, and finds out whether they took effect.
+//! Sends batches, and determines whether they took effect.
 
 use nix::errno::Errno;
 use palisade_ruleset::change::Operation;
@@ -182,7 +182,7 @@ pub(super) fn judge(answers: &[Answer], at: Option<u32>, before: u32, after: u32
     if after == before {
         return Outcome::NotDone;
     }
-    // Some batch took effect. If ours was for this very generation, it was ours, because it could not take effect
+    // Some batch took effect. If ours was for exactly this generation, it was ours, because it could not take effect
     // later; and if it had been too late, the only answer, which says so, would not have been lost among others.
     if at == Some(before) && after == next(before) { Outcome::Done } else { Outcome::Unknown }
 }
@@ -192,7 +192,7 @@ fn next(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
 }
 
-/// What an error usually means here.
+/// The usual cause of an error here.
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => "Palisade needs CAP_NET_ADMIN, and no other process may own the table",

@@ -19,7 +19,7 @@ pub struct ForeignChanges {
 }
 
 impl Table {
-    /// Watches for changes by other programs from now on; to be called in the table's network namespace.
+    /// Watches for changes by other programs from now on; call it in the table's network namespace.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -32,13 +32,13 @@ impl Table {
 }
 
 impl ForeignChanges {
-    /// Leaves room for a few messages only.
+    /// Leaves room for only a few messages.
     #[cfg(test)]
     pub(super) fn shrink(&self) {
         self.socket.shrink();
     }
 
-    /// Waits, ten seconds at most, and returns whether another program has changed the table, or may have: messages
+    /// Waits, at most ten seconds, and returns whether another program has changed the table, or may have: messages
     /// that did not fit the buffer are lost.
     ///
     /// # Errors

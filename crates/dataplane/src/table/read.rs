@@ -1,4 +1,4 @@
-//! Reading the table back.
+//! Reads the table back.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::codec::{
 };
 use crate::netlink::{Attributes, Socket, Writer};
 
-/// Each dump is of one generation, but there are several. If other programs keep changing nftables, a reading that
-/// spans generations is accepted after this many attempts: the others mostly write to tables of their own. It counts as
+/// Each dump is of one generation, but there are several dumps. If other programs keep changing nftables, a reading
+/// that spans generations is accepted after this many attempts: the others mostly write to other tables. It counts as
 /// one of its first generation, so the next check ([`super::Others`]) finds that others have written, and reads again.
 const TRIES: usize = 5;
 
 /// The table as the kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Anybody may change it.
+    /// Any program may change it.
     Plain,
     /// Its owner is gone.
     Orphan,
@@ -32,7 +32,7 @@ pub(super) enum Found {
 /// The flags of a table with an owner.
 pub(super) const OWNED: u32 = nft::TABLE_F_OWNER | nft::TABLE_F_PERSIST;
 
-/// What a table is.
+/// The state of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) found: Found,

@@ -1,7 +1,7 @@
-//! What only shows on the wire: that the kernel holds byte for byte what nft would have put there, and what becomes of a
-//! batch whose answer is lost.
+//! What can only be tested on the wire: the kernel holds byte for byte what nft would load, and a batch whose answer is
+//! lost is handled.
 //!
-//! The faults that these tests were seen to find are listed in `tests/it/main.rs`.
+//! `tests/it/main.rs` lists the faults that these tests have found.
 
 mod faults;
 mod replace;
@@ -47,16 +47,16 @@ fn load(text: &str) {
     assert!(nft.wait().expect("nft ends").success());
 }
 
-/// The attributes of a dumped object, but for those that number it.
+/// The attributes of a dumped object, except those that number it.
 fn without(body: &[u8], numbers: &[u16]) -> Vec<(u16, Vec<u8>)> {
     let attributes = Attributes::after(body, 4).iter();
     attributes.filter(|(kind, _)| !numbers.contains(kind)).map(|(kind, value)| (kind, value.to_vec())).collect()
 }
 
-/// The attributes of objects: first those of the object itself, then those of its rules or elements.
+/// The attributes of objects: first the object's, then those of its rules or elements.
 type Objects = BTreeMap<String, Vec<Vec<(u16, Vec<u8>)>>>;
 
-/// Everything in our table as the kernel dumps it, by object; the elements of a set sorted.
+/// Everything in our table as the kernel dumps it, by object; a set's elements are sorted.
 fn raw(table: &mut Table) -> Objects {
     let socket = &mut table.socket;
     let mut objects = Objects::new();
@@ -121,13 +121,13 @@ fn errors_that_do_not_fit_the_buffer_are_still_a_refusal() {
     });
 }
 
-/// Fills the socket's receive buffer with answers that are never read, so that no more fit.
+/// Fills the socket's receive buffer with unread answers, so that no more fit.
 fn congest(table: &mut Table) {
     for sequence in 0..100 {
         let mut writer = Writer::default();
         let header = Header { kind: msg::GETGEN, flags: crate::netlink::REQUEST, sequence };
         writer.message(header, |writer| nfgenmsg(writer, 0, 0));
-        // ENOBUFS here only says that an answer did not fit.
+        // ENOBUFS only means that an answer did not fit.
         table.socket.send(writer.bytes()).ok();
     }
 }
@@ -171,16 +171,16 @@ fn outcomes_follow_from_answers_and_generations() {
     assert_eq!(judge(&[], Some(u32::MAX), u32::MAX, 1), Outcome::Done);
 }
 
-/// A socket that was closed is open still while a process that another test starts has not left this one's files behind.
+/// A closed socket stays open for a moment if another test is starting a process, which still holds this one's files.
 fn wait_until_closed() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while injected::without(super::owner).unwrap().is_some() {
-        assert!(Instant::now() < deadline, "somebody owns the table");
+        assert!(Instant::now() < deadline, "the table still has an owner");
         thread::yield_now();
     }
 }
 
-/// What nft does in this thread's namespace.
+/// Runs nft in this thread's namespace.
 fn nft(command: &str) {
     let done = Command::new("nft").arg(command).output().expect("nft is installed");
     assert!(done.status.success(), "{command}: {done:?}");
@@ -200,14 +200,14 @@ fn a_dormant_table_is_seen_and_woken() {
         nft("add table inet palisade { flags dormant; }");
         let mut table = Table::open(Ownership::Plain).unwrap();
         let found = table.read().unwrap();
-        assert!(found.dormant && !found.matches(&wanted), "it reads like what is wanted otherwise");
+        assert!(found.dormant && !found.matches(&wanted), "only the dormant flag differs");
         assert_eq!(found.ruleset, wanted);
         assert!(table.wake().unwrap());
         assert!(table.read().unwrap().matches(&wanted));
         let generation = table.generation().unwrap();
         assert!(!table.wake().unwrap());
-        assert_eq!(table.generation().unwrap(), generation, "nothing to do");
-        // To replace it, to give it an owner and to adopt it wake it, too.
+        assert_eq!(table.generation().unwrap(), generation, "nothing was written");
+        // Replacing the table, giving it an owner and adopting it wake it, too.
         nft("add table inet palisade { flags dormant; }");
         table.replace(&wanted).unwrap();
         assert!(table.read().unwrap().matches(&wanted));
@@ -227,7 +227,7 @@ fn a_dormant_table_is_seen_and_woken() {
     });
 }
 
-/// An owner that the kernel takes for gone, here by adopting the table with another socket, gets the table back.
+/// An owner that the kernel takes for dead (here because another socket adopts the table) gets the table back.
 #[test]
 fn an_owner_that_was_lost_is_claimed_again() {
     isolated(|| {
@@ -235,7 +235,7 @@ fn an_owner_that_was_lost_is_claimed_again() {
         let mut table = Table::open(Ownership::Automatic).unwrap();
         table.replace(&wanted).unwrap();
         assert!(!table.changed_by_others().unwrap());
-        // The same value with another socket: the first is closed, and with it the owner gone.
+        // The same value with another socket: the first one is closed, and its ownership ends.
         table.socket = Socket::open(crate::netlink::NETFILTER).unwrap();
         wait_until_closed();
         assert!(table.changed_by_others().unwrap());
@@ -249,8 +249,8 @@ fn an_owner_that_was_lost_is_claimed_again() {
     });
 }
 
-/// An element can have an expression of its own (nft takes one only where the set is declared with it): a limit, say, by
-/// which it matches now and then. It counts as foreign.
+/// An element can have an expression (nft accepts one only if the set is declared with it), such as a limit, so that it
+/// matches only sometimes. It counts as foreign.
 #[test]
 fn an_element_with_an_expression_is_not_ours() {
     isolated(|| {
@@ -286,22 +286,22 @@ fn an_element_with_an_expression_is_not_ours() {
     });
 }
 
-/// A foreign write at each system call of a commit, and of a replacement: before and after the batch it does not pass
-/// unnoticed, and where there is none nothing is noticed.
+/// A foreign write at each system call of a commit and of a replacement: before and after the batch it is noticed, and
+/// without one nothing is noticed.
 #[test]
 fn a_write_of_others_around_a_commit_is_noticed_until_the_table_is_read() {
     isolated(|| {
         load(EVERY);
         let mut table = Table::open(Ownership::Plain).unwrap();
-        assert!(table.changed_by_others().unwrap(), "nothing is known before it is read");
+        assert!(table.changed_by_others().unwrap(), "unknown until the table is read");
         let wanted = table.read().unwrap().ruleset;
         let add = |n: u64| [Operation::AddCounter(Name::new(&format!("counter/{n}")))];
         injected::arm(&[]);
         table.commit(&add(1000)).unwrap();
         let (calls, _) = injected::disarm();
-        assert!(!table.changed_by_others().unwrap(), "that was ours");
+        assert!(!table.changed_by_others().unwrap(), "our own write");
         table.replace(&wanted).unwrap();
-        assert!(!table.changed_by_others().unwrap(), "and that");
+        assert!(!table.changed_by_others().unwrap(), "our own write");
         for call in 0..=calls {
             injected::act_before(call, || nft("add chain inet palisade theirs"));
             table.commit(&add(call)).unwrap();
@@ -311,10 +311,10 @@ fn a_write_of_others_around_a_commit_is_noticed_until_the_table_is_read() {
             }
             table.commit(&add(call + 100)).unwrap();
             assert!(table.changed_by_others().unwrap(), "before system call {call}");
-            assert!(table.changed_by_others().unwrap(), "to ask does not make it forgotten");
+            assert!(table.changed_by_others().unwrap(), "asking does not clear it");
             let found = table.read().unwrap();
             assert!(!found.matches(&wanted));
-            assert!(!table.changed_by_others().unwrap(), "now it is known");
+            assert!(!table.changed_by_others().unwrap(), "reading clears it");
             table.commit(&[Operation::DeleteChain(Name::new("theirs"))]).unwrap();
         }
         assert!(calls >= 5, "{calls}");
@@ -338,7 +338,7 @@ fn a_replacement_is_known_to_be_whole_only_if_nobody_wrote_around_it() {
             let noticed = table.changed_by_others().unwrap();
             let there = !table.read().unwrap().matches(&wanted);
             left += usize::from(there);
-            assert!(noticed || !there, "before system call {call}");
+            assert!(noticed || !there, "at system call {call}");
         }
         assert!(left > 0, "some of these writes came after the batch");
     });
@@ -356,16 +356,16 @@ fn watching_for_changes_survives_a_full_buffer() {
         }
         assert!(changes.wait().unwrap(), "something was lost");
         table.commit(&[Operation::AddCounter(Name::new("ours"))]).unwrap();
-        // What is left in the buffer may come first.
+        // What is still in the buffer may come first.
         let deadline = Instant::now() + Duration::from_secs(10);
         nft("add chain inet palisade theirs");
         while !changes.wait().unwrap() {
-            assert!(Instant::now() < deadline, "it does not listen any more");
+            assert!(Instant::now() < deadline, "it no longer receives changes");
         }
     });
 }
 
-/// A few small rulesets with a base chain, maps and sets, each made of the one before by what policies do every day.
+/// A few small rulesets with a base chain, maps and sets, each made from the previous one by an everyday policy change.
 fn small_steps() -> Vec<Ruleset> {
     let rule = |expressions| Rule { expressions, comment: Some("web".to_owned()) };
     let address = |last: u8| Key::Address([10, 0, 0, last].into());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Element, Key, Rule, SetKind};
 
-/// An operation and its object, and which of its rules or elements is meant.
+/// An operation and its object, with the rule or element in question.
 pub(super) fn describe(operation: &Operation, detail: Option<String>) -> String {
     let (what, name) = match operation {
         Operation::AddCounter(name) => ("add counter", name),

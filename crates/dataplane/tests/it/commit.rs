@@ -101,19 +101,19 @@ fn a_refused_batch_changes_nothing_and_names_the_object() {
             assert_eq!(after.ruleset, before.ruleset, "{words}");
             assert_eq!(after.generation, before.generation, "{words}");
         }
-        // A circle shows at the end of a batch, if not at once.
+        // The kernel finds a loop at the end of a batch, if not at once.
         let circle = vec![Operation::AppendRules(Name::new("group"), vec![jump("group")])];
         let (_, _, errno) = refused(table.commit(&circle).unwrap_err());
         assert!(matches!(errno, Errno::ELOOP | Errno::EMLINK), "{errno}");
         assert_eq!(table.read().unwrap().ruleset, before.ruleset);
-        // The socket is none the worse for it.
+        // The socket still works.
         table.commit(&good()).unwrap();
         assert_eq!(table.read().unwrap().ruleset.sets[&set()].elements.len(), 1);
     });
 }
 
 #[test]
-fn what_cannot_be_encoded_is_named_and_not_sent() {
+fn an_object_that_cannot_be_encoded_is_named_and_not_sent() {
     isolated(|| {
         let mut table = Table::open(Ownership::Automatic).unwrap();
         table.replace(&small()).unwrap();
@@ -203,7 +203,7 @@ fn fifty_thousand_elements_and_thousands_of_chains_fit_one_batch() {
         let done = table.replace(&ruleset).unwrap();
         assert!(done.bytes > 10 << 20, "{done:?}");
         assert_eq!(table.read().unwrap().ruleset, ruleset);
-        // And away again, all but one.
+        // And deleted again, all but one.
         let mut gone = big.elements;
         let kept = gone.pop_first().unwrap();
         table.commit(&[Operation::DeleteElements(Name::new("big"), gone)]).unwrap();

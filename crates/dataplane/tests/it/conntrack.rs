@@ -1,4 +1,4 @@
-//! Forgetting flows: all of an address, none of another.
+//! Deleting flows: all of an IP, none of another.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,14 +7,14 @@ use palisade_dataplane::conntrack::{self, entries};
 
 use crate::space::{isolated, output};
 
-/// Forgets all that there is of the addresses; returns how many flows that were.
+/// Deletes all flows of the IPs; returns how many.
 fn forget(addresses: &BTreeSet<IpAddr>) -> Result<usize, palisade_dataplane::Error> {
     let forgotten = conntrack::forget(addresses)?;
     assert_eq!(forgotten.unfinished, BTreeSet::new());
     Ok(forgotten.flows)
 }
 
-/// Makes an entry with the conntrack tool: the opener, whom it spoke to, and who answers (after translation).
+/// Makes an entry with the conntrack tool: the client, the destination it used, and the server (after translation).
 fn flow(protocol: &str, from: &str, to: &str, server: &str, port: u16) {
     let state: &[&str] = if protocol == "tcp" { &["--state", "ESTABLISHED"] } else { &[] };
     let line = format!(
@@ -26,7 +26,7 @@ fn flow(protocol: &str, from: &str, to: &str, server: &str, port: u16) {
     output("conntrack", &arguments, "");
 }
 
-/// The entries' source ports, which tell them apart.
+/// The entries' source ports, which distinguish them.
 fn ports() -> BTreeSet<u16> {
     let families = ["ipv4", "ipv6"].map(|family| output("conntrack", &["-L", "-f", family], ""));
     let lines = families.iter().flat_map(|text| text.lines());
@@ -42,7 +42,7 @@ fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
-/// Entries with the address in each of the four places, through a Service and not, and others that only resemble them.
+/// Entries with the IP in each of the four places, with and without a Service, and others that only look similar.
 fn fill() {
     flow("tcp", "10.0.0.1", "10.0.0.2", "10.0.0.2", 1);
     flow("tcp", "10.0.0.2", "10.0.0.1", "10.0.0.1", 2);
@@ -63,7 +63,7 @@ fn all_entries_of_an_address_go_and_others_stay() {
         assert_eq!(entries().unwrap(), 9);
         assert_eq!(forget(&BTreeSet::new()).unwrap(), 0);
         assert_eq!(forget(&ips(&["10.0.0.77", "fd00::77"])).unwrap(), 0);
-        assert_eq!(ports(), (1..=9).collect(), "nothing else was asked for");
+        assert_eq!(ports(), (1..=9).collect(), "no other IP was given");
         assert_eq!(forget(&ips(&["10.0.0.1"])).unwrap(), 4);
         assert_eq!(ports(), [5, 6, 7, 8, 9].into());
         assert_eq!(forget(&ips(&["fd00::1", "10.96.0.1"])).unwrap(), 3);

@@ -1,4 +1,4 @@
-//! What others do to a plain table is a difference, whatever it is.
+//! Any change by another program to a plain table is a difference.
 
 use palisade_dataplane::table::{Ownership, ReadBack, Table};
 use palisade_policy::input::Family;
@@ -8,8 +8,8 @@ use palisade_ruleset::name::Name;
 use crate::owner::small;
 use crate::space::{isolated, load};
 
-/// Each kind of drift, by a program that can write to a plain table: a difference is found, and it is gone once the
-/// table is repaired as [`ReadBack::matches`] requires.
+/// Each kind of drift, by a program that can write to a plain table: a difference is found, and is gone after the table
+/// is repaired as [`ReadBack::matches`] requires.
 #[test]
 fn every_drift_but_a_foreign_counter_is_a_difference() {
     let wanted = with_a_set();
@@ -56,7 +56,7 @@ fn every_drift_but_a_foreign_counter_is_a_difference() {
         }
         load("add counter inet palisade theirs");
         let found = table.read().unwrap();
-        assert!(found.matches(&wanted), "what only counts");
+        assert!(found.matches(&wanted), "a counter only");
         assert!(found.ruleset.counters.len() > wanted.counters.len());
     });
 }
@@ -70,7 +70,7 @@ fn with_a_set() -> Ruleset {
     wanted
 }
 
-/// What an agent does about a table that does not match.
+/// Repairs a table that does not match, as an agent does.
 fn put_right(table: &mut Table, found: &ReadBack, wanted: &Ruleset) {
     table.wake().unwrap();
     match palisade_ruleset::change::diff(&found.ruleset, wanted) {

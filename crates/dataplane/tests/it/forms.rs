@@ -1,7 +1,7 @@
 //! The text form and the JSON form, as nft and the kernel read them.
 //!
-//! Seen to fail when: a chain was named `icmpv6`, which is a word of nft; the mask of the mid-stream flags lost a bit in the
-//! JSON form; the JSON form added elements to an interval map after making it.
+//! Seen to fail when: a chain was named `icmpv6`, which is an nft keyword; the mask of the mid-stream flags lost a bit
+//! in the JSON form; the JSON form added elements to an interval map after creating it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use palisade_testkit::generate::arb_state;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// Runs a script in a network namespace of its own, which ends with it.
+/// Runs a script in a new network namespace, which ends with it.
 fn in_namespace(script: &str, input: &str) -> String {
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-euc", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -25,8 +25,8 @@ fn in_namespace(script: &str, input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A listing without what is not part of a form: counters' values, how lines are broken, and the order of elements, which
-/// the kernel does not keep for concatenations.
+/// A listing without what is not part of a form: counter values, line breaks, and the order of elements, which the
+/// kernel does not keep for concatenations.
 fn normal(listing: &str) -> String {
     let listing = listing.replace("counter packets 0 bytes 0", "counter").replace("packets 0 bytes 0", "");
     let words = listing.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -41,13 +41,13 @@ fn normal(listing: &str) -> String {
     normal
 }
 
-/// Comments of tables, chains and sets, which nft 1.0.6 does not read in JSON, are a line of their own.
+/// Puts comments of tables, chains and sets, which nft 1.0.6 does not read in JSON, on lines by themselves.
 fn without_object_comments(listing: &str) -> String {
     let keep = |line: &&str| !line.trim_start().starts_with("comment \"");
     listing.lines().filter(keep).collect::<Vec<_>>().join("\n")
 }
 
-/// Spellings that nft lists otherwise than it reads, and we write as it reads.
+/// Expressions that nft lists in another spelling than it reads; we write the spelling that it reads.
 fn as_listed(text: &str) -> String {
     let types = [
         ("icmpv6 type 133", "icmpv6 type nd-router-solicit"),
@@ -59,7 +59,7 @@ fn as_listed(text: &str) -> String {
     types.iter().fold(text.to_owned(), |text, (ours, listed)| text.replace(ours, listed))
 }
 
-/// Where two listings part.
+/// The first difference between two listings.
 fn difference(one: &str, other: &str) -> String {
     let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     let from = same.saturating_sub(100);

@@ -1,5 +1,5 @@
-//! Random rulesets. Their objects have fixed names, types and comments, so that any two differ only in what can be
-//! changed in place; which of them exist, and all contents, are random.
+//! Random rulesets. Objects have fixed names, types and comments, so that two rulesets differ only in what can be
+//! changed in place; which objects exist, and their contents, are random.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ fn words() -> impl Strategy<Value = Option<String>> {
     proptest::option::of("[a-zA-Z0-9:=,/\\[\\] +-]{1,40}")
 }
 
-/// The leaf chains, to which jumps may lead.
+/// The leaf chains, the only targets of jumps.
 const LEAVES: [&str; 2] = ["leaf/a", "leaf/b"];
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -89,7 +89,7 @@ fn keys(key: KeyType, interval: bool) -> BoxedStrategy<Vec<Key>> {
         points.chunks_exact(2).map(|ends| range(ends[0], ends[1])).collect()
     }
     match key {
-        // Pairs of different points; a range of one value is in each set that starts with 0 or ends with the last.
+        // Pairs of different points; each set that starts with 0 or ends with the last value has a range of one value.
         KeyType::Address(family) if interval => (btree_set(address(family), 0..12), any::<bool>())
             .prop_map(|(points, single)| {
                 if single {
@@ -237,7 +237,7 @@ fn test() -> BoxedStrategy<Expression> {
     .boxed()
 }
 
-/// A port of the packet itself, behind the test of its protocol that says of which protocol it is.
+/// A port of the packet itself, after the test for its protocol.
 fn packet_port() -> BoxedStrategy<Vec<Expression>> {
     let range = (port(), port()).prop_map(|(a, b)| Test::Range(a.min(b), a.max(b)));
     (proptest::sample::select(Protocol::ALL.to_vec()), range)
@@ -273,7 +273,7 @@ fn chain(hook: Option<Hook>, leaf: bool) -> BoxedStrategy<Chain> {
     vec(rule(leaf), 0..6).prop_map(move |rules| Chain { hook, comment: comment.clone(), rules }).boxed()
 }
 
-/// A ruleset that the kernel accepts: whatever is named is there, and jumps lead to leaves only.
+/// A ruleset that the kernel accepts: every named object exists, and jumps lead only to leaves.
 pub(crate) fn ruleset() -> BoxedStrategy<Ruleset> {
     let sets: Vec<_> = shapes()
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the host looks like, on hosts made for it.
+//! Surveys of hosts made for these tests.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
@@ -23,7 +23,7 @@ const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
     inheritable: CapabilitySet::empty(),
 };
 
-/// Runs lines of `ip`.
+/// Runs `ip` commands, one per line.
 fn ip(lines: &[&str]) {
     for line in lines {
         output("ip", &line.split_whitespace().collect::<Vec<_>>(), "");
@@ -38,7 +38,7 @@ fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
-/// A node with an uplink, a bridge with pods, and a pod on a port of its own.
+/// A node with an uplink, a bridge with pods, and a pod with its own interface.
 fn node() {
     ip(&[
         "link set lo up",
@@ -68,8 +68,8 @@ fn pods_are_found_behind_bridges_and_ports_of_their_own() {
         assert_eq!(pod_interfaces(&ips(&["10.42.0.7", "fd42::7"])).unwrap().names, names(&["cni0"]));
         assert_eq!(pod_interfaces(&ips(&["10.42.0.7", "10.42.7.5"])).unwrap().names, names(&["cali1", "cni0"]));
         let elsewhere = ips(&["10.42.9.1", "8.8.8.8", "2001:db8::1", "172.16.0.77", "fd16::77"]);
-        assert_eq!(pod_interfaces(&elsewhere).unwrap().names, names(&[]), "by the uplink");
-        assert_eq!(pod_interfaces(&ips(&["10.42.0.255", "ff02::1"])).unwrap().names, names(&[]), "no address of a pod");
+        assert_eq!(pod_interfaces(&elsewhere).unwrap().names, names(&[]), "behind the uplink");
+        assert_eq!(pod_interfaces(&ips(&["10.42.0.255", "ff02::1"])).unwrap().names, names(&[]), "not a pod's IP");
         assert_eq!(
             pod_interfaces(&ips(&["10.42.0.1", "127.0.0.1", "::1"])).unwrap().names,
             names(&[]),
@@ -98,7 +98,7 @@ fn addresses_of_all_interfaces_are_ours() {
 }
 
 #[test]
-fn a_bridge_that_tagged_frames_pass_by_is_found() {
+fn a_bridge_whose_tagged_frames_bypass_netfilter_is_found() {
     let set = |value: &str| {
         std::fs::write("/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged", value).expect("br_netfilter is there");
     };
@@ -131,26 +131,26 @@ fn a_bridge_that_netfilter_does_not_see_is_found() {
         set("iptables", "0");
         assert_eq!(findings(&ports).unwrap().len(), 2);
         assert_eq!(findings(&names(&["cali1"])).unwrap(), [], "not a bridge");
-        // The bridge's own settings do as well.
+        // The bridge's own settings work as well.
         ip(&["link set cni0 type bridge nf_call_iptables 1 nf_call_ip6tables 1"]);
         assert_eq!(findings(&ports).unwrap(), []);
         assert_eq!(findings(&names(&["gone"])).unwrap(), []);
     });
 }
 
-/// Addresses behind which there is no interface of a pod: they are on the uplink, nowhere, or the node's own.
+/// IPs that no pod interface leads to: on the uplink, unroutable, or the node's own.
 #[test]
-fn addresses_without_an_interface_are_told() {
+fn addresses_without_an_interface_are_reported() {
     isolated(|| {
         node();
         let found = pod_interfaces(&ips(&["10.42.0.7", "172.16.0.77", "192.0.2.1", "fd42::7", "127.0.0.9"])).unwrap();
         assert_eq!(found.names, names(&["cni0"]));
         assert_eq!(found.without, ips(&["172.16.0.77", "192.0.2.1", "127.0.0.9"]));
-        // A rule of routing that sends it there anyhow is followed.
+        // A routing rule that sends it there is followed.
         ip(&["route add 192.0.2.0/24 dev cali1 table 77", "rule add to 192.0.2.1 lookup 77"]);
         let found = pod_interfaces(&ips(&["192.0.2.1"])).unwrap();
         assert_eq!((found.names, found.without), (names(&["cali1"]), BTreeSet::new()));
-        // The bridge itself as the uplink: its pods cannot be distinguished from the world.
+        // The bridge itself is the uplink: its pods cannot be distinguished from the outside.
         ip(&["route add 192.0.3.0/24 dev cni0", "route append default via 10.42.0.254 dev cni0"]);
         let found = pod_interfaces(&ips(&["10.42.0.7"])).unwrap();
         assert_eq!((found.names, found.without), (names(&[]), ips(&["10.42.0.7"])));
@@ -190,7 +190,7 @@ fn a_survey_of_many_pods_is_quick() {
     });
 }
 
-/// Sends from one pod on a bridge to another, and returns how many packets came by the forward hook.
+/// Sends from one pod on a bridge to another; returns how many packets passed the forward hook.
 fn forwarded(bridge: &str) -> (u64, u64) {
     let chain =
         "add table inet look; add chain inet look f { type filter hook forward priority 0; }; flush chain inet look f";
@@ -229,7 +229,7 @@ fn forwarded(bridge: &str) -> (u64, u64) {
     go.send(()).unwrap();
     pod.join().unwrap();
     ip(&["link del out1"]);
-    // The pod's namespace ends after its thread, and takes the other pair with it.
+    // The pod's namespace ends after its thread and removes the other pair.
     let since = Instant::now();
     while run("ip", &["link", "show", "out0"], "").status.success() {
         assert!(since.elapsed() < Duration::from_secs(10), "out0 stays");
@@ -240,7 +240,7 @@ fn forwarded(bridge: &str) -> (u64, u64) {
     (counts.next().unwrap(), counts.next().unwrap())
 }
 
-/// The whole namespace's setting does not matter to a bridge that is set by itself.
+/// The namespace-wide setting does not matter to a bridge with its own setting.
 #[test]
 fn a_bridge_is_made_to_show_its_packets_to_netfilter() {
     isolated(|| {
@@ -255,16 +255,16 @@ fn a_bridge_is_made_to_show_its_packets_to_netfilter() {
         assert_eq!(call_netfilter_on_bridge("cni0").unwrap(), Switched { ipv4: true, ipv6: true });
         assert_eq!(findings(&ports).unwrap(), []);
         assert_eq!(forwarded("cni0"), (1, 1));
-        assert_eq!(call_netfilter_on_bridge("cni0").unwrap(), Switched::default(), "it is so already");
+        assert_eq!(call_netfilter_on_bridge("cni0").unwrap(), Switched::default(), "it is on already");
         ip(&["link set cni0 type bridge nf_call_ip6tables 0"]);
         assert_eq!(call_netfilter_on_bridge("cni0").unwrap(), Switched { ipv4: false, ipv6: true });
-        assert_eq!(call_netfilter_on_bridge("cali1").unwrap(), Switched::default(), "no bridge");
+        assert_eq!(call_netfilter_on_bridge("cali1").unwrap(), Switched::default(), "not a bridge");
         assert_eq!(call_netfilter_on_bridge("gone").unwrap(), Switched::default());
     });
 }
 
 #[test]
-fn to_set_a_bridge_takes_the_right_to() {
+fn setting_a_bridge_needs_a_capability() {
     isolated(|| {
         node();
         // As a user without any capability.
@@ -275,7 +275,7 @@ fn to_set_a_bridge_takes_the_right_to() {
         let error = result.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), Class::Denied, "{error:?}");
         assert!(error.to_string().contains("bridge cni0"), "{error}");
-        // And CAP_NET_ADMIN is enough.
+        // CAP_NET_ADMIN is enough.
         let result = thread::spawn(|| {
             let admin = CapabilitySet::NET_ADMIN;
             let only = CapabilitySets { effective: admin, permitted: admin, inheritable: CapabilitySet::empty() };

@@ -1,4 +1,4 @@
-//! Who may change the table, what becomes of it without its agent, and that nothing else is touched.
+//! Who may change the table, what happens to it without its agent, and that nothing else is touched.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -59,7 +59,7 @@ table bridge palisade {
 }
 ";
 
-/// The listing of everything but our table.
+/// The listing of everything except our table.
 fn foreign() -> String {
     let tables = [("inet", "other"), ("ip", "palisade"), ("bridge", "palisade")];
     tables.map(|(family, name)| crate::space::output("nft", &["list", "table", family, name], "")).concat()
@@ -69,7 +69,7 @@ fn foreign() -> String {
 fn foreign_writes_cannot_touch_a_live_table() {
     isolated(|| {
         let mut table = Table::open(Ownership::Automatic).unwrap();
-        assert!(table.is_owned(), "this kernel is too old for these tests: owners that may die came with Linux 6.9");
+        assert!(table.is_owned(), "this kernel is too old: tables that outlive their owner need Linux 6.9");
         table.replace(&small()).unwrap();
         let before = table.read().unwrap();
         assert!(run("nft", &["flush", "ruleset"], "").status.success(), "it skips the table");
@@ -107,7 +107,7 @@ fn a_table_outlives_its_agent_and_is_adopted_as_it_is() {
 }
 
 #[test]
-fn a_second_agent_is_told_who_is_there() {
+fn a_second_agent_learns_who_owns_the_table() {
     isolated(|| {
         let first = Table::open(Ownership::Automatic).unwrap();
         let myself = std::fs::read_to_string("/proc/self/comm").unwrap().trim().to_owned();
@@ -149,7 +149,7 @@ fn a_plain_table_with_something_foreign_is_read_and_healed() {
         let found = table.read().unwrap();
         assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["__set0", "group", "mine", "numbers"]);
         assert_eq!(found.ruleset.chains[&Name::new("group")].rules, [Rule::default()]);
-        // By difference the table becomes ours again, without a replacement.
+        // A difference makes the table ours again, without a replacement.
         let patch = palisade_ruleset::change::diff(&found.ruleset, &small()).unwrap();
         table.commit_transaction(&patch.plan(&small())).unwrap();
         let healed = table.read().unwrap();
@@ -202,7 +202,7 @@ fn base_chains_that_hook_elsewhere_are_foreign() {
             load(&format!("add chain inet palisade x {{ {hook} }}"));
             let found = table.read().unwrap();
             assert_eq!(found.undecodable.keys().collect::<Vec<_>>(), ["x"], "{hook}");
-            // It goes by difference.
+            // A difference removes it.
             let patch = palisade_ruleset::change::diff(&found.ruleset, &Ruleset::default()).unwrap();
             table.commit_transaction(&patch.plan(&Ruleset::default())).unwrap();
             assert_eq!(table.read().unwrap().ruleset, Ruleset::default());
@@ -211,7 +211,7 @@ fn base_chains_that_hook_elsewhere_are_foreign() {
 }
 
 #[test]
-fn what_others_insert_or_move_in_a_plain_table_shows() {
+fn rules_that_others_insert_or_move_in_a_plain_table_are_found() {
     isolated(|| {
         let mut table = Table::open(Ownership::Plain).unwrap();
         table.replace(&small()).unwrap();
@@ -224,9 +224,9 @@ fn what_others_insert_or_move_in_a_plain_table_shows() {
     });
 }
 
-/// To ask again and again whether another agent is still there costs nothing and leaves nothing behind.
+/// Polling for another agent's end costs nothing and leaves nothing behind.
 #[test]
-fn waiting_for_the_owner_to_go_is_cheap() {
+fn waiting_for_the_owner_is_cheap() {
     isolated(|| {
         let first = Table::open(Ownership::Automatic).unwrap();
         let ports = || std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap().lines().count();
@@ -237,10 +237,10 @@ fn waiting_for_the_owner_to_go_is_cheap() {
         }
         println!("100 times: {:?}", start.elapsed());
         assert!(table::owner().unwrap().is_some());
-        // A process that another test starts has the files of this one for a moment.
+        // A process that another test starts holds this one's files for a moment.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while ports() > open {
-            assert!(std::time::Instant::now() < deadline, "sockets are left");
+            assert!(std::time::Instant::now() < deadline, "sockets stay open");
             thread::yield_now();
         }
         assert_eq!(list_all(), before, "nothing was written");
@@ -300,14 +300,14 @@ fn a_first_load_has_no_rules_in_base_chains_before_everything_else_is_there() {
                 }
             }
         });
-        // The watcher is ready when it reports a change; tables of another name are created until it does.
+        // The watcher is ready when it reports a change; tables with another name are created until it does.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         for number in 0.. {
             load(&format!("add table inet probe{number}"));
             if lines.recv_timeout(std::time::Duration::from_millis(50)).is_ok() {
                 break;
             }
-            assert!(std::time::Instant::now() < deadline, "nft monitor shows nothing");
+            assert!(std::time::Instant::now() < deadline, "nft monitor reports nothing");
         }
         Table::open(Ownership::Plain).unwrap().replace(&small()).unwrap();
         load("add table inet last");

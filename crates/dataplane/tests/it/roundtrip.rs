@@ -1,4 +1,4 @@
-//! What is written equals what nft writes, and is read back unchanged.
+//! What we write equals what nft writes, and is read back unchanged.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ fn v6() -> Expression {
     is(Load::Nfproto, Test::Family(Family::V6))
 }
 
-/// Rules as nft reads them, and what they are in the model.
+/// Rules as nft reads them, and their form in the model.
 fn rules() -> Vec<(&'static str, Vec<Expression>)> {
     use Family::{V4, V6};
     let set = |name: &str| Test::In(Name::new(name));
@@ -154,7 +154,7 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
     ]
 }
 
-/// The sets that [`rules`] name, with the edges of every key type.
+/// The sets that [`rules`] names, with the limits of every key type.
 const SETS: &str = r#"
     counter seen { }
     set names { type ifname; elements = { "cni0", "veth0123456789a" }; }
@@ -183,7 +183,7 @@ fn lead(verdict: Verdict, comment: Option<&str>) -> Element {
     Element { verdict: Some(verdict), comment: comment.map(str::to_owned) }
 }
 
-/// What [`SETS`] are in the model.
+/// [`SETS`] in the model.
 fn sets() -> BTreeMap<Name, Set> {
     use Family::{V4, V6};
     let ip = |text: &str| text.parse().unwrap();
@@ -243,7 +243,7 @@ fn sets() -> BTreeMap<Name, Set> {
     .collect()
 }
 
-/// All of the above as one table, in nft's words and in the model.
+/// All of the above as one table, as nft text and in the model.
 fn both() -> (String, Ruleset) {
     let mut text = format!("table inet palisade {{\n comment \"{}\"\n{SETS}", palisade_ruleset::model::TABLE_COMMENT);
     let mut ruleset = Ruleset { counters: [Name::new("seen")].into(), sets: sets(), chains: BTreeMap::new() };
@@ -281,7 +281,7 @@ fn every_construct_of_nft_is_read_as_what_it_means() {
 fn a_table_written_by_us_lists_as_one_loaded_by_nft() {
     let (text, model) = both();
     let theirs = isolated(|| {
-        // Chains are listed as they came; ours come by name.
+        // nft lists chains in the order of creation; we create them by name.
         load(&text);
         list()
     });
@@ -333,7 +333,7 @@ fn the_text_form_lists_as_the_netlink_form_does() {
     }
 }
 
-/// A listing by object, as objects are listed in the order in which they were made.
+/// A listing split by object, since nft lists objects in the order of creation.
 fn sections(listing: &str) -> Vec<String> {
     let mut sections: Vec<_> = listing.split("\n\n").map(|section| section.trim().to_owned()).collect();
     let first = sections.remove(0);
@@ -360,7 +360,7 @@ fn what_is_written_is_read_back() {
                 let found = table.read().unwrap();
                 proptest::prop_assert_eq!(&found.undecodable, &BTreeMap::new());
                 proptest::prop_assert_eq!(&found.ruleset, &first);
-                // And by difference: only what changed is written.
+                // And by difference: only the changes are written.
                 let mut target = second.clone();
                 target.counters.extend(first.counters.iter().cloned());
                 let transaction = diff(&first, &target).unwrap().plan(&target);

@@ -1,4 +1,4 @@
-//! A network namespace for a test, and the tools that look at it from outside our code.
+//! A network namespace for a test, and tools that inspect it independently of our code.
 
 use std::io::Write as _;
 use std::panic::resume_unwind;
@@ -7,7 +7,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs a test on a thread in a network namespace of its own, which goes with the thread.
+/// Runs a test on a thread in a new network namespace, which ends with the thread.
 pub(crate) fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let run = scope.spawn(|| {
@@ -18,7 +18,7 @@ pub(crate) fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Runs a tool in the namespace of this thread.
+/// Runs a tool in this thread's namespace.
 pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(tool)
         .args(arguments)
@@ -43,12 +43,12 @@ pub(crate) fn load(text: &str) {
     output("nft", &["-f", "-"], text);
 }
 
-/// How nft lists our table.
+/// nft's listing of our table.
 pub(crate) fn list() -> String {
     output("nft", &["list", "table", "inet", "palisade"], "")
 }
 
-/// How nft lists everything.
+/// nft's listing of everything.
 pub(crate) fn list_all() -> String {
     output("nft", &["list", "ruleset"], "")
 }

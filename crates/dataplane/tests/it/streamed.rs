@@ -1,7 +1,7 @@
-//! Deleting flows takes constant memory. The test runs in a process of its own, because it reads the process's peak.
-//! `PALISADE_ENTRIES` says how many there are.
+//! Deleting flows takes constant memory. The test runs in its own process because it reads the process's peak.
+//! `PALISADE_ENTRIES` sets the number of entries.
 //!
-//! Seen to fail when the dump was gathered before it was searched.
+//! Seen to fail when the dump was collected before it was searched.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,12 +15,12 @@ use nix::sched::{CloneFlags, unshare};
 use palisade_dataplane::conntrack::Conntrack;
 
 const ENTRIES: u32 = 40_000;
-/// In KiB. The entries of a dump are some 170 bytes each, 6.5 MiB in all.
+/// In KiB. An entry of a dump has some 170 bytes; all have 6.5 MiB.
 const GROWTH: u64 = 2048;
-/// Of one server there is one in so many.
+/// One entry in this many belongs to one of the servers.
 const SERVERS: u32 = 250;
 
-/// Makes the entries, by a process of its own.
+/// Makes the entries, in a separate process.
 fn fill(entries: u32) {
     let mut child = Command::new("conntrack")
         .args(["-R", "-"])
@@ -47,7 +47,7 @@ fn fill(entries: u32) {
     assert!(child.wait().unwrap().success());
 }
 
-/// The most memory that this process ever had, in KiB.
+/// This process's peak memory, in KiB.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

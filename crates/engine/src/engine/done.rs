@@ -8,7 +8,7 @@ use crate::jobs::{Job, Work};
 use crate::report::Report;
 use crate::step::{Class, Done, Forgotten, NodeView, Trouble};
 
-/// The number of times in a row that an object may be refused as stale before it is at fault itself.
+/// The number of times in a row that an object may be refused as stale before the object itself is at fault.
 const PATIENCE: u32 = 3;
 
 impl Engine {
@@ -95,8 +95,8 @@ impl Engine {
         self.reports.push(Report::Failed { kind, trouble, quarantined });
     }
 
-    /// Blames an object that is refused again and again, each time just after a reading of the table: a kernel that
-    /// lacks a module of nftables says ENOENT.
+    /// Blames an object that is refused repeatedly, each time just after the table was read: a kernel that lacks a
+    /// module of nftables answers ENOENT.
     fn blame(&mut self, trouble: &mut Trouble) {
         let before = self.refused.take();
         let Some(object) = trouble.object.clone().filter(|_| trouble.class == Class::Stale) else { return };
@@ -115,7 +115,7 @@ impl Engine {
         if self.awaited.is_none() {
             self.work = Work::none();
         } else {
-            // The pending step still returns its result; nothing follows it.
+            // The pending step still returns its result; no step follows it.
             self.work.jobs.clear();
         }
     }

@@ -5,7 +5,7 @@ use crate::jobs::Job;
 use crate::step::Step;
 
 impl Engine {
-    /// The next step; none while one is pending, and if there is no work.
+    /// The next step; none while one is pending, or if there is no work.
     pub fn next_step(&mut self) -> Option<Step> {
         if let Some(ask) = self.asks.pop_front() {
             return Some(Step::Ask(ask));

@@ -1,12 +1,12 @@
-//! Whatever step fails, whenever, and wherever the agent is killed: nothing is opened meanwhile, and in the end the table is
-//! what the objects say, with no flow left to be deleted.
+//! Whichever step fails, and wherever the agent is killed: no packet passes that should not, and in the end the table
+//! matches the objects and no flow is left to delete.
 //!
-//! `PALISADE_STEPS` says how many steps are tried in all, `PALISADE_SEED` from which seed on.
+//! `PALISADE_STEPS` sets the total number of steps, `PALISADE_SEED` the first seed.
 //!
-//! Seen to fail when: a failed commit is followed by one on top of it, without a reading; addresses due are dropped with a
-//! failed commit; an address that leaves a pod while its flows are being deleted counts as done; what a predecessor's table
-//! says of owners is not looked at; policies of a terminating namespace go without a question; a list that stays empty is
-//! believed although the server has what it lacks.
+//! Seen to fail when: a failed commit is followed by another without reading the table; IPs whose flows are due are
+//! dropped with a failed commit; an IP that leaves a pod while its flows are being deleted counts as done; the owners
+//! of IPs in a predecessor's table are ignored; policies of a terminating namespace are removed without a question; a
+//! list that stays empty is believed although the server has the missing objects.
 
 mod truth;
 
@@ -31,7 +31,7 @@ use proptest::test_runner::TestCaseError;
 
 use truth::Truth;
 
-/// Steps that are performed in a test run.
+/// Steps performed in a test run.
 const STEPS: usize = 40_000;
 const NODE: &str = "node-1";
 
@@ -44,17 +44,17 @@ enum Turn {
     Kill {
         after: bool,
     },
-    /// Somebody else changes the table.
+    /// Another program changes the table.
     Meddle,
     /// The next event arrives first.
     Event,
-    /// What a thread was doing with flows is done, or is not.
+    /// The thread that deletes flows finishes, or fails.
     Flows {
         finished: bool,
     },
     /// A question is answered.
     Answer,
-    /// Lists of a kind are empty from here on, and one of them comes; or they are true again. Single objects always are.
+    /// Lists of a kind are empty from here on, and one arrives; or they are true again. Single objects are always true.
     Lie {
         kind: Kind,
         empty: bool,
@@ -97,7 +97,7 @@ fn arb_course() -> impl Strategy<Value = Course> {
 }
 
 #[test]
-fn whatever_fails_nothing_is_opened_and_all_is_caught_up_with() {
+fn no_fault_opens_anything_and_the_table_catches_up() {
     Trials::of("steps with faults", "PALISADE_STEPS", STEPS).run(arb_course, |course| Scene::new(course).play());
 }
 
@@ -107,15 +107,15 @@ struct Scene<'a> {
     events: std::slice::Iter<'a, Change>,
     engine: Engine,
     kernel: ModelKernel,
-    /// Addresses whose flows a thread is deleting.
+    /// IPs whose flows a thread is deleting.
     forgetting: Option<BTreeSet<IpAddr>>,
-    /// Questions that wait for an answer.
+    /// Questions without an answer.
     asked: Vec<Ask>,
     /// Kinds whose lists are empty.
     empty: BTreeSet<Kind>,
-    /// Addresses that have flows of a pod that has left them, and that pod as the table named it.
+    /// IPs with flows of a pod that has left them, and that pod as the table named it.
     stale: BTreeMap<IpAddr, String>,
-    /// What the table was like at the last moment at which it was in step, and what the objects have said since.
+    /// The table when it last was in step, and what the objects have said since.
     allowed: Vec<Ruleset>,
     steps: usize,
 }
@@ -149,7 +149,7 @@ impl<'a> Scene<'a> {
         for turn in &self.course.turns {
             self.turn(*turn)?;
         }
-        // From here on nothing fails any more.
+        // From here on nothing fails.
         self.empty.clear();
         while self.next_event() {}
         for _ in 0..100 {
@@ -192,10 +192,10 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// The next event happens, and the engine hears of it.
+    /// The next event happens and reaches the engine.
     fn next_event(&mut self) -> bool {
         let Some(change) = self.events.next() else { return false };
-        // A list of this kind that comes by itself is a true one.
+        // A list of this kind that arrives by itself is true.
         match change {
             Change::Pods(_) => drop(self.empty.remove(&Kind::Pod)),
             Change::Namespaces(_) => drop(self.empty.remove(&Kind::Namespace)),
@@ -210,7 +210,7 @@ impl<'a> Scene<'a> {
         true
     }
 
-    /// Flows stay of an address that a pod has left, if the table has known it as a local pod's.
+    /// An IP that a pod has left keeps its flows if the table had it as a local pod's.
     fn note_departures(&mut self, before: &Truth) {
         let owners = |truth: &Truth| -> BTreeMap<IpAddr, BTreeSet<String>> {
             let mut owners: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -233,7 +233,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Whom the table says a local address is of.
+    /// The pod to which the table says a local IP belongs.
     fn named_in_table(&self, address: IpAddr) -> Option<String> {
         let table = self.kernel.table.as_ref()?;
         let set = table.sets.get(&Name::new(&format!("self{}", Family::of(address).digit())))?;
@@ -245,7 +245,7 @@ impl<'a> Scene<'a> {
         let mut done = Forgotten::default();
         if finished {
             for address in &addresses {
-                // A pod that left meanwhile may have flows that the dump has not seen.
+                // A pod that left meanwhile may have flows that the dump missed.
                 self.stale.remove(address);
             }
             done.finished = addresses;
@@ -278,7 +278,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// A list comes, which is empty if it is to be; then nothing of what there is may go.
+    /// A list arrives, empty if `empty` says so; then no existing object may go.
     fn list(&mut self, kind: Kind) -> Result<(), TestCaseError> {
         if !self.empty.contains(&kind) {
             let state = self.truth.state();
@@ -301,7 +301,8 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Somebody deletes the table, empties a map or switches the table off. What that opens is not the engine's doing.
+    /// Another program deletes the table, empties a map or makes the table dormant. What that opens is not the engine's
+    /// fault.
     fn meddle(&mut self) {
         let Some(table) = &mut self.kernel.table else { return };
         match self.steps % 3 {
@@ -315,19 +316,19 @@ impl<'a> Scene<'a> {
         self.engine.suspect();
     }
 
-    /// Another agent takes over what is in the kernel.
+    /// Another agent adopts what is in the kernel.
     fn kill(&mut self) {
         self.engine = new_engine();
         self.forgetting = None;
         self.asked.clear();
-        // First lists that are false have tests of their own.
+        // False first lists have their own tests.
         self.empty.clear();
         list(&mut self.engine, &self.truth.state());
         self.allowed.extend(self.kernel.table.clone());
         self.allow_now();
     }
 
-    /// What the objects say now may be in force from here on.
+    /// From here on, what the objects say may be in force.
     fn allow_now(&mut self) {
         let index = Index::build(NODE, self.engine.index().state());
         self.allowed.push(render(index.compiled(), &RenderOptions::default()));
@@ -370,10 +371,10 @@ impl<'a> Scene<'a> {
                 return Ok(());
             }
         }
-        Err(TestCaseError::fail("there is no end of steps"))
+        Err(TestCaseError::fail("the steps do not end"))
     }
 
-    /// What the table lets through, it or what the objects have said since it was in step lets through.
+    /// The table passes only packets that it, or the objects since it was last in step, allowed.
     fn nothing_is_open(&self) -> Result<(), TestCaseError> {
         let Some(table) = self.kernel.table.as_ref().filter(|_| !self.kernel.dormant) else { return Ok(()) };
         if !table.chains.contains_key(&Name::new("forward")) {
@@ -389,7 +390,7 @@ impl<'a> Scene<'a> {
                 ))
             })? == End::Accept;
             let may = self.allowed.iter().any(|ruleset| end(ruleset).is_ok_and(|end| end == End::Accept));
-            prop_assert!(!passes || may, "{packet:?} passes, and nobody has ever allowed it");
+            prop_assert!(!passes || may, "{packet:?} passes, and nothing ever allowed it");
         }
         for (address, former) in &self.stale {
             prop_assert!(
@@ -435,7 +436,7 @@ impl<'a> Scene<'a> {
         prop_assert!(self.kernel.is_as_wanted(&self.engine));
         let local = self.truth.pods.values().filter(|pod| pod.node.as_deref() == Some(NODE)).flat_map(Pod::claims);
         let local: BTreeSet<_> = local.collect();
-        // A pod that came back by its name and address while no agent was there is the same to the next one.
+        // The next agent takes a pod that came back with its name and IP, while no agent ran, for the same pod.
         let is_another = |(address, former): &(&IpAddr, &String)| {
             local.contains(*address) && self.engine.index().owner_name(**address).is_none_or(|now| **now != ***former)
         };
@@ -447,7 +448,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Whether an isolated address is under the rules of another pod than the one whose flows are left.
+/// Whether an isolated IP is under the rules of another pod than the one whose flows are left.
 fn lets_another_in(table: &Ruleset, address: IpAddr, former: &str) -> bool {
     ["ingress", "egress"].iter().any(|direction| {
         let map = table.sets.get(&Name::new(&format!("{direction}{}", Family::of(address).digit())));

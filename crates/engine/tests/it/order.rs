@@ -1,7 +1,7 @@
 //! What the engine believes of its source, and the order of its steps, case by case.
 //!
-//! Seen to fail with each fault of `hack/mutations` in this crate that `faults.rs` cannot see: there the server answers at once
-//! and truthfully, and packets under way are no part of the model.
+//! Seen to fail with each fault of `hack/mutations` in this crate that `faults.rs` cannot find: there the server
+//! answers at once and truthfully, and the model has no in-flight packets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ fn shop(terminating: bool) -> Namespace {
     Namespace { terminating, ..Namespace::new("shop", Labels::new()) }
 }
 
-/// A pod here, four of another node, and the policies of these names, all of which isolate it.
+/// A local pod, four pods of another node, and the policies of these names, each of which isolates the local pod.
 fn state(policies: &[&str]) -> State {
     let mut state = State::default();
     state.apply(Change::Namespace(shop(false)));
@@ -81,7 +81,7 @@ impl Scene {
         scene
     }
 
-    /// Another agent in the place of this one, whose first lists are these.
+    /// Replaces the agent with another, whose first lists are these.
     fn start_again(self, state: &State) -> Self {
         let options = Options { source_answers: true, ..Options::default() };
         let mut scene = Self { engine: Engine::new(NODE, options), kernel: self.kernel, asked: Vec::new() };
@@ -90,13 +90,13 @@ impl Scene {
         scene
     }
 
-    /// Performs what there is to do, which changes nothing in the kernel.
+    /// Performs the pending steps, which change nothing in the kernel.
     fn run_without_a_change(&mut self) {
         let steps = self.run();
         assert!(!steps.iter().any(|step| matches!(step, Step::Commit(_) | Step::Replace)), "{steps:?}");
     }
 
-    /// Performs what there is to do, and returns it but for questions.
+    /// Performs the pending steps and returns them, except questions.
     fn run(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         while let Some(step) = self.engine.next_step() {
@@ -104,7 +104,7 @@ impl Scene {
                 self.asked.push(ask);
                 continue;
             }
-            let done = self.kernel.perform(step.clone(), self.engine.ruleset()).expect("it is no question");
+            let done = self.kernel.perform(step.clone(), self.engine.ruleset()).expect("it is not a question");
             self.engine.done(done);
             steps.push(step);
         }
@@ -125,7 +125,7 @@ impl Scene {
         std::mem::take(&mut self.asked)
     }
 
-    /// Answers all questions about objects alike. Their names, and the kinds that are to be listed again.
+    /// Answers all questions about objects alike. Returns their names and the kinds to list again.
     fn answer_objects(&mut self, answer: ObjectAnswer) -> (Vec<String>, Vec<Kind>) {
         let (mut objects, mut lists) = (Vec::new(), Vec::new());
         for ask in self.asks() {
@@ -167,7 +167,7 @@ impl Scene {
     }
 }
 
-/// The chain that a packet to an address meets.
+/// The chain that a packet to an IP traverses.
 fn chain(table: &Ruleset, last: u8) -> Option<String> {
     let element = table.sets.get(&Name::new("ingress4"))?.elements.get(&Key::Address(address(last)))?;
     element.verdict.as_ref()?.chain().map(|name| name.as_str().to_owned())
@@ -190,7 +190,7 @@ fn an_answer_is_none_about_deletions_that_came_after_the_question() {
     scene.change(Change::PolicyGone(key("a")));
     scene.change(Change::PolicyGone(key("b")));
     assert_eq!(scene.asks(), [Ask::Namespace("shop".into())]);
-    // It was on its way before the namespace ended.
+    // It was sent before the namespace ended.
     scene.answer(NamespaceAnswer::Present(shop(false)));
     assert_eq!(scene.policies(), ["b"]);
     assert_eq!(scene.asks(), [Ask::Namespace("shop".into())]);
@@ -215,7 +215,7 @@ fn a_list_that_takes_away_too_much_is_believed_the_second_time() {
     let mut scene = Scene::new(&state(&[]));
     for (names, reason, asked) in [
         (vec![("web", NODE, 1), ("far-2", "node-2", 2)], Reason::Half, vec!["shop/far-3", "shop/far-4", "shop/far-5"]),
-        // The agent's own pod and those of its node come first; that the others are gone is known.
+        // The engine asks about the agent's own pod and those of its node first; it knows that the others are gone.
         (Vec::new(), Reason::Canary, vec!["shop/far-2", "shop/web"]),
     ] {
         scene.list_pods(&names);
@@ -224,7 +224,7 @@ fn a_list_that_takes_away_too_much_is_believed_the_second_time() {
         assert_eq!(scene.answer_objects(ObjectAnswer::Absent), (asked, vec![Kind::Pod]));
         assert_eq!(scene.engine.index().state().pods.len(), 5);
     }
-    // It lacks what the one before lacked, too.
+    // It lacks the same objects as the previous list.
     scene.list_pods(&[("web", NODE, 1), ("far-2", "node-2", 2)]);
     assert_eq!((scene.doubts(), scene.asks()), (Vec::new(), Vec::new()));
     assert_eq!(scene.engine.index().state().pods.len(), 2);
@@ -284,7 +284,7 @@ fn first_lists_are_not_believed_while_the_server_has_what_the_table_names() {
             list(&mut scene.engine, &first);
             scene.run_without_a_change();
         }
-        // Nobody has answered yet.
+        // No answer has come yet.
         let asks = scene.asks();
         list(&mut scene.engine, &first);
         scene.run_without_a_change();
@@ -309,7 +309,7 @@ fn a_list_is_not_believed_while_the_server_has_what_it_lacks() {
         scene.list_policies(&[]);
         assert!(scene.is_isolated(1) && scene.policies() == ["a", "b"]);
     }
-    // They go at last, and the server says so.
+    // They are deleted at last, and the server says so.
     scene.answer_objects(ObjectAnswer::Absent);
     scene.list_policies(&[]);
     assert_eq!((scene.doubts(), scene.asks()), (Vec::new(), vec![Ask::Namespace("shop".into())]));
@@ -324,7 +324,7 @@ fn a_list_waits_for_the_answer_about_what_it_lacks_but_not_for_a_right() {
     scene.answer_objects(ObjectAnswer::Refused);
     scene.list_policies(&[]);
     assert_eq!(scene.doubts(), []);
-    // A list that has it all is believed, whatever was said or not.
+    // A list that has everything is believed, whatever the answers.
     let mut scene = Scene::new(&state(&["a"]));
     scene.list_policies(&[]);
     scene.list_policies(&["a"]);
@@ -332,18 +332,18 @@ fn a_list_waits_for_the_answer_about_what_it_lacks_but_not_for_a_right() {
 }
 
 #[test]
-fn what_nobody_was_asked_about_is_asked_about_first() {
+fn the_engine_asks_before_it_believes() {
     let mut scene = Scene::new(&state(&["a", "b", "c", "d", "e", "f", "g"]));
     scene.list_policies(&[]);
     assert_eq!(scene.answer_objects(ObjectAnswer::Absent).0, ["shop/a", "shop/b", "shop/c"]);
-    // It has what was asked for, and lacks most of the rest, as the list before did.
+    // It has the objects that were asked for, and lacks most of the rest, like the previous list.
     scene.list_policies(&["a", "b", "c"]);
     assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, Reason::Half)]);
     assert_eq!(scene.answer_objects(ObjectAnswer::Absent).0, ["shop/d", "shop/e", "shop/f"]);
 }
 
 #[test]
-fn what_a_watch_has_told_to_be_gone_is_no_witness() {
+fn an_object_that_the_watch_deleted_is_no_witness() {
     let mut scene = Scene::new(&state(&["a", "b"]));
     scene.change(Change::PolicyGone(key("a")));
     assert_eq!(scene.asks(), [Ask::Namespace("shop".into())]);
@@ -415,7 +415,7 @@ fn flows_are_deleted_when_their_address_is_closed_and_no_packet_of_them_is_under
     assert_ne!(chain(scene.kernel.table.as_ref().unwrap(), 1).as_deref(), Some("ingress/reused-ip"));
 }
 
-/// A kernel that lacks a module of nftables answers as one whose table has changed.
+/// A kernel that lacks an nftables module answers as if the table had changed.
 #[test]
 fn an_object_that_is_refused_after_each_reading_is_quarantined() {
     let mut scene = Scene::new(&state(&["a"]));
@@ -465,7 +465,7 @@ fn what_is_new_in_a_second_list_is_judged_and_asked_about_by_itself() {
         list_kind(&mut scene.engine, Kind::NetworkPolicy, Vec::new());
         scene.run();
         assert_eq!(scene.doubts(), [(Kind::NetworkPolicy, reason)]);
-        // Those that are known to be gone say nothing about the two that are new.
+        // Objects that are known to be gone say nothing about the two new ones.
         let (asked, _) = scene.answer_objects(ObjectAnswer::Present);
         assert!(reason == Reason::Object || asked == ["shop/f", "shop/g"], "{asked:?}");
     }

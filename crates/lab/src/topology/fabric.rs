@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::topology::address::{FABRIC, fabric4, fabric6, node_number, pod4, pod6};
 
-/// Sysctls of every namespace: addresses are usable at once, nothing is learnt from routers.
+/// Sysctls of every namespace: addresses are usable at once, and router advertisements are ignored.
 const COMMON_SYSCTLS: [(&str, &str); 7] = [
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
@@ -23,7 +23,7 @@ const COMMON_SYSCTLS: [(&str, &str); 7] = [
 /// Makes a namespace with the settings every namespace of a lab has.
 pub(crate) fn new_namespace(name: &str) -> Result<Namespace> {
     let namespace = Namespace::new(name)?;
-    // Ping sockets are for members of these groups. In a user namespace only mapped groups may be named.
+    // Ping sockets are for members of these groups. In a user namespace only mapped groups are allowed.
     let group = getegid();
     let group = format!("{group} {group}");
     let settings = COMMON_SYSCTLS.into_iter().chain([("net/ipv4/ping_group_range", group.as_str())]);
@@ -34,7 +34,7 @@ pub(crate) fn new_namespace(name: &str) -> Result<Namespace> {
 /// Makes the fabric's bridge.
 pub(crate) fn build_fabric() -> Result<Namespace> {
     let fabric = new_namespace("fabric")?;
-    // The fabric is a wire: its packets need not visit netfilter. (The key is absent without br_netfilter.)
+    // The fabric is a wire: its packets need not traverse netfilter. (The key is absent without br_netfilter.)
     for key in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
         fabric.sysctl(&[(key, "0")]).or_else(ignore_missing_sysctl)?;
     }
@@ -49,7 +49,7 @@ pub(crate) fn build_fabric() -> Result<Namespace> {
     Ok(fabric)
 }
 
-/// A sysctl whose file does not exist is no failure.
+/// Accepts a sysctl whose file does not exist.
 fn ignore_missing_sysctl(error: Error) -> Result<()> {
     match error {
         Error::Sysctl { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -66,12 +66,12 @@ impl Host {
         &self.inner.namespace
     }
 
-    /// Its addresses: the further ones it was given, then those on the fabric.
+    /// Its addresses: first the additional ones, then those on the fabric.
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.namespace().addresses()
     }
 
-    /// The address of a family that nodes and pods see it by: the first further one, otherwise the one on the fabric.
+    /// The address of a family that nodes and pods see: the first additional one, otherwise the one on the fabric.
     pub fn address(&self, family: Family) -> IpAddr {
         let further = self.inner.further.iter().copied().find(|&address| Family::of(address) == family);
         further.unwrap_or(match family {

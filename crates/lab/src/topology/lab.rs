@@ -21,7 +21,7 @@ use crate::traffic::flood::interface_drops;
 use crate::traffic::flow::Flow;
 use crate::traffic::shoot::Shooter;
 
-/// How a lab is to look. Made by [`Lab::builder`].
+/// The plan of a lab. Made by [`Lab::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     layouts: Vec<Layout>,
@@ -91,7 +91,7 @@ impl Builder {
     }
 }
 
-/// A set of network namespaces shaped like a small cluster. Dropping it and the handles got from it removes everything.
+/// A set of network namespaces shaped like a small cluster. Dropping it and all handles from it removes everything.
 ///
 /// Several labs may exist at once in one process and in several; they share nothing.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Lab {
     /// Node number `number`, counted from 1 as in its name and addresses.
     ///
     /// # Panics
-    /// When there is no such node: a mistake in the caller, which chose how many there are.
+    /// When there is no such node: a mistake of the caller, which chose their number.
     #[expect(clippy::expect_used, reason = "the caller said how many nodes the lab has")]
     pub fn node(&self, number: usize) -> &Node {
         number.checked_sub(1).and_then(|index| self.nodes.get(index)).expect("the lab has a node of this number")
@@ -129,8 +129,8 @@ impl Lab {
         &self.fabric
     }
 
-    /// Adds a host outside the cluster, with an address on the fabric, a route to every node's pods, and the further
-    /// addresses given. Nodes get a route to those, and the host prefers the first of each family as its source.
+    /// Adds a host outside the cluster, with an address on the fabric, a route to every node's pods, and the additional
+    /// addresses. Nodes get a route to those, and the host prefers the first of each family as its source.
     ///
     /// # Errors
     /// [`Error::NameTaken`], or what `ip` says.
@@ -180,7 +180,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Removes a Service from every node. Connections that were already translated go on, as in a cluster.
+    /// Removes a Service from every node. Connections that were already translated continue, as in a cluster.
     ///
     /// # Errors
     /// [`Error::Service`] when there is none of that name.
@@ -214,10 +214,11 @@ impl Lab {
         endpoints
     }
 
-    /// Sends one packet per flow (TCP SYN, UDP datagram, SCTP INIT, ICMP echo request) and says for each whether it was
-    /// delivered anywhere in the lab, in the order of the flows. Many thousands per second; no timeouts are involved.
+    /// Sends one packet per flow (TCP SYN, UDP datagram, SCTP INIT, ICMP echo request) and returns for each, in order,
+    /// whether it was delivered anywhere in the lab. Many thousands per second; no timeouts are involved.
     ///
-    /// "Delivered" is: the destination's kernel handed it to its sockets, past the destination's own input hook.
+    /// "Delivered" means that the destination's kernel handed it to its sockets, after the destination's own input
+    /// hook.
     ///
     /// # Errors
     /// [`Error::LateShots`] or [`Error::Fence`] when the verdicts cannot be trusted.
@@ -225,7 +226,7 @@ impl Lab {
         Ok(self.shoot_where(flows)?.into_iter().map(|place| place.is_some()).collect())
     }
 
-    /// As [`Lab::shoot`], but says where each packet was delivered: the name of the namespace (of the pod, node or
+    /// Like [`Lab::shoot`], but returns where each packet was delivered: the name of the namespace (of the pod, node or
     /// host), or `None`.
     ///
     /// # Errors
@@ -235,7 +236,7 @@ impl Lab {
         shooter.shoot(flows, &self.endpoints())
     }
 
-    /// Waits until every packet that was on its way in the lab (on any CPU) has been delivered or dropped.
+    /// Waits until every packet in flight in the lab (on any CPU) has been delivered or dropped.
     ///
     /// # Errors
     /// [`Error::Fence`].
@@ -243,8 +244,8 @@ impl Lab {
         self.shooter.lock().unwrap_or_else(PoisonError::into_inner).settle()
     }
 
-    /// How many packets the kernel threw away for want of queue space (not by rule) on the lab's interfaces so far: the
-    /// sum of the receive drops in `/proc/net/dev`. A loss test compares it before and after.
+    /// How many packets the kernel has dropped for lack of queue space (not by rule) on the lab's interfaces so far:
+    /// the sum of the receive drops in `/proc/net/dev`. A loss test compares it before and after.
     ///
     /// # Errors
     /// [`Error::Namespace`] or [`Error::Socket`] when it cannot be read.

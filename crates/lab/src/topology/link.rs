@@ -1,8 +1,8 @@
 //! Waiting until links carry packets.
 //!
 //! Bringing an interface up returns before it works: the kernel enables bridge ports and IPv6 on it a little later,
-//! from a work queue (`net/core/link_watch.c`), and what is sent before that is lost. A lost neighbour solicitation
-//! costs a second. So every interface is waited for. Asking for a single link makes the kernel catch up at once
+//! from a work queue (`net/core/link_watch.c`), and packets sent before that are lost. A lost neighbour solicitation
+//! costs a second. So the lab waits for every interface. Asking for a single link makes the kernel catch up at once
 //! (`linkwatch_sync_dev` in `rtnl_getlink`, Linux 6.9); older kernels are polled.
 
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::namespace::Namespace;
 
 /// How long a link may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Time between two looks.
+/// Polling interval.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// What makes an interface usable.

@@ -54,7 +54,7 @@ struct State {
     /// Pods by name; `None` while one is being made.
     pods: BTreeMap<String, Option<Pod>>,
     taken: BTreeSet<IpAddr>,
-    /// Addresses that were ever used: neighbours may remember their former owner.
+    /// Addresses that were ever used: neighbours may have their former owner cached.
     used: BTreeSet<IpAddr>,
 }
 
@@ -215,7 +215,7 @@ impl Node {
         }
     }
 
-    /// Takes the name and the addresses, and says whether one of the addresses had an owner before.
+    /// Reserves the name and the addresses. Returns whether one of the addresses had an owner before.
     fn reserve(&self, spec: &PodSpec) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>, bool)> {
         let mut state = self.state();
         if state.pods.contains_key(&spec.name) {
@@ -243,7 +243,7 @@ impl Node {
         Ok((ipv4, ipv6, reused))
     }
 
-    /// Removes a pod: its interface is gone when this returns, its addresses are free. Conntrack entries of the node
+    /// Removes a pod: its interface is gone when this returns, and its addresses are free. The node's conntrack entries
     /// stay, as on a real node. Handles to the pod keep its (now unconnected) namespace.
     ///
     /// # Errors
@@ -271,7 +271,7 @@ impl Node {
         self.state().pods.get(name).cloned().flatten()
     }
 
-    /// Starts echo servers on all addresses of the node (as hostNetwork pods have them).
+    /// Starts echo servers on all addresses of the node, like hostNetwork pods.
     ///
     /// # Errors
     /// [`Error::Socket`] when a port is taken.
@@ -287,8 +287,8 @@ impl Node {
         drop(stopped);
     }
 
-    /// Runs the `conntrack` tool in the node's namespace and returns what it printed. Deleting what is not there
-    /// (`-D` without a match) is no error.
+    /// Runs the `conntrack` tool in the node's namespace and returns its output. Deleting nothing (`-D` without a
+    /// match) is no error.
     ///
     /// # Errors
     /// [`Error::Tool`] when it is not installed, [`Error::Command`] otherwise.
@@ -303,7 +303,7 @@ impl Node {
     /// Loads an nftables script in the node's namespace.
     ///
     /// # Errors
-    /// [`Error::Command`] with nft's own words.
+    /// [`Error::Command`] with nft's message.
     pub fn nft(&self, script: &str) -> Result<String> {
         self.namespace().nft(script)
     }

@@ -41,7 +41,7 @@ impl<A> Choice<A> {
 /// A pod to be added to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSpec {
-    /// The name, by custom `namespace/name`; unique on the node.
+    /// The name, by convention `namespace/name`; unique on the node.
     pub name: String,
     /// The IPv4 address.
     pub ipv4: Choice<Ipv4Addr>,
@@ -119,12 +119,12 @@ struct Inner {
 }
 
 impl Pod {
-    /// Creates the namespace and connects it. `announce` announces addresses on the link that had another owner before.
+    /// Creates the namespace and connects it. `announce` announces addresses that had another owner before.
     pub(crate) fn make(node: &NodeSide<'_>, parts: Parts, announce: bool) -> Result<Self> {
         let namespace = new_namespace(&parts.name)?;
         node.namespace.ip_batch(&host_side(node.layout, &parts, &namespace.path()))?;
         if node.layout == Layout::Routed {
-            // The node answers for the gateway address; the delay would be a random wait before each such answer.
+            // The node answers for the gateway address; the delay would be a random wait before each answer.
             let port = &parts.host_interface;
             node.namespace.sysctl(&[
                 (&format!("net/ipv4/conf/{port}/proxy_arp"), "1"),

@@ -9,7 +9,7 @@ use crate::family::Family;
 use crate::topology::pod::Pod;
 use crate::traffic::flow::Protocol;
 
-/// The mark of NodePort traffic that is to be masqueraded: the same bit as kube-proxy's.
+/// The mark of NodePort traffic to masquerade: the same bit as kube-proxy's.
 const MASQUERADE_MARK: u32 = 0x4000;
 
 /// Which source address a backend behind a NodePort sees.
@@ -17,7 +17,7 @@ const MASQUERADE_MARK: u32 = 0x4000;
 pub enum ExternalTraffic {
     /// Every node serves the port and puts its own address in place of the client's.
     Cluster,
-    /// Only the backend's node serves the port; the client's address stays.
+    /// Only the backend's node serves the port; the client's address is kept.
     Local,
 }
 
@@ -28,7 +28,7 @@ pub struct Service {
     pub name: String,
     /// Its protocol.
     pub protocol: Protocol,
-    /// Its addresses, by custom out of 10.96.0.0/16 and fd96::/112.
+    /// Its addresses, by convention from 10.96.0.0/16 and fd96::/112.
     pub addresses: Vec<IpAddr>,
     /// Its port.
     pub port: u16,

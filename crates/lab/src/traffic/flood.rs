@@ -1,4 +1,4 @@
-//! Fast streams of numbered datagrams, and sinks that count them: is any packet lost, is any let through?
+//! Fast streams of numbered datagrams, and sinks that count them: is any packet lost, does any pass?
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::traffic::packet::field_u32;
 use crate::traffic::signal::{Stop, Worker};
 use crate::traffic::socket::{bind, enlarge_queue};
 
-/// What a datagram of a flood begins with.
+/// The first bytes of a flood's datagrams.
 const MARK: [u8; 4] = *b"Flud";
 /// Length of a datagram: mark, flood id, sequence number.
 const LENGTH: usize = 16;
@@ -46,14 +46,14 @@ struct Counters {
     refused: AtomicU64,
 }
 
-/// What a flood did.
+/// The result of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloodReport {
     /// The flood's id in a sink's counts.
     pub id: u32,
     /// Datagrams handed to the network, numbered from 0.
     pub sent: u64,
-    /// Datagrams the sender's own kernel did not take (a rule on its way out, a full queue). They have no numbers.
+    /// Datagrams that the sender's own kernel refused (an egress rule, a full queue). They have no numbers.
     pub refused: u64,
     /// How long it ran.
     pub elapsed: Duration,
@@ -222,14 +222,14 @@ impl Sink {
         self.port
     }
 
-    /// What has been counted of a flood, after everything in the queue has been. Zeros for a flood never seen.
+    /// The counts of a flood, after everything in the queue has been counted. Zeros for an unknown flood.
     ///
-    /// Datagrams still on their way are not in it: call [`crate::Lab::settle`] first.
+    /// Datagrams in flight are not included: call [`crate::Lab::settle`] first.
     pub fn counts(&self, flood: u32) -> SinkCounts {
         let (answer, emptied) = mpsc::channel();
         if self.requests.send(answer).is_ok() {
             self.worker.nudge();
-            // Ends with an error only if the thread has ended: then the counts are final.
+            // Fails only if the thread has ended: then the counts are final.
             emptied.recv().unwrap_or(());
         }
         let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -293,7 +293,7 @@ fn receive(socket: &UdpSocket, tallies: &Mutex<Tallies>, asked: &mpsc::Receiver<
             emptied |= stop.is_raised();
         }
         for answer in waiting {
-            // Whoever asked may have gone.
+            // The asker may be gone.
             answer.send(()).unwrap_or(());
         }
     }
@@ -329,7 +329,7 @@ impl Tally {
     }
 }
 
-/// Packets dropped for want of queue space on all interfaces of a namespace.
+/// Packets dropped for lack of queue space on all interfaces of a namespace.
 pub(crate) fn interface_drops(namespace: &Namespace) -> Result<u64> {
     let read = namespace.run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
     let text = read.map_err(Error::socket::<io::Error>("read the table of interfaces", namespace.name()))?;

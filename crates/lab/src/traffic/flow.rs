@@ -1,4 +1,4 @@
-//! The terms of a probe: who sends what to whom, and what came of it.
+//! The terms of a probe: who sends what to whom, and the outcome.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -59,8 +59,8 @@ pub struct Flow {
     /// The source address; `None` lets the kernel choose.
     pub source: Option<IpAddr>,
     /// The source port (for ICMP the echo identifier of a shot); `None` takes a fresh ephemeral one. After some ten
-    /// thousand flows ports come round again, and may meet conntrack entries of earlier flows: flush them
-    /// ([`crate::Node::conntrack`]) where that matters, for example after a Service has changed its backend.
+    /// thousand flows ports repeat and may hit conntrack entries of earlier flows: flush them
+    /// ([`crate::Node::conntrack`]) if that matters, for example after a Service has changed its backend.
     pub source_port: Option<u16>,
 }
 
@@ -120,10 +120,10 @@ impl fmt::Display for Flow {
 pub enum Outcome {
     /// The other end answered as an echo server does.
     Reachable,
-    /// The other end's kernel answered that the port is closed, so the network let the packet through. A rule that
-    /// *rejects* looks the same.
+    /// The other end's kernel answered that the port is closed, so the network passed the packet. A rule that *rejects*
+    /// looks the same.
     Refused,
-    /// Nothing came back until the deadline, or the source has no route.
+    /// Nothing came back before the deadline, or the source has no route.
     Unreachable,
 }
 

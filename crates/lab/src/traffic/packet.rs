@@ -1,4 +1,4 @@
-//! Packets as bytes: what raw sockets send, with right lengths and checksums.
+//! Packets as bytes: what raw sockets send, with correct lengths and checksums.
 //!
 //! Sources: RFC 791, 8200 (IP), 9293 (TCP), 768 (UDP), 792 and 4443 (ICMP), 9260 (SCTP), 826 (ARP), 4861 (neighbour
 //! discovery).
@@ -25,7 +25,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// Hop limit of packets that are to be routed.
+/// Hop limit of routable packets.
 pub const HOP_LIMIT: u8 = 64;
 
 /// TCP flag bits (RFC 9293 section 3.1).
@@ -203,8 +203,8 @@ pub struct Tcp {
     pub flags: u8,
 }
 
-/// What marks a packet as a shot ([`crate::Lab::shoot`]); any value that does not occur by chance. Echo servers do not
-/// answer it: the echo would look like another shot.
+/// Marks a packet as a shot ([`crate::Lab::shoot`]); a value that does not occur by chance. Echo servers do not answer
+/// it: the echo would look like another shot.
 pub(crate) const SHOT_MARK: u32 = 0x5ba1_15ad;
 
 /// The ICMP type of an echo request in the family of `address`.
@@ -217,7 +217,7 @@ pub(crate) fn echo_reply_type(address: IpAddr) -> u8 {
     if address.is_ipv4() { 0 } else { 129 }
 }
 
-/// An Ethernet frame. The checksum at its end is the device's business.
+/// An Ethernet frame. The device adds the checksum at its end.
 pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(14 + payload.len());
     frame.extend(destination.0);
@@ -227,7 +227,7 @@ pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -
     frame
 }
 
-/// The Internet checksum (RFC 1071) over the parts as one run of bytes. Every part but the last must be of even length.
+/// The Internet checksum (RFC 1071) over the concatenated parts. Every part except the last must have an even length.
 pub fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2)).map(|pair| match *pair {
         [high, low] => u16::from_be_bytes([high, low]),
@@ -241,7 +241,7 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
     !u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
-/// A length field. Packets here are far below its limit; a longer one would be cut short by the socket anyway.
+/// A length field. Packets here are far below its limit; the socket would truncate a longer one anyway.
 fn length(bytes: usize) -> u16 {
     u16::try_from(bytes).unwrap_or(u16::MAX)
 }
@@ -263,7 +263,7 @@ pub(crate) fn field_u16(packet: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// What follows the IPv4 header that raw sockets deliver.
+/// The payload after the IPv4 header that raw sockets deliver.
 pub(crate) fn skip_ipv4_header(packet: &[u8]) -> Option<&[u8]> {
     packet.get(usize::from(packet.first()? & 0x0f) * 4..)
 }

@@ -20,12 +20,12 @@ use crate::traffic::raw::{scope, uplink};
 use crate::traffic::signal::{ready, wait_for};
 use crate::traffic::socket::bind;
 
-/// How long a denied probe takes by custom.
+/// The usual deadline of a denied probe.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_millis(300);
 
-/// How many probes run at once; more wait for these.
+/// Probes running at once; more wait for these.
 const AT_ONCE: usize = 500;
-/// Tries of a probe within its deadline, evenly spread.
+/// Attempts of a probe within its deadline, evenly spread.
 const TRIES: u32 = 3;
 /// The receive window an SCTP probe offers.
 const SCTP_WINDOW: u32 = 65_536;
@@ -41,14 +41,14 @@ pub fn probe(flow: &Flow, deadline: Duration) -> Result<Outcome> {
     Ok(outcomes.first().copied().unwrap_or(Outcome::Unreachable))
 }
 
-/// Tries all flows at once with real sockets, as echo clients, and returns what came of each, in their order.
+/// Tries all flows at once with real sockets, as echo clients, and returns each outcome, in their order.
 ///
-/// A probe that gets its answer ends at once; one that gets none costs the deadline, all of them together too. TCP
-/// connects and exchanges a message, UDP and ICMP exchange one, SCTP sends an INIT and wants an INIT ACK. Each is tried
-/// three times within the deadline (TCP: with two connections, or one if the source port is fixed).
+/// A probe that gets its answer ends at once; any number without answers takes one deadline. TCP connects and exchanges
+/// a message, UDP and ICMP exchange one, SCTP sends an INIT and expects an INIT ACK. Each is tried three times within
+/// the deadline (TCP: with two connections, or one if the source port is fixed).
 ///
 /// # Errors
-/// [`Error::Socket`] when a probe cannot even be set up, for example when its source address is not there.
+/// [`Error::Socket`] when a probe cannot be set up, for example because its source address does not exist.
 pub fn probe_all(flows: &[Flow], deadline: Duration) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(flows.len());
     for chunk in flows.chunks(AT_ONCE) {
@@ -59,18 +59,18 @@ pub fn probe_all(flows: &[Flow], deadline: Duration) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// A number no other probe of this machine is likely to use.
+/// A number that no other probe on this machine is likely to use.
 pub(crate) fn token() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// The next source port of a running number, for packets whose port the kernel does not choose.
+/// The next source port, for packets whose port the kernel does not choose.
 pub(crate) fn next_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     EPHEMERAL.start + NEXT.fetch_add(1, Ordering::Relaxed) % (EPHEMERAL.end - EPHEMERAL.start)
 }
 
-/// A probe under way.
+/// A running probe.
 #[derive(Debug)]
 struct Probe {
     protocol: Protocol,
@@ -130,7 +130,7 @@ fn run(probes: &mut [Probe], deadline: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Waits until one of the probes has something to do, and lets all that have do it.
+/// Waits until one of the probes has an event, and handles all events.
 fn await_events(mut waiting: Vec<&mut Probe>, limit: Duration) -> io::Result<()> {
     let events: Vec<usize> = {
         let mut polled: Vec<PollFd<'_>> = waiting.iter().filter_map(|probe| probe.polled()).collect();
@@ -208,7 +208,7 @@ impl Probe {
         }
     }
 
-    /// What goes over the wire, above IP for raw sockets and above the transport for the others.
+    /// The message, above IP for raw sockets and above the transport for the others.
     fn message(&self) -> Vec<u8> {
         let token = self.token.to_be_bytes();
         match self.protocol {
@@ -224,7 +224,7 @@ impl Probe {
         u32::try_from(self.token >> 32).unwrap_or(0) | 1
     }
 
-    /// Takes an event of the socket.
+    /// Handles an event of the socket.
     fn advance(&mut self) {
         if self.protocol == Protocol::Tcp && !self.sent {
             match self.socket().map(Socket::take_error) {
@@ -249,11 +249,11 @@ impl Probe {
         }
     }
 
-    /// Whether something received is the answer waited for.
+    /// Whether a received message is the expected answer.
     fn judge(&self, answer: &[u8]) -> Option<Outcome> {
         let token = self.token.to_be_bytes();
         match self.protocol {
-            // A server that closes without an echo has been reached all the same, but is none of ours.
+            // A server that closes without an echo was reached, but is not ours.
             Protocol::Tcp if answer.is_empty() => Some(Outcome::Refused),
             Protocol::Tcp | Protocol::Udp => (answer == token).then_some(Outcome::Reachable),
             Protocol::Icmp => {
@@ -276,7 +276,7 @@ impl Probe {
         }
     }
 
-    /// Takes an error of the socket: final, or to be ignored because a later try may succeed.
+    /// Handles an error of the socket: final, or ignored because a later attempt may succeed.
     fn fail(&mut self, error: &io::Error) {
         self.outcome = match error.raw_os_error() {
             Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::ENOPROTOOPT | libc::EPROTO) => Some(Outcome::Refused),
@@ -284,7 +284,7 @@ impl Probe {
                 Some(Outcome::Unreachable)
             }
             _ if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
-            // Dropped by a rule on its way out, or queues full: as lost as any other packet.
+            // Dropped by an egress rule or a full queue: lost like any other packet.
             _ => None,
         };
     }
@@ -303,7 +303,7 @@ fn open_socket(flow: &Flow, from: SocketAddr) -> io::Result<Socket> {
     if flow.source.is_some() || flow.source_port.is_some() {
         if flow.protocol == Protocol::Tcp && flow.source_port.is_some() {
             socket.set_reuse_address(true)?;
-            // Closed with a reset, so that no TIME-WAIT keeps the port from the next probe.
+            // Closed with a reset, so that no TIME_WAIT keeps the port from the next probe.
             socket.set_linger(Some(Duration::ZERO))?;
         }
         let from = if flow.protocol == Protocol::Sctp { without_port(from) } else { from };
@@ -312,7 +312,7 @@ fn open_socket(flow: &Flow, from: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Raw and ping sockets want no port (in IPv6, a raw socket takes it for a protocol number).
+/// Raw and ping sockets need port 0 (in IPv6, a raw socket takes the port for a protocol number).
 fn without_port(mut address: SocketAddr) -> SocketAddr {
     address.set_port(0);
     address

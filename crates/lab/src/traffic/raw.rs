@@ -25,7 +25,7 @@ const OUTGOING: u8 = 4;
 /// Largest frame read.
 const LARGEST_FRAME: usize = 65_536;
 
-/// Sockets of a namespace that send IP packets with a header of the sender's making.
+/// Sockets of a namespace that send IP packets with the caller's header.
 #[derive(Debug)]
 pub(crate) struct Launchers {
     v4: Socket,
@@ -81,16 +81,17 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
 
 impl Namespace {
     /// Sends an arbitrary IPv4 or IPv6 packet, header included (see [`crate::packet`]), through the namespace's routing
-    /// and output hooks. Link-local destinations go out of `eth0`.
+    /// and output hooks. Link-local destinations leave through `eth0`.
     ///
     /// # Errors
-    /// [`Error::Socket`]; `EPERM` in it means that a rule of the namespace itself dropped the packet.
+    /// [`Error::Socket`]; `EPERM` means that a rule of the namespace itself dropped the packet.
     pub fn send_packet(&self, packet: &[u8]) -> Result<()> {
         Launchers::open(self)?.send(packet).map_err(Error::socket::<io::Error>("send a raw packet", self.name()))
     }
 }
 
-/// A socket that sends and receives whole Ethernet frames on one interface, past all IP hooks of its own namespace.
+/// A socket that sends and receives whole Ethernet frames on one interface, bypassing all IP hooks of its own
+/// namespace.
 #[derive(Debug)]
 pub struct FrameSocket {
     socket: Socket,
@@ -98,7 +99,7 @@ pub struct FrameSocket {
 }
 
 impl FrameSocket {
-    /// Opens a socket on an interface. It receives from now on, also frames for other stations if they come by.
+    /// Opens a socket on an interface. It receives from now on, including frames for other stations.
     ///
     /// # Errors
     /// [`Error::Socket`], for example when there is no such interface.
@@ -124,8 +125,8 @@ impl FrameSocket {
         self.socket.send(frame).map(drop).map_err(Error::socket::<io::Error>("send a frame", &self.namespace))
     }
 
-    /// Waits for a received (not sent) frame that satisfies the condition; earlier ones are thrown away. `None` when
-    /// the time is over.
+    /// Waits for a received (not sent) frame that satisfies the condition; earlier ones are discarded. `None` after the
+    /// limit.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -143,7 +144,7 @@ impl FrameSocket {
         }
     }
 
-    /// The received frames that are there already.
+    /// The frames received so far.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -157,7 +158,7 @@ impl FrameSocket {
         Ok(frames)
     }
 
-    /// The next frame from outside, if one is there.
+    /// The next received frame, if any.
     fn receive(&self) -> io::Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; LARGEST_FRAME];
         loop {

@@ -17,9 +17,9 @@ use crate::traffic::socket::{bind, enlarge_queue};
 
 /// Largest message an echo server reads at once.
 const BUFFER: usize = 65_536;
-/// Bytes a TCP connection may owe its client before it stops reading.
+/// Unsent bytes at which a TCP connection stops reading from its client.
 const OWED_LIMIT: usize = 1 << 20;
-/// The tag every SCTP answer carries; the servers keep no associations.
+/// The tag of every SCTP answer; the servers keep no associations.
 const SERVER_TAG: u32 = 0x1ab0_1ab0;
 
 /// Echo servers on one thread. Dropping it closes the ports.
@@ -103,10 +103,10 @@ impl Ports {
     fn serve(&mut self, stop: &Stop) {
         let mut buffer = vec![0; BUFFER];
         while !stop.is_raised() {
-            // `poll` fails only when memory runs out; then there is nothing better than to end.
+            // `poll` fails only without memory; nothing is left then but to end.
             let Ok(ready) = stop.wait(&self.wanted(), None) else { return };
             let (tcp, udp, sctp) = (self.tcp.len(), self.udp.len(), self.sctp.len());
-            // Connections from the highest position down, so that removing one moves none still to come.
+            // Connections from the highest position down, so that removing one does not move those still to come.
             for position in ready.into_iter().rev() {
                 if position < tcp {
                     self.accept(position);
@@ -144,10 +144,10 @@ impl Ports {
         while let Ok((size, from)) = socket.recv_from(buffer) {
             let Some(message) = buffer.get(..size) else { return };
             if message.starts_with(&SHOT_MARK.to_be_bytes()) {
-                // A shot: its echo would look like another shot where it came from.
+                // A shot: its echo would look like another shot at the sender.
                 continue;
             }
-            // A client that is gone, or a full queue: datagrams may be lost.
+            // The client is gone, or a queue is full: datagrams may be lost.
             socket.send_to(message, from).ok();
         }
     }
@@ -166,7 +166,7 @@ impl Ports {
         }
     }
 
-    /// Reads from and writes to a connection, and forgets it at its end.
+    /// Reads from and writes to a connection; drops it at its end.
     fn advance(&mut self, position: usize, buffer: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(position) else { return };
         if connection.advance(buffer).is_err() {

@@ -1,10 +1,10 @@
-//! Shots: one crafted packet per flow, and receivers that note which of them arrive.
+//! Shots: one crafted packet per flow, and receivers that record which of them arrive.
 //!
-//! How a verdict is known without waiting: the kernel handles what one CPU sends over veth devices in the order it was
-//! sent, on that CPU (`netif_rx` puts each packet at the end of the CPU's backlog). So the sending thread stays on one
-//! CPU, and behind the shots it sends fences: datagrams over a loopback device, each of which passes the backlog once.
-//! When a fence is back, everything that was ahead of it has moved on by one device. After as many fences as the
-//! longest way has devices (address resolution included), every shot is either delivered or dropped.
+//! How a verdict is known without waiting: the kernel handles packets that one CPU sends over veth devices in the order
+//! of sending, on that CPU (`netif_rx` puts each packet at the end of the CPU's backlog). So the sending thread stays
+//! on one CPU, and sends fences after the shots: datagrams over a loopback device, each of which passes the backlog
+//! once. When a fence is back, every packet ahead of it has moved on by one device. After as many fences as the longest
+//! path has devices (address resolution included), every shot is either delivered or dropped.
 
 mod craft;
 mod fence;
@@ -46,7 +46,7 @@ pub(crate) struct Shooter {
     fence: Fence,
     /// Id of the next shot.
     next: u32,
-    /// The sockets that note arriving shots, and those that send them.
+    /// The sockets that record arriving shots, and those that send them.
     receivers: Opened<Receivers>,
     launchers: Opened<Launchers>,
 }
@@ -90,7 +90,7 @@ impl Shooter {
         Ok(tally.places.into_iter().map(|place| place.and_then(name)).collect())
     }
 
-    /// Waits until everything that was on its way on any CPU has been delivered or dropped.
+    /// Waits until every packet in flight on any CPU has been delivered or dropped.
     pub(crate) fn settle(&mut self) -> Result<()> {
         let failed = |errno: nix::Error| Error::Io { what: "choose a CPU", source: errno.into() };
         let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(failed)?;
@@ -108,13 +108,13 @@ impl Shooter {
     }
 }
 
-/// What a batch has found so far.
+/// The results of a batch so far.
 #[derive(Debug)]
 struct Tally {
     first: u32,
-    /// For each flow the position of the namespace it was delivered in.
+    /// For each flow, the position of the namespace that received it.
     places: Vec<Option<usize>>,
-    /// Where ids of earlier batches came in.
+    /// Where ids of earlier batches arrived.
     late: Vec<usize>,
 }
 
@@ -140,7 +140,7 @@ fn fire(shots: &[Option<Shot>], receivers: &[Arc<Receivers>], fence: &mut Fence,
     sched_getcpu().and_then(pin).map_err(|errno| Error::Io { what: "stay on one CPU", source: errno.into() })?;
     for chunk in shots.chunks(CHUNK) {
         for shot in chunk.iter().flatten() {
-            // Refused by the sender's own kernel (no route, a rule on its way out): not delivered.
+            // Refused by the sender's own kernel (no route, an egress rule): not delivered.
             shot.from.send(&shot.packet).ok();
         }
         fence.pass()?;
@@ -149,7 +149,7 @@ fn fire(shots: &[Option<Shot>], receivers: &[Arc<Receivers>], fence: &mut Fence,
     Ok(())
 }
 
-/// Notes every shot that waits in a receiver's queue.
+/// Records every shot in a receiver's queue.
 fn collect(receivers: &[Arc<Receivers>], tally: &mut Tally) -> Result<()> {
     let sockets: Vec<_> = receivers
         .iter()

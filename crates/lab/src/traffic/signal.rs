@@ -1,4 +1,4 @@
-//! A way to wake a thread that waits in `poll`, and to stop it.
+//! Wakes and stops a thread that waits in `poll`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,7 +33,7 @@ impl Stop {
 
     /// Wakes the waiting thread without stopping it.
     pub(crate) fn nudge(&self) {
-        // A full counter means that a wake-up is pending already.
+        // A full counter means that a wake-up is already pending.
         self.event.write(1).ok();
     }
 
@@ -59,7 +59,7 @@ impl Stop {
     }
 }
 
-/// `poll`, rounding the time up so that a caller never spins, and going on after signals.
+/// `poll`, rounding the time up so that a caller never spins, and continuing after signals.
 pub(crate) fn wait_for(polled: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<()> {
     let timeout = limit.map_or(PollTimeout::NONE, |limit| {
         PollTimeout::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
@@ -70,7 +70,7 @@ pub(crate) fn wait_for(polled: &mut [PollFd<'_>], limit: Option<Duration>) -> io
     }
 }
 
-/// The positions that have events.
+/// The positions with events.
 pub(crate) fn ready<'a>(polled: &'a [PollFd<'_>]) -> impl Iterator<Item = usize> + 'a {
     polled.iter().enumerate().filter(|(_, fd)| fd.any().unwrap_or(true)).map(|(position, _)| position)
 }

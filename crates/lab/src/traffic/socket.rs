@@ -1,4 +1,4 @@
-//! What several kinds of sockets are prepared with.
+//! Setup common to several kinds of sockets.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use socket2::Socket;
 
-/// How long a port may stay taken by a socket that was closed.
+/// How long a closed socket may still hold its port.
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// Binds, and tries again for a moment when the port is taken.
+/// Binds, retrying for a moment if the port is taken.
 ///
-/// A closed socket lives on while a program is being started anywhere in this process: between `fork` and `exec` the
-/// child has a copy of every descriptor.
+/// A closed socket stays open while any thread of this process starts a program: between `fork` and `exec` the child
+/// has a copy of every descriptor.
 pub(crate) fn bind(socket: &Socket, at: SocketAddr) -> io::Result<()> {
     let start = Instant::now();
     loop {
@@ -30,7 +30,7 @@ pub(crate) fn bind(socket: &Socket, at: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Gives a socket a receive queue of so many bytes, or as many as the system allows where this process may not force it
+/// Gives a socket a receive queue of this many bytes, or as many as the system allows if this process may not force it
 /// (in a user namespace).
 pub(crate) fn enlarge_queue(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
     match setsockopt(socket, RcvBufForce, &bytes) {

@@ -1,4 +1,4 @@
-//! Running conversations: when exactly is one cut, and when does it live again?
+//! Running connections: when exactly is one cut, and when does it resume?
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Length of a message: its sequence number.
 const LENGTH: usize = 8;
 
-/// A client that sends a numbered message to an echo server every few milliseconds and notes the answers.
+/// A client that sends a numbered message to an echo server every few milliseconds and records the answers.
 #[derive(Debug)]
 pub struct Stream {
     shared: Arc<Shared>,
@@ -34,23 +34,23 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What a stream has seen so far.
+/// The observations of a stream so far.
 #[derive(Clone, Debug, Default)]
 pub struct StreamStats {
-    /// Messages sent (for TCP: given to the kernel).
+    /// Messages sent (for TCP: accepted by the kernel).
     pub sent: u64,
     /// Answers received.
     pub replies: u64,
     /// When the last answer came.
     pub last_reply_at: Option<Instant>,
-    /// When the youngest message that has an answer had been sent: nothing sent later got through and back.
+    /// When the latest answered message was sent: nothing sent later got through and back.
     pub last_answered_sent_at: Option<Instant>,
     /// Why the connection ended, if it did (TCP).
     pub closed: Option<String>,
 }
 
 impl Stream {
-    /// Starts a conversation with the echo server at the flow's destination over TCP or UDP.
+    /// Connects to the echo server at the flow's destination over TCP or UDP.
     ///
     /// # Errors
     /// [`Error::Socket`] when a TCP connection cannot be opened (within two seconds), or for another protocol.
@@ -68,12 +68,12 @@ impl Stream {
         Ok(Self { shared, _worker: worker })
     }
 
-    /// What it has seen so far.
+    /// The observations so far.
     pub fn stats(&self) -> StreamStats {
         self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for an answer to a message that was sent after `moment`, and says how long after it the answer came.
+    /// Waits for an answer to a message sent after `moment`, and returns how long after it the answer came.
     ///
     /// # Errors
     /// [`Error::Deadline`].
@@ -92,7 +92,7 @@ impl Stream {
         self.wait_alive_after(Instant::now(), limit).map(drop)
     }
 
-    /// Waits until no answer has come for a time of `quiet`.
+    /// Waits until no answer has come for `quiet`.
     ///
     /// # Errors
     /// [`Error::Deadline`] when answers keep coming.
@@ -105,7 +105,7 @@ impl Stream {
             if start.elapsed() > limit {
                 return Err(Error::Deadline { what: "silence of the stream".into(), waited: limit });
             }
-            // Whether an answer comes or not, look again.
+            // With or without an answer, check again.
             let replies = stats.replies;
             self.wait(left, "an answer", |stats| stats.replies > replies).ok();
         }
@@ -141,7 +141,7 @@ fn connect(flow: &Flow) -> Result<TcpStream> {
     opened.map_err(Error::socket::<io::Error>(format!("connect {flow}"), flow.from.name()))
 }
 
-/// The client's socket; TCP with the beginning of an answer not yet complete.
+/// The client's socket; for TCP with the start of an incomplete answer.
 #[derive(Debug)]
 enum Pipe {
     Tcp(TcpStream, Vec<u8>),
@@ -169,9 +169,9 @@ impl Pipe {
 struct Client {
     pipe: Pipe,
     interval: Duration,
-    /// Bytes TCP has not taken yet.
+    /// Bytes that TCP has not accepted yet.
     unsent: Vec<u8>,
-    /// When the messages without answer were sent, oldest first, with their numbers.
+    /// The times and numbers of messages without an answer, oldest first.
     pending: VecDeque<(u64, Instant)>,
     sent: u64,
 }
@@ -204,7 +204,7 @@ impl Client {
         let message = self.sent.to_be_bytes();
         match &mut self.pipe {
             Pipe::Udp(socket) => {
-                // An ICMP error of an earlier message, or a rule on the way out: lost like any other datagram.
+                // An ICMP error of an earlier message, or an egress rule: lost like any other datagram.
                 socket.send(&message).ok();
             }
             Pipe::Tcp(stream, _) => {
@@ -221,7 +221,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads the answers that are there.
+    /// Reads the available answers.
     fn receive(&mut self, shared: &Shared) -> io::Result<()> {
         let mut buffer = [0; 4096];
         loop {
@@ -255,7 +255,7 @@ impl Client {
             }
         };
         for number in numbers {
-            // Messages before an answered one are answered or lost: forget them.
+            // Messages before an answered one are answered or lost.
             while self.pending.front().is_some_and(|&(pending, _)| pending < number) {
                 self.pending.pop_front();
             }

@@ -1,8 +1,8 @@
-//! Without any rule everything connects: every protocol and family, over every path a lab has.
+//! Without rules everything connects: every protocol and family, over every path of a lab.
 //!
-//! Seen to fail when: SCTP's checksum is sent in network byte order; ICMPv6's leaves out the pseudo header; hairpin mode
-//! is off on the bridge ports; the hairpin masquerade is left out of the Services; a Local node port is served on every
-//! node; proxy ARP is off on the interfaces of a routed node's pods; nodes lack the IPv6 routes to their peers' pods.
+//! Seen to fail when: SCTP's checksum is sent in network byte order; ICMPv6's omits the pseudo header; hairpin mode is
+//! off on the bridge ports; the Services have no hairpin masquerade; a Local node port is served on every node; proxy
+//! ARP is off on the interfaces of a routed node's pods; nodes lack the IPv6 routes to their peers' pods.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use palisade_lab::{
     Service, probe_all,
 };
 
-/// The port everything is served on.
+/// The port of every server.
 const PORT: u16 = 8080;
 
 /// Longer than a probe needs even on a busy machine; nothing here is denied, so no probe waits for it.
@@ -105,14 +105,14 @@ fn services_lead_to_their_backend_from_everywhere() {
                 .node_port(30_080, ExternalTraffic::Cluster);
             bed.lab.add_service(service).unwrap();
         }
-        // An entry of an earlier flow from the same port would lead to the former backend.
+        // A conntrack entry of an earlier flow from the same port would lead to the former backend.
         for node in bed.lab.nodes() {
             node.conntrack(&["-F"]).unwrap();
         }
         let mut flows = Vec::new();
         for protocol in ports {
             for &address in &cluster {
-                // The backend itself is among the pods: the hairpin.
+                // The backend itself is among the clients: hairpin.
                 flows.extend(bed.pods.iter().map(|pod| Flow::new(pod, protocol, address, 80)));
                 flows.extend(bed.lab.nodes().iter().map(|node| Flow::new(node, protocol, address, 80)));
             }
@@ -150,11 +150,11 @@ fn a_local_node_port_is_served_on_the_backends_node_with_the_clients_address() {
     assert_eq!(bed.lab.shoot_where(&[elsewhere]).unwrap(), [Some("node-2".to_owned())]);
     bed.lab.add_service(service.node_port(30_080, ExternalTraffic::Cluster)).unwrap();
     bed.lab.node(1).conntrack(&["-F"]).unwrap();
-    // Masqueraded to the address of the interface the packet leaves by.
+    // Masqueraded to the address of the outgoing interface.
     assert_eq!(source_seen(own_node), IpAddr::from(bed.lab.node(1).gateway().0));
 }
 
-/// The source address the outside host uses towards an address.
+/// The source address that the outside host uses towards an address.
 fn client_address(bed: &Bed, to: IpAddr) -> IpAddr {
     let connected = bed.outside.as_ref().run(|| {
         let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
@@ -165,7 +165,7 @@ fn client_address(bed: &Bed, to: IpAddr) -> IpAddr {
 }
 
 #[test]
-fn hosts_are_seen_by_the_address_they_were_given() {
+fn hosts_use_the_address_that_they_were_given() {
     let bed = bed();
     for family in Family::ALL {
         let pod = &bed.pods[3];
@@ -205,7 +205,7 @@ fn pods_of_one_family_have_only_that() {
 }
 
 #[test]
-fn a_port_nobody_serves_is_refused() {
+fn a_port_without_a_server_is_refused() {
     let bed = bed();
     let to = bed.pods[2].ipv4().unwrap();
     let flows = [Flow::tcp(&bed.pods[0], to, 1), Flow::udp(&bed.pods[0], to, 1)];

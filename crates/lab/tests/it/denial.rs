@@ -1,10 +1,10 @@
 //! A rule that drops one flow makes probes and shots report exactly that flow as denied: for every protocol and family,
-//! on every path. The rules are written here by hand; nothing of Palisade's own is involved.
+//! on every path. The rules are handwritten; Palisade's own code is not involved.
 //!
-//! Seen to fail when: a refusal (ICMP port unreachable, reset) is taken for silence; a shot ignores the source port asked
-//! for; a shot's ICMPv6 or SCTP checksum is wrong. (Leaving out the fence, or letting the sender change CPUs, is *not*
-//! seen on an ordinary kernel, which handles a packet before the call that sends it returns; it matters when the kernel
-//! puts work off to its own threads.)
+//! Seen to fail when: a refusal (ICMP port unreachable, reset) is taken for silence; a shot ignores the requested
+//! source port; a shot's ICMPv6 or SCTP checksum is wrong. (Leaving out the fence, or letting the sender change CPUs,
+//! is *not* found on an ordinary kernel, which handles a packet before the sending call returns; it matters when the
+//! kernel defers work to its own threads.)
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use palisade_lab::{
 
 const PORT: u16 = 8080;
 
-/// A flow with what a rule sees of it: its source and, after any Service translation, its destination.
+/// A flow as a rule sees it: its source and, after any Service translation, its destination.
 struct Case {
     flow: Flow,
     seen: (IpAddr, IpAddr),
@@ -43,7 +43,7 @@ impl Case {
     }
 }
 
-/// A lab with every path there is, and a case of every protocol and family on each.
+/// A lab with every kind of path, and a case of every protocol and family on each.
 fn bed() -> (Lab, Vec<Case>) {
     let lab = Lab::builder().nodes(2, Layout::Bridge).node(Layout::Routed).build().unwrap();
     let names = [(1, "b1"), (1, "b2"), (2, "b3"), (3, "r1"), (3, "r2")];
@@ -85,7 +85,7 @@ fn bed() -> (Lab, Vec<Case>) {
     (lab, cases)
 }
 
-/// Makes every node drop these cases, wherever they pass, and nothing else.
+/// Makes every node drop these cases on every path, and nothing else.
 fn deny(lab: &Lab, cases: &[&Case]) {
     let mut script = String::from("table inet test\ndelete table inet test\ntable inet test {\n");
     for hook in ["forward", "input", "output"] {
@@ -108,7 +108,7 @@ fn shots_report_exactly_the_denied_flow() {
     assert_eq!(flows.len(), 3 * 2 * 10 + 2 * 9);
     for (number, case) in cases.iter().enumerate() {
         deny(&lab, &[case]);
-        // Cold neighbour tables at times, so that address resolution is among what a shot has to get through.
+        // Sometimes the neighbour tables are cold, so that shots also wait for address resolution.
         if number % 8 == 0 {
             for node in lab.nodes() {
                 drop(node.namespace().output("ip", &["neigh", "flush", "all"], ""));
@@ -116,7 +116,7 @@ fn shots_report_exactly_the_denied_flow() {
         }
         let arrived = lab.shoot(&flows).unwrap();
         for (position, (flow, arrived)) in flows.iter().zip(arrived).enumerate() {
-            // A direct flow and one through the Service may be the same to a rule.
+            // A direct flow and one through the Service may look the same to a rule.
             let is_denied = cases[position].rule() == case.rule();
             assert_eq!(arrived, !is_denied, "{flow}, with {}", case.rule());
         }
@@ -177,8 +177,8 @@ fn source_ports_are_what_was_asked_for() {
             assert_eq!(lab.shoot(&flows).unwrap(), [true, false, false], "{}", flows[0]);
             let outcomes = probe_all(&flows[1..], DEFAULT_DEADLINE).unwrap();
             assert_eq!(outcomes, [Outcome::Unreachable; 2], "{}", flows[0]);
-            // Again and again from the same port: what came before leaves nothing behind that is in the way. (TCP's new
-            // SYN may overtake the old connection's reset on another CPU; it is repeated after a second.)
+            // Repeatedly from the same port: earlier probes leave nothing behind that interferes. (TCP's new SYN may
+            // overtake the old connection's reset on another CPU; it is repeated after a second.)
             for _ in 0..3 {
                 let outcomes = probe_all(&flows[..1], Duration::from_secs(5)).unwrap();
                 assert_eq!(outcomes, [Outcome::Reachable], "{}", flows[0]);
@@ -205,12 +205,12 @@ fn thousands_of_shots_take_a_second() {
 }
 
 #[test]
-fn shots_stay_right_beside_a_flood() {
+fn shots_stay_right_during_a_flood() {
     let (lab, cases) = bed();
     let denied: Vec<&Case> = cases.iter().step_by(2).collect();
     deny(&lab, &denied);
     let flows: Vec<Flow> = cases.iter().map(|case| case.flow.clone()).collect();
-    // Enough traffic that the kernel puts work off to its own threads, on every CPU.
+    // Enough traffic that the kernel defers work to its own threads, on every CPU.
     let [from, to] = ["b1", "b2"].map(|name| lab.node(1).pod(name).unwrap());
     let sinks = to.addresses().into_iter().map(|at| Sink::open(&to, at, 7000).unwrap()).collect::<Vec<_>>();
     let floods: Vec<Flood> =
@@ -222,15 +222,15 @@ fn shots_stay_right_beside_a_flood() {
         }
     }
     let sent: u64 = floods.into_iter().map(|flood| flood.stop().sent).sum();
-    assert!(sent > 10_000, "{sent} datagrams are no flood");
+    assert!(sent > 10_000, "{sent} datagrams are not a flood");
     drop(sinks);
 }
 
 #[test]
-fn a_shot_without_route_or_of_mixed_families_is_told_apart() {
+fn a_shot_without_a_route_or_with_mixed_families_is_reported() {
     let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
     let a = lab.node(1).add_pod("a").unwrap();
-    // Nobody has this address: the packet ends in the fabric.
+    // No host has this address: the packet ends in the fabric.
     let nowhere = Flow::udp(&a, [192, 0, 2, 1], PORT);
     assert_eq!(lab.shoot(std::slice::from_ref(&nowhere)).unwrap(), [false]);
     assert_eq!(probe_all(&[nowhere], Duration::from_millis(50)).unwrap(), [Outcome::Unreachable]);

@@ -1,7 +1,7 @@
-//! Labs come and go: pods are added and removed, labs live side by side, and nothing survives its process.
+//! Labs start and end: pods are added and removed, labs run side by side, and nothing survives its process.
 //!
-//! Seen to fail when: a removed pod's address is not given back; a new owner of an address is not announced on the
-//! link; sockets for shots are never closed; interface numbers are used twice; commands ask for no parent-death signal; a
+//! Seen to fail when: a removed pod's address is not released; a new owner of an address is not announced on the link;
+//! sockets for shots are never closed; interface numbers are used twice; commands request no parent-death signal; a
 //! dropped child is not killed.
 
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use palisade_lab::{
 /// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Waits for a condition of the machine that is not announced.
+/// Polls a condition of the machine.
 #[track_caller]
 fn await_condition(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -63,7 +63,7 @@ fn a_removed_pods_address_can_be_used_again() {
     }
 }
 
-/// A veth device goes with the namespace of its other end.
+/// A veth device disappears with the namespace of its other end.
 #[test]
 fn a_lab_keeps_no_namespace_that_it_sent_from() {
     let lab = Lab::builder().node(Layout::Bridge).build().unwrap();
@@ -111,7 +111,7 @@ fn a_node_with_ten_pods_takes_well_below_a_second() {
 }
 
 #[test]
-fn labs_live_side_by_side() {
+fn labs_run_side_by_side() {
     thread::scope(|scope| {
         for allowed in [true, false] {
             scope.spawn(move || {
@@ -199,11 +199,11 @@ fn conntrack_entries_are_listed_and_flushed() {
 
 // === the end of a process ===
 
-/// Set by the tests below for the copy of this program that plays the victim: the path of a namespace of theirs.
+/// Set by the tests below for the copy of this program that plays the victim: the path of one of their namespaces.
 const VICTIM: &str = "PALISADE_LAB_TEST_VICTIM";
 
-/// Not a test of its own: what the copy does. It ties a device in the other process's namespace to its lab's fate,
-/// starts a program in a pod, says so, and waits to be killed.
+/// Not a test: the copy's code. It ties a device in the other process's namespace to its lab, starts a program in a
+/// pod, reports ready, and waits to be killed.
 #[test]
 fn victim() {
     let Ok(outer) = std::env::var(VICTIM) else { return };
@@ -242,19 +242,19 @@ fn a_killed_process_leaves_nothing() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    // The test runner writes its own words before ours, on the same line.
+    // The test runner writes its own text before ours, on the same line.
     let child = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.split_once("ready ")?.1.to_owned()));
     let child = child.expect("the victim got ready");
     let tie_exists = || outer.output("ip", &["link", "show", "dev", "tie"], "").is_ok();
     assert!(tie_exists());
     victim.kill().unwrap();
     victim.wait().unwrap();
-    // The kernel tears namespaces down from a work queue, and with them both ends of their cables.
+    // The kernel removes namespaces from a work queue, and with them both ends of their cables.
     await_condition("the end of the pod's namespace", || !tie_exists());
     await_condition("the end of the pod's program", || has_ended(&child));
 }
 
-/// Whether a process is gone, or dead and waits only for the process that inherited it.
+/// Whether a process is gone, or dead and only waiting for its new parent to reap it.
 fn has_ended(process: &str) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{process}/stat"));
     state.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
@@ -275,7 +275,7 @@ fn without_privilege_the_error_says_what_is_missing() {
 
 #[test]
 fn without_its_programs_the_error_names_the_package() {
-    // A mount namespace of its own in which the system's program directories are empty.
+    // A separate mount namespace in which the system's program directories are empty.
     let exe = std::env::current_exe().unwrap();
     let script = format!(
         "mount -t tmpfs none /usr/sbin && mount -t tmpfs none /sbin; {} --exact lifecycle::victim --nocapture",

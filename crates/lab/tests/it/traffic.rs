@@ -1,8 +1,8 @@
-//! Floods are counted to the last datagram, streams tell the moment they are cut, and raw packets go where applications
-//! cannot send.
+//! Floods are counted to the last datagram, streams report the moment they are cut, and raw packets go where
+//! applications cannot send.
 //!
-//! Seen to fail when: a sink counts one sequence number wrongly; a rule drops one datagram in thousands; a flood sends at
-//! twice its rate; link-local destinations get no interface; a frame socket shows what its own namespace sends.
+//! Seen to fail when: a sink counts one sequence number wrongly; a rule drops one datagram in thousands; a flood sends
+//! at twice its rate; link-local destinations get no interface; a frame socket receives what its own namespace sends.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread;
@@ -44,7 +44,7 @@ fn counted_flood(lab: &Lab, from: &Pod, to: (&Pod, IpAddr)) -> f64 {
     let report = flood.stop();
     lab.settle().unwrap();
     let counts = sink.counts(report.id);
-    // None, unless the machine is so busy that the kernel had to throw some away: then it says so.
+    // None, unless the machine is so busy that the kernel dropped some: then it reports them.
     let excused = sink.socket_drops().unwrap() + lab.queue_drops().unwrap() - drops;
     assert!(counts.missing(report.sent) <= excused, "{counts:?}, {report:?}, {excused} excused");
     assert_eq!(counts.received, counts.distinct);
@@ -102,7 +102,7 @@ fn an_overflowing_sink_says_so() {
 }
 
 #[test]
-fn a_stream_is_cut_and_lives_again() {
+fn a_stream_is_cut_and_resumes() {
     for layout in [Layout::Bridge, Layout::Routed] {
         let (lab, a, b) = bed(layout);
         b.serve(&[Listen::tcp(80), Listen::udp(80)]).unwrap();
@@ -151,7 +151,7 @@ fn arbitrary_packets_reach_a_pods_wire() {
     let wire = b.frames().unwrap();
     for family in Family::ALL {
         let ends = Ends::new(a.address(family).unwrap(), b.address(family).unwrap()).unwrap();
-        // A TCP packet from the middle of a connection that never was.
+        // A TCP packet from the middle of a connection that never existed.
         let tcp =
             Tcp { source_port: 80, destination_port: 40_000, sequence: 7, flags: tcp_flag::ACK, ..Tcp::default() };
         let packet = ends.packet(Protocol::Tcp, &ends.tcp(&tcp, b"middle"));
@@ -173,7 +173,7 @@ fn link_local_broadcast_and_multicast_pass_a_bridge() {
     let (lab, a, b) = bed(Layout::Bridge);
     b.run(|| std::fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts", "0")).unwrap().unwrap();
     let wire = b.frames().unwrap();
-    // Routed: the kernel resolves the neighbour's link-local address itself.
+    // Routed: the kernel itself resolves the neighbour's link-local address.
     let direct = Flow::ping(&a, b.link_local());
     assert_eq!(probe_all(std::slice::from_ref(&direct), LIMIT).unwrap(), [Outcome::Reachable]);
     assert_eq!(lab.shoot(&[direct]).unwrap(), [true]);
@@ -202,7 +202,7 @@ fn frames_are_sent_as_they_are() {
     lab.settle().unwrap();
     // The bridge may not have known where `b` is, and then has sent the frame back out of every port in hairpin mode.
     from.drain().unwrap();
-    // A socket receives no frames that its own namespace sends.
+    // A socket does not receive frames that its own namespace sends.
     a.namespace().send_packet(&packet).unwrap();
     lab.settle().unwrap();
     let is_own = |seen: &Vec<u8>| seen[6..12] == a.mac().0 && seen.ends_with(b"by hand");
@@ -220,7 +220,7 @@ fn a_pods_link_local_address_is_the_kernels() {
     assert!(addresses.contains(&format!("{}/64", a.link_local())), "{addresses}");
     let links = a.namespace().output("ip", &["-brief", "link", "show", "eth0"], "").unwrap();
     assert!(links.contains(&a.mac().to_string()), "{links}");
-    // A probe's deadline is kept.
+    // A probe respects its deadline.
     let start = Instant::now();
     let nobody = Flow::udp(&a, "10.42.1.99".parse::<IpAddr>().unwrap(), 1);
     assert_eq!(probe_all(&[nobody], DEFAULT_DEADLINE).unwrap(), [Outcome::Unreachable]);

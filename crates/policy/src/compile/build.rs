@@ -1,4 +1,4 @@
-//! Compiles the rules of policies into the union of what they allow.
+//! Compiles the rules of policies into their union.
 //!
 //! The peers of a rule are resolved once and shared by all its ports; ports with the same rules share one union.
 
@@ -14,7 +14,7 @@ use crate::input::{
     Direction, NamespacedName, Peer, Peers, Policy, Port, PortSpan, Ports, Protocol, split_cost, whole_cost,
 };
 
-/// Splitting ranges may cost so many times their cost unsplit, plus so many units.
+/// Splitting ranges may cost this many times their cost unsplit, plus this many units.
 const SPLIT_FACTOR: u64 = 2;
 const SPLIT_UNITS: u64 = 16_384;
 
@@ -45,7 +45,7 @@ impl Resolved {
     }
 }
 
-/// The union of what the policies of one namespace allow in one direction.
+/// The union of the policies of one namespace in one direction.
 pub fn compile<'a>(direction: Direction, policies: impl IntoIterator<Item = &'a Policy>) -> Allowed {
     compile_resolved(direction, policies, &mut Resolved::default(), &Pulse::default())
 }
@@ -143,7 +143,7 @@ impl Rules {
         if union.anyone.is_empty() {
             return;
         }
-        // All that is in the peers of one rule comes from that rule.
+        // Everything in the peers of one rule comes from that rule.
         let sources = rules.filter_map(|rule| self.peers.get(rule)?.sources().find_map(|sources| sources.first()));
         for source in sources.filter(|source| !union.anyone.contains(source)) {
             covers.add(source, ports.clone());
@@ -156,7 +156,7 @@ impl Rules {
     }
 }
 
-/// Which rules apply to which ports, by number.
+/// The rules of ports, by number.
 #[derive(Default)]
 struct Uses {
     anything: BTreeSet<usize>,
@@ -187,7 +187,7 @@ impl Uses {
         }
     }
 
-    /// Removes what a rule for any peer already allows; it would only lengthen chains and keep needless sets.
+    /// Removes terms that a rule for any peer already covers; they would only lengthen chains and keep needless sets.
     fn compile(&self, rules: &mut Rules, pulse: &Pulse) -> Allowed {
         let mut allowed = Allowed { anything: rules.union_of(&self.anything), ..Allowed::default() };
         if !allowed.anything.anyone.is_empty() {

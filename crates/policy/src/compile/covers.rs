@@ -10,7 +10,7 @@ use crate::input::Protocol;
 /// How many covered rules are named.
 const NAMED: usize = 3;
 
-/// The ports of a covered rule, where they are fewer than those of the rule that covers it.
+/// The ports of a covered rule, if they are fewer than those of the rule that covers it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ports {
     /// The same.

@@ -1,4 +1,4 @@
-//! Ranges of addresses, and what `except` leaves of a block.
+//! Ranges of addresses, and the rest of a block without its `except`s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

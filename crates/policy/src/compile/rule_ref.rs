@@ -1,4 +1,4 @@
-//! Which rule something comes from.
+//! References to rules.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The union of policies: which peers may use which ports.
+//! The union of policies: the peers for each port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use super::{AddressRange, Covers, NamedPort, PeerSelector, RuleRef};
 use crate::input::Protocol;
 
-/// The rules that something comes from; shared by everything with the same rules.
+/// The rules behind a term; shared by all terms with the same rules.
 pub type Sources = Arc<BTreeSet<RuleRef>>;
 
-/// Where a block of addresses comes from.
+/// The source of a block of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The rules.
@@ -32,7 +32,7 @@ pub struct PeerUnion {
 }
 
 impl PeerUnion {
-    /// Nobody.
+    /// No peer.
     pub fn is_empty(&self) -> bool {
         self.anyone.is_empty() && self.pods.is_empty() && self.blocks.is_empty()
     }
@@ -70,23 +70,23 @@ fn extend(sources: &mut Sources, more: &Sources) {
     }
 }
 
-/// From `first` to `last`, and who may use it.
+/// From `first` to `last`, with its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRange {
     /// The lowest port.
     pub first: u16,
     /// The highest port.
     pub last: u16,
-    /// Who may use it; ranges with the same rules share it.
+    /// The peers; ranges with the same rules share them.
     pub peers: Arc<PeerUnion>,
     /// The rules that are not rendered because any peer may use it.
     pub covers: Covers,
 }
 
-/// What is allowed for one protocol, beyond [`Allowed::anything`].
+/// The allowed ports of one protocol, beyond [`Allowed::anything`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedPorts {
-    /// Who may use every port.
+    /// The peers that may use every port.
     pub all: Arc<PeerUnion>,
     /// The rules that are not rendered because any peer may use every port.
     pub covers: Covers,
@@ -101,14 +101,14 @@ pub struct AllowedPorts {
     pub named_covers: BTreeMap<Arc<str>, Covers>,
 }
 
-/// What the union of a group's policies allows.
+/// The union of a group's policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
-    /// Who may use everything, protocols without ports included.
+    /// The peers that may use everything, including protocols without ports.
     pub anything: Arc<PeerUnion>,
     /// The rules that are not rendered because any peer may use everything.
     pub covers: Covers,
-    /// What else is allowed, by protocol.
+    /// The rest of the union, by protocol.
     pub protocols: BTreeMap<Protocol, AllowedPorts>,
 }
 

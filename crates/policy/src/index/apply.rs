@@ -1,4 +1,4 @@
-//! Applies events to the objects, one after the other, and notes the places that they touch.
+//! Applies events to the objects, one after the other, and notes the affected places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -77,7 +77,7 @@ impl Index {
         let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
         let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
         addresses.iter().for_each(|address| self.touch(*address, touched));
-        // The new pod of an IP that a pod left is no peer by it before the flows are deleted.
+        // An IP that a pod left does not make the next pod a peer before the flows are deleted.
         let is_held = |address: &&IpAddr| self.due.contains(**address) && self.dirty.order.has(**address);
         let changing = addresses.iter().filter(|address| !is_held(address)).copied().collect();
         self.dirty.order.push(changing);

@@ -26,8 +26,8 @@ pub struct Index {
     pub(super) compiled: NodePolicy,
     /// The pods of this node without a known IP, isolated or not.
     pub(super) without_address: BTreeSet<NamespacedName>,
-    /// The local IPs by the namespaces of their pods. By IP and not by node, since an IP claimed twice may be local
-    /// through a pod of another namespace.
+    /// The local IPs by the namespaces of their pods. By IP and not by node, since a duplicate IP may be local through
+    /// a pod of another namespace.
     pub(super) local_of: BTreeSet<(Arc<str>, IpAddr)>,
     pub(super) namespaces_of: BTreeMap<IpAddr, Vec<Arc<str>>>,
     pub(super) groups: Groups,

@@ -42,7 +42,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a policy that comes into force, or no longer is.
+    /// Counts a policy that is now in force, or no longer is.
     pub(super) fn policy(&mut self, policy: &Policy, comes: bool) {
         step(&mut self.unenforceable, policy.unenforceable.len(), comes);
         step(&mut self.over_budget, usize::from(policy.is_over_budget()), comes);

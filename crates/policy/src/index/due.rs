@@ -1,7 +1,7 @@
 //! IPs that left their pods and whose flows are not yet deleted from conntrack.
 //!
-//! Such a flow would let the peers of the former pod into the next pod with the IP. So the IP is *held* while it is due
-//! and a pod has it again: it is not a peer, and if it is isolated nothing is allowed.
+//! Such a flow would give the former pod's peers access to the next pod with the IP. So the IP is *held* while it is
+//! due and a pod has it again: it is not a peer, and if it is isolated nothing is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -114,8 +114,8 @@ impl Index {
         self.due.iter().collect()
     }
 
-    /// The IPs whose flows are due now: those of former local pods, and those that a pod has again. Flows of others end
-    /// nowhere on this node. They wait until there are many, since each conntrack dump costs the same.
+    /// The IPs whose flows are due now: those of former local pods, and those that a pod has again. Flows of others
+    /// have no end on this node. They wait until there are many, since each conntrack dump costs the same.
     pub fn due_now(&self) -> BTreeSet<IpAddr> {
         let all = self.due.remote.len() > WAITING;
         let remote = self.due.remote.iter().filter(|address| all || self.is_owned(**address));
@@ -180,7 +180,7 @@ impl Index {
         self.due.note_former(address, Former::gone(name, isolates));
     }
 
-    /// Drops the IPs that are least likely to do harm, if there are too many.
+    /// Drops the least dangerous IPs, if there are too many.
     pub(super) fn bound_due(&mut self) {
         while self.due.remote.len() > KEPT {
             let spare = self.due.remote.iter().find(|address| !self.owners.contains_key(address)).copied();

@@ -1,7 +1,7 @@
 //! The number of elements that the policies of a namespace have on this node.
 //!
-//! An element is a member of a selector, a port that a named port resolves to, or a member of a set that unites more
-//! selectors than are kept apart.
+//! An element is a member of a selector, a port that a named port resolves to, or a member of a set for more selectors
+//! than get separate sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

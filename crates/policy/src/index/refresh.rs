@@ -26,7 +26,7 @@ fn held_for(former: Former) -> Option<Subject> {
     isolated.then_some(held(former.name))
 }
 
-/// Closed in both directions: egress judges a flow that the former pod opened, and its replies would come in by it.
+/// Closed in both directions: egress judges a flow that the former pod opened, and its replies would enter through it.
 fn held(owner: Arc<str>) -> Subject {
     Subject { owner, egress: Some(Group::Held(Direction::Egress)), ingress: Some(Group::Held(Direction::Ingress)) }
 }

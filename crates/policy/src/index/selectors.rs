@@ -7,7 +7,7 @@ use crate::Users;
 use crate::compile::{Namespaces, PeerSelector};
 use crate::input::{Labels, Operator};
 
-/// A selector with more values for each of its labels is indexed like one that demands no label.
+/// A selector with more values for each of its labels is indexed like one without a required label.
 const VALUES: usize = 32;
 
 type Keys = BTreeSet<Arc<PeerSelector>>;

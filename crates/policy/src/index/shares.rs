@@ -1,8 +1,8 @@
 //! Setting policies aside because those of their namespace have too many elements on this node.
 //!
-//! The cost of a policy does not say how many pods its selectors select. That is counted during the lookup. A policy
-//! that is set aside isolates the pods that it selects and allows nothing, like one above the budget, and the members
-//! of its selectors are not stored.
+//! The cost of a policy does not include the number of pods that its selectors select. That is counted during the
+//! lookup. A policy that is set aside isolates the pods that it selects and allows nothing, like one above the budget,
+//! and the members of its selectors are not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Shares {
     tried: BTreeSet<NamespacedName>,
     /// The number of changed IPs so far, each with its ports.
     changed: u64,
-    /// The least number of policies to set aside at once in this round of settling: it doubles each time.
+    /// The minimum number of policies to set aside at once in this round of settling: it doubles each time.
     at_once: usize,
     news: Vec<(NamespacedName, String)>,
 }
@@ -100,7 +100,7 @@ impl Index {
         }
     }
 
-    /// Looks up new members, sets aside policies that are too much, and retries those that may fit again.
+    /// Looks up new members, sets aside policies that are too large, and retries those that may fit again.
     pub(super) fn settle(&mut self) {
         if !self.shares.aside.is_empty() {
             self.shares.stirred.extend(self.shares.suspects.iter().cloned());
@@ -192,7 +192,7 @@ impl Index {
             if !self.shares.tried.remove(&key) {
                 let why = isolation.unenforceable.first().map(|term| term.reason.clone()).unwrap_or_default();
                 self.shares.news.push((key.clone(), why));
-                // Others in the same lookup may have kept it from being counted to the end.
+                // Others in the same lookup may have ended the count early.
                 self.shares.stirred.insert(key.namespace.clone());
             }
             self.replace(isolation);
@@ -204,8 +204,8 @@ impl Index {
     }
 
     /// Brings back policies that may fit: their elements can have decreased at most by the number of changed IPs. They
-    /// are counted again when other policies of their namespace changed, or enough IPs to be worth it. One policy of a
-    /// namespace at a time, so each is measured alone, and the work at once is bounded.
+    /// are counted again when other policies of their namespace changed, or enough IPs. One policy of a namespace at a
+    /// time, so each is measured alone, and the work at once is bounded.
     fn try_again(&mut self) {
         let mut candidates: BTreeMap<&Arc<str>, Vec<(u64, &NamespacedName)>> = BTreeMap::new();
         for (key, aside) in &self.shares.aside {

@@ -26,7 +26,7 @@ pub(super) struct Terms {
 /// Policies that have too many elements, and their shares.
 pub(super) type TooMuch = Vec<(NamespacedName, Share)>;
 
-/// Signals when so many members were found that it is time to attribute them to policies.
+/// Signals that enough members were found to attribute them to policies.
 struct Watch {
     found: u64,
     step: u64,
@@ -66,8 +66,8 @@ impl Index {
             self.pulse.beat();
             if self.terms.selectors.lose(selector) {
                 self.terms.new_selectors.remove(selector);
-                // The selector may be needed again before the next `take_dirty`, without the members that leave until
-                // then.
+                // The selector may be needed again before the next `take_dirty`, and members that leave until then
+                // would be missed.
                 let members = self.compiled.peers.remove(selector).unwrap_or_default();
                 self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
             }
@@ -108,7 +108,7 @@ impl Index {
         if !self.terms.new_selectors.is_empty() {
             for (selector, members) in self.select_all(&self.terms.new_selectors)? {
                 self.pulse.beat();
-                // If no change of it is noted yet, no set has it either: its sets will be new.
+                // If no change of it is noted yet, no set contains it either: its sets will be new.
                 if let Some(noted) = self.dirty.peers.get_mut(&selector) {
                     noted.extend(members.keys());
                 }
@@ -171,7 +171,7 @@ impl Index {
         }
         let of = |selector: Arc<PeerSelector>| {
             let members = members.remove(&Arc::as_ptr(&selector)).unwrap_or_default();
-            // A map built at once takes less room than one that grew.
+            // A map built at once takes less memory than one that grew.
             (selector, members.into_iter().collect())
         };
         Ok(selectors.iter().cloned().map(of).collect())
@@ -213,7 +213,7 @@ impl Index {
         Watch { found: 0, step, next: step }
     }
 
-    /// Updates the membership of `address` in the selectors that may select its former or its present pod.
+    /// Updates the membership of `address` in the selectors that may select its former or its current pod.
     pub(super) fn refresh_peers(&mut self, address: IpAddr, before: Option<&Pod>) {
         let changed: Vec<(Arc<PeerSelector>, Option<Arc<str>>)> = {
             let now = self.owner_pod(address);
@@ -260,7 +260,7 @@ impl Index {
         }
     }
 
-    /// Updates the named ports of the former and the present pod of `address`.
+    /// Updates the named ports of the former and the current pod of `address`.
     pub(super) fn refresh_named_ports(&mut self, address: IpAddr, before: Option<&Pod>) {
         if self.compiled.named_ports.is_empty() {
             return;

@@ -73,12 +73,12 @@ fn ingress(index: &Index, last: u8) -> Option<Group> {
 fn an_address_that_changed_hands_is_held_until_its_flows_are_forgotten() {
     let mut index = shop();
     let open = ingress(&index, 1);
-    // The same name again, as in a StatefulSet, in one batch with the end of the pod before.
+    // The same name again, as in a StatefulSet, in one batch with the end of the previous pod.
     index.apply_all([gone("web-0"), pod("web-0", NODE, 1, "web")]);
     assert!(index.is_held(address(1)));
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
     assert_eq!((index.counts().due, index.counts().held), (1, 1));
-    assert!(!named(&index).contains(&address(1)), "its named ports are nobody's");
+    assert!(!named(&index).contains(&address(1)), "no named port maps to it");
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
     index.take_dirty();
     index.forgotten(&BTreeSet::from([address(1)]));
@@ -89,26 +89,26 @@ fn an_address_that_changed_hands_is_held_until_its_flows_are_forgotten() {
 }
 
 #[test]
-fn a_peer_of_another_node_is_due_when_somebody_has_its_address_again() {
+fn a_peer_of_another_node_is_due_when_a_pod_has_its_address_again() {
     let mut index = shop();
     assert_eq!(members(&index), BTreeSet::from([address(2)]));
     index.apply(gone("client"));
     assert_eq!(index.due(), BTreeSet::from([address(2)]));
-    assert!(index.due_now().is_empty(), "nobody has it, and it was not a local pod's");
+    assert!(index.due_now().is_empty(), "no pod has it, and it was not a local pod's");
     index.apply(pod("other", "node-2", 2, "client"));
     assert_eq!(index.due_now(), BTreeSet::from([address(2)]));
-    assert!(members(&index).is_empty(), "while it is held it is nobody's peer");
+    assert!(members(&index).is_empty(), "a held IP is in no peer set");
     index.forgotten(&index.due());
     assert_eq!(members(&index), BTreeSet::from([address(2)]));
 }
 
 #[test]
-fn what_a_local_pod_had_is_due_at_once_and_stays_due_until_it_is_forgotten() {
+fn a_local_pods_address_is_due_at_once_and_stays_due_until_its_flows_are_deleted() {
     let mut index = shop();
     index.apply(gone("web-0"));
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
     index.take_dirty();
-    assert_eq!(index.due_now(), BTreeSet::from([address(1)]), "asking for what changed loses nothing");
+    assert_eq!(index.due_now(), BTreeSet::from([address(1)]), "taking the changes loses nothing");
     // Until then it stays closed, as the pod was isolated.
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
     assert_eq!(index.compiled().former.get(&address(1)).map(|name| &**name), Some("gone: shop/web-0"));
@@ -127,7 +127,7 @@ fn an_address_of_the_node_is_no_pods_and_keeps_its_flows() {
     assert!(index.compiled().local.is_empty() && index.due().is_empty());
     index.refuse_addresses(BTreeSet::new());
     assert!(ingress(&index, 1).is_some());
-    // It left a pod before the node had it.
+    // It left a pod before it became the node's.
     index.apply(gone("web-0"));
     index.refuse_addresses(BTreeSet::from([address(1)]));
     assert_eq!((ingress(&index, 1), index.compiled().former.len()), (None, 0));
@@ -143,7 +143,7 @@ fn addresses_of_a_former_agent_are_held_from_the_start() {
 }
 
 #[test]
-fn many_addresses_that_nobody_has_are_due_together() {
+fn many_unclaimed_addresses_are_due_together() {
     let mut index = Index::new(NODE);
     let wide = |number: u32| {
         let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());

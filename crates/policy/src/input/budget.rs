@@ -1,18 +1,18 @@
 //! The cost of enforcing a policy, counted before anything is built from it.
 //!
-//! The size of an object does not bound its cost: each of a rule's ports goes with each of its peers, and overlapping
-//! port ranges are split at their edges. The compiler shares equal parts; this counts the rest.
+//! The size of an object does not bound its cost: each of a rule's ports is combined with each of its peers, and
+//! overlapping port ranges are split at their edges. The compiler shares equal parts; this counts the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Direction, NamespaceScope, Peer, Peers, Policy, Port, Ports, Protocol, Rule, Unenforceable};
 
-/// A selector: it may become a set of each family, and is compared with every pod that is added or changed.
+/// A selector: it may become a set for each family, and is compared with every pod that is added or changed.
 const SELECTOR: u64 = 16;
-/// A named port: a set of each family, and separate rules.
+/// A named port: a set for each family, and separate rules.
 const NAMED_PORT: u64 = 32;
-/// A chain that a port map leads to.
+/// A chain for an element of a port map.
 const PORT_CHAIN: u64 = 16;
 /// A rule that compares ports itself, because a map is not possible: packets meet such rules one after the other.
 const INLINE_RULE: u64 = 16;
@@ -37,14 +37,14 @@ impl fmt::Display for Cost {
 pub struct Budget {
     /// The highest cost of a policy that is enforced as written.
     pub policy: Cost,
-    /// The most elements that the policies of one namespace may have on a node: members of their selectors, and ports
-    /// of pods that resolve their named ports.
+    /// The maximum number of elements of one namespace's policies on a node: members of their selectors, and pods'
+    /// ports for their named ports.
     pub elements: u64,
 }
 
 impl Budget {
-    /// With it, no object that an API server accepts occupies an agent for more than a second, and no policy that
-    /// people write comes near: it allows 120,000 blocks, 7,000 selectors, or 2,500 named ports.
+    /// With it, no object that an API server accepts occupies an agent for more than a second, and handwritten policies
+    /// are far below it: it allows 120,000 blocks, 7,000 selectors, or 2,500 named ports.
     pub const DEFAULT: Self = Self::of(Cost(131_072));
 
     /// A budget of this cost for one policy, with the elements in proportion: by default half a million.

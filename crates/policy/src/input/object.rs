@@ -40,7 +40,7 @@ impl fmt::Debug for NamespacedName {
 /// `status.phase` of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Not started yet; also what a pod without status has.
+    /// Not started yet; also the phase of a pod without status.
     #[default]
     Pending,
     /// Running.
@@ -95,7 +95,7 @@ impl Addresses {
         }
     }
 
-    /// The present IPs, IPv4 first.
+    /// The pod's IPs, IPv4 first.
     pub fn iter(self) -> impl Iterator<Item = IpAddr> {
         Family::ALL.into_iter().filter_map(move |family| self.of(family))
     }
@@ -186,7 +186,7 @@ impl Pod {
         !self.host_network && !self.phase.is_terminal()
     }
 
-    /// Whether its IP on this node is still to come. A terminating pod gets no other IP.
+    /// Whether it has yet to get its IP on this node. A terminating pod gets no other IP.
     pub fn is_starting_on(&self, node: &str) -> bool {
         let has_none = self.claims().next().is_none() || (self.awaits_network && !self.terminating);
         self.is_live() && self.node.as_deref() == Some(node) && has_none
@@ -205,9 +205,9 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// `metadata.labels`, always with [`METADATA_NAME`].
     pub labels: Labels,
-    /// `metadata.deletionTimestamp` is set: from now on its policies may go before its pods do.
+    /// `metadata.deletionTimestamp` is set: from now on its policies may be deleted before its pods.
     pub terminating: bool,
-    /// [`LEGACY_ANNOTATION`](super::LEGACY_ANNOTATION) demands `DefaultDeny`. Means nothing unless
+    /// [`LEGACY_ANNOTATION`](super::LEGACY_ANNOTATION) is `DefaultDeny`. It has no effect unless
     /// [`LegacyIsolation`](super::LegacyIsolation) is used.
     pub legacy_isolation: bool,
 }

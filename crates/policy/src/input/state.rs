@@ -30,7 +30,7 @@ pub enum Change {
 
 /// The objects that exist.
 ///
-/// While a namespace is being deleted, its policies may go before its pods (CVE-2024-7598). The pods must stay
+/// While a namespace is being deleted, its policies may be deleted before its pods (CVE-2024-7598). The pods must stay
 /// isolated, so [`State::apply`] keeps such a policy in `policies` as a tombstone until the namespace and its pods are
 /// gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl State {
         self.departing.contains(namespace) || self.namespaces.get(namespace).is_some_and(|found| found.terminating)
     }
 
-    /// Drops the tombstones of a namespace that stays after all, or that is gone with all its pods.
+    /// Drops the tombstones of a namespace that continues to exist, or that is gone with all its pods.
     fn end_tombstones(&mut self, namespace: &Arc<str>) -> Vec<Policy> {
         if self.departing.contains(namespace) && !self.has_pods(namespace) {
             self.departing.remove(namespace);

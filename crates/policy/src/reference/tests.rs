@@ -1,18 +1,19 @@
-//! Hand-written cases, by clause of docs/semantics.md. Expectations are written down from the clause, in the short form
-//! of [`short`]; a row is client, server, transport, egress, ingress.
+//! Handwritten cases, by clause of docs/semantics.md. Each expectation follows from the clause, in the short form of
+//! [`short`]; a row is client, server, transport, egress, ingress.
 //!
-//! Seen to fail when, in the evaluator, one at a time: `NotIn` needs the key; `Exists` or `DoesNotExist` is always true; a
-//! selector takes any requirement instead of all; a prefix is a bit short, in either family; 0.0.0.0/0 holds IPv6; an except
-//! is ignored; `Own` means every namespace; a namespace not seen is one without labels; either end of a range is left out;
-//! a range, `Port::All` or a named port ignores the protocol, or that of the declared port; a named port is resolved on the
-//! client, or on the subject; an unmatchable peer or port matches; ICMP passes `Port::All`; peer or port suffices; `Any`
-//! means pods; finished or hostNetwork pods claim addresses, or keep their identity when named; a pod claims its node's
-//! address; a pod without address is nobody; a terminating claimant equals one that stays; terminating ones only are
-//! nobody; an address claimed twice is the first claimant's, as subject or as peer, or isolated only if all are; another
-//! namespace's policy isolates; policyTypes are ignored; the node rule holds for egress unasked, for every node, for pods,
-//! only by name, or only by address; what the user says of nodes is ignored; hostNetwork pods tell nothing of theirs; the
-//! largest address of a node counts; itself is judged, known by the pod only, or by the address only; no address equals no
-//! address; the family is the server's choice, or the one asked for is ignored; the last rule is named; one end decides.
+//! Seen to fail when the evaluator has one of these faults: `NotIn` needs the key; `Exists` or `DoesNotExist` is always
+//! true; a selector takes any requirement instead of all; a prefix is a bit short, in either family; 0.0.0.0/0 contains
+//! IPv6; an except is ignored; `Own` means every namespace; an unknown namespace is one without labels; either end of a
+//! range is left out; a range, `Port::All` or a named port ignores the protocol, or that of the declared port; a named
+//! port is resolved on the client, or on the subject; an unmatchable peer or port matches; ICMP passes `Port::All`;
+//! peer or port suffices; `Any` means pods; finished or hostNetwork pods claim IPs, or keep their identity when named;
+//! a pod claims its node's IP; a pod without an IP is ignored; a terminating claimant equals a live one; an IP with
+//! terminating claimants only belongs to no pod; an IP claimed twice is the first claimant's, as subject or as peer, or
+//! isolated only if all are; another namespace's policy isolates; policyTypes are ignored; the node rule holds for
+//! egress by default, for every node, for pods, only by name, or only by IP; the user's node IPs are ignored;
+//! hostNetwork pods do not reveal their node's IPs; the largest IP of a node counts; a pod's traffic to itself is
+//! judged, or recognised by the pod only, or by the IP only; two missing IPs are equal; the family is the server's
+//! choice, or the requested one is ignored; the last rule is named; one end decides.
 
 mod addresses;
 mod nodes;
@@ -99,8 +100,8 @@ impl Cluster {
     }
 }
 
-/// `-` not a pod, `open` not isolated, `self`, `own-node`, `to-own-node`, `p[0]` allowed by rule 0 of policy p, `!p,q` no
-/// rule of p and q, `!twice x,y` the address is claimed by x and y, `!starting x` it may be that of x.
+/// `-` not a pod, `open` not isolated, `self`, `own-node`, `to-own-node`, `p[0]` allowed by rule 0 of policy p, `!p,q`
+/// no rule of p and q, `!twice x,y` the IP is claimed by x and y, `!starting x` the IP may be that of x.
 fn short(decision: &Decision) -> String {
     let list = |keys: &[NamespacedName]| keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>().join(",");
     let (verdict, text) = match &decision.reason {

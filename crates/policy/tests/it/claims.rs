@@ -1,6 +1,7 @@
-//! An address that pods of two nodes claim, as each node compiles it. (Packets cannot show it: nobody can tell where they are.)
+//! An IP that pods of two nodes claim, as each node compiles it. (A packet test cannot cover it: the packet's node is
+//! unknown.)
 //!
-//! Seen to fail when: such an address is a local one only if all its claimants are local.
+//! Seen to fail when such an IP is local only if all its claimants are local.
 
 use std::net::IpAddr;
 
@@ -22,7 +23,7 @@ fn state() -> State {
             ..Pod::new(NamespacedName::new("shop", name))
         }));
     }
-    // Of the pod on node-1 alone.
+    // Matches the pod on node-1 only.
     state.apply(Change::Policy(Policy {
         key: NamespacedName::new("shop", "lock"),
         pod_selector: LabelSelector::labels([("app", "one")]),

@@ -21,12 +21,12 @@ fn a_long_name_is_truncated_and_ends_in_a_hash_of_the_whole() {
     assert_eq!(one.len(), READABLE);
     let (head, tail) = one.rsplit_once('-').unwrap();
     assert_eq!((head, tail), ("n".repeat(READABLE - HASH_DIGITS - 1).as_str(), hash(&format!("{long}1")).as_str()));
-    assert_ne!(one, other, "they differ only in what is cut off");
+    assert_ne!(one, other, "they differ only in the truncated part");
 }
 
 #[test]
 fn a_name_that_nft_cannot_read_is_replaced_and_never_by_another_ones() {
-    // What an attacker may write into labels; each would read like the first if only its characters were replaced.
+    // Names that an attacker may write into labels; if only their characters were replaced, each would equal the first.
     let texts = ["a_b", "a b", "a\"b", "a{b", "a;b", "a\nb", "a\u{e9}b", "a\0b"];
     let names: std::collections::BTreeSet<_> = texts.iter().map(|text| named(text)).collect();
     assert_eq!(names.len(), texts.len(), "{names:?}");
@@ -36,7 +36,7 @@ fn a_name_that_nft_cannot_read_is_replaced_and_never_by_another_ones() {
 }
 
 #[test]
-fn what_is_no_name_of_ours_is_not_read_as_one() {
+fn foreign_names_are_not_read_as_ours() {
     for text in ["", "1a", "/a", "a b", "a\"", "\u{e9}", &"n".repeat(MAX_NAME + 1)] {
         assert_eq!(Name::parse(text), None, "{text}");
     }

@@ -1,7 +1,7 @@
-//! The engine on generated clusters, at scale: the model's verdicts against the evaluator's, what must not depend on how the
-//! objects came, and what packets meet while one ruleset becomes another.
+//! The engine on generated clusters, at scale: the model's verdicts against the evaluator's, independence of the order
+//! of events, and the fate of packets while one ruleset replaces another.
 //!
-//! `hack/fuzz-semantics` runs it with more of everything (`PALISADE_VERDICTS`); see [`palisade_testkit::trials`].
+//! `hack/fuzz-semantics` runs more of everything (`PALISADE_VERDICTS`); see [`palisade_testkit::trials`].
 
 mod canonical;
 mod metamorphic;

@@ -1,8 +1,9 @@
-//! Index and renderer against a build from scratch, on generated clusters. `differential/verdicts.rs` compares verdicts.
+//! Index and renderer against a build from scratch, on generated clusters. `differential/verdicts.rs` compares
+//! verdicts.
 //!
-//! Seen to fail when: the index did not look at the peers of a relabelled pod again; it looked only in the namespace of an
-//! address's new owner; it forgot, in a selector needed again at once, which members had left meanwhile; the renderer kept
-//! the set of a group that went; `diff` ignored an element's comment.
+//! Seen to fail when: the index did not re-evaluate the peers of a relabelled pod; it re-evaluated only the namespace
+//! of an IP's new owner; a selector that was needed again at once missed the members that had left meanwhile; the
+//! renderer kept the set of a removed group; `diff` ignored an element's comment.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use palisade_testkit::generate::{History, arb_history, arb_state};
 use palisade_testkit::table::perform;
 use proptest::prelude::*;
 
-/// Cases of each property; `hack/test` stays quick with these, and PROPTEST_CASES does not override them.
+/// Cases of each property; few, so that `hack/test` stays quick. PROPTEST_CASES does not override it.
 const CASES: u32 = 256;
 
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
@@ -25,7 +26,7 @@ fn rendered(node: &str, state: &State) -> Ruleset {
     render(Index::build(node, state).compiled(), &Options::default())
 }
 
-/// Fails with the lines in which two values differ.
+/// Fails with the lines that differ between two values.
 macro_rules! prop_assert_same {
     ($of:ident, $left:expr, $right:expr, $($what:tt)+) => {
         if let Some(difference) = $of($left, $right) {
@@ -37,14 +38,14 @@ macro_rules! prop_assert_same {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
 
-    /// Invariants 4 and 5: whatever order events come in, following them leads where a build from scratch leads, and each
-    /// patch is the difference of the rulesets before and after.
+    /// Invariants 4 and 5: following events in any order gives the same result as a build from scratch, and each patch
+    /// is the difference between the rulesets before and after.
     #[test]
     fn following_events_equals_building_from_scratch(history in arb_history()) {
         follow(&history, u64::MAX)?;
     }
 
-    /// Events that are applied together lead where they lead one by one, and leave the same addresses due.
+    /// Events applied together give the same result as one by one, and leave the same IPs due.
     #[test]
     fn events_together_equal_events_one_by_one(history in arb_history(), together in 1_usize..8) {
         for node in NODES {
@@ -54,7 +55,7 @@ proptest! {
                 joint.apply_all(changes.iter().cloned());
                 prop_assert_eq!(joint.state(), single.state());
                 prop_assert_eq!(joint.due(), single.due());
-                // A pod that came and went between two looks had nothing in the table.
+                // A pod that came and went between two rounds had nothing in the table.
                 let due = single.due();
                 single.forgotten(&due);
                 joint.forgotten(&due);
@@ -80,15 +81,15 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES / 4) })]
 
-    /// Invariant 4 where policies bring more elements than they may: what is kept is what would be made of the objects, with
-    /// those set aside that are, and no more than is allowed.
+    /// Invariant 4 when policies bring more elements than allowed: the result equals a build from the same objects,
+    /// with the same policies set aside, and is within the limit.
     #[test]
     fn what_is_set_aside_leaves_nothing_behind(history in arb_history(), elements in 0_u64..40) {
         follow(&history, elements)?;
     }
 }
 
-/// Follows a history where the policies of a namespace may bring so many elements.
+/// Follows a history with this limit on the elements of a namespace's policies.
 fn follow(history: &History, elements: u64) -> Result<(), TestCaseError> {
     for node in NODES {
         let mut state = history.start.clone();
@@ -105,7 +106,8 @@ fn follow(history: &History, elements: u64) -> Result<(), TestCaseError> {
             if elements == u64::MAX {
                 prop_assert_eq!(index.state(), &state);
             }
-            // Every second time, before conntrack has forgotten what is due. What is due is nobody's, so it counts for nothing.
+            // Every second time, IPs stay due. With a limit they never do: an IP that is due belongs to no pod, so it
+            // would not count.
             if number % 2 == 0 || elements < u64::MAX {
                 let due = index.due();
                 index.forgotten(&due);

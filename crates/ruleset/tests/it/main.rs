@@ -1,4 +1,4 @@
-//! The rendering of policy, on generated clusters and on the model of packets.
+//! Rendering, on generated clusters and on the packet model.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,7 +1,7 @@
-//! What is kept of a policy follows its cost, whatever its shape, and its cost follows the size of the object.
+//! The table's size follows a policy's cost, whatever its shape, and the cost follows the size of the object.
 //!
-//! Seen to fail when: the peers of a rule are kept once for each of its ports; ranges that overlap are always split; a set is
-//! brought by each named port for each of its peers.
+//! Seen to fail when: the peers of a rule are stored once for each of its ports; overlapping ranges are always split;
+//! each named port creates a set for each of its peers.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use palisade_testkit::difference::of_rulesets;
 use palisade_testkit::table::perform;
 use proptest::prelude::*;
 
-/// The most objects, rules and elements that one unit of cost may become, in addition to the fixed part.
+/// The most objects, rules and elements per unit of cost, in addition to the fixed part.
 const PER_UNIT: u64 = 4;
 
 fn block(number: u32, excepts: u32) -> Peer {
@@ -113,12 +113,12 @@ proptest! {
         prop_assume!(cost <= Budget::DEFAULT.policy.0);
         index.apply(Change::Policy(policy));
         let kept = size(&render(index.compiled(), &Options::default()));
-        // Chains and map elements of two isolated pods come on top.
+        // Chains and map elements of two isolated pods are additional.
         prop_assert!(kept <= bare + 32 + PER_UNIT * cost, "{} of {} units", kept - bare, cost);
     }
 }
 
-/// A policy of many rules, each with a set of its own that every pod of the namespace is in.
+/// A policy of many rules, each with its own set that contains every pod of the namespace.
 fn wide_policy(rules: u16) -> Change {
     let wide = |number: u16| {
         let operator = Operator::NotIn([format!("x{number}")].into());
@@ -133,9 +133,9 @@ fn wide_policy(rules: u16) -> Change {
     Change::Policy(policy("p", (0..rules).map(rule).collect(), Vec::new()))
 }
 
-/// Pods that change places in every set of a policy are followed one event after the other, without copies of sets.
+/// Pods that swap places in every set of a policy are followed event by event, without copies of sets.
 #[test]
-fn single_pods_are_followed_in_place_beside_many_sets() {
+fn single_pods_are_followed_in_place_in_many_sets() {
     let mut index = shop();
     let mut renderer = Renderer::new(Options::default());
     index.apply(wide_policy(80));
@@ -152,7 +152,7 @@ fn single_pods_are_followed_in_place_beside_many_sets() {
     assert_eq!(plans.len(), 2, "{names:?}");
 }
 
-/// Where the order of events is not known, they are followed at once, and copies are not compared with each other.
+/// If the order of events is unknown, all are followed at once, and copies are not compared with each other.
 #[test]
 fn copies_of_many_sets_are_planned_in_a_moment() {
     let mut index = shop();
@@ -169,13 +169,13 @@ fn copies_of_many_sets_are_planned_in_a_moment() {
     let plans = renderer.follow(index.compiled(), &dirty);
     let operations: usize = plans.iter().map(Transaction::operations).sum();
     assert!(operations > 800 * 2 * 4, "{operations}: every set is copied");
-    // Cubic it would take minutes, as it is built for tests.
+    // Cubic time would take minutes in a test build.
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
-/// A quarantine outlives a family that comes and pod ranges that are set, and ends when it is asked to.
+/// A quarantine survives a new family and new pod ranges, and ends on request.
 #[test]
-fn a_quarantine_stays_when_everything_is_rendered_anew() {
+fn a_quarantine_survives_a_full_rendering() {
     let mut index = shop();
     let (mut renderer, options) = (Renderer::new(Options::default()), Options::default());
     let rule = Rule { peers: Peers::Of((0..20).map(app).collect()), ports: Ports::Any };
@@ -206,8 +206,8 @@ fn a_quarantine_stays_when_everything_is_rendered_anew() {
     assert!(renderer.end_quarantine(index.compiled(), &groups[0]).is_empty());
 }
 
-/// An agent that was killed during a commit leaves scratch chains and sets, which elements may still lead to. Agents before
-/// 0.2.0 called them `transit`. The next agent's first commit deletes either.
+/// An agent that was killed during a commit leaves scratch chains and sets, and elements may still point to them.
+/// Agents before 0.2.0 called them `transit`. The next agent's first commit deletes either.
 #[test]
 fn left_overs_of_an_interrupted_commit_are_deleted() {
     let mut index = shop();

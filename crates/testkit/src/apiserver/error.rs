@@ -1,20 +1,19 @@
-//! What can go wrong with the fixture.
+//! Errors of the fixture.
 
 use std::io;
 
-/// What can go wrong with the fixture. `Debug` prints the message, which is what a
-/// test that unwraps wants to show.
+/// An error of the fixture. `Debug` prints the message, since tests unwrap.
 #[derive(thiserror::Error)]
 pub enum Error {
-    /// A program is not there.
+    /// A program is missing.
     #[error("no {program} in {directory}: run hack/envtest, which builds it, or set KUBEBUILDER_ASSETS")]
     Missing {
         /// The program's name.
         program: &'static str,
-        /// Where it was looked for.
+        /// The searched directory.
         directory: String,
     },
-    /// A file or a process could not be made.
+    /// A file or a process could not be created.
     #[error("could not {action}: {source}")]
     Setup {
         /// What was attempted.
@@ -27,12 +26,12 @@ pub enum Error {
     NotReady {
         /// The program's name.
         program: &'static str,
-        /// What happened instead.
+        /// The problem.
         problem: String,
         /// The last lines of its log.
         log: String,
     },
-    /// The server could not be asked.
+    /// A request could not be sent.
     #[error("{method} {path}: {source}")]
     Unreachable {
         /// The request's method.
@@ -51,13 +50,13 @@ pub enum Error {
         path: String,
         /// The HTTP status.
         status: u16,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
     /// kubectl failed.
     #[error("kubectl {arguments}: {message}")]
     Kubectl {
-        /// What it was asked.
+        /// The arguments.
         arguments: String,
         /// What it wrote to stderr.
         message: String,

@@ -1,4 +1,4 @@
-//! Puts objects into etcd that the API server would reject today, as an older one left them.
+//! Writes objects into etcd that today's API server would reject, as an older one left them.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use super::{ApiServer, Result, setup};
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 impl ApiServer {
-    /// Puts a policy into etcd as it is. The calling thread must be in the server's network namespace.
+    /// Writes a policy into etcd unchanged. The calling thread must be in the server's network namespace.
     pub fn store_policy(&self, policy: &Value) -> Result<()> {
         let namespace = field(policy, "/metadata/namespace", "metadata.namespace")?;
         let name = field(policy, "/metadata/name", "metadata.name")?;

@@ -1,11 +1,11 @@
-//! As much HTTP as a request over a Unix socket takes.
+//! The part of HTTP that a request over a Unix socket needs.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the server may be silent.
+/// Read timeout.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Answer {

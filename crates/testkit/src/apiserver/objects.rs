@@ -80,14 +80,13 @@ impl ApiServer {
         Ok(name)
     }
 
-    /// Deletes a namespace and what the controllers would delete with it: first its
-    /// pods, then its policies.
+    /// Deletes a namespace and its contents as the controllers would: first its pods, then its policies.
     pub fn delete_namespace(&self, name: &str) -> Result<()> {
         let path = namespace_path(name);
         self.delete(&path)?;
         self.delete(&format!("{path}/pods"))?;
         self.delete(network_policy_path(name, "").trim_end_matches('/'))?;
-        // What the namespace controller does at the end.
+        // The namespace controller's last step.
         let mut namespace = self.get(&path)?;
         if let Some(spec) = namespace.get_mut("spec") {
             *spec = json!({"finalizers": []});
@@ -107,8 +106,7 @@ impl ApiServer {
         self.create(&pod).map(drop)
     }
 
-    /// Does what the kubelet does when a pod runs: sets its phase and addresses (the
-    /// first is `podIP`).
+    /// Acts as the kubelet when a pod runs: sets its phase and IPs (the first is `podIP`).
     pub fn set_pod_running(&self, namespace: &str, name: &str, addresses: &[IpAddr]) -> Result<()> {
         let all: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
         let status = json!({"phase": "Running", "podIP": addresses.first(), "podIPs": all});
@@ -126,7 +124,7 @@ impl ApiServer {
 fn collection(object: &Value) -> Result<String> {
     let version = field(object, "/apiVersion", "apiVersion")?;
     let kind = field(object, "/kind", "kind")?.to_lowercase();
-    // As Kubernetes forms the plural of all its kinds that tests use.
+    // Kubernetes forms the plural of every kind that tests use this way.
     let plural = match kind.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),
         None => format!("{kind}s"),

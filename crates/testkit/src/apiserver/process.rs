@@ -7,11 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::{Launcher, Result, setup};
 
-/// Becomes the program given as arguments, leaving behind a watcher that kills it when
-/// our end of its stdin closes, which the kernel does even when we are killed. (The
-/// program's own parent-death signal would come when the thread that started it ends,
-/// and tests run in threads.) The watcher's parent-death signal ends it together with
-/// the program, so it never kills a stranger.
+/// Becomes the program given as arguments, leaving behind a watcher that kills it when our end of its stdin closes,
+/// which the kernel does even when we are killed. (The program's own parent-death signal would come when the thread
+/// that started it ends, and tests run in threads.) The watcher's parent-death signal ends it together with the
+/// program, so it never kills another process.
 const SUPERVISE: &str = r#"
 exec 3<&0 </dev/null
 setpriv --pdeathsig KILL sh -c 'read -r _ <&3; kill -KILL "$1"' watcher $$ &
@@ -38,7 +37,7 @@ impl Supervised {
         Ok(Supervised { child })
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -46,21 +45,20 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only when it has already ended.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 }
 
-/// Removes a directory at the end: when dropped, or when this process ends without
-/// that, as it does with a `static`.
+/// Removes a directory: when dropped, or when this process ends without dropping it, as for a `static`.
 pub(super) struct Cleanup {
     directory: PathBuf,
     remover: Child,
 }
 
-/// Waits for the end of stdin. The programs that write to the directory die at the same
-/// moment, so it may take more than one try.
+/// Waits for the end of stdin. The programs that write to the directory die at the same moment, so it may take more
+/// than one attempt.
 const REMOVE: &str = r#"
 read -r _
 for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -85,7 +83,7 @@ impl Cleanup {
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        // What cannot be removed here, the remover tries again.
+        // The remover retries what cannot be removed here.
         _ = fs::remove_dir_all(&self.directory);
         _ = self.remover.wait();
     }

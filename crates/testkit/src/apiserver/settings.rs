@@ -1,4 +1,4 @@
-//! What the server is started with: flags, users, kubeconfigs.
+//! The server's flags, users and kubeconfigs.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl ApiServer {
             format!("--cert-dir={}", certificates.display()),
             format!("--token-auth-file={}", self.tokens().display()),
             format!("--authorization-mode={authorization}"),
-            // Pods need no service account, which no controller would make.
+            // Pods need no service account, since no controller creates one.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
@@ -56,17 +56,16 @@ impl ApiServer {
             _ = writeln!(tokens, "{token},{user},{number},\"{groups}\"");
             write(&self.kubeconfig_of(user), &self.kubeconfig_text(&token, true))?;
         }
-        // The administrator's, who comes first.
+        // The administrator is first.
         write(&self.proxy_kubeconfig(), &self.kubeconfig_text("token-0", false))?;
         write(&self.tokens(), &tokens)
     }
 
-    /// The text of a kubeconfig that checks the server's certificate, or does not: the proxy starts before the
-    /// certificate exists.
+    /// A kubeconfig that checks the server's certificate, or does not: the proxy starts before the certificate exists.
     fn kubeconfig_text(&self, token: &str, check: bool) -> String {
         let server = self.url();
         let cluster = if check {
-            // The file ends in the authority that signed the certificate.
+            // The file ends with the authority that signed the certificate.
             let authority = self.certificates().join("apiserver.crt");
             json!({"server": server, "certificate-authority": authority})
         } else {

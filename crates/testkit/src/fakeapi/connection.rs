@@ -133,7 +133,7 @@ fn page(shared: &Shared, message: &Message, target: &Target) -> Option<(u16, Vec
     };
     let limit = message.query.get("limit").and_then(|limit| limit.parse().ok()).filter(|&limit| limit > 0);
     let limit = limit.filter(|_| !state.faults.unlimited).unwrap_or(usize::MAX);
-    // The copy may be large; others need not wait for it.
+    // The copy may be large; other connections do not wait for it.
     drop(state);
     let items = snapshot.items.get(start..).unwrap_or_default();
     let shown = items.get(..limit).unwrap_or(items);

@@ -1,4 +1,4 @@
-//! The few labels, selectors, ports and CIDRs that everything is made of.
+//! The few labels, selectors, ports and CIDRs in generated objects.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use proptest::sample::select;
 
 /// Names of namespaces; a cluster uses the first few.
 pub(crate) const NAMESPACES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
-/// Names of ports. Nobody declares the last one.
+/// Names of ports. No pod declares the last one.
 const PORT_NAMES: [&str; 4] = ["web", "dns", "alt", "nope"];
-/// Numbers that ranges begin and end with: the ends of the number space, neighbours, and lone ones.
+/// Ends of ranges: the ends of the number space, neighbours, and lone ones.
 const NUMBERS: [u16; 12] = [1, 2, 79, 80, 81, 82, 443, 1000, 2000, 8080, 65534, 65535];
-/// Blocks that no pod or node has a say in.
+/// Blocks that do not depend on pods or nodes.
 const BLOCKS: [&str; 22] = [
     "0.0.0.0/0",
     "0.0.0.0/1",
@@ -43,7 +43,7 @@ const BLOCKS: [&str; 22] = [
     "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
 ];
 
-/// An element by number, whatever the number.
+/// An element by any number.
 pub(crate) fn pick<T>(list: &[T], number: u16) -> Option<&T> {
     usize::from(number).checked_rem(list.len()).and_then(|index| list.get(index))
 }
@@ -64,7 +64,7 @@ pub(crate) fn pod_address(node: u8, number: u8, family: Family) -> IpAddr {
     }
 }
 
-/// The range that a node gives its pods addresses from.
+/// The range of the pods' IPs on a node.
 pub(crate) fn pod_range(node: u8, family: Family) -> IpNet {
     let length = match family {
         Family::V4 => 24,
@@ -104,7 +104,7 @@ pub(crate) fn namespace_selector() -> impl Strategy<Value = LabelSelector> {
 }
 
 fn selector(requirement: impl Strategy<Value = Requirement>) -> impl Strategy<Value = LabelSelector> {
-    // Fewest first: that is where shrinking goes.
+    // Fewest first, since shrinking goes there.
     let several = btree_set(requirement, 0..3);
     prop_oneof![2 => Just(LabelSelector::everything()), 7 => several.prop_map(|requirements| LabelSelector { requirements })]
 }
@@ -124,7 +124,7 @@ pub(crate) fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![4 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
 }
 
-/// What a pod's containers declare: the same name with another number, with another protocol, twice.
+/// The ports that a pod's containers declare: the same name with another number, with another protocol, twice.
 pub(crate) fn container_ports() -> impl Strategy<Value = Vec<ContainerPort>> {
     let declared = vec![
         ("web", Protocol::Tcp, 80),
@@ -137,7 +137,7 @@ pub(crate) fn container_ports() -> impl Strategy<Value = Vec<ContainerPort>> {
         ("alt", Protocol::Tcp, 80),
     ];
     let port = select(declared).prop_map(|(name, protocol, port)| ContainerPort { name: name.into(), protocol, port });
-    // In the order of the manifest that they may be printed as.
+    // In the order of the manifest that they may be printed in.
     btree_set(port, 0..4).prop_map(|ports| ports.into_iter().collect())
 }
 
@@ -175,7 +175,7 @@ fn adjacent_ports() -> impl Strategy<Value = Ports> {
     })
 }
 
-/// More distinct ports than are written one by one.
+/// More distinct ports than get a rule each.
 fn many_ports() -> impl Strategy<Value = Ports> {
     (protocol(), 9_u16..26, 1_u16..9).prop_map(|(protocol, count, step)| {
         let range = |first| Port::Range { protocol, first, last: first };
@@ -188,7 +188,7 @@ pub(crate) fn blocks() -> Vec<IpNet> {
     BLOCKS.iter().filter_map(|block| block.parse().ok()).collect()
 }
 
-/// Names of ports that some policy or pod uses.
+/// The numbers at the edges of these ports, with their protocols.
 pub(crate) fn numbers_of(ports: &[Port]) -> BTreeSet<(Protocol, u16)> {
     ports
         .iter()

@@ -10,10 +10,10 @@ use super::alphabet::{NAMESPACES, container_ports, namespace_labels, pick, pod_l
 use super::cluster::{AddressSeed, Life, PodSeed, address, life, pod};
 use super::policy::{PolicySeed, policy};
 
-/// How many nodes new pods may be on.
+/// The number of nodes for new pods.
 const NODES: u8 = super::MAX_NODES;
 
-/// An event, independent of what exists. Numbers pick among what exists then.
+/// An event, independent of existing objects. Its numbers pick among the objects that exist then.
 #[derive(Clone, Debug)]
 pub(crate) enum ChangeSeed {
     PodCreated(u8, PodSeed),
@@ -28,7 +28,7 @@ pub(crate) enum ChangeSeed {
     NamespaceTerminates(u16),
     NamespaceGone(u16),
     NamespaceAgain(u16),
-    /// Becomes terminating, then its policies, pods and itself go; the first two in either order.
+    /// Becomes terminating, then its policies, its pods and finally itself are deleted; the first two in either order.
     NamespaceRemoved(u16, bool),
     PolicyCreated(u8, PolicySeed),
     PolicyEdited(u16, PolicySeed),
@@ -47,7 +47,7 @@ pub(crate) fn changes() -> impl Strategy<Value = Vec<ChangeSeed>> {
 
 fn change() -> impl Strategy<Value = ChangeSeed> {
     let number = any::<u16>;
-    // Few names, so that gone ones come back.
+    // Few names, so that deleted ones come back.
     let new_pod = || (12_u8..16, pod());
     let new_policy = || (8_u8..11, policy());
     let pods = prop_oneof![
@@ -95,7 +95,7 @@ pub(crate) fn resolve(seeds: &[ChangeSeed], start: &State) -> Vec<Change> {
 }
 
 impl ChangeSeed {
-    /// The events, given what there is; none if it lacks what this is about.
+    /// The events for the existing objects; none if the event's object is missing.
     fn changes(&self, state: &State) -> Vec<Change> {
         let single = match self {
             Self::PodCreated(number, seed) => Some(Change::Pod(new_pod(*number, seed))),
@@ -153,7 +153,7 @@ fn some_namespace(state: &State, number: u16) -> Option<Namespace> {
     pick(&state.namespaces.values().collect::<Vec<_>>(), number).map(|namespace| (*namespace).clone())
 }
 
-/// One that the source still has.
+/// A policy that the source still has.
 fn some_policy(state: &State, number: u16) -> Option<Policy> {
     let live: Vec<_> = state.policies.values().filter(|policy| !state.tombstones.contains(&policy.key)).collect();
     pick(&live, number).map(|policy| (*policy).clone())
@@ -169,7 +169,7 @@ fn terminate(namespace: Namespace) -> Change {
     Change::Namespace(Namespace { terminating: true, ..namespace })
 }
 
-/// Its own number is in its name; another's is taken as it comes.
+/// A pod's own IP has its number; another's is copied.
 fn readdress(pod: &mut Pod, seed: AddressSeed) {
     let tail = |text: &str| text.rsplit('-').next().and_then(|tail| tail.parse().ok());
     let number = tail(&pod.key.name).unwrap_or(0);
@@ -193,7 +193,7 @@ fn remove_namespace(state: &State, number: u16, pods_first: bool) -> Vec<Change>
     first.chain(contents).chain(std::iter::once(Change::NamespaceGone(name))).collect()
 }
 
-/// The content of a new list: all but every n-th of the old, and new objects in place of those with the same name.
+/// The content of a new list: the old one except every n-th, and new objects in place of those with the same name.
 fn list<T, K: PartialEq>(
     old: impl Iterator<Item = T>,
     n: u8,
@@ -212,7 +212,7 @@ fn list<T, K: PartialEq>(
     all
 }
 
-/// Not every n-th, and the last one with these labels.
+/// All except every n-th; the last one gets these labels.
 fn relist_namespaces(state: &State, n: u8, labels: &Labels) -> Vec<Namespace> {
     let mut all = list(state.namespaces.values().cloned(), n, false, std::iter::empty(), |one| one.name.clone());
     if let Some(last) = all.last_mut() {

@@ -26,7 +26,7 @@ pub(crate) struct ClusterSeed {
     policies: Vec<PolicySeed>,
 }
 
-/// What is known of a namespace.
+/// The facts about a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
     Seen,
@@ -38,11 +38,11 @@ enum Presence {
     Gone,
 }
 
-/// A pod, before it is known which other pods there are.
+/// A pod, independent of the other pods.
 #[derive(Clone, Debug)]
 pub(crate) struct PodSeed {
     namespace: u16,
-    /// 0 is not scheduled.
+    /// 0 means not scheduled.
     node: u8,
     labels: Labels,
     life: Life,
@@ -51,7 +51,7 @@ pub(crate) struct PodSeed {
     host: HostSeed,
 }
 
-/// In which state of its life a pod is.
+/// The phase of a pod.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Life {
     Phase(Phase),
@@ -61,7 +61,7 @@ pub(crate) enum Life {
     AwaitsNetwork,
 }
 
-/// Which addresses a pod's status shows.
+/// The IPs in a pod's status.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AddressSeed {
     /// Its own, of these families.
@@ -160,7 +160,7 @@ pub(crate) fn node_name(node: u8) -> Arc<str> {
 }
 
 impl ClusterSeed {
-    /// The cluster as it came to be by events.
+    /// The cluster as a result of events.
     pub(crate) fn state(&self) -> State {
         let mut state = State::default();
         let known = u8::try_from(self.namespaces.len()).unwrap_or(u8::MAX);

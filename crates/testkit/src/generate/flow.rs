@@ -18,15 +18,15 @@ use super::MAX_NODES;
 use super::alphabet::{node_address, numbers_of, pick, protocol};
 use super::cluster::node_name;
 
-/// A flow, before it is known which pods and policies there are.
+/// A flow, independent of the pods and policies.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowSeed {
     from: EndSeed,
     to: EndSeed,
     transport: TransportSeed,
-    /// The family of ends that are addresses.
+    /// The family of ends that are IPs.
     six: bool,
-    /// Whether to ask for a family, and for that one.
+    /// Whether to request a family, and which.
     asked: Option<bool>,
     /// The rule that it targets: at a pod of its namespace, from or to one of its peers, with one of its ports.
     aim: Option<u16>,
@@ -36,13 +36,13 @@ pub(crate) struct FlowSeed {
 enum EndSeed {
     Pod(u16),
     PodAddress(u16),
-    /// As a destination: its address.
+    /// As a destination: its IP.
     Node(u8),
     NodeAddress(u8),
-    /// First but one, first, last, last but one and the middle of a block in use.
+    /// The first, second, middle, last but one or last IP of a block in use.
     Edge(u16, u8),
     Outside(u16),
-    /// As a destination: the same as the opener.
+    /// As a destination: the same as the client.
     Same,
 }
 
@@ -55,7 +55,7 @@ enum TransportSeed {
     Portless,
 }
 
-/// IPs that no pod or node has: in the world, and at the ends of the address space.
+/// IPs that no pod or node has: outside, and at the ends of the address space.
 const OUTSIDE: [&str; 10] = [
     "9.9.9.9",
     "10.42.1.250",
@@ -69,7 +69,7 @@ const OUTSIDE: [&str; 10] = [
     "fd00:30::99",
 ];
 
-/// So many flows.
+/// This many flows.
 pub(crate) fn flows(count: Range<usize>) -> impl Strategy<Value = Vec<FlowSeed>> {
     vec(flow(), count)
 }
@@ -98,7 +98,7 @@ fn end() -> impl Strategy<Value = EndSeed> {
     ]
 }
 
-/// What flows can be about in a cluster.
+/// The possible ends and ports of flows in a cluster.
 struct Vocabulary {
     pods: Vec<NamespacedName>,
     addresses: Vec<IpAddr>,
@@ -113,7 +113,7 @@ pub(crate) fn resolve(seeds: &[FlowSeed], state: &State) -> Vec<Flow> {
     seeds.iter().map(|seed| vocabulary.flow(seed)).collect()
 }
 
-/// On and beside every port that a policy names or a pod declares.
+/// On and next to every port that a policy names or a pod declares.
 pub fn ports_in_use(state: &State) -> Vec<(Protocol, u16)> {
     Vocabulary::of(state).transports
 }
@@ -152,7 +152,7 @@ impl Vocabulary {
         }
     }
 
-    /// The flow, bent towards a rule.
+    /// The flow, aimed at a rule.
     fn aimed(&self, plain: Flow, (namespace, direction, rule): &(Arc<str>, Direction, Rule), aim: u16) -> Flow {
         // The number that chose the rule chooses the rest, rotated a little each time.
         let [low, high] = aim.to_le_bytes();
@@ -185,7 +185,7 @@ impl Vocabulary {
         Flow { from, to, transport, family: plain.family }
     }
 
-    /// On and beside a port, or what pods declare under its name.
+    /// On and next to a port, or the ports that pods declare under its name.
     fn numbers(&self, port: &Port) -> Vec<(Protocol, u16)> {
         match port {
             Port::Named { protocol, name } => {
@@ -255,7 +255,7 @@ fn blocks_of(peer: &Peer) -> Vec<IpNet> {
     }
 }
 
-/// An address at the edge of a block or just beside it.
+/// An IP at the edge of a block or right next to it.
 fn edge_of(block: IpNet, edge: u8) -> IpAddr {
     let step = |address: IpAddr, up: bool| match (address, up) {
         (IpAddr::V4(address), true) => IpAddr::V4(address.to_bits().saturating_add(1).into()),
@@ -272,7 +272,7 @@ fn edge_of(block: IpNet, edge: u8) -> IpAddr {
     }
 }
 
-/// The line that stands for a flow in a file for `palisade trace --flows`.
+/// The line for a flow in a file for `palisade trace --flows`.
 pub fn flow_line(flow: &Flow) -> String {
     let mut line = Map::new();
     line.insert("from".to_owned(), Value::from(flow.from.to_string()));

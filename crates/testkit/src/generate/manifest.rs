@@ -1,4 +1,4 @@
-//! Objects as the manifests that would be read as them.
+//! Objects as manifests that are read as the same objects.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 /// Everything as one file of YAML documents, for people and for `palisade … -f`.
 ///
-/// What manifests cannot express is a comment: policies that are in force although their source has dropped them.
+/// A comment says what manifests cannot express: policies that are in force although their source has dropped them.
 pub fn manifests(state: &State) -> String {
     let namespaces = state.namespaces.values().map(namespace);
     let pods = state.pods.values().map(pod);
@@ -54,7 +54,7 @@ fn pod(pod: &Pod) -> Value {
         .ports
         .iter()
         .map(|port| json!({"name": &*port.name, "containerPort": port.port, "protocol": port.protocol.to_string()}));
-    // A container may not use a name twice; containers may.
+    // A container may not use a port name twice; different containers may.
     let containers: Vec<_> =
         ports.enumerate().map(|(n, port)| json!({"name": format!("c{n}"), "ports": [port]})).collect();
     let phase = match pod.phase {
@@ -127,7 +127,7 @@ fn peer(peer: &Peer) -> Value {
             let except: Vec<_> = block.except.iter().map(ToString::to_string).collect();
             json!({"ipBlock": without_empty(json!({"cidr": block.cidr.to_string(), "except": except}))})
         }
-        // A manifest with a term that cannot be enforced is rejected; this is the same in legal terms.
+        // A manifest with a term that cannot be enforced is rejected; this is the same in valid terms.
         Peer::Unmatchable => json!({"podSelector": {"matchExpressions": [
             {"key": "unmatchable", "operator": "Exists"},
             {"key": "unmatchable", "operator": "DoesNotExist"},
@@ -178,7 +178,7 @@ fn deletion(is_set: bool) -> Value {
     if is_set { json!("2026-01-01T00:00:00Z") } else { Value::Null }
 }
 
-/// Drops the fields that say nothing.
+/// Drops empty fields.
 fn without_empty(value: Value) -> Value {
     let Value::Object(fields) = value else {
         return value;
@@ -196,7 +196,7 @@ fn document(object: &Value) -> String {
     format!("---\n{}", block(object, 0))
 }
 
-/// Fields in block style; what fits a line is on one, in JSON, which YAML includes.
+/// Fields in block style; values that fit on one line are JSON, which is valid YAML.
 fn block(value: &Value, indent: usize) -> String {
     let Value::Object(fields) = value else {
         return String::new();
@@ -217,7 +217,7 @@ fn block(value: &Value, indent: usize) -> String {
     fields.iter().map(field).collect()
 }
 
-/// A word as it is, the rest as JSON.
+/// A word unchanged, anything else as JSON.
 fn plain(value: &Value, json: String) -> String {
     match value {
         Value::String(word) if word.starts_with(|first: char| first.is_ascii_alphabetic()) && !word.contains(": ") => {

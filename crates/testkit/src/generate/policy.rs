@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::alphabet::{NAMESPACES, blocks, namespace_selector, pick, pod_selector, ports};
 
-/// A policy, before it is known which pods there are.
+/// A policy, independent of the existing pods.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicySeed {
     namespace: u16,
@@ -19,7 +19,7 @@ pub(crate) struct PolicySeed {
     isolates: Isolates,
     ingress: Vec<RuleSeed>,
     egress: Vec<RuleSeed>,
-    /// How many policies of other names say the same.
+    /// The number of duplicates under other names.
     duplicates: u8,
 }
 
@@ -33,7 +33,7 @@ struct RuleSeed {
 enum PeersSeed {
     Any,
     Of(Vec<PeerSeed>),
-    /// So many single addresses beginning with some pod's, every second one.
+    /// This many single IPs, starting with some pod's, every second one.
     Hosts(u16, u8),
 }
 
@@ -46,18 +46,18 @@ enum PeerSeed {
 #[derive(Clone, Debug)]
 enum CidrSeed {
     Fixed(u16),
-    /// Around an address of a pod, with so many bits less than all.
+    /// Around an IP of a pod, shorter than a single IP by this many bits.
     Pod(u16, u8),
 }
 
-/// So many bits longer than the block, at its beginning, its end or somewhere.
+/// Longer than the block by this many bits, at its start, its end or in between.
 #[derive(Clone, Debug)]
 struct ExceptSeed {
     longer: u8,
     place: u128,
 }
 
-/// Policies of which many are about the same pods: all of one namespace.
+/// Policies that mostly select the same pods: all of one namespace.
 pub(crate) fn stack() -> impl Strategy<Value = Vec<PolicySeed>> {
     let of_all = |seed| PolicySeed { namespace: 0, pod_selector: LabelSelector::everything(), duplicates: 0, ..seed };
     vec(policy().prop_map(of_all), 5..12)
@@ -112,7 +112,7 @@ fn peer() -> impl Strategy<Value = PeerSeed> {
     prop_oneof![
         8 => pods_peer(),
         6 => (cidr.clone(), vec(except, 0..4)).prop_map(|(cidr, except)| PeerSeed::Block(cidr, except)),
-        // Both halves: nobody is left.
+        // Both halves: no IP is left.
         1 => cidr.prop_map(|cidr| PeerSeed::Block(cidr, [0, u128::MAX].map(|place| ExceptSeed { longer: 1, place }).into())),
         1 => Just(PeerSeed::Ready(Peer::Unmatchable)),
     ]
@@ -199,13 +199,13 @@ impl ExceptSeed {
     }
 }
 
-/// Some address of some pod.
+/// An IP of a pod.
 fn address_of(pods: &[Pod], number: u16) -> IpAddr {
     let addresses: Vec<_> = pods.iter().flat_map(|pod| pod.addresses.iter()).collect();
     pick(&addresses, number).copied().unwrap_or_else(|| [192, 0, 2, 1].into())
 }
 
-/// Single addresses that cannot be written as one block.
+/// Single IPs that cannot be written as one block.
 fn hosts(first: IpAddr, count: u8) -> Vec<Peer> {
     let at = |number: u8| -> IpAddr {
         match first {

@@ -118,7 +118,7 @@ fn an_outage_keeps_objects_and_roles_decide() {
     let namespace = server.unique_namespace("outage").unwrap();
     let url = server.url();
     server.stop_apiserver();
-    assert!(server.get("/readyz").is_err(), "answers while stopped");
+    assert!(server.get("/readyz").is_err(), "it answers while stopped");
     server.start_apiserver().unwrap();
     assert_eq!(server.url(), url);
     server.get(&namespace_path(&namespace)).unwrap();
@@ -149,7 +149,7 @@ fn an_outage_keeps_objects_and_roles_decide() {
     assert!(!directory.exists(), "{} is left", directory.display());
 }
 
-/// Beside the nodes of a lab, where a node's agent reaches it and this process does not.
+/// Next to a lab's nodes: a node's agent reaches it, and this process does not.
 #[test]
 fn runs_in_another_network_namespace() {
     let lab = Lab::builder().nodes(1, Layout::Bridge).build().unwrap();
@@ -181,7 +181,7 @@ fn nothing_outlives_a_killed_process() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let directory = loop {
         let line = lines.next().unwrap().unwrap();
-        // The test runner writes on the same line before us.
+        // The test runner writes its own text before ours, on the same line.
         if let Some((_, directory)) = line.split_once("directory=") {
             break directory.to_owned();
         }
@@ -194,7 +194,7 @@ fn nothing_outlives_a_killed_process() {
 }
 
 #[test]
-#[ignore = "what nothing_outlives_a_killed_process kills"]
+#[ignore = "nothing_outlives_a_killed_process runs it"]
 fn only_when_asked() {
     let server = ApiServer::builder().start().unwrap();
     println!("directory={}", server.directory().display());

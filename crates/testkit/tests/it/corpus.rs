@@ -1,4 +1,4 @@
-//! What fuzzing found worth keeping, replayed: the targets of `hack/fuzz` on every file of their corpus.
+//! Replays the fuzzing corpus: the targets of `hack/fuzz` on every file.
 //!
 //! Seen to fail when: a rule without ports allows nothing (both).
 

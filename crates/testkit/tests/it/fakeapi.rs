@@ -1,10 +1,10 @@
-//! The API server that misbehaves, asked by hand. (tests/it/faults.rs lets an agent live on it.)
+//! Requests by hand to the API server that misbehaves. (tests/it/faults.rs runs an agent on it.)
 //!
 //! Seen to fail when:
 //! - a page skips an item; a limit is not kept; tokens never expire;
-//! - a watch repeats what its version has seen, or goes on after its time;
-//! - a future version is accepted; an expired watch is taken up again;
-//! - a fault is another's.
+//! - a watch repeats events before its version, or continues after its end;
+//! - a future version is accepted; an expired watch is resumed;
+//! - a fault affects another kind of request.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const PODS: &str = "/api/v1/pods";
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A request of its own connection; the answer's status and body.
+/// A request on a new connection; returns the answer's status and body.
 fn ask(api: &FakeApi, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = open(api, method, path, body);
     let mut answer = String::new();
@@ -143,7 +143,7 @@ fn lists_come_in_pages_of_one_moment() {
 }
 
 #[test]
-fn lists_are_cut_as_they_are_to_be() {
+fn lists_are_cut_as_the_test_says() {
     let api = with_pods(5);
     let shown = |shown: Shown| {
         api.show(Resource::Pods, shown);
@@ -179,18 +179,18 @@ fn a_watch_brings_every_change_once() {
     assert!(!api.delete(Resource::Pods, "shop", "new"));
     assert_eq!(watch.event().0, "MODIFIED");
     assert_eq!(watch.event().0, "DELETED");
-    assert_eq!(watch.next(), None, "it ends at its time");
+    assert_eq!(watch.next(), None, "it ends on time");
     wait("end", || api.watches(Resource::Pods) == 0);
     api.put_at_once(["one", "two"].map(some_pod), &[(Resource::Pods, "shop", "one")]);
     assert_eq!((api.len(Resource::Pods), api.is_empty(Resource::Nodes)), (2, true));
-    // From the same version again: the same.
+    // Again from the same version: the same.
     let mut again = Watch::open(&api, PODS, &query);
     assert_eq!([again.event().0, again.event().0, again.event().0], ["ADDED", "MODIFIED", "DELETED"]);
     assert_eq!(api.count(Verb::Watch, Resource::Pods), 2);
 }
 
 #[test]
-fn bookmarks_are_for_those_who_ask() {
+fn bookmarks_are_for_watches_that_ask() {
     let api = with_pods(1);
     api.bookmarks(Some(Duration::from_millis(50)));
     let mut watch = Watch::open(&api, PODS, "allowWatchBookmarks=true&timeoutSeconds=5");
@@ -200,7 +200,7 @@ fn bookmarks_are_for_those_who_ask() {
 }
 
 #[test]
-fn a_silent_watch_goes_on_afterwards_unless_it_has_expired() {
+fn a_silent_watch_continues_afterwards_unless_it_has_expired() {
     let api = with_pods(1);
     let mut watch = Watch::open(&api, PODS, "timeoutSeconds=60");
     wait("watch", || api.watches(Resource::Pods) == 1);
@@ -221,9 +221,9 @@ fn a_silent_watch_goes_on_afterwards_unless_it_has_expired() {
     let (_, list) = get(&api, PODS);
     let now: u64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     let mut old = Watch::open(&api, PODS, &format!("resourceVersion={}", now - 1));
-    assert!(old.next().unwrap().contains("410"), "an expired version was taken up");
+    assert!(old.next().unwrap().contains("410"), "an expired version was accepted");
 
-    // A restored etcd: what was seen is in the future.
+    // A restored etcd: seen versions are in the future.
     api.restore(&before);
     assert_eq!(names(&api, PODS, 9).len(), 2);
     let (status, refusal) = get(&api, &format!("{PODS}?watch=true&resourceVersion={now}"));
@@ -235,7 +235,7 @@ fn a_silent_watch_goes_on_afterwards_unless_it_has_expired() {
 }
 
 #[test]
-fn each_request_is_answered_as_it_is_to_be() {
+fn each_request_is_answered_as_the_test_says() {
     let api = with_pods(3);
     let pods = |verb, answer| api.answer(verb, Resource::Pods, answer);
     for code in [403, 410, 500, 503] {
@@ -257,7 +257,7 @@ fn each_request_is_answered_as_it_is_to_be() {
     pods(Verb::Watch, Answer::Expired);
     assert!(Watch::open(&api, PODS, "").next().unwrap().contains("410"));
 
-    // Nothing comes, or nothing more.
+    // Nothing arrives, or nothing more.
     let nothing = |mut stream: TcpStream, wanted: &str| {
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let mut read = Vec::new();
@@ -302,7 +302,7 @@ fn single_objects_are_read_and_events_are_written() {
     let seen: Vec<_> = api.requests().into_iter().map(|seen| (seen.verb, seen.name)).collect();
     assert_eq!(seen[0], (Verb::Get, "shop".to_owned()));
     assert_eq!(api.count_since(Instant::now(), Verb::Get, Resource::Namespaces), 0);
-    // A line that is cut.
+    // A truncated line.
     let mut watch = Watch::open(&api, "/api/v1/pods", "");
     wait("watch", || api.watches(Resource::Pods) == 1);
     api.mangle_next(Resource::Pods);

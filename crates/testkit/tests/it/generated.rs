@@ -1,10 +1,10 @@
-//! Generated cases are worth running: verdicts of every kind and every corner occur, and they print as manifests that are
-//! read back as the same cluster.
+//! Generated cases are useful: verdicts of every kind and every corner case occur, and cases print as manifests that
+//! are read back as the same cluster.
 //!
-//! Seen to fail when: pods never share an address; every rule is `Any`; no policy isolates for egress; no flow is aimed at a
-//! rule; blocks have no excepts; no policy outlives its source; no lists among the events; manifests leave out `endPort`,
-//! an except, a value of `NotIn`, a namespaceSelector beside a podSelector, or a pod's second address; a failing case does
-//! not print its flows.
+//! Seen to fail when: pods never share an IP; every rule is `Any`; no policy isolates for egress; no flow is aimed at a
+//! rule; blocks have no excepts; no policy outlives its source; the events have no lists; manifests omit `endPort`, an
+//! except, a value of `NotIn`, a namespaceSelector next to a podSelector, or a pod's second IP; a failing case does not
+//! print its flows.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -216,7 +216,7 @@ fn events_of_every_kind_occur() {
     counts.expect(50, &["no difference", "tombstone", "tombstone ends"]);
 }
 
-/// The cluster that is read from the manifests judges every flow as the one they were printed from.
+/// The cluster read from the manifests judges every flow like the cluster that they were printed from.
 #[test]
 fn manifests_say_the_same() {
     let directory = std::env::temp_dir().join(format!("palisade-generated-{}", std::process::id()));
@@ -224,7 +224,7 @@ fn manifests_say_the_same() {
     let file = directory.join("cluster.yaml");
     let mut compared = 0;
     for Case { state, facts, flows } in samples(&arb_case()).take(150) {
-        // A namespace without object is none in manifests.
+        // Manifests do not have a namespace without an object.
         if state.pods.keys().any(|key| !state.namespaces.contains_key(&key.namespace)) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Test support is tested too.
+//! Tests of the test support.
 
 #![allow(
     clippy::unwrap_used,

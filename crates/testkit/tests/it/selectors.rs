@@ -1,4 +1,4 @@
-//! Label selectors as the Kubernetes client library understands them, and as the reference evaluator does.
+//! Label selectors in the Kubernetes client library and in the reference evaluator.
 //!
 //! Seen to fail when the evaluator's `NotIn` needs the key, and when it takes any requirement instead of all.
 
@@ -46,7 +46,7 @@ fn kubes(selector: &LabelSelector) -> Selector {
     expressions.collect()
 }
 
-/// Whether the reference evaluator finds a pod with these labels selected, as policies show it: by isolation.
+/// Whether the reference evaluator selects a pod with these labels: isolation reveals it.
 fn is_selected(selector: &LabelSelector, labels: &Labels) -> bool {
     let key = NamespacedName::new("default", "it");
     let pod = Pod { labels: labels.clone(), phase: Phase::Running, ..Pod::new(key.clone()) };

@@ -1,5 +1,5 @@
-//! Seen to fail when: what could not be listed is taken for listed; a change that was not notified stays unread; a new
-//! file is read before it is closed; a directory that is back but empty counts as emptied.
+//! Seen to fail when: a failed listing counts as a listing; a change without a notification stays unread; a new file is
+//! read before it is closed; a directory that is back but empty counts as emptied.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn everything(path: &Path) -> Work {
 }
 
 #[test]
-fn a_directory_that_is_back_but_empty_takes_nothing_away() {
+fn a_directory_that_is_back_but_empty_removes_nothing() {
     let path = directory("back");
     fs::write(path.join("a.yaml"), policy("a")).unwrap();
     let mut store = Store::new(path.clone());
@@ -35,7 +35,7 @@ fn a_directory_that_is_back_but_empty_takes_nothing_away() {
     fs::remove_file(path.join("a.yaml")).unwrap();
     store.directory_returned();
     assert_eq!(store.refresh(&everything(&path)), []);
-    // Nor does a later notification while there is still nothing.
+    // Nor does a later notification while it is still empty.
     assert_eq!(store.refresh(&Work { files: ["a.yaml".into()].into(), ..Work::default() }), []);
     fs::write(path.join("b.yaml"), policy("b")).unwrap();
     let events = store.refresh(&Work { files: ["b.yaml".into()].into(), ..Work::default() });
@@ -88,7 +88,7 @@ fn what_must_be_read_follows_from_the_notifications() {
 }
 
 #[test]
-fn what_is_too_much_is_refused_and_taken_once_it_is_less() {
+fn too_large_content_is_refused_until_it_is_smaller() {
     let path = directory("limits");
     let length = u64::try_from(policy("a").len()).unwrap();
     let limits = Limits { file: 2 * length, total: 3 * length, files: 3 };
@@ -113,14 +113,14 @@ fn what_is_too_much_is_refused_and_taken_once_it_is_less() {
     assert_eq!(policies(&store), ["a"]);
     store.refresh(&write("a.yaml", &policy("a")));
 
-    // All of them: the third is too much until another shrinks, and is then found without being touched.
+    // All of them: the third is too much until another shrinks; then it is accepted without being touched.
     store.refresh(&write("b.yaml", &(policy("b") + &policy("c"))));
     assert!(rejected(&store.refresh(&write("d.yaml", &policy("d")))).contains("all manifests together"));
     store.refresh(&write("b.yaml", &policy("b")));
     store.refresh(&Work { altered: true, ..Work::default() });
     assert_eq!(policies(&store), ["a", "b", "d"]);
 
-    // Their number: nothing changes until it is right again.
+    // Their number: nothing changes until it is within the limit again.
     fs::remove_file(path.join("a.yaml")).unwrap();
     fs::write(path.join("e.yaml"), "").unwrap();
     let work = write("f.yaml", "");
@@ -137,7 +137,7 @@ fn what_is_too_much_is_refused_and_taken_once_it_is_less() {
 }
 
 #[test]
-fn what_was_not_notified_is_found_and_nothing_is_read_twice() {
+fn changes_without_a_notification_are_found_and_nothing_is_read_twice() {
     let path = directory("altered");
     fs::write(path.join("a.yaml"), policy("a")).unwrap();
     fs::write(path.join("b.yaml"), policy("b")).unwrap();

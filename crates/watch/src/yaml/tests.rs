@@ -1,5 +1,5 @@
-//! Seen to fail when: aliases may repeat without end (memory runs out) or nest without end; keys may be given twice; lines
-//! are counted from the wrong document.
+//! Seen to fail when: aliases may repeat without limit (memory runs out) or nest without limit; a key may occur twice;
+//! lines are counted from the wrong document.
 
 use super::*;
 use crate::node::{Entry, Value};

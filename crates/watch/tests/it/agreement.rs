@@ -1,11 +1,11 @@
-//! Generated NetworkPolicies, most of them with something wrong: the decoder must take exactly those that a real API
-//! server takes, and must read its own defaults where the server writes them.
+//! Generated NetworkPolicies, most of them with a mistake: the decoder must accept exactly those that a real API server
+//! accepts, and must apply the defaults that the server writes.
 //!
-//! `PALISADE_CASES` sets how many are tried.
+//! `PALISADE_CASES` sets the number of cases.
 //!
-//! Seen to fail when: unknown fields pass; a peer without terms passes; blocks with host bits pass without a warning; `endPort` is taken
-//! without `port`; `In` needs no values or `Exists` takes some; label values are not checked; UDP is the default protocol;
-//! `policyTypes` does not default to `Egress` with egress rules.
+//! Seen to fail when: unknown fields pass; a peer without terms passes; blocks with host bits pass without a warning;
+//! `endPort` is accepted without `port`; `In` needs no values or `Exists` accepts some; label values are not checked;
+//! UDP is the default protocol; `policyTypes` does not default to `Egress` with egress rules.
 
 use palisade_testkit::apiserver::{ApiServer, Error};
 use palisade_watch::{Flaw, ManifestErrors, Objects, read_manifests};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 const PATH: &str = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies?dryRun=All&fieldValidation=Strict";
 
-/// Values that fit nowhere in particular.
+/// Values of any type.
 fn junk() -> impl Strategy<Value = Value> {
     select(vec![
         json!(null),
@@ -43,7 +43,7 @@ fn junk() -> impl Strategy<Value = Value> {
     ])
 }
 
-/// Mostly a value of the strategy, now and then anything.
+/// Usually a value of the strategy, sometimes any value.
 fn mostly<S: Strategy<Value = Value> + 'static>(good: S) -> BoxedStrategy<Value> {
     prop_oneof![40 => good, 1 => junk()].boxed()
 }
@@ -56,7 +56,7 @@ fn list(item: BoxedStrategy<Value>, most: usize) -> BoxedStrategy<Value> {
     mostly(prop::collection::vec(item, 0..=most).prop_map(Value::Array))
 }
 
-/// An object with any of these fields, and now and then one of another kind of object.
+/// An object with some of these fields, and sometimes one of another kind of object.
 fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     let fields: Vec<_> = fields
         .into_iter()
@@ -208,7 +208,7 @@ fn read(object: &Value) -> Result<Objects, ManifestErrors> {
     read
 }
 
-/// Where the decoder is meant to differ: it warns of `status`, which the server refuses.
+/// Removes `status`, where the decoder differs on purpose: it warns, and the server refuses.
 fn without_status(object: &Value) -> Value {
     let mut object = object.clone();
     object.as_object_mut().unwrap().remove("status");
@@ -232,7 +232,7 @@ fn the_decoder_takes_what_the_server_takes_and_reads_it_as_the_server_does() {
                 prop_assert_eq!(read_here.policies, read_there.policies);
             }
             (Err(Error::Refused { .. }), Err(_)) => *counts.borrow_mut().1 += 1,
-            // Earlier servers take these blocks, so the decoder does too.
+            // Earlier servers accept these blocks, so the decoder does too.
             (Err(Error::Refused { .. }), Ok(here)) if here.warnings.iter().any(|w| w.flaw == Flaw::LegacyBlock) => {
                 *counts.borrow_mut().1 += 1;
             }

@@ -1,8 +1,8 @@
-//! A real API server as a source, and as the judge of what the decoder takes and refuses.
+//! A real API server as a source, and as the reference for what the decoder accepts and refuses.
 //!
-//! Seen to fail when: deletions are taken for changes; errors of a watch are swallowed; a relist is merged into what there
-//! was; labels are dropped while decoding; the message about missing rights does not say which; `policyTypes` defaults
-//! otherwise than on the server; warnings are dropped; deletions of policies are not held back.
+//! Seen to fail when: deletions are taken for changes; errors of a watch are swallowed; a relist is merged into the old
+//! state; labels are dropped while decoding; the message about missing rights does not name them; `policyTypes`
+//! defaults differently from the server; warnings are dropped; deletions of policies are not delayed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A source on an API server, and everything a receiver would keep of it.
+/// A source on an API server, and the state that a receiver would keep.
 struct Watching {
     rx: Receiver<Arrival>,
     requests: Sender<Request>,
@@ -107,7 +107,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Runs what blocks where it may.
+/// Runs blocking work on a thread where it may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
@@ -202,7 +202,7 @@ async fn an_outage_is_survived_and_lists_are_swapped_in_whole() {
     let mut watching = Watching::synced(&api.kubeconfig()).await;
     let server = Arc::clone(&api);
     blocking(move || {
-        // The restarted server knows nothing older than this, so that the watch of pods must begin with a list.
+        // The restarted server knows no older version, so the watch of pods must begin with a list.
         server.create_namespace("later", &json!({})).unwrap();
         server.stop_apiserver();
     })
@@ -212,7 +212,7 @@ async fn an_outage_is_survived_and_lists_are_swapped_in_whole() {
             Kind::ALL.iter().all(|kind| w.failures.iter().any(|failure| failure.resource == Some(*kind)))
         })
         .await;
-    assert_eq!(watching.state.pods.len(), 2, "an outage takes nothing away");
+    assert_eq!(watching.state.pods.len(), 2, "an outage removes nothing");
     let server = Arc::clone(&api);
     blocking(move || {
         server.start_apiserver().unwrap();
@@ -221,14 +221,14 @@ async fn an_outage_is_survived_and_lists_are_swapped_in_whole() {
         server.create_pod("shop", "d", "node-1", &json!({})).unwrap();
     })
     .await;
-    watching.until("the new picture", |w| w.state.pods.keys().map(|key| &*key.name).eq(["b", "c", "d"])).await;
+    watching.until("the new list", |w| w.state.pods.keys().map(|key| &*key.name).eq(["b", "c", "d"])).await;
     assert!(watching.lists[&Kind::Pod] >= 2, "the server forgot the place of the watch: {:?}", watching.lists);
     let reasons: Vec<_> = watching.failures.iter().map(|failure| failure.reason).collect();
     assert!(reasons.iter().all(|reason| ["watch", "list", "expired"].contains(reason)), "{:?}", watching.failures);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_rights_nothing_is_synced_and_the_reason_is_said() {
+async fn without_rights_nothing_is_synced_and_the_reason_is_reported() {
     let api = blocking(|| {
         let builder = fixture::ApiServer::builder().authorization(Authorization::Rbac);
         builder.user("system:serviceaccount:kube-system:nobody", &["system:serviceaccounts"]).start().unwrap()
@@ -245,7 +245,7 @@ async fn without_rights_nothing_is_synced_and_the_reason_is_said() {
 }
 
 #[tokio::test]
-async fn a_bad_kubeconfig_is_said_at_once() {
+async fn a_bad_kubeconfig_is_reported_at_once() {
     let missing = ApiServer::connect(Some(Path::new("/nonexistent/kubeconfig"))).await.unwrap_err();
     assert!(matches!(missing, SourceError::Kubeconfig { .. }));
     let message = "the kubeconfig /nonexistent/kubeconfig cannot be used; check the file and its current-context";
@@ -265,7 +265,7 @@ fn documents(name: &str) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// What the API server's own client and the server say of a manifest, without keeping it.
+/// The verdict of the API server's own client and the server on a manifest, without storing it.
 fn judged(api: &fixture::ApiServer, text: &str) -> Result<String, String> {
     let path = std::env::temp_dir().join(format!("palisade-judged-{}.yaml", std::process::id()));
     fs::write(&path, text).unwrap();
@@ -302,9 +302,9 @@ async fn the_api_server_refuses_what_is_refused_here_and_takes_what_is_taken() {
     .await;
 }
 
-/// Every line with a mistake, in a document without the others; and the document without any.
+/// Checks every line with a mistake, in a document without the others, and the document without any.
 fn one_by_one(api: &fixture::ApiServer, number: usize, text: &str) {
-    // What is only a warning here is refused by Kubernetes 1.36 and later.
+    // Kubernetes 1.36 and later refuse what is only a warning here.
     let is_bad = |line: &str| line.contains("#! ") || line.contains("# only a warning");
     let with = |kept: Option<usize>| {
         let lines = text.lines().enumerate().filter(|(index, line)| kept == Some(*index) || !is_bad(line));
@@ -317,7 +317,7 @@ fn one_by_one(api: &fixture::ApiServer, number: usize, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_read_from_files_is_what_comes_back_from_the_server() {
+async fn files_are_read_as_the_server_returns_them() {
     let api = Arc::new(blocking(|| fixture::ApiServer::builder().start().unwrap()).await);
     let server = Arc::clone(&api);
     blocking(move || {
@@ -334,9 +334,9 @@ async fn what_is_read_from_files_is_what_comes_back_from_the_server() {
     assert_eq!(served.len(), read.policies.len());
 }
 
-/// Whoever hears of a policy's deletion and asks for its namespace is answered as of then or later.
+/// After a policy's deletion, a question about its namespace is answered as of then or later.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_after_a_deletion_learns_that_the_namespace_ends() {
+async fn a_question_after_a_deletion_learns_that_the_namespace_ends() {
     let server = fixture::ApiServer::shared();
     let mut watching = Watching::synced(&server.kubeconfig()).await;
     let names: Vec<_> = (0..20).map(|_| server.unique_namespace("ending").unwrap()).collect();

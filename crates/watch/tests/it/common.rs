@@ -1,3 +1,3 @@
-//! What several modules need.
+//! Helpers of several modules.
 
 pub(crate) mod gather;

@@ -1,9 +1,9 @@
-//! The manifest directory as a source: a real directory, the kernel's own notifications.
+//! The manifest directory as a source: a real directory and real inotify events.
 //!
-//! Seen to fail when: another directory at the same path goes unnoticed; a named pipe is opened as a file is; a rejected
-//! file loses what it held; a file is read while it is written; the swap of `..data` goes unnoticed; lists are sent although a file is bad; an object may be in two files; a file that lost an object to another
-//! is not tried again when the other gives way; files that are gone stay; an edit of several steps is not waited for;
-//! warnings are repeated.
+//! Seen to fail when: another directory at the same path goes unnoticed; a named pipe is opened like a file; a rejected
+//! file loses its content; a file is read while it is written; the swap of `..data` goes unnoticed; lists are sent
+//! although a file is bad; an object may be in two files; a file that lost an object to another is not retried when the
+//! other gives way; deleted files stay; an edit in several steps is not waited for; warnings are repeated.
 
 mod links;
 
@@ -24,25 +24,25 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A source on a directory of its own, and everything a receiver would keep of it.
+/// A source on a test's directory, and the state that a receiver would keep.
 struct Bed {
     path: PathBuf,
     rx: Receiver<Arrival>,
     task: JoinHandle<()>,
     state: State,
     gather: Gather,
-    /// How many lists came.
+    /// The number of lists received.
     lists: usize,
     synced: bool,
     rejected: BTreeMap<PathBuf, ManifestErrors>,
-    /// Every change so far, in words, one line for each event.
+    /// Every change so far as text, one line for each event.
     log: Vec<Vec<String>>,
     failures: usize,
     warnings: Vec<String>,
 }
 
 impl Bed {
-    /// A directory with these files, not watched yet.
+    /// A directory with these files, not yet watched.
     fn prepare(name: &str, files: &[(&str, String)]) -> PathBuf {
         let path = std::env::temp_dir().join(format!("palisade-directory-{}-{name}", std::process::id()));
         if path.exists() {
@@ -123,7 +123,7 @@ impl Bed {
         }
     }
 
-    /// Receives until something is so.
+    /// Receives until the condition holds.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let end = tokio::time::Instant::now() + PATIENCE;
         while !is_so(self) {
@@ -148,7 +148,7 @@ impl Bed {
         fs::write(self.file(name), text).unwrap();
     }
 
-    /// Makes a change that is seen after all changes before it, and waits for it. With `names` it is removed again.
+    /// Makes a change that is seen after all changes before it, and waits for it, then removes it.
     async fn settle(&mut self) {
         let mark = format!("mark-{}", self.log.len());
         self.write("zz-mark.yaml", &policy(&mark));
@@ -213,7 +213,7 @@ async fn three_lists_then_precise_changes() {
     assert_eq!(bed.log, [gone]);
     bed.log.clear();
 
-    // The same words again, and files that are none of ours, change nothing.
+    // Unchanged text, and files with other names, change nothing.
     bed.write("a.yaml", &format!("# edited\n{}", pod("db", "x")));
     bed.write(".a.yaml.swp", "x: [");
     bed.write("notes.txt", "x: [");
@@ -246,7 +246,7 @@ async fn an_editor_that_moves_the_old_file_away_first_removes_nothing() {
     let mut bed = Bed::start("backup", &[("a.yaml", policy("a"))]).await;
     for round in 0..20 {
         fs::rename(bed.file("a.yaml"), bed.file("a.yaml~")).unwrap();
-        // The source sees the first step before there is a second.
+        // The source sees the first step before the second happens.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -262,7 +262,7 @@ async fn a_file_is_not_read_while_it_is_written() {
     use std::io::Write;
     let whole = policy("a") + &policy("b") + &policy("c");
     let mut bed = Bed::start("writing", &[("a.yaml", whole.clone())]).await;
-    // In place, in steps that are good YAML each: what is written so far says less than what is meant.
+    // In place, in steps that are each good YAML but incomplete.
     let mut file = fs::File::create(bed.file("a.yaml")).unwrap();
     let mut fresh = fs::File::create(bed.file("new.yaml")).unwrap();
     for part in [policy("a"), policy("b"), policy("c"), policy("d")] {
@@ -320,7 +320,7 @@ async fn a_file_that_stops_parsing_keeps_what_it_held() {
     // A different error is reported again; the same one is not.
     let first = bed.rejected[&file].clone();
     bed.write("a.yaml", &policy("a").replace("podSelector", "podselector"));
-    bed.until("rejected otherwise", |bed| bed.rejected[&file] != first).await;
+    bed.until("rejected with another error", |bed| bed.rejected[&file] != first).await;
     let finding = &bed.rejected[&file].findings[0];
     assert_eq!((finding.line, finding.field.as_str()), (Some(5), "spec.podselector"));
     bed.write("a.yaml", &policy("d"));
@@ -360,7 +360,7 @@ async fn an_object_in_two_files_stays_where_it_was_first() {
     assert_eq!(bed.policies(), ["a", "b"]);
     let finding = &bed.rejected[&file].findings[0];
     assert_eq!((finding.file.as_path(), finding.line, finding.document), (file.as_path(), Some(7), Some(2)));
-    // The other file gives way: now it can be taken, though it was not touched itself.
+    // The other file gives way: this one can be accepted, although it was not touched.
     bed.write("a.yaml", &policy("d"));
     bed.until_policies(&["a", "b", "c", "d"]).await;
     assert!(bed.rejected.is_empty());
@@ -374,7 +374,7 @@ async fn a_directory_that_goes_away_keeps_its_content() {
     let elsewhere = bed.path.with_extension("elsewhere");
     fs::rename(&bed.path, &elsewhere).unwrap();
     bed.until("reported", |bed| bed.failures == 1).await;
-    // Changes there are none of ours any more; an empty new directory is not yet an answer.
+    // Changes there no longer count; an empty new directory does not count yet.
     fs::write(elsewhere.join("b.yaml"), policy("b")).unwrap();
     fs::create_dir(&bed.path).unwrap();
     bed.write("c.yaml.part", &policy("c"));
@@ -393,7 +393,7 @@ async fn another_directory_at_the_same_path_is_noticed() {
         fs::create_dir_all(root.join(name).join("manifests")).unwrap();
         fs::write(root.join(name).join("manifests/p.yaml"), policy(file)).unwrap();
     }
-    // The link is pointed elsewhere, then what it points to is moved away and another comes in its place.
+    // The link is switched, then its target is moved away and another takes its place.
     symlink("one", root.join("link")).unwrap();
     let mut bed = Bed::watch(root.join("link/manifests"));
     bed.until("synced", |bed| bed.synced).await;
@@ -414,7 +414,7 @@ async fn another_directory_at_the_same_path_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_rejected_and_holds_nothing_up() {
+async fn special_files_are_rejected_and_delay_nothing() {
     let mut bed = Bed::start("odd", &[("m.yaml", policy("m"))]).await;
     let pipe = bed.file("a.yaml");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -440,7 +440,7 @@ async fn what_is_no_file_is_rejected_and_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_watched_is_said_at_once() {
+async fn an_unwatchable_directory_is_reported_at_once() {
     let missing = Path::new("/nonexistent/palisade");
     let error = ManifestDirectory::open(missing).unwrap_err();
     assert_eq!(error.to_string(), "the manifest directory /nonexistent/palisade cannot be watched");
@@ -461,7 +461,7 @@ async fn warnings_come_once() {
 }
 
 #[tokio::test]
-async fn it_ends_when_nobody_listens() {
+async fn it_ends_without_a_receiver() {
     let path = Bed::prepare("ends", &[("a.yaml", policy("a"))]);
     let source = ManifestDirectory::open(&path).unwrap();
     let (tx, mut rx) = channel(16);

@@ -1,6 +1,7 @@
-//! What manifests may hold, since kubectl and API servers take it.
+//! Mistakes in manifests that kubectl and API servers accept.
 //!
-//! Seen to fail when: any of the nulls is not reported; a block with host bits is refused, or not masked, or nothing is said about it; a document of another kind that cannot be read refuses the file.
+//! Seen to fail when: any of the nulls is not reported; a block with host bits is refused, not masked, or not reported;
+//! an unreadable document of another kind refuses the file.
 
 use std::fs;
 
@@ -15,7 +16,7 @@ spec:
   podSelector: {}
 ";
 
-/// The text, read for acting on it and for looking at it.
+/// The text, read for enforcement and for checking.
 fn read(name: &str, text: &str) -> (Result<Objects, ManifestErrors>, Vec<Finding>) {
     let path = std::env::temp_dir().join(format!("palisade-lenient-{}-{name}.yaml", std::process::id()));
     fs::write(&path, text).unwrap();
@@ -86,14 +87,14 @@ fn blocks_that_older_api_servers_take_are_read_as_from_a_cluster() {
         assert_eq!(finding.flaw, Flaw::LegacyBlock);
         assert!(finding.reason.contains("Kubernetes 1.36 and later") && finding.hint.is_some(), "{finding}");
     }
-    // A block that no API server has ever taken, and an except that none has.
+    // A block that no API server has ever accepted, and such an except.
     for wrong in ["{cidr: 10.1.2.3}", "{cidr: 10.0.0.0/33}", "{cidr: 10.1.2.3/16, except: [10.1.9.9/16]}"] {
         let text = format!("{POLICY}\n  ingress: [{{from: [{{ipBlock: {wrong}}}]}}]\n");
         read("wrong-blocks", &text).0.unwrap_err();
     }
 }
 
-/// A policy as it is, and with keys that have no value.
+/// A policy without changes, and with keys without values.
 #[test]
 fn a_null_is_read_as_missing_and_reported() {
     let cases = [

@@ -1,12 +1,12 @@
-//! Manifests: what is read, what is refused, and where the mistake is said to be.
+//! Manifests: what is read, what is refused, and where the mistake is reported.
 //!
-//! `data/bad.yaml` carries its expectations in comments on the lines where the mistakes are.
+//! `data/bad.yaml` has its expectations in comments on the lines with the mistakes.
 //!
-//! Seen to fail when: unknown fields pass; a peer without terms, or with ipBlock and a selector, passes; blocks with host
-//! bits, leading zeros or IPv4-mapped addresses pass; `except` may equal `cidr`; `endPort` may be below `port` or without
-//! it; protocol names are taken in any case; `In` needs no values or `Exists` takes some; label values are not checked;
-//! `on` is text; a key may be given twice; lines are counted from the wrong document; UDP is the default protocol;
-//! `policyTypes` does not default to `Egress` with egress rules; ports of sidecars are left out.
+//! Seen to fail when: unknown fields pass; a peer without terms, or with ipBlock and a selector, passes; blocks with
+//! host bits, leading zeros or IPv4-mapped addresses pass; `except` may equal `cidr`; `endPort` may be below `port` or
+//! without it; protocol names are accepted in any case; `In` needs no values or `Exists` accepts some; label values are
+//! not checked; `on` is text; a key may occur twice; lines are counted from the wrong document; UDP is the default
+//! protocol; `policyTypes` does not default to `Egress` with egress rules; ports of sidecars are missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn every_mistake_is_found_where_it_is() {
     let text = std::fs::read_to_string(&file).unwrap();
     let expected = expectations(&text);
     let found = read_manifests(std::slice::from_ref(&file)).unwrap_err().findings;
-    assert!(expected.len() > 100, "the expectations themselves are not read");
+    assert!(expected.len() > 100, "the expectations are not read");
     let missed: Vec<_> = expected.iter().filter(|expected| !found.iter().any(|f| expected.is_met_by(f))).collect();
     let surplus: Vec<_> = found.iter().filter(|found| !expected.iter().any(|e| e.is_met_by(found))).collect();
     assert!(missed.is_empty() && surplus.is_empty(), "not found: {missed:#?}\nnot expected: {surplus:#?}");
@@ -233,7 +233,7 @@ fn defaults_are_those_of_the_api_server() {
     assert_eq!(warned, expected);
 }
 
-/// A directory that is removed in the end.
+/// A directory that is removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -257,7 +257,7 @@ impl Drop for Directory {
 }
 
 #[test]
-fn of_pods_what_policies_look_at_is_read() {
+fn the_fields_of_pods_that_policies_use_are_read() {
     let directory = Directory::new("pods");
     let file = directory.write(
         "pods.yaml",

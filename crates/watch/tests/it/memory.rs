@@ -1,6 +1,6 @@
-//! What a list of large objects costs. The test runs in a process of its own, because it reads the process's peak.
+//! The memory for a list of large objects. The test runs in its own process because it reads the process's peak.
 //!
-//! Seen to fail when: a page is kept as a whole while it is read.
+//! Seen to fail when a whole page is kept while it is read.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use palisade_watch::{ApiServer, Event, Kind, ListPart};
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 
-/// The most memory that this process had so far, in MiB.
+/// This process's peak memory, in MiB.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

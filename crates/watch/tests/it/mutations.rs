@@ -1,4 +1,4 @@
-//! Whatever text a manifest is made of: an answer, never a panic.
+//! Any text as a manifest gives a result, never a panic.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 const GOOD: &str = include_str!("../data/good.yaml");
 const BAD: &str = include_str!("../data/bad.yaml");
 
-/// Pieces that mean something to YAML or to the decoder.
+/// Pieces with a meaning in YAML or to the decoder.
 const PIECES: &[&str] = &[
     "---\n",
     "...\n",
@@ -57,7 +57,7 @@ const PIECES: &[&str] = &[
     "status: {podIPs: [{ip: ::}]}",
 ];
 
-/// One edit: where, as a part of the whole; how many bytes to drop; what to put there.
+/// One edit: the place, as a fraction of the text; the number of bytes to drop; the replacement.
 type Edit = (f64, usize, prop::sample::Index);
 
 fn mutate(text: &str, edits: &[Edit]) -> String {

@@ -1,8 +1,8 @@
 //! Events on policies with a term that cannot be enforced, in a real API server.
 //!
-//! Such a policy is refused when it is written today; it can be there from before. So it goes into etcd directly.
+//! The API server refuses such a policy today, but may have an old one. So the test writes it into etcd directly.
 //!
-//! Seen to fail when: an Event is named after the time, so that each agent writes one; the uid is left out; no Event is
+//! Seen to fail when: an Event's name contains the time, so that each agent writes one; the uid is missing; no Event is
 //! written.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn agent(server: &fixture::ApiServer) -> Agent {
     (rx, requests)
 }
 
-/// Waits for the warning about a policy, and asks for an Event that says the same.
+/// Waits for the warning about a policy, and requests an Event with the same text.
 async fn warned((rx, requests): &mut Agent) {
     loop {
         let Arrival { event, .. } = timeout(PATIENCE, rx.recv()).await.unwrap().unwrap();
@@ -75,7 +75,7 @@ async fn a_term_that_cannot_be_enforced_is_an_event_on_its_policy_and_only_one()
         assert!(Instant::now() < end, "no Event");
         sleep(Duration::from_millis(50)).await;
     }
-    // A third comes later; when the Event of its second policy is there, it is done with the first.
+    // A third starts later; when its second policy has its Event, it is done with the first.
     let mut second = policy.clone();
     second["metadata"]["name"] = "from-before-2".into();
     second["metadata"]["uid"] = "5d2c7a70-0000-4000-8000-000000000002".into();

@@ -1,8 +1,8 @@
-//! An API server that hangs, lies, forgets and refuses, and what is made of it.
+//! An API server that hangs, lies, forgets and refuses, and the source's reaction.
 //!
-//! Seen to fail when: a request has no deadline; a watch that says nothing is kept; a watch is refused for ever and nothing is
-//! listed; a line that cannot be read is skipped; lists follow one another without a pause; a list that broke off is not
-//! said to be abandoned; pages stay as large as they are; questions are asked one by one, all at once, or once for each time.
+//! Seen to fail when: a request has no deadline; a silent watch is kept; a watch is refused forever and nothing is
+//! listed; an unreadable line is skipped; lists follow each other without a pause; a list that broke off is not
+//! reported as abandoned; pages keep their size; questions are asked one by one, all at once, or once for each time.
 
 pub(crate) mod server;
 
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Times that a test can wait for, in about the proportions of the agent's.
+/// Short times for tests, in about the agent's proportions.
 fn quick() -> Timing {
     Timing {
         answer: Duration::from_secs(5),
@@ -42,12 +42,12 @@ fn quick() -> Timing {
     }
 }
 
-/// The same with little patience, for servers that do not answer.
+/// The same with short deadlines, for servers that do not answer.
 fn hasty() -> Timing {
     Timing { answer: Duration::from_millis(300), ..quick() }
 }
 
-/// A source on an unruly server, and what a receiver keeps of it.
+/// A source on an unruly server, and the state that a receiver keeps.
 struct Watching {
     rx: Receiver<Arrival>,
     requests: Sender<Request>,
@@ -74,7 +74,7 @@ impl Watching {
         Self { rx, requests, contact, gather, state, parts, failures: vec![], others: vec![] }
     }
 
-    /// Takes what comes until something is so, looking again now and then when nothing comes.
+    /// Receives until the condition holds, also checking it now and then while nothing arrives.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !is_so(self) {
@@ -116,7 +116,7 @@ impl Watching {
         self.parts.iter().filter(|(of, _)| *of == kind).map(|(_, part)| *part).collect()
     }
 
-    /// How many lists ended.
+    /// The number of lists that ended.
     fn lists_of(&self, kind: Kind) -> usize {
         self.parts_of(kind).matches('e').count()
     }

@@ -1,8 +1,8 @@
-//! Workloads: who reads them, as which pods, and what is wrong with them.
+//! Workloads: which verbs read them, as which pods, and which mistakes are found.
 //!
-//! Seen to fail when: plain reading took them; labels were those of the workload instead of its template; a CronJob's
-//! template was looked for where a Deployment's is; ports of sidecars were left out; two workloads of the same name were one
-//! pod, or the order of files decided which had the name; a mistake in a template passed.
+//! Seen to fail when: plain reading accepted them; labels were those of the workload instead of its template; a
+//! CronJob's template was looked up where a Deployment's is; ports of sidecars were missing; two workloads of the same
+//! name were one pod, or the order of files decided which had the name; a mistake in a template passed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -98,7 +98,7 @@ fn each_is_one_pod_of_its_template() {
 }
 
 #[test]
-fn what_is_enforced_is_only_ever_a_pod() {
+fn only_pods_are_enforced() {
     let path = file("plain", ALL);
     let objects = read_manifests(std::slice::from_ref(&path)).unwrap();
     fs::remove_file(path).unwrap();

@@ -1,10 +1,10 @@
-//! Whatever goes wrong between us and the kernel, a table is only ever as it was, as it shall be, or as one of the planned
-//! batches leaves it; what an error says is so; and who reads back and tries again gets there.
+//! Whatever fails between us and the kernel, a table is only ever in its old state, in the wanted state, or as one of
+//! the planned batches leaves it; an error says what is true; reading back and retrying gets to the wanted state.
 //!
-//! `PALISADE_FAULTS` says how many faults there are, `PALISADE_SEED` where to begin.
+//! `PALISADE_FAULTS` sets the number of faults, `PALISADE_SEED` the first seed.
 //!
-//! Seen to fail when: a failure to read the answer to a batch was not [`Error::Unknown`]; a message that is cut short ended
-//! the reading of its datagram.
+//! Seen to fail when: a failure to read the answer to a batch was not [`Error::Unknown`]; a truncated message ended the
+//! reading of its datagram.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,14 +32,14 @@ use crate::Error;
 
 /// Injections in a test run: into many histories, and at the system calls of one.
 const INJECTIONS: usize = 200;
-/// Passes through the same history, each with other faults.
+/// Passes through one history, each with different faults.
 const PASSES: usize = 12;
-/// Passes at a time.
+/// Concurrent passes.
 const WORKERS: usize = 12;
-/// Trying again is given up after so many times, for one fault or two.
+/// Retries before giving up, for one fault or two.
 const PATIENCE: usize = 8;
 
-/// The kinds of faults; the place is of the message that is refused.
+/// The kinds of faults; `place` is the message that is refused.
 fn kinds(place: usize) -> Vec<Fault> {
     let fails = [Errno::ENOBUFS, Errno::EMSGSIZE, Errno::ENOMEM, Errno::EINTR, Errno::EAGAIN];
     let refused = [Errno::EBUSY, Errno::ENOENT, Errno::EEXIST, Errno::ENOMEM, Errno::EINTR, Errno::ERESTART];
@@ -48,7 +48,7 @@ fn kinds(place: usize) -> Vec<Fault> {
     fails.chain(refused).chain([Fault::AnswerLost, Fault::Short]).collect()
 }
 
-/// What a table goes through.
+/// The history of a table.
 #[derive(Debug)]
 struct Course {
     rulesets: Vec<Ruleset>,
@@ -68,8 +68,8 @@ impl Course {
         Self { rulesets }
     }
 
-    /// An agent starts, follows the rulesets, ends; another adopts the table; in the end the table is removed. Returns how
-    /// many system calls there were and how many went wrong.
+    /// An agent starts, follows the rulesets and ends; another adopts the table; finally the table is removed. Returns
+    /// the numbers of system calls and of faults that happened.
     fn run(&self, faults: &[(u64, Fault)]) -> (u64, u64) {
         let mut agent = Agent { table: None, witness: witness() };
         arm(faults);
@@ -86,19 +86,19 @@ impl Course {
     }
 }
 
-/// A socket that has no faults.
+/// A socket without faults.
 fn witness() -> Socket {
     Socket::open(crate::netlink::NETFILTER).unwrap()
 }
 
-/// What an agent does, with another program that checks it.
+/// An agent, and another program that checks it.
 struct Agent {
     table: Option<Table>,
     witness: Socket,
 }
 
 impl Agent {
-    /// Tries until the table is as wanted.
+    /// Retries until the table is as wanted.
     fn reach(&mut self, wanted: &Ruleset) {
         let mut errors = Vec::new();
         while errors.len() < PATIENCE {
@@ -120,13 +120,13 @@ impl Agent {
             empty => empty.insert(Table::open(Ownership::Automatic).map_err(expected)?),
         };
         if table.read().map_err(expected)?.unowned {
-            // A process that another test starts had a socket open for a moment (see `ReadBack::unowned`).
+            // A process that another test starts held the socket for a moment (see `ReadBack::unowned`).
             table.wake().map_err(expected)?;
         }
         let mut found = table.read().map_err(expected)?;
         let actual = self.actual();
         found.unowned = actual.unowned;
-        assert_eq!(found, actual, "what is read without an error is so");
+        assert_eq!(found, actual, "a read without an error is true");
         if found.matches(wanted) {
             return Ok(());
         }
@@ -159,7 +159,7 @@ impl Agent {
         let actual = self.actual();
         assert!(actual.exists && !actual.dormant);
         match &result {
-            // The first of two batches may be done.
+            // The first of two batches may have been applied.
             Err(error) if error.kind() != Class::Unknown && actual.ruleset == prepared => Err(result.unwrap_err()),
             _ => assert_known(&result.map(|_| ()), &actual.ruleset, &before, &[wanted, &prepared]),
         }
@@ -198,7 +198,7 @@ impl Agent {
     }
 }
 
-/// A batch that succeeded is done, one that failed is not, and of one whose answer was lost it is one or the other.
+/// A batch that succeeded is applied, one that failed is not, and one whose answer was lost may be either.
 fn assert_known(
     result: &Result<(), Error>,
     actual: &Ruleset,
@@ -217,7 +217,7 @@ fn assert_known(
     }
 }
 
-/// No fault that happens here is the fault of an object, or forbids anything.
+/// No fault that happens here is an object's fault or a missing right.
 fn expected(error: Error) -> Error {
     let kind = error.kind();
     if kind == Class::Owned {
@@ -228,7 +228,7 @@ fn expected(error: Error) -> Error {
     error
 }
 
-/// At which system call, of which kind, at which message.
+/// At which system call, which kind, at which message.
 type Planned = (Pick, Pick, usize);
 
 fn arb_course() -> impl Strategy<Value = (History, usize, Vec<Vec<Planned>>)> {
@@ -241,7 +241,7 @@ fn arb_course() -> impl Strategy<Value = (History, usize, Vec<Vec<Planned>>)> {
 }
 
 #[test]
-fn a_table_gets_where_it_should_whatever_goes_wrong() {
+fn a_table_reaches_the_wanted_state_despite_faults() {
     Trials::of("faults under the netlink socket", "PALISADE_FAULTS", INJECTIONS).run(
         arb_course,
         |(history, together, passes)| {
@@ -257,8 +257,8 @@ fn a_table_gets_where_it_should_whatever_goes_wrong() {
     );
 }
 
-/// Runs a course with each of these faults, many at a time: they wait for the kernel most of the time. Returns how many
-/// faults there were.
+/// Runs a course with each of these faults, many at a time, since they mostly wait for the kernel. Returns the number
+/// of faults.
 fn run_all(course: &Course, passes: &[Vec<(u64, Fault)>]) -> usize {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -276,7 +276,7 @@ fn run_all(course: &Course, passes: &[Vec<(u64, Fault)>]) -> usize {
     })
 }
 
-/// Every kind of fault at every system call of one history, or as many of these as are wanted.
+/// Every kind of fault at every system call of one history, up to the requested number.
 #[test]
 fn every_fault_at_every_system_call() {
     let course = Course { rulesets: super::small_steps() };
@@ -288,7 +288,7 @@ fn every_fault_at_every_system_call() {
     let wanted = std::env::var("PALISADE_FAULTS").map_or(INJECTIONS, |text| text.parse().unwrap()).min(all.len());
     let passes: Vec<_> = (0..wanted).map(|pass| vec![all[pass * all.len() / wanted]]).collect();
     let injected = run_all(&course, &passes);
-    // A course that had to wait for a socket to be closed can be shorter.
+    // A course that had to wait for a socket to close can be shorter.
     assert!(injected * 10 >= wanted * 9, "{injected}");
     println!("total {injected} of {} faults at {calls} system calls", all.len());
 }

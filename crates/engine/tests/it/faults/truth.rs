@@ -1,4 +1,4 @@
-//! What there is.
+//! The true state of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Announcements a pod makes when it takes an address: gratuitous ARP and unsolicited neighbour advertisement.
+//! Announcements by a pod that takes an address: gratuitous ARP and unsolicited neighbour advertisement.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// The ethertype of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// Everybody on the link.
+/// All stations on the link.
 pub const BROADCAST: Mac = Mac([0xff; 6]);
 
 /// A broadcast ARP request by `mac` for its own `address` (RFC 5227 calls it an ARP announcement), as a frame.

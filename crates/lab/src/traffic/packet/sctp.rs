@@ -1,4 +1,4 @@
-//! As much of SCTP (RFC 9260) as a handshake needs.
+//! The part of SCTP (RFC 9260) that a handshake needs.
 
 use crate::traffic::packet::{field_u16, field_u32, put};
 
@@ -51,18 +51,18 @@ pub fn init(source_port: u16, destination_port: u16, tag: u32, window: u32, tsn:
     packet(source_port, destination_port, 0, INIT, &setup(tag, window, tsn, &[]))
 }
 
-/// The INIT ACK a server answers an INIT with; `tag` is the server's.
+/// A server's INIT ACK to an INIT; `tag` is the server's.
 pub fn init_ack(init: &Packet, tag: u32) -> Vec<u8> {
     let body = setup(tag, 65_536, tag, &COOKIE);
     packet(init.destination_port, init.source_port, init.initiate_tag, INIT_ACK, &body)
 }
 
-/// The ABORT a server without listener answers an INIT with.
+/// The ABORT to an INIT of a server without a listener.
 pub fn abort(init: &Packet) -> Vec<u8> {
     packet(init.destination_port, init.source_port, init.initiate_tag, ABORT, &[])
 }
 
-/// The body INIT and INIT ACK share: tag, window, one stream each way, first TSN, parameters.
+/// The common body of INIT and INIT ACK: tag, window, one stream each way, first TSN, parameters.
 fn setup(tag: u32, window: u32, tsn: u32, parameters: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(16 + parameters.len());
     body.extend(tag.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Known answers: examples of the RFCs, and checksums verified by summing to zero.
+//! Known answers: examples from the RFCs, and checksums verified by summing to zero.
 
 use super::*;
 

@@ -19,7 +19,7 @@ pub(super) struct Shot {
     pub(super) packet: Vec<u8>,
 }
 
-/// The shot of every flow; `None` where the source has no address or route for it.
+/// The shot of every flow; `None` if the source has no address or route for it.
 pub(super) fn craft(flows: &[Flow], first: u32, launchers: &mut Opened<Launchers>) -> Result<Vec<Option<Shot>>> {
     let mut sources = Sources::default();
     let mut shots = Vec::with_capacity(flows.len());
@@ -40,7 +40,7 @@ fn craft_one(flow: &Flow, ends: Ends, id: u32) -> Vec<u8> {
     let source_port = flow.source_port.unwrap_or_else(next_port);
     let payload = [SHOT_MARK.to_be_bytes(), id.to_be_bytes()].concat();
     let segment = match flow.protocol {
-        // Without the ACK flag the acknowledgement number means nothing, and is free for the mark.
+        // Without the ACK flag the acknowledgement number has no meaning, so it can hold the mark.
         Protocol::Tcp => ends.tcp(
             &Tcp {
                 source_port,

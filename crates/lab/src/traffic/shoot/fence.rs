@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 
-/// More devices than the longest way has: pod, node, fabric, node, pod, with address resolution on each link.
+/// More devices than the longest path has: pod, node, fabric, node, pod, with address resolution on each link.
 const FENCES: u32 = 24;
 /// How long a fence may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ impl Fence {
         opened.map_err(Error::socket::<io::Error>("open the fence", fabric.name()))
     }
 
-    /// Sends fences one after the other, each when the last is back.
+    /// Sends fences one after the other, each when the previous one is back.
     pub(super) fn pass(&mut self) -> Result<()> {
         for _ in 0..FENCES {
             self.number += 1;

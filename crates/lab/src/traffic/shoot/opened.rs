@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::namespace::Namespace;
 
-/// What was opened in namespaces, once in each. Its sockets keep a namespace alive, so those of namespaces that are no
-/// longer in use are closed.
+/// Sockets opened in namespaces, once in each. A socket keeps its namespace alive, so sockets in unused namespaces are
+/// closed.
 #[derive(Debug)]
 pub(super) struct Opened<T> {
     open: fn(&Namespace) -> Result<T>,
@@ -19,7 +19,7 @@ impl<T> Opened<T> {
         Self { open, by_namespace: BTreeMap::new() }
     }
 
-    /// What is open in the namespace; it is opened at the first call.
+    /// The sockets in the namespace, opened at the first call.
     pub(super) fn of(&mut self, namespace: &Namespace) -> Result<Arc<T>> {
         if let Some(opened) = self.by_namespace.get(&namespace.id()) {
             return Ok(Arc::clone(opened));

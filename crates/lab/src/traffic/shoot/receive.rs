@@ -1,4 +1,4 @@
-//! The sockets that note arriving shots.
+//! The sockets that record arriving shots.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,11 +14,11 @@ use crate::traffic::flow::Protocol;
 use crate::traffic::packet::{SHOT_MARK, echo_request_type, field_u32, skip_ipv4_header};
 use crate::traffic::socket::enlarge_queue;
 
-/// Queue of a receiver, bytes. A chunk fits many times, and twice into the kernel's default limit of 212,992 bytes.
+/// Queue of a receiver, bytes. It holds many chunks; the kernel's default limit of 212,992 bytes still holds two.
 const QUEUE: usize = 4 << 20;
 
-/// The sockets of a namespace that note arriving shots: a raw socket per protocol and family gets a copy of every
-/// packet the namespace delivers to itself, past its input hook; a filter keeps all but shots out.
+/// The sockets of a namespace that record arriving shots: a raw socket per protocol and family gets a copy of every
+/// packet delivered in the namespace, after its input hook; a filter passes only shots.
 #[derive(Debug)]
 pub(super) struct Receivers {
     pub(super) sockets: Vec<Receiver>,
@@ -85,7 +85,7 @@ impl AsFd for Receiver {
 }
 
 impl Receiver {
-    /// Gives the id of every shot in the queue.
+    /// Passes the id of every shot in the queue to `note`.
     pub(super) fn drain(&self, mut note: impl FnMut(u32)) {
         let mut buffer = [0; 256];
         loop {
@@ -96,7 +96,7 @@ impl Receiver {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // An ICMP error of an earlier answer; the queue goes on behind it.
+                // An ICMP error of an earlier answer; more may be queued behind it.
                 Err(_) => {}
             }
         }

@@ -27,7 +27,7 @@ fn rule(peers: Vec<Peer>, ports: Vec<Port>) -> Rule {
     Rule { peers: Peers::Of(peers), ports: Ports::Of(ports) }
 }
 
-/// How many blocks there are in all unions, each union once.
+/// The number of blocks in all unions, each union once.
 fn terms(allowed: &Allowed) -> usize {
     let ports = &allowed.protocols[&Protocol::Tcp];
     let unions: BTreeSet<_> =

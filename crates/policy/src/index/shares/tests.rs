@@ -12,7 +12,7 @@ use crate::input::{
 
 const NODE: &str = "node-1";
 
-/// The number of elements that a namespace may have here.
+/// The maximum number of elements of a namespace here.
 const LIMIT: u64 = 400;
 
 fn address(number: u32) -> IpAddr {
@@ -64,7 +64,7 @@ fn selecting(name: &str, selectors: std::ops::Range<u32>) -> Change {
     Change::Policy(policy(name, vec![rule(selectors.map(wide))]))
 }
 
-/// A pod here, and as many others as `pods` needs.
+/// A local pod, and as many remote ones as `pods` needs.
 fn shop(pods: u32) -> Index {
     let mut index = Index::new(NODE).with_budget(Budget { policy: Cost(100_000), elements: LIMIT });
     index.apply(Change::Namespace(Namespace::new("shop", Labels::new())));
@@ -218,7 +218,7 @@ fn of_many_that_do_not_all_fit_some_are_in_force() {
 }
 
 #[test]
-fn it_can_be_told_without_a_node() {
+fn a_policy_set_aside_is_found_without_a_node() {
     let mut index = shop(80);
     index.apply(selecting("modest", 0..4));
     assert_eq!(set_aside_somewhere(index.state()), []);
@@ -277,8 +277,8 @@ fn named_ports_count_with_the_pods_that_declare_them() {
 }
 
 #[test]
-fn sets_that_unite_selectors_count_beside_them() {
-    // Nine selectors at a time of ten: each rule, on a different port, has a different set.
+fn sets_that_unite_selectors_count_too() {
+    // Nine selectors at a time of ten: each rule has its own port, and so a different set.
     let rules = |count: u16| {
         (0..count).map(|number| Rule {
             peers: Peers::Of((0..10).filter(|n| *n != u32::from(number)).map(wide).collect()),

@@ -1,5 +1,5 @@
-//! Seen to fail when: a list of policies takes the stand-ins with it; a namespace that loses its annotation stays isolated;
-//! a list of namespaces without the annotated one leaves its stand-in.
+//! Seen to fail when: a list of policies removes the stand-ins; a namespace that loses its annotation stays isolated; a
+//! list of namespaces without the annotated one leaves its stand-in.
 
 use super::*;
 

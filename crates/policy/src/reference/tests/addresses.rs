@@ -1,4 +1,4 @@
-//! 1.5 and section 4: whose address it is, pods without one, families.
+//! 1.5 and section 4: which pod has an IP, pods without one, families.
 
 use super::*;
 
@@ -25,13 +25,13 @@ fn finished_and_host_network_pods_are_neither_subject_nor_peer() {
         let peers = vec![own(all()), anywhere(all(), all()), block("10.42.2.2/32", &[])];
         let cluster = Cluster::new().with(from(peers)).with(policy("b/q", "ie")).pod("b/x", edit).pod("b/y", edit);
         cluster.check(&[
-            // b/x is in no selector; b/y's address is in the block.
+            // No selector matches b/x; b/y's IP is in the block.
             ("b/x", "a/x", "tcp/80", "-", "!p"),
             ("b/y", "a/x", "tcp/80", "-", "p[0]"),
             ("10.42.2.1", "a/x", "tcp/80", "-", "!p"),
             ("a/x", "b/x", "tcp/80", "open", "-"),
         ]);
-        // Nor do they resolve a name.
+        // Nor do they resolve a port name.
         let ports = Ports::Of(vec![Port::Named { protocol: Protocol::Tcp, name: "web".into() }]);
         let egress = Policy { egress: vec![Rule { peers: Peers::Any, ports }], ..policy("a/p", "e") };
         Cluster::new().with(egress).pod("b/x", edit).check(&[("a/x", "b/x", "tcp/80", "!p", "-")]);
@@ -39,7 +39,7 @@ fn finished_and_host_network_pods_are_neither_subject_nor_peer() {
 }
 
 #[test]
-fn a_finished_pod_stands_for_its_address_even_if_that_is_anothers_now() {
+fn a_finished_pod_means_its_address_even_if_another_pod_has_it_now() {
     let cluster = Cluster::new()
         .with(from(vec![own(app("y"))]))
         .pod("b/x", |pod| (pod.phase, pod.addresses.v4) = (Phase::Failed, v4("10.42.1.2")))
@@ -69,13 +69,13 @@ fn an_address_that_a_starting_pod_may_have() {
     cluster.facts.pod_ranges.insert("n2".into(), ranges(&["10.42.2.0/24"]));
     cluster.facts.addresses = [("n1".into(), [ip("10.42.1.254")].into())].into();
     cluster.check(&[
-        // The policy of namespace a isolates all of its pods for egress. What no pod shows may be a/new's.
+        // The policy of namespace a isolates all of its pods for egress. An IP that no pod has may be a/new's.
         ("10.42.1.9", "b/x", "tcp/80", "!starting new", "open"),
         ("fd42:1::9", "b/x", "tcp/80", "!starting new", "open"),
         ("10.42.1.9", "9.9.9.9", "-", "!starting new", "-"),
         ("10.42.1.9", "172.30.0.11", "tcp/80", "!starting new", "-"),
         ("b/x", "10.42.1.9", "tcp/80", "open", "-"),
-        // Known pods of the node, the node's own address, another node's range: nobody is starting there.
+        // Known pods of the node, the node's own IP, another node's range: no pod is starting there.
         ("a/y", "b/x", "tcp/80", "!locked", "open"),
         ("10.42.1.254", "b/x", "tcp/80", "-", "open"),
         ("10.42.2.9", "b/x", "tcp/80", "-", "open"),
@@ -91,7 +91,7 @@ fn an_address_that_a_starting_pod_may_have() {
     ]);
     cluster.facts.allow_egress_to_own_node = true;
     cluster.check(&[("10.42.1.9", "172.30.0.11", "tcp/80", "to-own-node", "-")]);
-    // Nor is the address of a pod its own whose sandbox is made anew; but one that is terminating gets none any more.
+    // Nor does a pod keep its IP while its sandbox is recreated; a terminating one gets no new IP.
     let anew = |edit: fn(&mut Pod)| {
         Cluster { state: cluster.state.clone(), facts: cluster.facts.clone() }
             .pod("a/new", |pod| pod.phase = Phase::Failed)
@@ -101,7 +101,7 @@ fn an_address_that_a_starting_pod_may_have() {
     anew(|_| {})
         .check(&[("10.42.1.10", "b/x", "tcp/80", "!starting y", "open"), ("a/y", "b/x", "tcp/80", "!locked", "open")]);
     anew(|pod| pod.terminating = true).check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
-    // Once it has an address, or ends before it gets one, or is no pod of the network, nothing is held.
+    // Once it has an IP, or ends before it gets one, or is not a pod of the network, nothing is blocked.
     let ends: [fn(&mut Pod); 4] = [
         |pod| pod.addresses.v4 = v4("10.42.1.9"),
         |pod| pod.phase = Phase::Failed,
@@ -129,7 +129,7 @@ fn a_pod_without_address_is_judged_by_selectors_alone() {
         ("fd42:2::1", "a/n", "tcp/80", "open", "!p"),
         ("a/n", "a/n", "tcp/80", "self", "self"),
     ]);
-    // Two of them are still two pods.
+    // Two such pods are still two pods.
     bare(Cluster::new().with(policy("a/p", "ie")))
         .pod("a/m", |_| {})
         .check(&[("a/n", "a/m", "tcp/80", "!p", "!p"), ("node/n9", "a/m", "tcp/80", "-", "!p")]);
@@ -151,17 +151,17 @@ fn of_two_claimants_the_one_that_stays_has_the_address() {
         .with(policy("b/q", "ie"))
         .pod("b/x", |pod| (pod.addresses.v4, pod.terminating) = (v4("10.42.1.2"), true));
     cluster.check(&[
-        // The address is a/y's, whichever pod is named.
+        // The IP is a/y's, whichever pod is named.
         ("10.42.1.2", "a/x", "tcp/80", "open", "p[0]"),
         ("b/x", "a/x", "tcp/80", "open", "p[0]"),
         ("a/y", "a/x", "tcp/80", "open", "p[0]"),
         ("b/x", "a/y", "tcp/80", "self", "self"),
-        // Its other address is its own.
+        // Its other IP is its own.
         ("fd42:2::1", "a/x", "tcp/80", "!q", "!p"),
     ]);
 }
 
-/// a/y and b/x claim one address; `edit` is done to both.
+/// a/y and b/x claim one IP; `edit` changes both.
 fn twice(edit: fn(&mut Pod)) -> Cluster {
     Cluster::new().pod("a/y", edit).pod("b/x", |pod| {
         pod.addresses.v4 = v4("10.42.1.2");
@@ -179,9 +179,9 @@ fn an_address_claimed_twice_is_in_no_allow_set() {
         twice(edit).with(with_block).check_ingress(&[("10.42.1.2", "p[0]"), ("a/y", "p[0]")]);
         let any = Policy { pod_selector: app("x"), ingress: vec![anything()], ..policy("a/p", "i") };
         twice(edit).with(any).check_ingress(&[("a/y", "p[0]")]);
-        // In the family where nothing is claimed twice, nothing changes.
+        // In the family without a duplicate, nothing changes.
         twice(edit).with(selectors).check_ingress(&[("fd42:1::2", "p[0]"), ("fd42:2::1", "p[0]")]);
-        // It resolves no name.
+        // It resolves no port name.
         let web = Port::Named { protocol: Protocol::Tcp, name: "web".into() };
         let rule = |port| Rule { peers: Peers::Any, ports: Ports::Of(vec![port]) };
         let by_name = Policy { pod_selector: app("x"), egress: vec![rule(web)], ..policy("a/p", "e") };
@@ -216,14 +216,14 @@ fn an_address_claimed_twice_is_isolated_if_either_is() {
     twice(|_| {}).check(&[("a/x", "10.42.1.2", "tcp/80", "open", "open")]);
     twice(|_| {}).with(policy("a/p", "ie")).check(&[
         ("a/y", "b/x", "tcp/80", "self", "self"),
-        // The node of either is the own node.
+        // Either pod's node is the own node.
         ("node/n1", "a/y", "tcp/80", "-", "own-node"),
         ("node/n2", "a/y", "tcp/80", "-", "own-node"),
     ]);
 }
 
 #[test]
-fn a_pod_that_shows_its_nodes_address_does_not_get_it() {
+fn a_pod_with_its_nodes_address_does_not_get_it() {
     let cluster = Cluster::new()
         .with(policy("b/q", "ie"))
         .with(policy("a/p", "i"))
@@ -232,14 +232,14 @@ fn a_pod_that_shows_its_nodes_address_does_not_get_it() {
 }
 
 #[test]
-fn the_family_is_the_first_of_the_opener_that_the_server_has() {
+fn the_family_is_the_clients_first_that_the_server_has() {
     let only6 = |cluster: Cluster, key| cluster.pod(key, |pod| pod.addresses.v4 = None);
     let rules = || from(vec![block("0.0.0.0/0", &[])]);
     Cluster::new().with(rules()).check_ingress(&[("b/x", "p[0]")]);
     only6(Cluster::new().with(rules()), "b/x").check_ingress(&[("b/x", "!p")]);
     only6(Cluster::new().with(rules()), "a/x").check_ingress(&[("b/x", "!p"), ("fd00::1", "!p")]);
     let cluster = Cluster::new().with(rules());
-    // A node goes by the address that is known of it.
+    // A node is represented by its known IP.
     let mut known6 = Cluster::new().with(from(vec![block("::/0", &[])]));
     known6.facts.addresses.insert("n9".into(), [ip("fd00:30::19")].into());
     known6.check_ingress(&[("node/n9", "p[0]"), ("node/n2", "!p")]);
@@ -270,7 +270,7 @@ fn flows_that_cannot_be_judged() {
 }
 
 #[test]
-fn ends_say_what_a_flow_stands_for() {
+fn a_flows_ends_say_what_they_mean() {
     let cluster = Cluster::new();
     let reference = Reference::new(&cluster.state, &cluster.facts);
     let flow = flow("a/x", "fd42:2::1", "icmp");

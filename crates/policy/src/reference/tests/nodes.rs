@@ -25,7 +25,7 @@ fn the_own_node_reaches_its_pods_by_name_and_by_address() {
         ("node/unknown", "a/x", "tcp/80", "-", "!p"),
         ("172.30.0.12", "b/x", "tcp/80", "-", "own-node"),
     ]);
-    // Not isolated comes first.
+    // "Not isolated" takes precedence.
     Cluster::new().check(&[("node/n1", "a/x", "tcp/80", "-", "open")]);
 }
 
@@ -50,7 +50,7 @@ fn a_node_is_known_by_its_addresses_where_names_are_missing() {
         })
     };
     host(None).check(&[("b/host", "a/x", "tcp/80", "-", "own-node"), ("b/host", "b/x", "tcp/80", "-", "!q")]);
-    // Two names that differ are two nodes.
+    // Two different names are two nodes.
     host(Some("n3")).check(&[("b/host", "a/x", "tcp/80", "-", "!p")]);
     let nameless = || isolated().pod("a/x", |pod| pod.node = None);
     nameless().check(&[("node/n1", "a/x", "tcp/80", "-", "own-node"), ("node/n2", "a/x", "tcp/80", "-", "!p")]);
@@ -60,7 +60,7 @@ fn a_node_is_known_by_its_addresses_where_names_are_missing() {
 }
 
 #[test]
-fn a_pod_is_nobodys_node_whatever_address_it_shows() {
+fn a_pod_is_never_a_node_whatever_its_address() {
     let cluster = isolated().pod("b/y", |pod| pod.addresses.v4 = Some("172.30.0.11".parse().unwrap()));
     cluster.check(&[("b/y", "a/x", "tcp/80", "!q", "!p"), ("172.30.0.11", "a/x", "tcp/80", "!q", "!p")]);
     cluster.check(&[("node/n1", "a/x", "tcp/80", "-", "own-node")]);
@@ -74,7 +74,7 @@ fn towards_other_pods_a_node_is_its_address() {
     // The smallest one counts.
     cluster.facts.addresses.insert("n2".into(), [ip("172.30.0.2")].into());
     cluster.check_ingress(&[("node/n2", "!p")]);
-    // A family of which no address is known: nothing for a block to match.
+    // A family without a known IP: nothing for a block to match.
     cluster.state.apply(Change::Pod(Pod { node: Some("n1".into()), ..pod("a/x") }));
     cluster.check_ingress(&[("node/n2", "!p")]);
     let six = Cluster::new().with(from(vec![block("::/0", &[])])).pod("a/x", |pod| pod.addresses.v4 = None);
@@ -82,7 +82,7 @@ fn towards_other_pods_a_node_is_its_address() {
     let mut known = six;
     known.facts.addresses.insert("n2".into(), [ip("fd00:30::12")].into());
     known.check_ingress(&[("node/n2", "p[0]")]);
-    // A node is in no selector.
+    // No selector matches a node.
     let selectors = from(vec![own(all()), anywhere(all(), all())]);
     Cluster::new().with(selectors).check_ingress(&[("node/n2", "!p")]);
 }

@@ -40,14 +40,14 @@ fn a_namespace_not_seen_is_matched_by_no_namespace_selector() {
     let absent = requirement("team", Operator::DoesNotExist);
     let cluster = orphans(from(vec![anywhere(all(), all()), anywhere(absent, all())]));
     cluster.check_ingress(&[("c/x", "!p"), ("10.42.1.30", "!p")]);
-    // Its own policies still isolate it, and a podSelector of its own namespace still finds its pods.
+    // Its own policies still isolate it, and a podSelector of its own namespace still matches its pods.
     let rule = Rule { peers: Peers::Of(vec![own(all())]), ports: Ports::Any };
     let cluster = orphans(Policy { ingress: vec![rule], ..policy("c/p", "i") });
     cluster.check(&[("c/y", "c/x", "tcp/80", "open", "p[0]"), ("a/x", "c/x", "tcp/80", "open", "!p")]);
 }
 
 #[test]
-fn ip_block_matches_addresses_whoever_has_them() {
+fn ip_block_matches_the_address_of_any_pod() {
     let cluster = Cluster::new().with(from(vec![block("10.42.2.0/31", &[]), block("fd42:2::2/128", &[])]));
     cluster.check_ingress(&[("b/x", "p[0]"), ("10.42.2.1", "p[0]"), ("b/y", "!p"), ("10.42.2.0", "p[0]")]);
     cluster.check(&[
@@ -72,7 +72,7 @@ fn an_except_narrows_its_own_block_only() {
         ("9.255.255.255", "p[0]"),
         ("10.0.0.0", "!p"),
     ]);
-    // 9.8.0.0/16 comes back through the other block, 9.9.0.0/16 does not.
+    // The other block allows 9.8.0.0/16 again, but not 9.9.0.0/16.
     let cluster = Cluster::new().with(from(vec![narrowed(), block("9.8.1.0/24", &[])]));
     cluster.check_ingress(&[("9.8.1.255", "p[0]"), ("9.8.2.0", "!p"), ("9.9.1.0", "!p")]);
     let cluster = Cluster::new().with(from(vec![block("9.0.0.0/8", &["0.0.0.0/0"])]));

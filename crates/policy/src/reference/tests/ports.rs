@@ -105,7 +105,7 @@ fn a_name_can_mean_several_ports_and_only_with_its_protocol() {
 }
 
 #[test]
-fn a_name_that_nobody_defines_matches_nothing() {
+fn an_undeclared_port_name_matches_nothing() {
     let cluster = Cluster::new().with(on(vec![named(Protocol::Tcp, "nope")]));
     cluster.check(&[("b/x", "a/x", "tcp/80", "open", "!p"), ("b/x", "a/x", "icmp", "open", "!p")]);
 }

@@ -1,6 +1,6 @@
 //! What the evaluator may import.
 
-/// Its files and the words that would make it share a judgement with the engine.
+/// The evaluator's files, and the words that would make it share a judgement with the engine.
 const FILES: [(&str, &str); 3] = [
     ("reference.rs", include_str!("../../reference.rs")),
     ("reference/ends.rs", include_str!("../ends.rs")),

@@ -1,4 +1,4 @@
-//! A ruleset without names: what leads where, and what is in it.
+//! A ruleset without names: its jumps, rules and contents.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use palisade_ruleset::model::{Expression, Rule, Ruleset, Test, Verdict};
 use palisade_ruleset::name::Name;
 
-/// What is reached from the base chains, by content; equal for rulesets that differ only in names, comments and the order
-/// of rules that all return.
+/// Everything reachable from the base chains, by content; equal for rulesets that differ only in names, comments and
+/// the order of rules that all return.
 pub(crate) fn canonical(ruleset: &Ruleset) -> Vec<String> {
     let mut form = Form { ruleset, known: BTreeMap::new() };
     let mut texts: Vec<_> = ruleset.chains.keys().map(|name| form.chain(name)).collect();
@@ -72,7 +72,7 @@ impl Form<'_> {
     }
 }
 
-/// The beginning, for people, and a hash of the whole.
+/// The start, for people, and a hash of the whole.
 fn short(text: &str) -> String {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);

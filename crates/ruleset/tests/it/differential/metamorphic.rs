@@ -1,5 +1,5 @@
-//! What must not matter to the final ruleset: the order of events of different objects, whether they come one by one or
-//! squashed or in smaller steps, events that say nothing new, and what objects are called.
+//! What must not matter to the final ruleset: the order of events of different objects, whether they come singly,
+//! squashed or in smaller steps, events that repeat known facts, and object names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,11 @@ use crate::differential::canonical::canonical;
 
 use crate::differential::renaming::Renaming;
 
-/// Histories followed in a test run; by command, one for so many verdicts.
+/// Histories in a test run; with `PALISADE_VERDICTS`, one for every `VERDICTS_PER_HISTORY`.
 const HISTORIES: usize = 300;
 const VERDICTS_PER_HISTORY: usize = 200;
 
-/// A history, and numbers by which it is shuffled and renamed.
+/// A history, and the numbers for shuffling and renaming it.
 #[derive(Clone, Debug)]
 struct Twist {
     history: History,
@@ -57,7 +57,7 @@ fn twist(twist: &Twist) -> Result<usize, TestCaseError> {
     let renamed = rendered(*node, &renaming.state(&state));
     prop_assert_eq!(canonical(&renamed), canonical(&expected), "renamed");
 
-    // Which policies a namespace keeps that is being deleted depends on what was deleted first.
+    // Which policies a terminating namespace keeps depends on the order of deletions.
     let lasting = lasting(history);
     let (state, expected) = follow(*node, &lasting.start, &lasting.changes, |_| true);
     for (what, changes) in [
@@ -78,7 +78,7 @@ fn rendered(node: u8, state: &State) -> Ruleset {
     palisade_ruleset::render::render(Index::build(format!("node-{node}"), state).compiled(), &Options::default())
 }
 
-/// The objects and the ruleset after these events; which of them are followed by a look at what changed is asked.
+/// The objects and the ruleset after these events; `is_looked_at` says after which events to take the changes.
 fn follow(node: u8, start: &State, changes: &[Change], is_looked_at: impl Fn(usize) -> bool) -> (State, Ruleset) {
     let mut index = Index::build(format!("node-{node}"), start);
     index.take_dirty();
@@ -98,7 +98,7 @@ fn follow(node: u8, start: &State, changes: &[Change], is_looked_at: impl Fn(usi
     (index.state().clone(), renderer.into_ruleset())
 }
 
-/// Every object again, alone and in lists: nothing is dirty, and the patch is empty.
+/// Repeats every object, alone and in lists: nothing is dirty, and the patch is empty.
 fn says_nothing_new(node: u8, state: &State) -> Result<(), TestCaseError> {
     let mut index = Index::build(format!("node-{node}"), state);
     index.take_dirty();
@@ -155,7 +155,7 @@ fn lasting(history: &History) -> History {
     History { start, changes }
 }
 
-/// Which object an event is about.
+/// The object of an event.
 fn object(change: &Change) -> (u8, String) {
     match change {
         Change::Pod(pod) => (0, pod.key.to_string()),
@@ -168,7 +168,7 @@ fn object(change: &Change) -> (u8, String) {
     }
 }
 
-/// In another order, but the events of one object in theirs.
+/// In another order, except that the events of one object keep theirs.
 fn shuffled(changes: &[Change], keys: &[u16]) -> Vec<Change> {
     let key = |number: usize| (keys[number % keys.len()], number);
     let mut places: Vec<usize> = (0..changes.len()).collect();
@@ -181,7 +181,7 @@ fn shuffled(changes: &[Change], keys: &[u16]) -> Vec<Change> {
     places.iter().filter_map(next).collect()
 }
 
-/// For each object only what was said of it last.
+/// Only the last event of each object.
 fn last_of_each(changes: &[Change]) -> Vec<Change> {
     let mut seen = BTreeSet::new();
     let mut last: Vec<_> = changes.iter().rev().filter(|change| seen.insert(object(change))).cloned().collect();
@@ -189,7 +189,7 @@ fn last_of_each(changes: &[Change]) -> Vec<Change> {
     last
 }
 
-/// What changes of a pod, one thing after the other; and each policy is gone before it comes back changed.
+/// Splits each change of a pod into single steps; each policy is deleted before it comes back changed.
 fn in_steps(history: &History) -> Vec<Change> {
     let mut state = history.start.clone();
     let mut steps = Vec::new();

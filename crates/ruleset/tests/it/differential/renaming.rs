@@ -44,7 +44,7 @@ impl Renaming {
         NamespacedName { namespace: self.name(&key.namespace), name: self.name(&key.name) }
     }
 
-    /// The one label that everybody knows keeps its name.
+    /// The well-known label keeps its name.
     fn label(&self, key: &str) -> String {
         if key == METADATA_NAME { key.to_owned() } else { self.text(key) }
     }

@@ -1,6 +1,6 @@
-//! While a node turns from one state to the next, no packet passes that neither of them allows, and none is lost that both
-//! allow: on the model, for every batch of the transaction, and for every moment at which it may overtake a packet that is
-//! under way, together with the batches before it that were not waited for (see `walk_across`).
+//! While a node's table changes from one state to the next, no packet passes that neither state allows, and none is
+//! lost that both allow: on the model, for every batch of the transaction, and for every moment at which the batch may
+//! overtake an in-flight packet, together with earlier batches that were not waited for (see `walk_across`).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,19 +26,19 @@ use proptest::test_runner::TestRunner;
 
 /// Walks of a packet during a transition, in a test run.
 const WALKS: usize = 300_000;
-/// For so many verdicts asked for, there are so many walks.
+/// Walks per requested verdict.
 const WALKS_PER_VERDICT: usize = 3;
-/// For so many verdicts asked for, there is one change in turn.
+/// Requested verdicts per in-turn change.
 const VERDICTS_PER_TURN: usize = 4_000;
 
-/// A history, cut into commits, and which packets are under way.
+/// A history, cut into commits, and the in-flight packets.
 #[derive(Clone, Debug)]
 struct Course {
     history: History,
     node: u8,
-    /// Whether the node's pod ranges are known, so that unknown addresses are held while isolated pods are starting.
+    /// Whether the node's pod ranges are known, so that unknown IPs are blocked while isolated pods are starting.
     knows_ranges: bool,
-    /// How many events of a kind are committed at once at most.
+    /// The maximum number of events of a kind in one commit.
     together: usize,
     /// From, to, transport.
     packets: Vec<(Pick, Pick, Pick)>,
@@ -52,15 +52,15 @@ fn arb_course() -> impl Strategy<Value = Course> {
 }
 
 #[test]
-fn a_packet_under_way_fares_as_before_or_as_after() {
+fn an_in_flight_packet_is_judged_as_before_or_as_after() {
     Trials::of("walks in transition", "PALISADE_VERDICTS", WALKS / WALKS_PER_VERDICT)
         .times(WALKS_PER_VERDICT)
         .run(arb_course, follow);
 }
 
-/// Two pods of a node change their chains at once: what the one could send before, the other takes afterwards.
+/// Two pods of a node change their chains at once: one could send only before, the other may receive only afterwards.
 #[test]
-fn nothing_passes_between_what_one_pod_was_and_another_becomes() {
+fn no_packet_combines_one_pods_past_with_anothers_future() {
     let policy = |name: &str, label: &str, direction: Direction, open: bool| Policy {
         key: NamespacedName::new("shop", name),
         pod_selector: LabelSelector::labels([("is", label)]),
@@ -131,7 +131,8 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
     Ok(walked)
 }
 
-/// Pods that change together may change their addresses one after the other: no packet meets what the cluster never was.
+/// Pods that change together may change their IPs one after the other: no packet meets a state that the cluster never
+/// had.
 #[test]
 fn addresses_that_change_in_turn_pass_through_states_of_the_cluster() {
     Trials::of("changes in turn", "PALISADE_VERDICTS", WALKS / WALKS_PER_VERDICT)
@@ -139,7 +140,7 @@ fn addresses_that_change_in_turn_pass_through_states_of_the_cluster() {
         .run(arb_course, follow_in_turn);
 }
 
-/// How many changes were made in turn.
+/// Returns the number of in-turn changes.
 fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
     let mut state = course.history.start.clone();
     let mut index = Index::build(format!("node-{}", course.node), &state);
@@ -161,7 +162,7 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
         index.apply_all(changes.iter().cloned());
         let dirty = index.take_dirty();
         let packets = packets(course, &state, known, &dirty);
-        // Without pod ranges nothing is held for pods that are starting, so there is one patch at most.
+        // Without pod ranges nothing is blocked for starting pods, so there is at most one patch.
         let patch = renderer.update(index.compiled(), &dirty).pop().unwrap_or_default();
         let split = |part: &Patch| part.split(dirty.order.events()?, renderer.ruleset());
         let parts = patch.around(&gates(&Options::default()));
@@ -181,7 +182,7 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
     Ok(in_turn)
 }
 
-/// Walks through the parts of a change; each leads to a table that judges as one of the states did.
+/// Walks through the parts of a change; each part's table judges as one of the states did.
 fn walk_in_turn(
     before: &Ruleset,
     after: &Ruleset,
@@ -197,7 +198,10 @@ fn walk_in_turn(
         for packet in packets {
             let end = |ruleset| walk(ruleset, packet).unwrap().end;
             if states.iter().all(|state| end(state) != end(&next)) {
-                return Err(format!("packet from {} to {} meets what never was", packet.source, packet.destination));
+                return Err(format!(
+                    "packet from {} to {} meets a state that never existed",
+                    packet.source, packet.destination
+                ));
             }
         }
         table = next;
@@ -206,12 +210,12 @@ fn walk_in_turn(
     Ok(())
 }
 
-/// The ranges that the pods of a node have addresses from, in generated clusters.
+/// The ranges of the pods' IPs on a node, in generated clusters.
 fn pod_ranges(node: u8) -> BTreeSet<IpNet> {
     [format!("10.42.{node}.0/24"), format!("fd42:{node}::/64")].map(|range| range.parse().unwrap()).into()
 }
 
-/// Changes as they are committed, some at once.
+/// The changes as they are committed, some at once.
 fn commits(changes: &[Change], together: usize) -> Vec<&[Change]> {
     changes.chunks(together).collect()
 }
@@ -220,13 +224,13 @@ fn addresses(state: &State) -> BTreeSet<IpAddr> {
     state.pods.values().flat_map(|pod| pod.addresses.iter()).collect()
 }
 
-/// The packets under way: every other end is an address that the change is about.
+/// The in-flight packets: every other end is an IP affected by the change.
 fn packets(course: &Course, state: &State, known: BTreeSet<IpAddr>, dirty: &Dirty) -> Vec<Packet> {
     let touched: BTreeSet<_> = dirty.subjects.iter().chain(dirty.peers.values().flatten()).copied().collect();
     let mut all = known;
     all.extend(addresses(state));
     all.extend([IpAddr::from([9, 9, 9, 9]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])]);
-    // Of this node's pods, and none that is known.
+    // An unknown IP from this node's pod range.
     all.extend([IpAddr::from([10, 42, course.node, 9]), IpAddr::from([0xfd42, course.node.into(), 0, 0, 0, 0, 0, 9])]);
     let (touched, all): (Vec<_>, Vec<_>) = (touched.into_iter().collect(), all.into_iter().collect());
     let mut transports: Vec<_> =
@@ -255,10 +259,10 @@ struct Transition<'a> {
 }
 
 impl Transition<'_> {
-    /// All packets at all batches of the transaction; how many walks there were.
+    /// Walks all packets through all batches of the transaction; returns the number of walks.
     fn walk_through(&self, plans: &[Transaction], packets: &[Packet]) -> Result<usize, String> {
         let (mut walked, mut table) = (0, self.before.clone());
-        // The tables that packets under way may have met since they began.
+        // The tables that in-flight packets may have met so far.
         let mut met = vec![table.clone()];
         let batches = plans.iter().flat_map(|plan| plan.batches().enumerate());
         for (number, batch) in batches {
@@ -276,7 +280,8 @@ impl Transition<'_> {
         Ok(walked)
     }
 
-    /// A packet that began with any of these tables, when a batch has just made the last; how many walks there were.
+    /// Walks a packet that began with any of these tables, when a batch has just made the last; returns the number of
+    /// walks.
     fn check(&self, batch: &str, tables: &[Ruleset], packet: &Packet) -> Result<usize, String> {
         let ends = [self.before, self.after].map(|ruleset| walk(ruleset, packet).unwrap());
         let mut walked = 0;
@@ -287,7 +292,7 @@ impl Transition<'_> {
             for lookups in 0.. {
                 let during = walk_across(table, Later { lookups, rules, elements }, packet).unwrap();
                 walked += 1;
-                // A flow to a named port may lose packets for a moment while its pod comes or goes.
+                // A flow to a named port may lose packets for a moment while its pod is added or removed.
                 let is_moment = during.end == End::Drop && self.changes_named_port(packet);
                 if ends.iter().all(|end| end.end != during.end) && !is_moment {
                     return Err(explain(batch, passed, lookups, packet, &during, &ends));
@@ -302,7 +307,7 @@ impl Transition<'_> {
 }
 
 impl Transition<'_> {
-    /// Whether the packet's flow is to a port that gets a name, or loses one.
+    /// Whether the packet's flow is to a port that gains or loses a name.
     fn changes_named_port(&self, packet: &Packet) -> bool {
         let Some(flow) = &packet.flow else { return false };
         let Some(port) = flow.server_port else { return false };

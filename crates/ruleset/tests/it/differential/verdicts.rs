@@ -14,7 +14,7 @@ fn the_walk_gives_the_verdict_of_the_evaluator() {
     Trials::of("verdicts", "PALISADE_VERDICTS", VERDICTS).run(|| arb_case_with(1..60), compare);
 }
 
-/// Compares the verdicts of all flows; how many there were.
+/// Compares the verdicts of all flows; returns their number.
 fn compare(case: &Case) -> Result<usize, TestCaseError> {
     let reference = Reference::new(&case.state, &case.facts);
     let nodes = Nodes::render(&case.state, &case.facts);

@@ -1,9 +1,9 @@
-//! Objects that an API server may hold. None opens a pod because it cannot be read.
+//! Objects that an API server may have. None opens a pod because it cannot be read.
 //!
 //! Seen to fail when: a peer or port with a mistake is kept; an unknown field or a list of the wrong type widens a rule
-//! to everyone or every port; the rules stay although `podSelector` or `spec` has a mistake; `policyTypes` that cannot
-//! be read count as missing; old blocks are refused, or IPv4-mapped ones stay IPv6; every init container counts as a
-//! sidecar; `podIP` goes before `podIPs`; refused IPs give no warning; a terminating phase is overlooked.
+//! to everyone or every port; the rules stay although `podSelector` or `spec` has a mistake; unreadable `policyTypes`
+//! count as missing; old blocks are refused, or IPv4-mapped ones stay IPv6; every init container counts as a sidecar;
+//! `podIP` takes precedence over `podIPs`; refused IPs give no warning; a terminating phase is overlooked.
 
 #![expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
 
@@ -39,7 +39,7 @@ fn unenforceable(policy: &Policy) -> Vec<&str> {
 const INGRESS: Isolates = Isolates { ingress: true, egress: false };
 const BOTH: Isolates = Isolates { ingress: true, egress: true };
 
-/// The peers of a policy with these in its only rule.
+/// The peers of a policy whose only rule has these.
 fn peers(from: Value) -> (Peers, Vec<String>) {
     let mut policy = policy(json!({"ingress": [{"from": from}]}));
     assert_eq!(policy.isolates, INGRESS);
@@ -48,7 +48,7 @@ fn peers(from: Value) -> (Peers, Vec<String>) {
     (rule.peers, policy.unenforceable.into_iter().map(|term| term.field).collect())
 }
 
-/// The ports of a policy with these in its only rule.
+/// The ports of a policy whose only rule has these.
 fn ports(ports: Value) -> (Ports, Vec<String>) {
     let mut policy = policy(json!({"ingress": [{"ports": ports}]}));
     let rule = policy.ingress.pop().unwrap();
@@ -77,7 +77,7 @@ fn blocks_of_old_objects_are_read_as_go_reads_them() {
 }
 
 #[test]
-fn a_peer_that_cannot_be_read_matches_nothing() {
+fn an_unreadable_peer_matches_nothing() {
     for (peer, field) in [
         (json!({}), ""),
         (json!(null), ""),
@@ -108,7 +108,7 @@ fn a_peer_that_cannot_be_read_matches_nothing() {
 }
 
 #[test]
-fn a_port_that_cannot_be_read_matches_nothing() {
+fn an_unreadable_port_matches_nothing() {
     for (port, field) in [
         (json!(80), ""),
         (json!({"port": 0}), ".port"),
@@ -130,7 +130,7 @@ fn a_port_that_cannot_be_read_matches_nothing() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_read_matches_nothing() {
+fn an_unreadable_rule_matches_nothing() {
     let nobody = Peers::Of(vec![Peer::Unmatchable]);
     for (rule, peers, ports) in [
         (json!({"to": []}), nobody.clone(), Ports::Any),
@@ -147,7 +147,7 @@ fn a_rule_that_cannot_be_read_matches_nothing() {
 }
 
 #[test]
-fn a_pod_selector_that_cannot_be_read_selects_more_and_allows_nothing() {
+fn an_unreadable_pod_selector_selects_more_and_allows_nothing() {
     let policy = policy(json!({
         "podSelector": {
             "matchLabels": {"app": "web", "bad": "no label"},
@@ -170,7 +170,7 @@ fn a_pod_selector_that_cannot_be_read_selects_more_and_allows_nothing() {
 }
 
 #[test]
-fn a_spec_that_cannot_be_read_isolates() {
+fn an_unreadable_spec_isolates() {
     for (spec, isolates, fields) in [
         (json!("nonsense"), BOTH, vec!["spec"]),
         (json!([]), BOTH, vec!["spec"]),

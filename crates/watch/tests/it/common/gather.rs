@@ -1,4 +1,4 @@
-//! Lists as a receiver puts them together.
+//! Joins the parts of lists, as a receiver does.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use palisade_watch::{Kind, ListPart, Object};
 pub(crate) struct Gather(BTreeMap<Kind, Vec<Object>>);
 
 impl Gather {
-    /// The list that a part of it completes.
+    /// The list that this part completes.
     pub(crate) fn take(&mut self, part: ListPart) -> Option<Change> {
         match part {
             ListPart::Begin(kind) => assert!(self.0.insert(kind, Vec::new()).is_none(), "{kind}: begun in a list"),

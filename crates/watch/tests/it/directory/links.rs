@@ -1,13 +1,13 @@
 //! Symlinks in the path of the directory.
 //!
-//! Seen to fail when: a switched link is noticed at the next check only.
+//! Seen to fail when: a switched link is noticed only at the next check.
 
 use super::*;
 
-/// Well below the time between two checks of the path, which is 2 s.
+/// Well below the interval between two checks of the path, which is 2 s.
 const AT_ONCE: Duration = Duration::from_millis(700);
 
-/// A directory with releases, each with a policy of its name.
+/// A directory with releases, each with a policy of the same name.
 fn releases(name: &str, releases: &[&str]) -> PathBuf {
     let root = Bed::prepare(name, &[]);
     for release in releases {
@@ -17,7 +17,7 @@ fn releases(name: &str, releases: &[&str]) -> PathBuf {
     root
 }
 
-/// Points a link elsewhere in one step.
+/// Switches a link to another target in one step.
 fn switch(link: &Path, target: impl AsRef<Path>) {
     let next = link.with_file_name("link-to-come");
     symlink(target, &next).unwrap();
@@ -25,7 +25,7 @@ fn switch(link: &Path, target: impl AsRef<Path>) {
 }
 
 impl Bed {
-    /// Waits until exactly this policy is in force, for a shorter time than until the next check of the path.
+    /// Waits until exactly this policy is in force, for less time than to the next check of the path.
     async fn switched_at_once(&mut self, policy: &str) {
         let start = std::time::Instant::now();
         self.until_policies(&[policy]).await;
@@ -83,7 +83,7 @@ async fn a_link_behind_a_link_is_followed_too() {
     bed.switched_at_once("v43").await;
     switch(&root.join("current"), "channels/next");
     bed.switched_at_once("v42").await;
-    // Now this one is on the way, and the other is not.
+    // Now this one is in the path, and the other is not.
     switch(&root.join("channels/next"), "../releases/v41");
     bed.switched_at_once("v41").await;
     bed.never_without_a_policy();
@@ -101,10 +101,10 @@ async fn a_link_that_leads_nowhere_for_a_while_loses_nothing() {
     switch(&root.join("current"), "releases/v43");
     bed.until("reported", |bed| bed.failures == 1).await;
     assert_eq!((bed.policies(), &bed.log[..]), (vec!["v41".to_owned()], &NOTHING[..]));
-    // What it leads to appears.
+    // Its target appears.
     fs::rename(root.join("releases/v42"), root.join("releases/v43")).unwrap();
     bed.switched_at_once("v42").await;
-    // No link at all, then one again.
+    // No link, then one again.
     fs::remove_file(root.join("current")).unwrap();
     bed.until("reported", |bed| bed.failures == 2).await;
     symlink("releases/v41", root.join("current")).unwrap();

@@ -12,7 +12,7 @@ fn pods_listed(server: &Server) -> Vec<Asked> {
 }
 
 #[tokio::test]
-async fn a_list_that_is_never_answered_is_asked_for_again() {
+async fn an_unanswered_list_is_requested_again() {
     let server = Server::start("hung", |asked| match asked.number {
         0..2 if asked.is(Verb::List, Kind::Pod) => Reply::Never,
         _ if asked.is(Verb::List, Kind::Pod) => list(&[pod("p", "1", 1)], "1", ""),
@@ -22,13 +22,13 @@ async fn a_list_that_is_never_answered_is_asked_for_again() {
     let mut watching = Watching::start(&server, hasty()).await;
     watching.until_listed().await;
     assert!(watching.has_pod("p"));
-    assert_eq!(watching.parts_of(Kind::Pod), "bpe", "what never began is not abandoned");
+    assert_eq!(watching.parts_of(Kind::Pod), "bpe", "a list that never began is not abandoned");
     let messages: Vec<_> = watching.failures.iter().map(|failure| &*failure.message).collect();
     assert_eq!(messages, ["no answer within 300ms"; 2]);
 }
 
 #[tokio::test]
-async fn a_list_that_stops_in_the_middle_of_a_page_is_asked_for_again() {
+async fn a_list_that_stops_in_the_middle_of_a_page_is_requested_again() {
     let server = Server::start("half", |asked| match asked.number {
         0 if asked.is(Verb::List, Kind::Pod) => Reply::Stuck(vec![]),
         1 if asked.is(Verb::List, Kind::Pod) => Reply::Ends(vec![serde_json::json!({"items": []})]),
@@ -99,7 +99,7 @@ async fn a_page_that_takes_too_long_is_asked_for_in_smaller_pieces() {
 }
 
 #[tokio::test]
-async fn everything_is_listed_again_once_in_a_while_from_the_newest_state() {
+async fn everything_is_periodically_listed_from_the_newest_state() {
     let server = Server::start("while", |asked| match asked.number {
         1.. if asked.is(Verb::List, Kind::Pod) => list(&[pod("missed", "8", 1)], "9", ""),
         _ => calm(asked),
@@ -115,7 +115,7 @@ async fn everything_is_listed_again_once_in_a_while_from_the_newest_state() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_asked_for_comes_at_once_and_then_not_more_than_one_in_a_while() {
+async fn a_requested_list_comes_at_once_and_further_ones_are_spaced() {
     let server = Server::start("wishes", calm).await;
     let mut watching = Watching::start(&server, quick()).await;
     watching.until_listed().await;
@@ -135,7 +135,7 @@ async fn a_list_that_is_asked_for_comes_at_once_and_then_not_more_than_one_in_a_
 }
 
 #[tokio::test]
-async fn while_a_list_that_was_asked_for_fails_the_watch_goes_on() {
+async fn the_watch_continues_while_a_requested_list_fails() {
     let server = Server::start("onward", |asked| match asked.number {
         1.. if asked.is(Verb::List, Kind::Pod) => refusal(500, "InternalError", "no"),
         1.. if asked.is(Verb::Watch, Kind::Pod) => Reply::Stuck(vec![line("ADDED", pod("next", "2", 1))]),
@@ -147,6 +147,6 @@ async fn while_a_list_that_was_asked_for_fails_the_watch_goes_on() {
     watching.requests.send(Request::List(Kind::Pod)).await.unwrap();
     watching.until("the pod", |now| now.has_pod("next")).await;
     assert_eq!(watching.failures.iter().map(|failure| failure.reason).collect::<Vec<_>>(), ["list"]);
-    assert_eq!(watching.parts_of(Kind::Pod), "be", "nothing was taken away");
+    assert_eq!(watching.parts_of(Kind::Pod), "be", "nothing was removed");
     watching.until("asked again", |now| now.failures.len() >= 2).await;
 }

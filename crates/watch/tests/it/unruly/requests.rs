@@ -1,4 +1,4 @@
-//! Questions, notices and the ranges of a node.
+//! Questions, notices and a node's ranges.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ async fn namespaces_are_asked_for_once_each_and_a_few_at_a_time() {
     watching.until_listed().await;
     for round in 0..5 {
         for number in 0..40 {
-            // The first four are under way in the first round, and asked again once.
+            // The first four are in flight in the first round, and asked again once.
             if round == 0 || number >= 4 {
                 watching.requests.send(Request::Namespace(format!("n{number}").into())).await.unwrap();
             }
@@ -50,7 +50,7 @@ async fn namespaces_are_asked_for_once_each_and_a_few_at_a_time() {
 }
 
 #[tokio::test]
-async fn who_asks_while_the_server_is_asked_gets_an_answer_of_later() {
+async fn a_question_during_a_request_gets_a_later_answer() {
     let server = Server::start("later", |asked| match (asked.verb, asked.number) {
         (Verb::Get, number) => {
             Reply::After(Duration::from_millis(100), Box::new(Reply::Json(200, namespace("x", number > 0))))
@@ -107,12 +107,12 @@ async fn objects_are_asked_for_by_kind_and_name() {
         (Verb::Get, "/apis/networking.k8s.io/v1/namespaces/n/networkpolicies/there", _) => {
             Reply::Json(200, object("there"))
         }
-        // A proxy's page, which is no API server's word.
+        // A proxy's page, not an API server's answer.
         (Verb::Get, "/api/v1/namespaces/n/pods/behind", 0) => Reply::Json(404, json!({"message": "no such page"})),
         (Verb::Get, "/api/v1/namespaces/n/pods/behind", _) => Reply::Json(200, object("behind")),
         (Verb::Get, "/api/v1/namespaces/there", _) => Reply::Json(200, namespace("there", true)),
         (Verb::Get, "/api/v1/namespaces/n/pods/secret", _) => refusal(403, "Forbidden", "no"),
-        // Many questions about namespaces hang, which holds up no other.
+        // Many questions about namespaces hang; other questions are not delayed.
         (Verb::Get, path, _) if path.starts_with("/api/v1/namespaces/hung") => Reply::Never,
         _ => calm(asked),
     })
@@ -145,14 +145,14 @@ async fn objects_are_asked_for_by_kind_and_name() {
     }
 }
 
-/// What is sent of an object of which only the metadata are asked for.
+/// The answer to a request for an object's metadata.
 fn object(name: &str) -> serde_json::Value {
     let metadata = json!({"namespace": "n", "name": name, "uid": "u", "resourceVersion": "1"});
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
 }
 
 #[tokio::test]
-async fn many_notices_are_written_one_by_one_and_nobody_waits_for_them() {
+async fn many_notices_are_written_one_by_one_and_block_nothing() {
     let server = Server::start("notices", |asked| match asked.verb {
         Verb::Get => {
             let metadata = json!({"namespace": "n", "name": "p", "uid": "u", "resourceVersion": "1"});

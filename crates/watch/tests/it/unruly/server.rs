@@ -1,4 +1,4 @@
-//! A small API server that does what a test says, in this process.
+//! A small API server in this process that answers as a test says.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A request as the server sees it.
+/// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) at: Instant,
     pub(crate) verb: Verb,
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
-    /// The how-manieth of its path and verb, from 0.
+    /// Its number among those with its path and verb, from 0.
     pub(crate) number: usize,
 }
 
@@ -50,18 +50,18 @@ impl Asked {
     }
 }
 
-/// What it does about it.
+/// The server's reaction.
 pub(crate) enum Reply {
     Json(u16, Value),
-    /// Nothing, for ever.
+    /// Nothing, forever.
     Never,
-    /// The head of a response and these lines, then nothing until the time that was asked for is over.
+    /// The head of a response and these lines, then nothing until the requested time is over.
     Lines(Vec<Value>),
-    /// The same, then nothing for ever.
+    /// The same, then nothing forever.
     Stuck(Vec<Value>),
     /// The same, then the end.
     Ends(Vec<Value>),
-    /// A line that is no JSON, then nothing.
+    /// A line that is not JSON, then nothing.
     Garbage,
     /// A list whose objects are made one by one.
     Made {
@@ -69,7 +69,7 @@ pub(crate) enum Reply {
         bytes: usize,
         next: Option<String>,
     },
-    /// After a while.
+    /// After a delay.
     After(Duration, Box<Reply>),
 }
 
@@ -77,14 +77,14 @@ pub(crate) enum Reply {
 pub(crate) struct Server {
     pub(crate) kubeconfig: PathBuf,
     seen: Arc<Mutex<Vec<Asked>>>,
-    /// Requests that are being answered now, watches aside, and the most of them.
+    /// Requests being answered now, except watches, and the maximum so far.
     busiest: Arc<AtomicUsize>,
 }
 
 type Handler = dyn Fn(&Asked) -> Reply + Send + Sync;
 
 impl Server {
-    /// Starts a server that does as `handler` says.
+    /// Starts a server that answers as `handler` says.
     pub(crate) async fn start(name: &str, handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -116,7 +116,7 @@ impl Server {
         server
     }
 
-    /// The requests so far that are so.
+    /// The requests so far that satisfy the condition.
     pub(crate) fn seen(&self, is_so: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         self.seen.lock().unwrap().iter().filter(|asked| is_so(asked)).cloned().collect()
     }
@@ -141,7 +141,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Serves until the client goes.
+    /// Serves until the client closes.
     async fn serve(mut self) {
         while let Some(asked) = self.request().await {
             let reply = (self.handler)(&asked);
@@ -261,7 +261,7 @@ impl Connection {
     }
 }
 
-/// A pod with so many bytes that mean nothing.
+/// A pod with this much padding.
 pub(crate) fn pod(name: &str, version: &str, bytes: usize) -> Value {
     json!({
         "metadata": {"namespace": "n", "name": name, "resourceVersion": version},
@@ -300,7 +300,7 @@ pub(crate) fn bookmark(version: &str) -> Value {
     line("BOOKMARK", json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": version}}))
 }
 
-/// An empty cluster where nothing happens.
+/// An empty cluster without events.
 pub(crate) fn calm(asked: &Asked) -> Reply {
     match asked.verb {
         Verb::List => list(&[], "1", ""),

@@ -19,7 +19,7 @@ fn policies_listed(server: &Server) -> Vec<Asked> {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_never_answered_is_begun_again_and_then_everything_listed() {
+async fn an_unanswered_watch_is_restarted_and_then_everything_is_listed() {
     let server = Server::start("deaf", |asked| match asked.number {
         0..6 if asked.is(Verb::Watch, POLICIES) => Reply::Never,
         1.. if asked.is(Verb::List, POLICIES) => list(&[policy("new", "9")], "9", ""),
@@ -36,7 +36,7 @@ async fn a_watch_that_is_never_answered_is_begun_again_and_then_everything_liste
 }
 
 #[tokio::test]
-async fn a_silent_watch_is_taken_up_again_where_it_was_without_a_list() {
+async fn a_silent_watch_resumes_where_it_was_without_a_list() {
     let timing = Timing { silence: Duration::from_millis(400), short_watch: Duration::from_millis(200), ..quick() };
     let server = Server::start("silent", |asked| match asked.number {
         0 if asked.is(Verb::Watch, POLICIES) => Reply::Stuck(vec![bookmark("5")]),
@@ -51,7 +51,7 @@ async fn a_silent_watch_is_taken_up_again_where_it_was_without_a_list() {
     let versions: Vec<_> = watched.iter().map(|asked| asked.text("resourceVersion").unwrap()).collect();
     assert_eq!(versions[..3], ["1", "5", "5"]);
     assert_eq!(policies_listed(&server).len(), 1);
-    // The first time the server may only lack bookmarks; then watches are short, and silence is a fault.
+    // The first time, the server may only lack bookmarks; after that watches are short, and silence is a fault.
     let of_policies = watching.failures.iter().filter(|failure| failure.resource == Some(POLICIES));
     assert_eq!(of_policies.map(|failure| &*failure.message).collect::<Vec<_>>(), ["the server sent nothing for 400ms"]);
     let asked = |index: usize| watched[index].number("timeoutSeconds").unwrap();
@@ -120,7 +120,7 @@ async fn the_third_refusal_of_a_watch_is_a_reason_to_list_and_a_busy_server_is_n
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_goes_on_where_it_was() {
+async fn a_broken_watch_resumes_where_it_was() {
     let server = Server::start("breaking", |asked| match asked.number {
         0 if asked.is(Verb::Watch, POLICIES) => Reply::Ends(vec![line("ADDED", policy("a", "4"))]),
         1 if asked.is(Verb::Watch, POLICIES) => Reply::Ends(vec![line("DELETED", policy("a", "5")), bookmark("6")]),
@@ -144,7 +144,7 @@ async fn watches_that_end_at_once_are_not_begun_in_a_loop() {
     })
     .await;
     let mut watching = Watching::start(&server, quick()).await;
-    watching.until("told of", |now| now.failures.iter().any(|failure| failure.resource == Some(POLICIES))).await;
+    watching.until("a failure", |now| now.failures.iter().any(|failure| failure.resource == Some(POLICIES))).await;
     tokio::time::sleep_until((Instant::now() + Duration::from_secs(2)).into()).await;
     let watched = policies_watched(&server).len();
     assert!((5..40).contains(&watched), "{watched} watches in 2 s with pauses of 200 ms");
@@ -169,7 +169,7 @@ async fn in_a_storm_of_expiries_lists_keep_their_distance() {
 }
 
 #[tokio::test]
-async fn contact_tells_when_a_kind_was_last_heard_of_and_what_fails() {
+async fn contact_says_when_a_kind_was_last_heard_of_and_what_fails() {
     let server = Server::start("contact", |asked| match asked.kind() {
         Kind::Pod => Reply::Never,
         Kind::NetworkPolicy if asked.verb == Verb::Watch => refusal(403, "Forbidden", "no"),
@@ -190,7 +190,7 @@ async fn contact_tells_when_a_kind_was_last_heard_of_and_what_fails() {
     let (_, why) = policies.failing.unwrap();
     assert!(policies.listed.is_some() && why.contains("the ClusterRole must allow list and watch"), "{why}");
 
-    // The ends of watches are enough to be heard.
+    // The end of a watch also counts as contact.
     let first = namespaces.heard.unwrap();
     watching
         .until("heard again", |now| now.contact.of(Kind::Namespace).heard.unwrap() > first + Duration::from_secs(4))
