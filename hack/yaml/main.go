@@ -25,7 +25,7 @@ import (
 	strictyaml "sigs.k8s.io/yaml"
 )
 
-// lookahead is kubectl's: the bytes in which it searches the brace of a JSON file.
+// lookahead is kubectl's: the bytes in which it looks for the brace of a JSON file.
 const lookahead = 4096
 
 // result is kubectl's reading of a file.
