@@ -17,6 +17,8 @@ mod codec;
 mod error;
 mod netlink;
 mod packets;
+#[cfg(test)]
+mod space;
 
 #[cfg(any(test, feature = "faults"))]
 pub use netlink::faults;

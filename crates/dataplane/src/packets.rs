@@ -95,6 +95,7 @@ mod tests {
 
     use super::slow::{Slow, send_slowly};
     use super::*;
+    use crate::space::isolated;
 
     /// Calls `wait` while a packet is in a hook, and returns whether it had arrived afterwards. None if the machine was
     /// too busy for a result.
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_packet_that_was_in_a_hook_has_left_it() {
-        slow::alone(|| {
+        isolated(|| {
             let Slow { receiver, time: slow } = Slow::new();
             for (name, wait) in
                 [("nothing", (|| {}) as fn()), ("visits", leave), ("grace period", wait_for_grace_period)]

@@ -71,8 +71,8 @@ fn key_length(key: KeyType) -> usize {
     }
 }
 
-/// The attributes of a set after its table, without its elements; `id` distinguishes the sets of a batch. `None` if no such set can
-/// exist.
+/// The attributes of a set after its table, without its elements; `id` distinguishes the sets of a batch. `None` if no
+/// such set can exist.
 pub(crate) fn write_set(writer: &mut Writer, name: &str, set: &Set, id: u32) -> Option<()> {
     if !fits(set.key, set.interval) {
         return None;

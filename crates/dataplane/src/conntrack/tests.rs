@@ -1,19 +1,8 @@
 //! Deleting flows when the kernel fails some of the requests.
 
-use std::thread;
-
-use nix::sched::{CloneFlags, unshare};
-
 use super::*;
 use crate::netlink::faults::{Fault, arm, disarm, without};
-
-fn isolated(test: impl FnOnce() + Send + 'static) {
-    let space = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root, for network namespaces");
-        test();
-    });
-    space.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
+use crate::space::isolated;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`.
 const NEW: u16 = 1 << 8;

@@ -1,14 +1,11 @@
 //! For tests: packets that stay in a hook for tens of milliseconds.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
-
 use super::visit;
+use crate::space::load;
 
 /// Rules that a slow packet meets. Each does a route lookup; together they take tens of milliseconds.
 const RULES: usize = 100_000;
@@ -39,23 +36,6 @@ impl Slow {
         assert!(time > Duration::from_millis(5), "the packet is not slow: {time:?}");
         Self { receiver, time }
     }
-}
-
-/// Runs a test in a network namespace of its own.
-pub(crate) fn alone(test: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let run = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            test();
-        });
-        run.join().unwrap();
-    });
-}
-
-fn load(script: &str) {
-    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
 }
 
 /// Sends a packet that stays in a hook of the first CPU for long; returns when that began and ended.

@@ -2,9 +2,7 @@
 
 use nix::errno::Errno;
 use palisade_ruleset::change::Operation;
-use palisade_ruleset::model::Ruleset;
-
-use palisade_ruleset::model::TABLE;
+use palisade_ruleset::model::{Ruleset, TABLE};
 
 use super::batch::{Batch, Culprit};
 use super::read::find;

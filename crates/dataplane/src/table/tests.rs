@@ -7,13 +7,11 @@ mod faults;
 mod replace;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
 use palisade_policy::input::Family;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{
@@ -28,24 +26,9 @@ use crate::Error;
 use crate::codec::{msg, nfgenmsg, nfnl, nfproto, nft, nfta};
 use crate::netlink::faults as injected;
 use crate::netlink::{Answer, Attributes, Header, Socket, Writer};
+use crate::space::{isolated, load};
 
 const EVERY: &str = include_str!("../../tests/it/every.nft");
-
-fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let run = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root, for network namespaces");
-            test()
-        });
-        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn load(text: &str) {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft is installed");
-    nft.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("nft reads");
-    assert!(nft.wait().expect("nft ends").success());
-}
 
 /// The attributes of a dumped object, except those that number it.
 fn without(body: &[u8], numbers: &[u16]) -> Vec<(u16, Vec<u8>)> {

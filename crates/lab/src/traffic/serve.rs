@@ -103,7 +103,7 @@ impl Ports {
     fn serve(&mut self, stop: &Stop) {
         let mut buffer = vec![0; BUFFER];
         while !stop.is_raised() {
-            // `poll` fails only without memory; nothing is left then but to end.
+            // `poll` fails only if the kernel is out of memory.
             let Ok(ready) = stop.wait(&self.wanted(), None) else { return };
             let (tcp, udp, sctp) = (self.tcp.len(), self.udp.len(), self.sctp.len());
             // Connections from the highest position down, so that removing one does not move those still to come.

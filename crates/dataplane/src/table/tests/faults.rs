@@ -23,9 +23,10 @@ use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 
 use super::super::{Ownership, ReadBack, Table, batches_of, cleanup, read};
-use super::{isolated, wait_until_closed};
+use super::wait_until_closed;
 use crate::netlink::Socket;
 use crate::netlink::faults::{Fault, arm, disarm, without};
+use crate::space::isolated;
 use palisade_engine::Class;
 
 use crate::Error;

@@ -11,9 +11,10 @@ use palisade_ruleset::model::{
 };
 use palisade_ruleset::name::Name;
 
-use super::{isolated, listing};
-use crate::packets::slow::{Slow, alone, send_slowly};
+use super::listing;
+use crate::packets::slow::{Slow, send_slowly};
 use crate::packets::visit;
+use crate::space::isolated;
 use crate::table::{Ownership, Table, batches_of, cleanup, commit, read};
 
 /// Drops every packet of 127.0.0.1, by a verdict map as our tables do.
@@ -34,7 +35,7 @@ fn closed(comment: &str) -> Ruleset {
 
 /// Acts on the table while a packet is in the hook that has not reached the table yet; it must not pass.
 fn while_in_flight(prepare: fn(&mut Table), act: fn(&mut Table)) {
-    alone(|| {
+    isolated(|| {
         let Slow { receiver, time } = Slow::new();
         let mut table = Table::open(Ownership::Automatic).unwrap();
         table.replace(&closed("before")).unwrap();

@@ -151,7 +151,7 @@ fn of_two_claimants_the_one_that_stays_has_the_address() {
         .with(policy("b/q", "ie"))
         .pod("b/x", |pod| (pod.addresses.v4, pod.terminating) = (v4("10.42.1.2"), true));
     cluster.check(&[
-        // The IP is a/y's, whichever pod is named.
+        // The IP is a/y's, even if the query names another pod.
         ("10.42.1.2", "a/x", "tcp/80", "open", "p[0]"),
         ("b/x", "a/x", "tcp/80", "open", "p[0]"),
         ("a/y", "a/x", "tcp/80", "open", "p[0]"),
