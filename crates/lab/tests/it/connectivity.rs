@@ -136,9 +136,9 @@ fn a_local_node_port_is_served_on_the_backends_node_with_the_clients_address() {
     let service = Service::new("web", (Protocol::Udp, 80), &["10.96.0.10".parse().unwrap()], (backend, 9999))
         .node_port(30_080, ExternalTraffic::Local);
     bed.lab.add_service(service.clone()).unwrap();
+    let server = backend.run(|| std::net::UdpSocket::bind((backend.ipv4().unwrap(), 9999))).unwrap().unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
     let source_seen = |to: IpAddr| {
-        let server = backend.run(|| std::net::UdpSocket::bind((backend.ipv4().unwrap(), 9999))).unwrap().unwrap();
-        server.set_read_timeout(Some(DEADLINE)).unwrap();
         let client = bed.outside.as_ref().run(|| std::net::UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
         client.send_to(b"x", (to, 30_080)).unwrap();
         server.recv_from(&mut [0; 8]).unwrap().1.ip()
@@ -170,10 +170,12 @@ fn hosts_use_the_address_that_they_were_given() {
     for family in Family::ALL {
         let pod = &bed.pods[3];
         let any: IpAddr = if family == Family::V4 { [0; 4].into() } else { [0; 16].into() };
-        let server = pod.run(|| std::net::UdpSocket::bind((any, 9999))).unwrap().unwrap();
+        // A port of the kernel's choice: a program that another test starts may hold the last socket until its exec.
+        let server = pod.run(|| std::net::UdpSocket::bind((any, 0))).unwrap().unwrap();
+        let port = server.local_addr().unwrap().port();
         server.set_read_timeout(Some(DEADLINE)).unwrap();
         let client = bed.outside.as_ref().run(|| std::net::UdpSocket::bind((any, 0))).unwrap().unwrap();
-        client.send_to(b"x", (pod.address(family).unwrap(), 9999)).unwrap();
+        client.send_to(b"x", (pod.address(family).unwrap(), port)).unwrap();
         assert_eq!(server.recv_from(&mut [0; 8]).unwrap().1.ip(), bed.outside.address(family));
     }
     assert_eq!(bed.outside.address(Family::V4).to_string(), "203.0.113.7");
