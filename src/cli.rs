@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Print a script that completes this command line in a shell
     Completions(CompletionsArgs),
+    /// Print the man page of the program, or of a verb: palisade man trace | man -l -
+    Man(ManArgs),
     /// Print the version
     Version,
 }
@@ -310,6 +312,14 @@ pub(crate) enum CheckOutput {
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// `palisade man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The verb; by default the program
+    #[arg(value_name = "VERB")]
+    pub(crate) of: Option<String>,
 }
 
 /// `palisade cleanup`.

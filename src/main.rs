@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Verb::Demo(arguments) => demo::run(&arguments).map(succeeded),
         Verb::Completions(arguments) => completions(arguments.shell).map(succeeded),
+        Verb::Man(arguments) => man(arguments.of.as_deref()).map(succeeded),
         Verb::Version => output::line(&format!("palisade {}", env!("CARGO_PKG_VERSION"))).map(succeeded),
     };
     done.unwrap_or_else(|failure| failure.report())
@@ -49,4 +50,22 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);
     output::block(&String::from_utf8_lossy(&script))
+}
+
+/// Prints the man page of the program, or of a verb.
+fn man(verb: Option<&str>) -> Result<(), Failure> {
+    let mut program = Cli::command();
+    program.build();
+    let page = match verb {
+        None => program,
+        Some(name) => program
+            .find_subcommand(name)
+            .ok_or_else(|| Failure::new(format!("there is no verb {name}; palisade --help lists them")).status(2))?
+            .clone(),
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page)
+        .render(&mut text)
+        .map_err(|error| Failure::new(format!("the man page cannot be written: {error}")))?;
+    output::block(&String::from_utf8_lossy(&text))
 }

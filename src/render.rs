@@ -60,7 +60,7 @@ pub(crate) fn read_with_workloads(objects: &Objects) -> Result<State, Failure> {
 
 fn taken(read: Result<palisade_watch::Objects, ManifestErrors>, objects: &Objects) -> Result<State, Failure> {
     let read = read.map_err(|errors| Failure::new(errors.to_string()))?;
-    for warning in &read.warnings {
+    for warning in read.warnings.iter().filter(|warning| !warning.flaw.is_advice()) {
         output::warn(&warning.to_string());
     }
     let mut state = read.into();

@@ -6,7 +6,7 @@
 //! rest is read although one manifest is wrong; a closed stdout is a failure, of `render` or of `trace`; lines that
 //! cannot be judged print nothing; ICMP needs a port; the family or `--node-address` is ignored; `-o json` prints the
 //! text; `cleanup --stay` does not stay; a denied flow ends with 0, or one that cannot be judged with 1; there is no
-//! note about a node without pods.
+//! note about a node without pods; `render` prints advice, or does not warn of a null that opens.
 
 mod place;
 mod trace;
@@ -149,6 +149,38 @@ fn shells_take_the_completions() {
             assert_eq!((checked.status, checked.err.as_str()), (Some(0), ""));
         }
     }
+}
+
+#[test]
+fn man_pages_are_those_of_the_program_and_of_its_verbs() {
+    let place = Place::new("man", &[("x", "")]);
+    for (arguments, title, says) in [
+        ("man", ".TH palisade 1", "palisade\\-trace(1)"),
+        ("man trace", ".TH palisade-trace 1", "\\-\\-flows"),
+    ] {
+        let page = place.run(arguments).printed();
+        assert!(page.contains(title) && page.contains(says), "{page}");
+    }
+    place.run("man trce").assert_refused(2, &["there is no verb trce"]);
+}
+
+#[test]
+fn render_warns_of_what_opens_and_leaves_advice_to_check() {
+    let policy = |from: &str| {
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  \
+         podSelector: {}\n  ingress: [{from: FROM}]\nstatus: {}\n"
+            .replace("FROM", from)
+    };
+    let (block, null) = (policy("[{ipBlock: {cidr: 10.1.2.3/16}}]"), policy("null"));
+    let place = Place::new("advice", &[("block.yaml", &block), ("null.yaml", &null)]);
+    let warnings = |file: &str| {
+        let ended = place.run(&format!("render -f {file} --node node-1"));
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        ended.err.lines().filter(|line| line.starts_with("warning: ")).count()
+    };
+    assert_eq!((warnings("block.yaml"), warnings("null.yaml")), (0, 1));
+    let checked = place.run("check -f block.yaml");
+    assert!(checked.out.contains("[legacy-cidr]") && checked.out.contains("[removed-field]"), "{checked:?}");
 }
 
 #[test]

@@ -48,6 +48,14 @@ pub enum Flaw {
     LegacyAnnotation,
 }
 
+impl Flaw {
+    /// Whether API servers have stored such objects, and they mean what they say: `palisade check` names the flaw; the
+    /// agent, `render` and `trace` do not.
+    pub fn is_advice(self) -> bool {
+        matches!(self, Self::LegacyBlock | Self::StatusField)
+    }
+}
+
 /// The position of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -104,7 +104,7 @@ impl Store {
             warnings = applied.flat_map(|content| content.warnings.iter().cloned()).collect();
             self.put_in_force(&mut events);
         }
-        let warnings = warnings.into_iter().filter(|_| self.started);
+        let warnings = warnings.into_iter().filter(|warning| self.started && !warning.flaw.is_advice());
         events.extend(
             warnings.map(|warning| Event::Warning { object: warning.object.clone(), message: warning.to_string() }),
         );
