@@ -15,7 +15,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use palisade_policy::input::{
-    IpBlock, Isolates, LabelSelector, NamespaceScope, NamespacedName, Peer, Peers, Policy, Port, Ports, Protocol, Rule, State,
+    IpBlock, Isolates, LabelSelector, NamespaceScope, NamespacedName, Peer, Peers, Policy, Port, Ports, Protocol, Rule,
+    State,
 };
 use palisade_testkit::cluster::{Size, cluster};
 use palisade_testkit::generate::manifests;

@@ -154,10 +154,9 @@ fn shells_take_the_completions() {
 #[test]
 fn man_pages_are_those_of_the_program_and_of_its_verbs() {
     let place = Place::new("man", &[("x", "")]);
-    for (arguments, title, says) in [
-        ("man", ".TH palisade 1", "palisade\\-trace(1)"),
-        ("man trace", ".TH palisade-trace 1", "\\-\\-flows"),
-    ] {
+    for (arguments, title, says) in
+        [("man", ".TH palisade 1", "palisade\\-trace(1)"), ("man trace", ".TH palisade-trace 1", "\\-\\-flows")]
+    {
         let page = place.run(arguments).printed();
         assert!(page.contains(title) && page.contains(says), "{page}");
     }

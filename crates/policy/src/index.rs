@@ -12,6 +12,7 @@ mod load;
 mod order;
 mod owner;
 mod refresh;
+mod selecting;
 mod selectors;
 mod shares;
 mod terms;

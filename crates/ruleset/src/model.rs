@@ -11,4 +11,4 @@ pub use object::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, 
 pub const TABLE: &str = "palisade";
 
 /// The table's comment: a legend. The kernel cannot change it in place.
-pub const TABLE_COMMENT: &str = "Kubernetes NetworkPolicy by palisade. ct original saddr: client; ct reply saddr: server (after DNAT). In no map: not isolated";
+pub const TABLE_COMMENT: &str = "NetworkPolicy. ct original ip saddr: client; ct reply ip saddr, proto-src: server, its port after DNAT. In no map: not isolated";

@@ -57,7 +57,7 @@ impl Covers {
 }
 
 impl fmt::Display for Covers {
-    /// As in `covers scrape ingress[0] 8080, …`.
+    /// As in `covers scrape ingress[0] port 8080, …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, (rule, ports)) in self.first.iter().enumerate() {
             write!(f, "{}{rule}{ports}", if position > 0 { ", " } else { "covers " })?;
@@ -71,9 +71,9 @@ impl fmt::Display for Ports {
         match self {
             Self::Same => Ok(()),
             Self::Protocol(protocol) => write!(f, " {protocol}"),
-            Self::Range(first, last) if first == last => write!(f, " {first}"),
-            Self::Range(first, last) => write!(f, " {first}-{last}"),
-            Self::Named(name) => write!(f, " {name}"),
+            Self::Range(first, last) if first == last => write!(f, " port {first}"),
+            Self::Range(first, last) => write!(f, " ports {first}-{last}"),
+            Self::Named(name) => write!(f, " port {name}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Ranges of addresses, and the rest of a block without its `except`s.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -53,34 +54,49 @@ impl AddressRange {
         }
         merged
     }
+
+    /// The addresses that are in none of the excluded ranges; disjoint and in order.
+    #[must_use]
+    pub fn without(self, excluded: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let family = self.family();
+        let excluded = excluded.into_iter().filter(|range| range.family() == family);
+        let mut left = Vec::new();
+        // The lowest address not yet decided; `None` once an excluded range reached the end of the family.
+        let mut next = Some(number(self.first));
+        let end = number(self.last);
+        for hole in AddressRange::merge(excluded) {
+            let (hole_first, hole_last) = (number(hole.first), number(hole.last));
+            let Some(start) = next else { break };
+            if hole_last < start || hole_first > end {
+                continue;
+            }
+            if hole_first > start {
+                left.push(range(family, start, hole_first - 1));
+            }
+            next = hole_last.checked_add(1);
+        }
+        if let Some(start) = next
+            && start <= end
+        {
+            left.push(range(family, start, end));
+        }
+        left
+    }
+}
+
+impl fmt::Display for AddressRange {
+    /// A CIDR if there is one, otherwise `first-last`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.as_net() {
+            Some(net) => write!(f, "{net}"),
+            None => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
 }
 
 /// The addresses of a block: its cidr without those of any `except`; disjoint and in order.
 pub fn ranges_of_block(block: &IpBlock) -> Vec<AddressRange> {
-    let whole = AddressRange::of_net(block.cidr);
-    let family = whole.family();
-    let excluded = block.except.iter().copied().map(AddressRange::of_net).filter(|range| range.family() == family);
-    let mut left = Vec::new();
-    // The lowest address not yet decided; `None` once an except reached the end of the family.
-    let mut next = Some(number(whole.first));
-    let end = number(whole.last);
-    for hole in AddressRange::merge(excluded) {
-        let (hole_first, hole_last) = (number(hole.first), number(hole.last));
-        let Some(start) = next else { break };
-        if hole_last < start || hole_first > end {
-            continue;
-        }
-        if hole_first > start {
-            left.push(range(family, start, hole_first - 1));
-        }
-        next = hole_last.checked_add(1);
-    }
-    if let Some(start) = next
-        && start <= end
-    {
-        left.push(range(family, start, end));
-    }
-    left
+    AddressRange::of_net(block.cidr).without(block.except.iter().copied().map(AddressRange::of_net))
 }
 
 fn width(family: Family) -> u32 {

@@ -119,14 +119,15 @@ impl Index {
     fn take_policy(&mut self, key: NamespacedName, change: Change, touched: &mut Touched) {
         self.dirty.order.lose();
         let replaced = self.state.apply_single(change);
-        if let Some(policy) = self.state.policies.get(&key) {
-            // This event may leave a tombstone, which was counted before it.
-            if !self.state.tombstones.contains(&key) {
-                self.tally.policy(policy, true);
-                touched.policies.insert(key);
-            }
-        }
         self.note_policies(&replaced.policies, touched);
+        // This event may leave a tombstone, which was counted before it.
+        if let Some(policy) = self.state.policies.get(&key)
+            && !self.state.tombstones.contains(&key)
+        {
+            self.tally.policy(policy, true);
+            self.selecting.add(policy);
+            touched.policies.insert(key);
+        }
     }
 
     /// Notes policies that are no longer in force, or have changed.
@@ -134,6 +135,7 @@ impl Index {
         for policy in replaced {
             self.dirty.order.lose();
             self.tally.policy(policy, false);
+            self.selecting.remove(policy);
             self.shares.forget(&policy.key);
             touched.policies.insert(policy.key.clone());
         }

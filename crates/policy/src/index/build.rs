@@ -9,6 +9,7 @@ use super::counts::Tally;
 use super::due::Due;
 use super::groups::Groups;
 use super::owner::{Claims, Owned};
+use super::selecting::Selecting;
 use super::shares::Shares;
 use super::terms::Terms;
 use super::{Dirty, NodePolicy};
@@ -36,6 +37,7 @@ pub struct Index {
     pub(super) resolved: Resolved,
     pub(super) due: Due,
     pub(super) tally: Tally,
+    pub(super) selecting: Selecting,
     /// The elements of each namespace's policies, and the policies that are set aside for having too many.
     pub(super) shares: Shares,
     pub(super) dirty: Dirty,
@@ -59,6 +61,7 @@ impl Index {
             resolved: Resolved::default(),
             due: Due::default(),
             tally: Tally::default(),
+            selecting: Selecting::default(),
             shares: Shares::default(),
             dirty: Dirty::default(),
             pulse: Pulse::default(),
@@ -82,7 +85,10 @@ impl Index {
             touched.addresses.extend(pod.claims().map(|address| (address, None)));
             touched.starting.insert(pod.key.clone());
         }
-        state.policies.values().for_each(|policy| index.tally.policy(policy, true));
+        for policy in state.policies.values() {
+            index.tally.policy(policy, true);
+            index.selecting.add(policy);
+        }
         index.refresh(&touched);
         index
     }

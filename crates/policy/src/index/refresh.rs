@@ -253,8 +253,10 @@ impl Index {
     fn groups_of(&self, pod: &Pod) -> PodGroups {
         let namespace = &pod.key.namespace;
         let (mut egress, mut ingress) = (Vec::new(), Vec::new());
-        let selecting = self.state.policies_of(namespace).filter(|policy| policy.pod_selector.selects(&pod.labels));
-        for policy in selecting {
+        let key = |name: &Arc<str>| NamespacedName { namespace: namespace.clone(), name: name.clone() };
+        let candidates = self.selecting.candidates(pod).into_iter();
+        let candidates = candidates.filter_map(|name| self.state.policies.get(&key(name)));
+        for policy in candidates.filter(|policy| policy.pod_selector.selects(&pod.labels)) {
             if policy.isolates.egress {
                 egress.push(policy.key.name.clone());
             }

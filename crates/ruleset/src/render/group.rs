@@ -262,13 +262,13 @@ impl Writer<'_> {
         words::of_sources(self.namespace, sources, None)
     }
 
-    /// The rules that a block comes from, and whether it is what an `except` left.
+    /// The rules that a block comes from, and the first `except` that was taken out of it.
     fn of_block(&self, ranges: &[AddressRange], block: &Block) -> String {
         let sources = self.from(&block.sources);
-        if *ranges == [AddressRange::of_net(block.cidr)] {
-            return sources;
-        }
-        comment(&format!("{sources}, {} without its except", block.cidr.trunc()))
+        let holes = AddressRange::of_net(block.cidr).without(ranges.iter().copied());
+        let Some(first) = holes.first() else { return sources };
+        let more = if holes.len() > 1 { format!(" +{}", holes.len() - 1) } else { String::new() };
+        comment(&format!("{sources}, {} except {first}{more}", block.cidr.trunc()))
     }
 
     fn is_peer(&self, family: Family, test: Test) -> Vec<Expression> {

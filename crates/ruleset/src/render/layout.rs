@@ -28,7 +28,7 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
     if !options.pod_ranges.is_empty() {
         ruleset.chains.extend(Direction::ALL.map(|direction| (starting_chain(direction), starting(direction, false))));
     }
-    let text = "interfaces that lead to pods of this node; empty: no pod runs here";
+    let text = "interfaces that lead to pods of this node; empty: no pod runs here, or palisade render wrote this";
     let mut interfaces = empty_set(SetKind::Set, KeyType::InterfaceName, text);
     interfaces.elements = interface_elements(&options.pod_interfaces);
     ruleset.sets.insert(pod_interfaces(), interfaces);
@@ -56,7 +56,7 @@ fn sets(family: Family) -> Vec<(Name, Set)> {
         (verdict_map(direction, family), empty_set(SetKind::VerdictMap, address, &text))
     };
     let mut sets: Vec<_> = Direction::ALL.map(map).into();
-    let text = "pods of this node that are isolated in a direction; empty: none is";
+    let text = "pods of this node that are isolated in either direction; empty: none is";
     sets.push((isolated_any(family), empty_set(SetKind::Set, address, text)));
     let text = "all pods of this node with their isolation; empty: none has an IP";
     sets.push((pods_on_node(family), empty_set(SetKind::Set, address, text)));
@@ -118,7 +118,7 @@ fn forward(options: &Options) -> Chain {
         }
     }
     rules.push(commented([jump("link-scope/forward")], "broadcast, multicast, link-local"));
-    let text = "judges each packet by its flow: client's egress, then server's ingress. return: go on here. End of this chain: allowed";
+    let text = "each packet, replies too, by its flow: client's egress, then server's ingress. return: go on here. End of chain: allowed";
     base(Hook::Forward, text, rules)
 }
 
@@ -158,7 +158,11 @@ fn input(options: &Options) -> Chain {
     }
     let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_interfaces()));
     rules.push(commented([from_pods, jump("link-scope/input")], "link-local, router messages"));
-    base(Hook::Input, "judges what pods send to their own node, by egress only. End of this chain: allowed", rules)
+    base(
+        Hook::Input,
+        "what pods send to their node, by egress only; what the node sends to pods is never judged. End of chain: allowed",
+        rules,
+    )
 }
 
 /// What IPv6 cannot work without. The hop limit proves that neighbour discovery comes from the same link (RFC 4861
@@ -195,7 +199,7 @@ fn without_flow(options: &Options) -> Chain {
             rules.push(commented([is_family(family), vmap], text));
         }
     }
-    regular("packets without a flow in conntrack: no flow rule matches them, so isolated pods' are dropped", rules)
+    regular("no flow in conntrack: the chain of an isolated pod drops it, but for what --untracked judge allows", rules)
 }
 
 fn reversed_pickup() -> Chain {
@@ -230,7 +234,10 @@ fn link_scope_forward(any_isolated: bool) -> Chain {
         drop(&packet_type(PacketType::Multicast));
         drop(&broadcast);
     }
-    regular("drops link-local, broadcast, multicast between pods, if one is isolated; router messages always", rules)
+    regular(
+        "while any pod of this node is isolated, drops link-local, broadcast, multicast; router messages always",
+        rules,
+    )
 }
 
 /// Packets from pods to the node with IPs in no map.
@@ -241,7 +248,7 @@ fn link_scope_input(any_isolated: bool) -> Chain {
         let source = prefix(Load::PacketSource(Family::V6), Family::V6, link_local6);
         rules.push(rule(source.into_iter().chain(link_scope_end())));
     }
-    regular("drops link-local from pods to their node, if one is isolated; router messages always", rules)
+    regular("while any pod of this node is isolated, drops link-local to the node; router messages always", rules)
 }
 
 /// Router advertisements and redirects: from a pod, an attempt to become the router (CVE-2020-10749).
