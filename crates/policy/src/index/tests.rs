@@ -73,7 +73,7 @@ fn ingress(index: &Index, last: u8) -> Option<Group> {
 fn an_address_that_changed_hands_is_held_until_its_flows_are_forgotten() {
     let mut index = shop();
     let open = ingress(&index, 1);
-    // The same name again, as in a StatefulSet, in one batch with the end of the previous pod.
+    // A pod of the same name, as in a StatefulSet, in one batch with the end of the previous one.
     index.apply_all([gone("web-0"), pod("web-0", NODE, 1, "web")]);
     assert!(index.is_held(address(1)));
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
@@ -109,7 +109,7 @@ fn a_local_pods_address_is_due_at_once_and_stays_due_until_its_flows_are_deleted
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
     index.take_dirty();
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]), "taking the changes loses nothing");
-    // Until then it stays closed, as the pod was isolated.
+    // The IP is blocked until then, because the pod was isolated.
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
     assert_eq!(index.compiled().former.get(&address(1)).map(|name| &**name), Some("gone: shop/web-0"));
     assert!(!index.compiled().local.contains_key(&address(1)));
@@ -127,7 +127,7 @@ fn an_address_of_the_node_is_no_pods_and_keeps_its_flows() {
     assert!(index.compiled().local.is_empty() && index.due().is_empty());
     index.refuse_addresses(BTreeSet::new());
     assert!(ingress(&index, 1).is_some());
-    // It left a pod before it became the node's.
+    // The IP left a pod before it became the node's.
     index.apply(gone("web-0"));
     index.refuse_addresses(BTreeSet::from([address(1)]));
     assert_eq!((ingress(&index, 1), index.compiled().former.len()), (None, 0));

@@ -12,7 +12,7 @@ use crate::input::{
 
 const NODE: &str = "node-1";
 
-/// The maximum number of elements of a namespace here.
+/// The maximum number of elements of a namespace in these tests.
 const LIMIT: u64 = 400;
 
 fn address(number: u32) -> IpAddr {
@@ -209,7 +209,7 @@ fn of_many_that_do_not_all_fit_some_are_in_force() {
     let aside = set_aside(&index);
     assert!((100..=400).contains(&members(&index)), "{} members, {aside:?}", members(&index));
     assert_kept(&index);
-    // Further ones are tried one by one.
+    // The others are tried one by one.
     (0..20).for_each(|_| index.apply(Change::Pod(pod(1))));
     assert_eq!(members(&index), 300);
     let aside = set_aside(&index);
@@ -278,7 +278,7 @@ fn named_ports_count_with_the_pods_that_declare_them() {
 
 #[test]
 fn sets_that_unite_selectors_count_too() {
-    // Nine selectors at a time of ten: each rule has its own port, and so a different set.
+    // Each rule has nine of the ten selectors and its own port, and so a different set.
     let rules = |count: u16| {
         (0..count).map(|number| Rule {
             peers: Peers::Of((0..10).filter(|n| *n != u32::from(number)).map(wide).collect()),

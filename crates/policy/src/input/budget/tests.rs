@@ -43,7 +43,7 @@ fn overlaps_cost_what_the_cheaper_way_to_write_them_costs() {
     // Three pieces; the middle one belongs to both rules.
     let spans = [span(0, 1, 10), span(1, 5, 20)];
     assert_eq!(split_cost(&spans, |_| 7), 3 * (1 + PORT_CHAIN) + 14);
-    // The same rules in two places make one union; a rule that overlaps itself is one rule.
+    // The same rules in two places share one union; a rule that overlaps itself is one rule.
     let spans = [span(0, 1, 10), span(1, 1, 10), span(0, 21, 30), span(1, 21, 30), span(0, 5, 7)];
     assert_eq!(split_cost(&spans, |_| 7), 4 + PORT_CHAIN + 14);
 }

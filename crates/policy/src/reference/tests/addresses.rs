@@ -31,7 +31,7 @@ fn finished_and_host_network_pods_are_neither_subject_nor_peer() {
             ("10.42.2.1", "a/x", "tcp/80", "-", "!p"),
             ("a/x", "b/x", "tcp/80", "open", "-"),
         ]);
-        // Nor do they resolve a port name.
+        // Nor is a port name resolved on them.
         let ports = Ports::Of(vec![Port::Named { protocol: Protocol::Tcp, name: "web".into() }]);
         let egress = Policy { egress: vec![Rule { peers: Peers::Any, ports }], ..policy("a/p", "e") };
         Cluster::new().with(egress).pod("b/x", edit).check(&[("a/x", "b/x", "tcp/80", "!p", "-")]);
@@ -81,7 +81,7 @@ fn an_address_that_a_starting_pod_may_have() {
         ("10.42.2.9", "b/x", "tcp/80", "-", "open"),
         ("9.9.9.9", "b/x", "tcp/80", "-", "open"),
     ]);
-    // For ingress too; but the pod's own node always reaches it.
+    // For ingress too, but the pod's own node always reaches it.
     let mut cluster = cluster.with(policy("a/closed", "i"));
     cluster.check(&[
         ("b/x", "10.42.1.9", "tcp/80", "open", "!starting new"),
@@ -91,17 +91,17 @@ fn an_address_that_a_starting_pod_may_have() {
     ]);
     cluster.facts.allow_egress_to_own_node = true;
     cluster.check(&[("10.42.1.9", "172.30.0.11", "tcp/80", "to-own-node", "-")]);
-    // Nor does a pod keep its IP while its sandbox is recreated; a terminating one gets no new IP.
-    let anew = |edit: fn(&mut Pod)| {
+    // Nor does a pod have an IP while its sandbox is recreated; a terminating one gets no new IP.
+    let recreated = |edit: fn(&mut Pod)| {
         Cluster { state: cluster.state.clone(), facts: cluster.facts.clone() }
             .pod("a/new", |pod| pod.phase = Phase::Failed)
             .pod("a/y", |pod| pod.awaits_network = true)
             .pod("a/y", edit)
     };
-    anew(|_| {})
+    recreated(|_| {})
         .check(&[("10.42.1.10", "b/x", "tcp/80", "!starting y", "open"), ("a/y", "b/x", "tcp/80", "!locked", "open")]);
-    anew(|pod| pod.terminating = true).check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
-    // Once it has an IP, or ends before it gets one, or is not a pod of the network, nothing is blocked.
+    recreated(|pod| pod.terminating = true).check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
+    // Nothing is blocked once the pod has an IP, finishes without one, is hostNetwork, or runs on another node.
     let ends: [fn(&mut Pod); 4] = [
         |pod| pod.addresses.v4 = v4("10.42.1.9"),
         |pod| pod.phase = Phase::Failed,
@@ -136,7 +136,7 @@ fn a_pod_without_address_is_judged_by_selectors_alone() {
     // No block matches it as a peer; blocks still match the other end.
     let cluster = bare(Cluster::new().with(from(vec![block("0.0.0.0/0", &[]), block("::/0", &[])])));
     cluster.check(&[("a/n", "a/x", "tcp/80", "open", "!p"), ("9.9.9.9", "a/n", "tcp/80", "-", "p[0]")]);
-    // Its ports are known.
+    // Its ports are resolved.
     let ports = Ports::Of(vec![Port::Named { protocol: Protocol::Tcp, name: "web".into() }]);
     let rule = Rule { peers: Peers::Any, ports };
     let both = Policy { ingress: vec![rule.clone()], egress: vec![rule], ..policy("a/p", "ie") };
@@ -181,7 +181,7 @@ fn an_address_claimed_twice_is_in_no_allow_set() {
         twice(edit).with(any).check_ingress(&[("a/y", "p[0]")]);
         // In the family without a duplicate, nothing changes.
         twice(edit).with(selectors).check_ingress(&[("fd42:1::2", "p[0]"), ("fd42:2::1", "p[0]")]);
-        // It resolves no port name.
+        // No port name is resolved on it.
         let web = Port::Named { protocol: Protocol::Tcp, name: "web".into() };
         let rule = |port| Rule { peers: Peers::Any, ports: Ports::Of(vec![port]) };
         let by_name = Policy { pod_selector: app("x"), egress: vec![rule(web)], ..policy("a/p", "e") };

@@ -1,4 +1,4 @@
-//! 1.2 and 1.3: who is a peer.
+//! 1.2 and 1.3: peers.
 
 use super::*;
 
