@@ -25,7 +25,7 @@ fn a_long_name_is_truncated_and_ends_in_a_hash_of_the_whole() {
 }
 
 #[test]
-fn a_name_that_nft_cannot_read_is_replaced_and_never_by_another_ones() {
+fn a_name_that_nft_cannot_read_gets_a_unique_replacement() {
     // Names that an attacker may write into labels. If only the bad characters were replaced, each would equal the
     // first.
     let texts = ["a_b", "a b", "a\"b", "a{b", "a;b", "a\nb", "a\u{e9}b", "a\0b"];

@@ -245,15 +245,15 @@ impl Renderer {
     fn render_anew(&mut self, policy: &NodePolicy, families: Vec<Family>) -> Patch {
         let (names, pulse) = (self.names.clone(), self.pulse.clone());
         let quarantined = self.quarantined.iter().filter(|group| policy.groups.contains_key(*group)).cloned().collect();
-        let mut anew = Self { families, names, quarantined, pulse, ..Self::new(self.options.clone()) };
-        anew.update_in_quarantine(policy, &policy.everything());
-        anew.update_starting(policy);
-        let ruleset = &anew.ruleset;
-        anew.names.retain(|name| ruleset.sets.contains_key(name) || ruleset.chains.contains_key(name));
+        let mut rendered = Self { families, names, quarantined, pulse, ..Self::new(self.options.clone()) };
+        rendered.update_in_quarantine(policy, &policy.everything());
+        rendered.update_starting(policy);
+        let ruleset = &rendered.ruleset;
+        rendered.names.retain(|name| ruleset.sets.contains_key(name) || ruleset.chains.contains_key(name));
         // A name identifies one object, and an object's structure follows from its identity: nothing can be
         // incompatible.
-        let patch = crate::change::diff(&self.ruleset, &anew.ruleset).unwrap_or_default();
-        *self = anew;
+        let patch = crate::change::diff(&self.ruleset, &rendered.ruleset).unwrap_or_default();
+        *self = rendered;
         patch
     }
 

@@ -103,7 +103,7 @@ fn assert_kept(index: &Index) {
 }
 
 #[test]
-fn a_policy_that_selects_too_many_pods_comes_back_when_they_are_fewer() {
+fn a_policy_that_selects_too_many_pods_returns_when_there_are_fewer() {
     let mut index = shop(80);
     index.apply(selecting("wide", 0..5));
     assert_eq!((set_aside(&index), members(&index)), (names([]), 400));
@@ -121,7 +121,7 @@ fn a_policy_that_selects_too_many_pods_comes_back_when_they_are_fewer() {
 }
 
 #[test]
-fn it_does_not_come_and_go_with_a_pod() {
+fn it_does_not_flap_with_a_pod() {
     let mut index = shop(80);
     index.apply(selecting("wide", 0..5));
     for _ in 0..50 {
@@ -146,7 +146,7 @@ fn far_too_many_are_not_even_collected() {
 }
 
 #[test]
-fn nor_where_the_pods_come_after_the_policy() {
+fn not_even_if_the_pods_come_after_the_policy() {
     let mut index = shop(2);
     index.apply(selecting("wide", 0..190));
     assert_eq!(set_aside(&index), names([]));
@@ -157,7 +157,7 @@ fn nor_where_the_pods_come_after_the_policy() {
 }
 
 #[test]
-fn many_pods_at_once_that_are_not_too_many_are_followed() {
+fn many_pods_at_once_are_followed_if_they_fit() {
     let mut index = shop(2);
     index.apply_all([selecting("modest", 0..3), selecting("other", 2..4)]);
     index.take_dirty();
@@ -183,7 +183,7 @@ fn selectors_that_policies_share_count_once() {
 }
 
 #[test]
-fn the_largest_of_a_namespace_goes_first_and_comes_back_when_there_is_room() {
+fn the_largest_of_a_namespace_is_set_aside_first_and_returns_when_there_is_room() {
     let mut index = shop(80);
     index.apply_all([selecting("large", 0..4), selecting("small", 4..6)]);
     assert_eq!((set_aside(&index), members(&index)), (names(["large"]), 160));
@@ -203,7 +203,7 @@ fn the_largest_of_a_namespace_goes_first_and_comes_back_when_there_is_room() {
 }
 
 #[test]
-fn of_many_that_do_not_all_fit_some_are_in_force() {
+fn some_of_many_that_do_not_all_fit_are_in_force() {
     let mut index = shop(50);
     index.apply_all((0..20).map(|number| selecting(&format!("p{number:02}"), 3 * number..3 * number + 3)));
     let aside = set_aside(&index);
@@ -293,7 +293,7 @@ fn sets_that_unite_selectors_count_too() {
 }
 
 #[test]
-fn a_tombstone_is_still_one_when_it_comes_back() {
+fn a_tombstone_that_returns_is_still_a_tombstone() {
     let mut index = shop(100);
     index.apply(selecting("wide", 0..5));
     let namespace = Namespace { terminating: true, ..Namespace::new("shop", Labels::new()) };

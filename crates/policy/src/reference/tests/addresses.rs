@@ -7,7 +7,7 @@ fn v4(text: &str) -> Option<std::net::Ipv4Addr> {
 }
 
 #[test]
-fn the_address_of_a_live_pod_is_the_pod() {
+fn the_ip_of_a_live_pod_is_the_pod() {
     let cluster = Cluster::new().with(from(vec![own(app("y"))]));
     cluster.check(&[
         ("10.42.1.2", "10.42.1.1", "tcp/80", "open", "p[0]"),
@@ -39,7 +39,7 @@ fn finished_and_host_network_pods_are_neither_subject_nor_peer() {
 }
 
 #[test]
-fn a_finished_pod_means_its_address_even_if_another_pod_has_it_now() {
+fn a_finished_pod_means_its_ip_even_if_another_pod_has_it_now() {
     let cluster = Cluster::new()
         .with(from(vec![own(app("y"))]))
         .pod("b/x", |pod| (pod.phase, pod.addresses.v4) = (Phase::Failed, v4("10.42.1.2")))
@@ -62,7 +62,7 @@ fn pending_unknown_and_terminating_pods_are_enforced_and_peers() {
 }
 
 #[test]
-fn an_address_that_a_starting_pod_may_have() {
+fn an_ip_that_a_starting_pod_may_have() {
     let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let mut cluster = Cluster::new().with(policy("a/locked", "e")).pod("a/new", |pod| pod.node = Some("n1".into()));
     cluster.facts.pod_ranges = [("n1".into(), ranges(&["10.42.1.0/24", "fd42:1::/64"]))].into();
@@ -115,7 +115,7 @@ fn an_address_that_a_starting_pod_may_have() {
 }
 
 #[test]
-fn a_pod_without_address_is_judged_by_selectors_alone() {
+fn a_pod_without_an_ip_is_judged_by_selectors_alone() {
     let bare = |cluster: Cluster| {
         cluster.pod("a/n", |pod| {
             pod.labels = labels(&[("app", "n")]);
@@ -145,7 +145,7 @@ fn a_pod_without_address_is_judged_by_selectors_alone() {
 }
 
 #[test]
-fn of_two_claimants_the_one_that_stays_has_the_address() {
+fn of_two_claimants_the_one_that_stays_has_the_ip() {
     let cluster = Cluster::new()
         .with(from(vec![own(app("y"))]))
         .with(policy("b/q", "ie"))
@@ -170,7 +170,7 @@ fn twice(edit: fn(&mut Pod)) -> Cluster {
 }
 
 #[test]
-fn an_address_claimed_twice_is_in_no_allow_set() {
+fn a_duplicate_ip_is_in_no_allow_set() {
     let edits: [fn(&mut Pod); 2] = [|_| {}, |pod| pod.terminating = true];
     for edit in edits {
         let selectors = from(vec![own(all()), anywhere(all(), all())]);
@@ -195,7 +195,7 @@ fn an_address_claimed_twice_is_in_no_allow_set() {
 }
 
 #[test]
-fn an_address_claimed_twice_is_isolated_if_either_is() {
+fn a_duplicate_ip_is_isolated_if_either_pod_is() {
     let open = |key: &str, directions| Policy {
         ingress: vec![anything()],
         egress: vec![anything()],
@@ -223,7 +223,7 @@ fn an_address_claimed_twice_is_isolated_if_either_is() {
 }
 
 #[test]
-fn a_pod_with_its_nodes_address_does_not_get_it() {
+fn a_pod_does_not_get_its_nodes_ip() {
     let cluster = Cluster::new()
         .with(policy("b/q", "ie"))
         .with(policy("a/p", "i"))
@@ -270,7 +270,7 @@ fn flows_that_cannot_be_judged() {
 }
 
 #[test]
-fn a_flows_ends_say_what_they_mean() {
+fn the_ends_of_a_flow_are_resolved() {
     let cluster = Cluster::new();
     let reference = Reference::new(&cluster.state, &cluster.facts);
     let flow = flow("a/x", "fd42:2::1", "icmp");

@@ -15,7 +15,7 @@ fn pods(label: &str) -> SetKey {
 }
 
 #[test]
-fn two_groups_that_read_alike_get_two_names() {
+fn groups_that_read_alike_get_different_names() {
     let mut names = Names::default();
     let (one, other) = (group(&["a", "b"]), group(&["a_b"]));
     let first = names.of_group(&one);
@@ -29,7 +29,7 @@ fn two_groups_that_read_alike_get_two_names() {
 }
 
 #[test]
-fn a_hash_that_collides_gets_a_longer_one() {
+fn a_colliding_hash_is_made_longer() {
     let mut names = Names::default();
     let (one, other) = (pods("one"), pods("other"));
     // As if the 48 bits in the names were the same.
