@@ -90,7 +90,7 @@ fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-fn told(index: &mut Index) -> Vec<NamespacedName> {
+fn newly_set_aside(index: &mut Index) -> Vec<NamespacedName> {
     index.take_set_aside().into_iter().map(|(policy, _)| policy).collect()
 }
 
@@ -99,7 +99,7 @@ fn assert_kept(index: &Index) {
     let mut scratch = Index::build(NODE, index.state());
     scratch.mark_due(index.due().into_iter().map(|address| (address, index.former(address))));
     assert_eq!(index.compiled(), scratch.compiled());
-    assert_eq!(told(&mut scratch), []);
+    assert_eq!(newly_set_aside(&mut scratch), []);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_policy_that_selects_too_many_pods_returns_when_there_are_fewer() {
     assert_eq!((set_aside(&index), members(&index)), (names([]), 400));
     index.apply(Change::Pod(pod(80)));
     assert_eq!((set_aside(&index), members(&index)), (names(["wide"]), 0));
-    assert_eq!(told(&mut index), [key("wide")]);
+    assert_eq!(newly_set_aside(&mut index), [key("wide")]);
     assert_kept(&index);
     for number in (61..81).rev() {
         index.apply(gone(number));
@@ -129,7 +129,7 @@ fn it_does_not_flap_with_a_pod() {
         index.apply(gone(80));
     }
     assert_eq!(set_aside(&index), names(["wide"]));
-    assert_eq!(told(&mut index), [key("wide")]);
+    assert_eq!(newly_set_aside(&mut index), [key("wide")]);
 }
 
 #[test]
