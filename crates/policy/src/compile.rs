@@ -1,4 +1,4 @@
-//! The union of a group's policies, in the shape that the ruleset needs: ports first, peers second.
+//! The union of a group's policies, as the ruleset needs it: ports first, peers second.
 
 mod build;
 mod covers;
@@ -30,9 +30,10 @@ pub enum Group {
         /// The names of the policies, in order.
         policies: Arc<[Arc<str>]>,
     },
-    /// IPs that two live pods have, one of them isolated: nothing is allowed until one of them goes.
+    /// IPs that two live pods have, one of them isolated: nothing is allowed until one of the pods is gone.
     DuplicateIp(Direction),
-    /// IPs that changed hands, of isolated pods: nothing is allowed until the flows of the former pods are deleted.
+    /// IPs of isolated pods that other pods had before: nothing is allowed until the flows of the former pods are
+    /// deleted.
     Held(Direction),
 }
 
@@ -55,12 +56,12 @@ impl Group {
     }
 }
 
-/// Namespaces of a peer, resolved against the policy's own.
+/// The namespaces of a peer, with the policy's own resolved to its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Namespaces {
-    /// This one.
+    /// The namespace of this name.
     Named(Arc<str>),
-    /// The ones that the selector selects.
+    /// The namespaces that the selector selects.
     Matching(LabelSelector),
 }
 

@@ -14,7 +14,7 @@ use crate::input::{Direction, Family, NamespacedName, Protocol};
 pub enum Endpoint {
     /// A pod by name. A finished or hostNetwork pod is treated as its plain IP.
     Pod(NamespacedName),
-    /// An IP; if a live pod has it, it is that pod.
+    /// An IP; it means the live pod that has it, if there is one.
     Address(IpAddr),
     /// A node by name; only the client of a flow can be one.
     Node(Arc<str>),
@@ -23,7 +23,7 @@ pub enum Endpoint {
 /// The protocol and port of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// A protocol with ports, and the server's port after Service translation.
+    /// A protocol with ports; the port is the server's after Service translation.
     Port(Protocol, u16),
     /// ICMP or ICMPv6 echo, or any other protocol without ports: only a rule without `ports` allows it.
     Portless,
@@ -38,7 +38,7 @@ pub struct Flow {
     pub to: Endpoint,
     /// Protocol and port.
     pub transport: Transport,
-    /// The family; by default the first of `from` that `to` has too.
+    /// The family; by default the first of `from`'s that `to` has too.
     pub family: Option<Family>,
 }
 
@@ -63,7 +63,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Both must allow.
+    /// Allow if both do.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         if self == Self::Allow { other } else { self }
@@ -82,11 +82,11 @@ impl fmt::Display for Verdict {
 /// The reason for one direction's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// This end is not a pod that policies apply to: nothing to judge.
+    /// This end is not a pod that policies apply to.
     NotAPod,
     /// No policy isolates the pod in this direction.
     NotIsolated,
-    /// A pod cannot block access to itself.
+    /// A pod always reaches itself.
     Itself,
     /// The traffic comes from the pod's own node.
     OwnNode,
@@ -106,12 +106,12 @@ pub enum Reason {
         /// The policies that isolate the pod in this direction.
         policies: Vec<NamespacedName>,
     },
-    /// No pod of the node has the IP, and it may belong to one of these, which are starting there and isolated.
+    /// No pod of the node has the IP, and it may belong to one of these isolated pods, which are starting there.
     Starting {
         /// The pods.
         pods: Vec<NamespacedName>,
     },
-    /// Two live pods have the IP, and one of them is isolated: nothing is allowed until one goes.
+    /// Two live pods have the IP, and one of them is isolated: nothing is allowed until one of them is gone.
     DuplicateIp {
         /// The pods.
         pods: Vec<NamespacedName>,
@@ -138,7 +138,7 @@ pub struct Judgement {
     pub ingress: Decision,
 }
 
-/// The reason why a flow cannot be judged.
+/// Why a flow cannot be judged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlowError {
     /// No such pod.

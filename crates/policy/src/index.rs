@@ -1,7 +1,7 @@
-//! The incremental index: objects in, the compiled policy of one node and precise changes out.
+//! The incremental index: turns objects into the compiled policy of one node, and reports exactly what changed.
 //!
-//! The index is a value owned by one task. Its work for an event follows the size of the change, not of the cluster:
-//! events are first applied to the objects, and then everything that they touched is computed once.
+//! One task owns the index. The work for an event depends on the size of the change, not of the cluster: events are
+//! first applied to the objects, then everything that they touched is computed once.
 
 mod apply;
 mod build;
@@ -46,23 +46,23 @@ pub struct Subject {
 /// The compiled policy of one node, from which its ruleset is rendered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePolicy {
-    /// Every group with a local pod, and the flows it allows.
+    /// Every group with a local pod, and the flows that it allows.
     pub groups: BTreeMap<Group, Allowed>,
     /// Every isolated local IP.
     pub subjects: BTreeMap<IpAddr, Subject>,
-    /// IPs that local pods had, that no pod has now, and whose flows are not deleted yet.
+    /// IPs of former local pods that no pod has now and whose flows are not deleted yet.
     pub former: BTreeMap<IpAddr, Arc<str>>,
     /// Every IP of a local pod, isolated or not, and its owner.
     pub local: BTreeMap<IpAddr, Arc<str>>,
     /// The members of every peer selector that a group names: IP and pod, cluster-wide.
     pub peers: BTreeMap<Arc<PeerSelector>, BTreeMap<IpAddr, Arc<str>>>,
-    /// The isolated pods of this node that have no IP yet, or whose status has an outdated one.
+    /// The isolated pods of this node that have no IP yet, or only an outdated one in their status.
     pub starting: BTreeMap<NamespacedName, Isolates>,
     /// Every named port that a group names: IP and number of each pod that declares it, cluster-wide.
     pub named_ports: BTreeMap<NamedPort, BTreeMap<(IpAddr, u16), Arc<str>>>,
 }
 
-/// The changes since the last call: the places in [`NodePolicy`] that may differ. All others are unchanged.
+/// The changes since the last call: the entries of [`NodePolicy`] that may differ. All others are unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     /// Groups that were added, removed or changed.
@@ -73,14 +73,14 @@ pub struct Dirty {
     pub peers: BTreeMap<Arc<PeerSelector>, BTreeSet<IpAddr>>,
     /// Ports that joined or left a named port.
     pub named_ports: BTreeMap<NamedPort, BTreeSet<(IpAddr, u16)>>,
-    /// `starting` changed.
+    /// Whether `starting` changed.
     pub starting: bool,
     /// The order of the changes.
     pub order: EventOrder,
 }
 
 impl Dirty {
-    /// No change affects a ruleset.
+    /// Whether no change affects a ruleset.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
             && self.subjects.is_empty()

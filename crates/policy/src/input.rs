@@ -1,8 +1,8 @@
 //! Pods, namespaces and policies, in the shape of the API with its defaults applied.
 //!
-//! These types cannot express "absent or empty" confusions: a rule without `from` is [`Peers::Any`], an empty rule
-//! list is an empty `Vec`, and a term that cannot be enforced is [`Peer::Unmatchable`] or [`Port::Unmatchable`], which
-//! matches nothing.
+//! These types cannot confuse "absent" with "empty": a rule without `from` is [`Peers::Any`], an empty rule list is an
+//! empty `Vec`, and a term that cannot be enforced is [`Peer::Unmatchable`] or [`Port::Unmatchable`], which matches
+//! nothing.
 
 mod budget;
 mod kind;
@@ -40,7 +40,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both families, in the order they are written.
+    /// Both families, in the order in which they are written.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     /// The family of an IP.
@@ -48,7 +48,7 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// `4` or `6`, as names of sets and maps end.
+    /// `4` or `6`, the last character of names of sets and maps.
     pub fn digit(self) -> char {
         match self {
             Self::V4 => '4',
@@ -106,12 +106,12 @@ impl fmt::Display for Protocol {
 pub enum Direction {
     /// Flows that the pod opens.
     Egress,
-    /// Flows that others open to the pod.
+    /// Flows that other hosts open to the pod.
     Ingress,
 }
 
 impl Direction {
-    /// Both directions, in the order a packet meets them.
+    /// Both directions, in the order in which a packet meets them.
     pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
 
     /// The lower-case name, as in a policy's fields.

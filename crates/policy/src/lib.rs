@@ -4,11 +4,11 @@
 //!
 //! - [`input`]: pods, namespaces and policies as the API server would default them, and the [`input::State`] they form.
 //! - [`flow`]: a flow, and its judgement.
-//! - [`mod@reference`]: `evaluate`, the obvious and slow answer to "may this flow pass?".
-//! - [`compile`]: the union of a group's policies, in the shape that the ruleset needs.
-//! - [`index`]: objects in, the compiled policy of one node and precise changes out.
+//! - [`mod@reference`]: `evaluate`, the simple and slow answer to "may this flow pass?".
+//! - [`compile`]: the union of a group's policies, as the ruleset needs it.
+//! - [`index`]: turns objects into the compiled policy of one node, and reports exactly what changed.
 //! - [`Pulse`]: the progress of long work.
-//! - [`nearest()`]: the name that a misspelled one was probably meant to be.
+//! - [`nearest()`]: the probable spelling of a misspelled name.
 //! - [`Users`]: counts the users of shared things.
 
 pub mod compile;

@@ -1,4 +1,4 @@
-//! The probable meaning of a misspelled name.
+//! The probable spelling of a misspelled name.
 
 /// The candidate nearest to a misspelled word, if one is near enough.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {

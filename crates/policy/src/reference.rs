@@ -1,11 +1,11 @@
 //! The reference evaluator: may this flow pass, and which rule decides?
 //!
-//! Written to be compared with the API's text clause by clause, not to be fast: it scans lists, and it has its own
-//! label matcher, CIDR parser and port comparison (`membership`), so that it does not share the engine's errors. It
-//! sees the rest of the crate only through [`crate::input`] and [`crate::flow`]; a test enforces that.
+//! It is written to be compared with the API's text clause by clause, not to be fast: it scans lists, and it has its
+//! own label matcher, CIDR matcher and port comparison (`membership`, `terms`), so it does not share the engine's
+//! errors. It sees the rest of the crate only through [`crate::input`] and [`crate::flow`]; a test enforces that.
 //!
-//! [`Reference::consider`] walks every policy, rule and term that a flow meets and returns how far each matched;
-//! [`Reference::evaluate`] is the fold of that walk, which stops at the first rule that allows.
+//! [`Reference::consider`] walks every policy, rule and term that may apply to a flow, and returns how far each
+//! matched; [`Reference::evaluate`] stops that walk at the first rule that allows.
 //!
 //! Clause numbers below are those of docs/semantics.md.
 
@@ -41,12 +41,12 @@ pub struct Reference<'a> {
     facts: &'a NodeFacts,
     /// The live pods that have an IP in their status.
     claimants: BTreeMap<IpAddr, Vec<&'a Pod>>,
-    /// The IPs of each node, as far as known.
+    /// The known IPs of each node.
     node_addresses: BTreeMap<&'a str, BTreeSet<IpAddr>>,
 }
 
 impl<'a> Reference<'a> {
-    /// Lists which pods have which IP and which IPs a node has; nothing else is precomputed.
+    /// Collects the pods of each IP and the IPs of each node; nothing else is precomputed.
     pub fn new(state: &'a State, facts: &'a NodeFacts) -> Self {
         let mut claimants: BTreeMap<IpAddr, Vec<&'a Pod>> = BTreeMap::new();
         let mut node_addresses: BTreeMap<&'a str, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -110,7 +110,7 @@ impl<'a> Reference<'a> {
     /// Whether an end is the node that one of these pods runs on. A pod never is, whatever its IP.
     fn is_own_node(&self, pods: &[&Pod], end: &End<'_>) -> bool {
         pods.iter().any(|pod| {
-            // By name, or, if a name is missing, by what the other end says about the node.
+            // By name, or, if a name is missing, by the node IPs of the other end.
             let is_named = match (end.node, pod.node.as_deref()) {
                 (Some(one), Some(other)) => one == other,
                 (None, _) | (_, None) => end.host_addresses.iter().any(|address| self.is_node_of(pod, *address)),
@@ -119,7 +119,7 @@ impl<'a> Reference<'a> {
         })
     }
 
-    /// Section 4: a node's IPs are its pods' `status.hostIPs` and what the user adds.
+    /// Section 4: a node's IPs are its pods' `status.hostIPs` and those that the user adds.
     fn is_node_of(&self, pod: &Pod, address: IpAddr) -> bool {
         let known = pod.node.as_deref().and_then(|node| self.node_addresses.get(node));
         pod.host_addresses.contains(&address) || known.is_some_and(|known| known.contains(&address))
@@ -133,7 +133,7 @@ fn isolates(policy: &Policy, direction: Direction, pods: &[&Pod]) -> bool {
     policy.isolates.in_direction(direction) && pods.iter().any(selects)
 }
 
-/// The same pod, or the same IP, whichever pod has it.
+/// Whether both ends are the same pod, or have the same IP.
 fn is_the_same(one: &End<'_>, other: &End<'_>) -> bool {
     let same_pod = one.the_pod().is_some_and(|pod| other.the_pod().is_some_and(|found| found.key == pod.key));
     same_pod || (one.address.is_some() && one.address == other.address)

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-/// The things that somebody uses, each with its number of users. A thing is there from its first user to its last.
+/// Shared things, each with its number of users. A thing exists from its first user to its last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users<K>(BTreeMap<K, usize>);
 
@@ -41,7 +41,7 @@ impl<K: Ord> Users<K> {
         true
     }
 
-    /// Whether it has a user.
+    /// Whether the thing has a user.
     pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,

@@ -17,7 +17,7 @@ use crate::model::{Chain, Element, Key, Rule, Ruleset, Set};
 use crate::name::Name;
 pub use gates::Gates;
 
-/// If a change would copy more sets, it is cheaper to change IPs one after the other, in place.
+/// If a change would copy more sets than this, it is cheaper to change one IP after the other, in place.
 const FEW_COPIES: usize = 32;
 
 /// The change of one set or verdict map.
@@ -103,8 +103,8 @@ pub struct Batch {
     pub operations: Vec<Operation>,
 }
 
-/// Objects that two rulesets have under one name with a structure that cannot be changed in place (key type, kind,
-/// comment, hook). The whole table must be replaced.
+/// Objects whose structure (key type, kind, comment, hook) differs between two rulesets and cannot be changed in place.
+/// The whole table must be replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be changed in place", .names.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))]
 pub struct Incompatible {
@@ -115,7 +115,7 @@ pub struct Incompatible {
 /// The patch that turns `old` into `new`.
 ///
 /// # Errors
-/// [`Incompatible`] if an object of both has a difference that the kernel cannot change in place.
+/// [`Incompatible`] if an object in both differs in a way that the kernel cannot change in place.
 pub fn diff(old: &Ruleset, new: &Ruleset) -> Result<Patch, Incompatible> {
     let mut patch = Patch { counters: new.counters.difference(&old.counters).cloned().collect(), ..Patch::default() };
     let mut incompatible = Vec::new();
@@ -182,7 +182,7 @@ impl Patch {
         }
     }
 
-    /// Records that the ruleset `old` is to have this chain: as a new one, or with other rules, unless it has it.
+    /// Records this chain as new or changed, unless `old` already has it as it is.
     pub(crate) fn put_chain(&mut self, old: &Ruleset, name: &Name, chain: Chain) {
         let change = match old.chains.get(name) {
             None => ChainChange::Create(chain),
@@ -212,7 +212,7 @@ impl Patch {
         }
     }
 
-    /// There is no change.
+    /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty() && self.sets.is_empty() && self.chains.is_empty()
     }
@@ -260,13 +260,13 @@ impl Patch {
         self.plan_with(after, &Pulse::default())
     }
 
-    /// The same, with a count that is raised meanwhile.
+    /// Like [`Patch::plan`], and raises a counter while it works.
     pub fn plan_with(&self, after: &Ruleset, pulse: &Pulse) -> Transaction {
         plan::plan(self, after, pulse)
     }
 
-    /// The same as several plans, one after the other, if one plan would copy many sets and the changes can follow
-    /// event by event.
+    /// Like [`Patch::plan_with`], but returns several plans, to commit one after the other, if one plan would copy many
+    /// sets and the changes can be split by event.
     pub fn plan_in_order(
         &self,
         events: Option<&[BTreeSet<IpAddr>]>,
@@ -312,7 +312,7 @@ impl Transaction {
 }
 
 impl Operation {
-    /// The set, map, chain or counter that it changes.
+    /// The set, map, chain or counter that the operation changes.
     pub fn object(&self) -> &Name {
         match self {
             Self::AddCounter(name)
@@ -327,7 +327,7 @@ impl Operation {
         }
     }
 
-    /// The number of objects, elements and rules it touches.
+    /// The number of objects, elements and rules that it changes.
     pub fn weight(&self) -> usize {
         match self {
             Self::AddElements(_, elements) | Self::DeleteElements(_, elements) => elements.len(),

@@ -25,7 +25,7 @@ use crate::model::{
 use crate::name::Name;
 use crate::text::{in_order, spelled};
 
-/// A document for `nft -j -f` that makes the table equal to this one, whatever it was.
+/// A document for `nft -j -f` that makes the table equal to this one, whatever it contained.
 pub fn ruleset(ruleset: &Ruleset) -> Value {
     let table = || json!({ "table": { "family": "inet", "name": TABLE } });
     // `delete` fails if there is no table; the first object creates it if needed.
@@ -42,11 +42,11 @@ pub fn ruleset(ruleset: &Ruleset) -> Value {
     json!({ "nftables": objects })
 }
 
-/// What the crate's types say, object by object.
+/// Each object as JSON, from the crate's types.
 fn values(objects: Vec<NfListObject<'_>>) -> Vec<Value> {
     let objects: Vec<_> = objects.into_iter().map(NfObject::ListObject).collect();
     let document = serde_json::to_value(Nftables { objects: Cow::Owned(objects) });
-    // The types hold nothing that JSON cannot say: strings, numbers, lists.
+    // The types hold only what JSON can express: strings, numbers, lists.
     let list = document.ok().and_then(|mut document| document.get_mut("nftables").map(Value::take));
     match list {
         Some(Value::Array(objects)) => objects,

@@ -1,4 +1,4 @@
-//! Names of objects, and how long ones are truncated.
+//! Names of objects, and how long names are truncated.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Name {
         Self(format!("{letter}{head}-{}", hash(text)).into())
     }
 
-    /// The name as read back from the kernel, if it could be one of ours.
+    /// A name read from the kernel, if it could be one of ours.
     pub fn parse(text: &str) -> Option<Self> {
         let good = text.len() <= MAX_NAME
             && text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -70,15 +70,15 @@ pub fn hash(text: &str) -> String {
     Digested::of(format_args!("{text}")).digits()
 }
 
-/// The SHA-256 of a text, hashed while it is written, because the description of a large policy is long.
+/// The SHA-256 of a text, hashed as it is written: the description of a large policy is long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Digested([u8; 32]);
 
 impl Digested {
-    /// Of what these arguments write.
+    /// The hash of these format arguments.
     pub(crate) fn of(text: fmt::Arguments<'_>) -> Self {
         let mut hasher = Hasher(Sha256::new());
-        // It never fails to take more.
+        // A hash accepts any number of bytes.
         fmt::Write::write_fmt(&mut hasher, text).ok();
         Self(hasher.0.finalize().into())
     }

@@ -1,4 +1,4 @@
-//! Renders the compiled policy of a node as a ruleset; whole, or only what changed.
+//! Renders the compiled policy of a node as a ruleset; whole, or only the changes.
 
 mod drops;
 mod elements;

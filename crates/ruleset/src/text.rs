@@ -1,4 +1,4 @@
-//! The text form: what people read, and what `nft -f` loads.
+//! The text form, which people read and `nft -f` loads.
 //!
 //! Spelled and ordered as `nft list table inet palisade` (1.0.6) prints it, except for counters' values.
 
@@ -22,7 +22,7 @@ pub fn ruleset(ruleset: &Ruleset) -> String {
     text
 }
 
-/// A script for `nft -f` that makes the table equal to this one, whatever it was.
+/// A script for `nft -f` that makes the table equal to this one, whatever it contained.
 pub fn script(ruleset: &Ruleset) -> String {
     // `delete` fails if there is no table; the first line creates it if needed.
     format!("table inet {TABLE}\ndelete table inet {TABLE}\n{}", self::ruleset(ruleset))

@@ -18,7 +18,7 @@ pub enum End {
     Drop,
 }
 
-/// A rule that matched the packet.
+/// A rule that the packet matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The chain.
@@ -31,10 +31,10 @@ pub struct Step {
     pub verdict: Option<Verdict>,
 }
 
-/// A packet's way.
+/// A packet's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk {
-    /// What became of it.
+    /// The packet's fate.
     pub end: End,
     /// The rules that matched, in order.
     pub steps: Vec<Step>,
@@ -42,7 +42,7 @@ pub struct Walk {
     pub lookups: usize,
 }
 
-/// A ruleset that no kernel would have loaded.
+/// A ruleset that no kernel would load.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// A rule names a missing chain.
@@ -73,14 +73,14 @@ pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
     Walker { ruleset, later: None, packet, steps: Vec::new(), lookups: 0 }.hook()
 }
 
-/// What a packet in flight meets after some of its lookups.
+/// The table that a packet in flight meets after some of its lookups.
 #[derive(Clone, Copy, Debug)]
 pub struct Later<'a> {
-    /// After how many lookups.
+    /// The number of lookups before the change.
     pub lookups: usize,
-    /// The chains that it enters from then on. The current one, and those it came from, stay as they were.
+    /// The chains that the packet enters from then on. The current one, and those that it came from, stay as they were.
     pub rules: &'a Ruleset,
-    /// What sets and maps contain from then on.
+    /// The contents of sets and maps from then on.
     pub elements: &'a Ruleset,
 }
 
@@ -111,7 +111,7 @@ struct Entered<'a> {
 enum Next {
     /// The next rule: this one did not match, or has no verdict.
     Rule,
-    /// What this verdict says.
+    /// This verdict applies.
     Verdict(Verdict),
 }
 
@@ -132,7 +132,7 @@ impl<'a> Walker<'a> {
         let (mut chain, mut position) = (self.enter(base)?, 0);
         loop {
             let Some(rule) = chain.rules.get(position) else {
-                // The end of a chain: back to the last jump, or the base chain's policy, which is accept.
+                // The end of a chain: back to the last jump, or to the base chain's policy, which is accept.
                 match stack.pop() {
                     Some((entered, next)) => (chain, position) = (entered, next),
                     None => return Ok(End::Accept),
@@ -162,7 +162,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The effect of the batches in between, if the packet has come that far.
+    /// Applies the batches in between, if the packet has come that far.
     fn later(&self) -> Option<Later<'a>> {
         self.later.filter(|later| self.lookups >= later.lookups)
     }
@@ -208,7 +208,7 @@ impl<'a> Walker<'a> {
         Ok(verdict.map_or(Next::Rule, Next::Verdict))
     }
 
-    /// The set as this lookup finds it. One that the batch deletes exists until no packet looks into it.
+    /// The set as this lookup finds it. A set that the batch deletes exists until no packet uses it.
     fn set(&mut self, name: &Name) -> Result<&'a Set, Invalid> {
         let later = self.later().and_then(|later| later.elements.sets.get(name));
         self.lookups += 1;

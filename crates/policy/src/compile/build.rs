@@ -14,11 +14,11 @@ use crate::input::{
     Direction, NamespacedName, Peer, Peers, Policy, Port, PortSpan, Ports, Protocol, split_cost, whole_cost,
 };
 
-/// Splitting ranges may cost this many times their cost unsplit, plus this many units.
+/// Ranges are split if that costs at most this many times the cost of the unsplit ranges, plus this many units.
 const SPLIT_FACTOR: u64 = 2;
 const SPLIT_UNITS: u64 = 16_384;
 
-/// The peers of policies' rules, resolved once for all groups that a policy is in.
+/// The resolved peers of policies' rules, shared by all groups that a policy is in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resolved(BTreeMap<(NamespacedName, Direction), Arc<[Arc<PeerUnion>]>>);
 
@@ -50,7 +50,7 @@ pub fn compile<'a>(direction: Direction, policies: impl IntoIterator<Item = &'a 
     compile_resolved(direction, policies, &mut Resolved::default(), &Pulse::default())
 }
 
-/// The same with already resolved peers.
+/// Like `compile`, with already resolved peers.
 pub(crate) fn compile_resolved<'a>(
     direction: Direction,
     policies: impl IntoIterator<Item = &'a Policy>,
@@ -93,7 +93,7 @@ fn resolve(peers: &Peers, own: &Arc<str>, source: RuleRef) -> PeerUnion {
     union
 }
 
-/// The peers of the rules that allow any peer, by number, and the unions that were made of them.
+/// The peers of each rule that has any, by number, and the unions made of them.
 #[derive(Default)]
 struct Rules {
     peers: Vec<Arc<PeerUnion>>,
@@ -116,7 +116,7 @@ impl Rules {
         if anyone.is_empty() { rules.collect() } else { anyone }
     }
 
-    /// The union of rules that matter: the same for the same rules.
+    /// The union of rules; equal sets of rules share one.
     fn union(&mut self, rules: &[usize]) -> Arc<PeerUnion> {
         if let [rule] = rules
             && let Some(peers) = self.peers.get(*rule)
@@ -138,7 +138,7 @@ impl Rules {
         self.union(&rules)
     }
 
-    /// Adds those of the rules that a rule for any peer covers, if `union` is for any peer.
+    /// If `union` is for any peer, adds the rules that it covers.
     fn cover(&self, union: &PeerUnion, rules: impl Iterator<Item = usize>, ports: &Covered, covers: &mut Covers) {
         if union.anyone.is_empty() {
             return;
@@ -227,8 +227,8 @@ impl Uses {
         allowed
     }
 
-    /// Adds the rules of a protocol that `union`, which may use all its ports, covers; `all` is how the ports of those
-    /// rules are described that are for all ports too.
+    /// If `union`, which may use all ports of a protocol, is for any peer, adds the protocol's rules that it covers;
+    /// `all` describes the ports of rules for all ports.
     fn cover_protocol(&self, rules: &Rules, protocol: Protocol, union: &PeerUnion, all: &Covered, covers: &mut Covers) {
         if union.anyone.is_empty() {
             return;
@@ -250,14 +250,14 @@ fn may_be_split(spans: &[PortSpan], rules: &Rules) -> bool {
 
 /// Splits overlapping ranges at their edges, unites the peers of each piece, and joins neighbours with equal peers.
 fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRange> {
-    // At each edge, the rules that begin and end there; ends are exclusive, so 65,536 is one.
+    // The rules that begin and end at each edge; ends are exclusive, so 65,536 may be one.
     let mut edges: BTreeMap<u32, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
     for span in spans {
         edges.entry(u32::from(span.first)).or_default().0.push(span.rule);
         edges.entry(u32::from(span.last) + 1).or_default().1.push(span.rule);
     }
     let mut pieces: Vec<PortRange> = Vec::new();
-    // How many ranges of each rule are open here.
+    // The number of open ranges of each rule.
     let mut open: BTreeMap<usize, usize> = BTreeMap::new();
     let mut from = 0;
     for (edge, (begins, ends)) in edges {
@@ -269,8 +269,7 @@ fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRan
             let mut covers = Covers::default();
             rules.cover(&peers, open.keys().copied(), &Covered::Range(first, last), &mut covers);
             match pieces.last_mut() {
-                // The same rules have the same union, and different rules different ones, because a union names its
-                // rules.
+                // A union names its rules, so unions are equal exactly if their rules are.
                 Some(previous)
                     if previous.last.checked_add(1) == Some(first) && Arc::ptr_eq(&previous.peers, &peers) =>
                 {
@@ -296,7 +295,7 @@ fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRan
     pieces
 }
 
-/// The ranges as they are, those of one rule joined where they touch.
+/// The ranges unsplit; touching ranges of one rule are joined.
 fn whole(spans: &[PortSpan], rules: &Rules) -> Vec<PortRange> {
     let mut sorted = spans.to_vec();
     sorted.sort_unstable();

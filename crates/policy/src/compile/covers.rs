@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::RuleRef;
 use crate::input::Protocol;
 
-/// How many covered rules are named.
+/// The number of covered rules that are named.
 const NAMED: usize = 3;
 
 /// The ports of a covered rule, if they are fewer than those of the rule that covers it.
@@ -57,7 +57,7 @@ impl Covers {
 }
 
 impl fmt::Display for Covers {
-    /// As in `covers scrape ingress[0] port 8080, …`.
+    /// The text form: `covers scrape ingress[0] port 8080, …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, (rule, ports)) in self.first.iter().enumerate() {
             write!(f, "{}{rule}{ports}", if position > 0 { ", " } else { "covers " })?;

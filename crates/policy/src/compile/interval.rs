@@ -1,4 +1,4 @@
-//! Ranges of addresses, and the rest of a block without its `except`s.
+//! Ranges of addresses, and blocks without their `except`s.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -115,7 +115,7 @@ fn number(address: IpAddr) -> u128 {
 
 fn range(family: Family, first: u128, last: u128) -> AddressRange {
     let address = |number: u128| match family {
-        // Numbers of the IPv4 family never exceed its 32 bits: they come from its addresses.
+        // IPv4 numbers fit in 32 bits: they come from IPv4 addresses.
         Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
         Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
     };

@@ -1,4 +1,4 @@
-//! The union of policies: the peers for each port.
+//! The union of policies: the allowed peers for each port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Block {
     pub cidr: IpNet,
 }
 
-/// A union of peers, each with the rules it comes from. Empty: no peer.
+/// A union of peers, each with the rules that it comes from; no peer if empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerUnion {
     /// Rules that allow any peer; if there are any, the rest is empty.
@@ -32,7 +32,7 @@ pub struct PeerUnion {
 }
 
 impl PeerUnion {
-    /// No peer.
+    /// Whether it allows no peer.
     pub fn is_empty(&self) -> bool {
         self.anyone.is_empty() && self.pods.is_empty() && self.blocks.is_empty()
     }
@@ -43,7 +43,7 @@ impl PeerUnion {
         self.pods.values().chain(blocks).chain([&self.anyone])
     }
 
-    /// Merges another union. Either both are for any peer or neither is.
+    /// Merges another union. Both are for any peer, or neither is.
     pub(super) fn add(&mut self, other: &Self) {
         extend(&mut self.anyone, &other.anyone);
         for (selector, sources) in &other.pods {
@@ -61,7 +61,7 @@ impl PeerUnion {
     }
 }
 
-/// Adds sources to others, and keeps single ones shared.
+/// Adds sources to others, without a copy if there were none.
 fn extend(sources: &mut Sources, more: &Sources) {
     if sources.is_empty() {
         sources.clone_from(more);

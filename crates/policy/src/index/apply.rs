@@ -1,4 +1,4 @@
-//! Applies events to the objects, one after the other, and notes the affected places.
+//! Applies events to the objects, one after the other, and notes what to recompute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use super::Index;
 use crate::compile::Owner;
 use crate::input::{Change, Labels, NamespacedName, Pod};
 
-/// The places to recompute after some events, and their state before.
+/// What to recompute after some events, and the state before.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// IPs, and the pod that alone had each, in its state before.
+    /// IPs, each with the only pod that had it, as the pod was before.
     pub(super) addresses: BTreeMap<IpAddr, Option<Arc<Pod>>>,
-    /// Pods that may have become starting, or are no longer.
+    /// Pods that may have begun or ended to be starting.
     pub(super) starting: BTreeSet<NamespacedName>,
     /// Policies that were added, removed or changed.
     pub(super) policies: BTreeSet<NamespacedName>,
@@ -77,7 +77,7 @@ impl Index {
         let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
         let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
         addresses.iter().for_each(|address| self.touch(*address, touched));
-        // An IP that a pod left does not make the next pod a peer before the flows are deleted.
+        // The next pod with an IP is no peer before the flows of the former pod are deleted.
         let is_held = |address: &&IpAddr| self.due.contains(**address) && self.dirty.order.has(**address);
         let changing = addresses.iter().filter(|address| !is_held(address)).copied().collect();
         self.dirty.order.push(changing);
@@ -95,7 +95,7 @@ impl Index {
         self.note_policies(&replaced.policies, touched);
     }
 
-    /// Whether the change of a pod concerns no policy.
+    /// Whether the change of a pod affects no policy.
     fn means_the_same(&self, old: &Pod, new: &Pod) -> bool {
         old.labels == new.labels
             && old.node == new.node
@@ -120,7 +120,7 @@ impl Index {
         self.dirty.order.lose();
         let replaced = self.state.apply_single(change);
         self.note_policies(&replaced.policies, touched);
-        // This event may leave a tombstone, which was counted before it.
+        // The event may turn the policy into a tombstone, which was already counted.
         if let Some(policy) = self.state.policies.get(&key)
             && !self.state.tombstones.contains(&key)
         {
@@ -141,7 +141,7 @@ impl Index {
         }
     }
 
-    /// Notes an IP to recompute, and its owner before the first event that concerns it.
+    /// Notes an IP to recompute, and its owner before the first event about it.
     pub(super) fn touch(&self, address: IpAddr, touched: &mut Touched) {
         let before = || self.owner_pod(address).map(|(pod, _)| Arc::new(pod.clone()));
         touched.addresses.entry(address).or_insert_with(before);

@@ -27,8 +27,8 @@ pub struct Index {
     pub(super) compiled: NodePolicy,
     /// The pods of this node without a known IP, isolated or not.
     pub(super) without_address: BTreeSet<NamespacedName>,
-    /// The local IPs by the namespaces of their pods. By IP and not by node, since a duplicate IP may be local through
-    /// a pod of another namespace.
+    /// The local IPs by the namespaces of their pods. By IP, because a duplicate IP may be local through a pod of
+    /// another namespace.
     pub(super) local_of: BTreeSet<(Arc<str>, IpAddr)>,
     pub(super) namespaces_of: BTreeMap<IpAddr, Vec<Arc<str>>>,
     pub(super) groups: Groups,
@@ -38,7 +38,7 @@ pub struct Index {
     pub(super) due: Due,
     pub(super) tally: Tally,
     pub(super) selecting: Selecting,
-    /// The elements of each namespace's policies, and the policies that are set aside for having too many.
+    /// The elements of each namespace's policies, and the policies that are set aside because they have too many.
     pub(super) shares: Shares,
     pub(super) dirty: Dirty,
     pub(super) pulse: Pulse,
@@ -108,7 +108,7 @@ impl Index {
         &self.compiled
     }
 
-    /// Raised while the index works.
+    /// The counter that the index increments while it works.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
     }
@@ -126,7 +126,7 @@ impl Index {
         self.owners.contains_key(&address)
     }
 
-    /// The owner of an IP, as tables name it.
+    /// The owner of an IP, as named in tables.
     pub fn owner_name(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.owners.get(&address).map(|owned| &owned.name)
     }
@@ -158,7 +158,7 @@ impl Index {
         self.apply_all([change]);
     }
 
-    /// Applies events in their order, then computes once everything that they touched.
+    /// Applies events in order, then computes once everything that they touched.
     pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) {
         let mut touched = Touched::default();
         for change in changes {
@@ -181,8 +181,8 @@ impl Index {
         self.dirty.order.lose();
     }
 
-    /// Sets the IPs of this node itself, which no pod can have, whatever its status says: isolating one would cut the
-    /// node's own traffic. Flows of such an IP are the node's, so none are deleted when a pod's claim is refused.
+    /// Sets the IPs of this node itself, which no pod can have, whatever its status contains: isolating one would cut
+    /// the node's own traffic. Flows of such an IP are the node's, so none are deleted when a pod's claim is refused.
     pub fn refuse_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
         let changed: Vec<_> = self.claims.refused.symmetric_difference(&addresses).copied().collect();
         let mut touched = Touched::default();

@@ -8,9 +8,9 @@ use crate::input::Policy;
 pub struct Counts {
     /// Local IPs that are not isolated.
     pub not_isolated: usize,
-    /// Local IPs that are isolated for egress alone.
+    /// Local IPs that are isolated for egress only.
     pub isolated_egress: usize,
-    /// Local IPs that are isolated for ingress alone.
+    /// Local IPs that are isolated for ingress only.
     pub isolated_ingress: usize,
     /// Local IPs that are isolated in both directions.
     pub isolated_both: usize,
@@ -26,11 +26,11 @@ pub struct Counts {
     pub duplicate_ips: usize,
     /// IPs whose flows are due for deletion.
     pub due: usize,
-    /// Of these, IPs that a pod has again.
+    /// Due IPs that a pod has again.
     pub held: usize,
 }
 
-/// The counts that follow changes.
+/// The counts that are updated with each change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     egress: usize,
@@ -65,7 +65,7 @@ pub(super) fn step(count: &mut usize, by: usize, more: bool) {
 }
 
 impl Index {
-    /// The counts. The call itself is cheap.
+    /// The counts. The call is cheap.
     pub fn counts(&self) -> Counts {
         let former = self.compiled.former.keys();
         let isolated_former = former.filter(|address| self.compiled.subjects.contains_key(*address)).count();

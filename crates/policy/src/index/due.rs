@@ -11,19 +11,20 @@ use super::Index;
 use super::apply::Touched;
 use crate::input::Isolates;
 
-/// IPs that no pod has and that no local pod had wait for their deletion; above this number they are due now.
+/// Unclaimed IPs of former remote pods wait; above this number, they are due now.
 const WAITING: usize = 4_096;
 
-/// Above this number, IPs that no pod has and that no local pod had are dropped, the lowest first.
+/// Above this number, unclaimed IPs of former remote pods are dropped, the lowest first.
 const KEPT: usize = 131_072;
 
-/// A former local pod whose IP no pod has now. The table keeps it until the flows are deleted, so that the next agent
-/// that adopts the table knows of them.
+/// A former local pod whose IP no pod has now. The table keeps it until the flows are deleted, so that an agent that
+/// adopts the table knows that they are due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Former {
     /// The pod's name, marked as gone.
     pub name: Arc<str>,
-    /// The directions in which it was isolated. If there is one, nothing passes in either until the flows are deleted.
+    /// The directions in which it was isolated. If it was isolated in any, nothing passes in either until the flows are
+    /// deleted.
     pub isolates: Isolates,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Due {
     local: BTreeSet<IpAddr>,
     /// IPs of pods of other nodes.
     remote: BTreeSet<IpAddr>,
-    /// IPs of both kinds that a pod has again, when last computed.
+    /// IPs of both kinds that a pod had again when last computed.
     held: BTreeSet<IpAddr>,
     /// The former local pods, as the table last had them.
     former: BTreeMap<IpAddr, Former>,
@@ -93,7 +94,7 @@ impl Due {
         self.former.get(&address)
     }
 
-    /// Notes a former owner; an earlier one stays.
+    /// Notes a former owner, unless one is already known.
     pub(super) fn note_former(&mut self, address: IpAddr, former: Former) {
         self.former.entry(address).or_insert(former);
     }
@@ -115,7 +116,7 @@ impl Index {
     }
 
     /// The IPs whose flows are due now: those of former local pods, and those that a pod has again. Flows of others
-    /// have no end on this node. They wait until there are many, since each conntrack dump costs the same.
+    /// have no end on this node. They wait until there are many, because each conntrack dump costs the same.
     pub fn due_now(&self) -> BTreeSet<IpAddr> {
         let all = self.due.remote.len() > WAITING;
         let remote = self.due.remote.iter().filter(|address| all || self.is_owned(**address));
@@ -127,15 +128,15 @@ impl Index {
         self.due.contains(address) && self.is_owned(address)
     }
 
-    /// The IPs of [`Index::due_now`], whose deletion begins now. An IP that leaves a pod after this is due again when
-    /// the deletion ends.
+    /// The IPs of [`Index::due_now`], whose flows are deleted from now on. An IP that leaves a pod after this is due
+    /// again when the deletion ends.
     pub fn begin_forgetting(&mut self) -> BTreeSet<IpAddr> {
         let now = self.due_now();
         self.due.again.retain(|address| !now.contains(address));
         now
     }
 
-    /// Notes that the flows which these IPs had at [`Index::begin_forgetting`] are deleted.
+    /// Notes that the flows that these IPs had at [`Index::begin_forgetting`] are deleted.
     pub fn end_forgetting(&mut self, addresses: &BTreeSet<IpAddr>) {
         let done = addresses.iter().filter(|address| !self.due.again.contains(address));
         let done = done.copied().collect();
@@ -154,8 +155,8 @@ impl Index {
         self.refresh(&touched);
     }
 
-    /// Marks the flows of these IPs as due, no matter which pod had them. This is for a start, when only the table of
-    /// the previous agent has the owners. It may name the local pod that had an IP.
+    /// Marks the flows of these IPs as due, no matter which pod had them. For the start, when only the previous agent's
+    /// table knows the owners; it may name the local pod that had an IP.
     pub fn mark_due(&mut self, addresses: impl IntoIterator<Item = (IpAddr, Option<Former>)>) {
         let mut touched = Touched::default();
         for (address, former) in addresses {
@@ -169,7 +170,7 @@ impl Index {
         self.refresh(&touched);
     }
 
-    /// Notes the pod of this node that had an IP, as in the table.
+    /// Notes the local pod that had an IP, as named in the table.
     pub(super) fn remember_former(&mut self, address: IpAddr) {
         let Some(name) = self.compiled.local.get(&address) else { return };
         let subject = self.compiled.subjects.get(&address);
@@ -180,7 +181,7 @@ impl Index {
         self.due.note_former(address, Former::gone(name, isolates));
     }
 
-    /// Drops the least dangerous IPs, if there are too many.
+    /// Drops the least dangerous IPs if there are too many.
     pub(super) fn bound_due(&mut self) {
         while self.due.remote.len() > KEPT {
             let spare = self.due.remote.iter().find(|address| !self.owners.contains_key(address)).copied();

@@ -1,4 +1,4 @@
-//! The groups that local IPs are in, and the groups under each policy.
+//! The groups of local IPs, and the groups under each policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use crate::Users;
 use crate::compile::Group;
 use crate::input::NamespacedName;
 
-/// Groups by number, since a group may be under thousands of policies.
+/// Groups by number, because a group may be under thousands of policies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
     next: u64,
     numbers: BTreeMap<Group, u64>,
     by_number: BTreeMap<u64, Group>,
-    /// The (IP, direction) pairs of each group.
+    /// The number of (IP, direction) pairs in each group.
     members: Users<u64>,
     of_policy: BTreeMap<NamespacedName, BTreeSet<u64>>,
 }
@@ -57,7 +57,7 @@ impl Groups {
         Some(unused)
     }
 
-    /// The groups under any of these policies, each once; only those older than `first_new`.
+    /// The groups under any of these policies, each once, without those from `first_new` on.
     pub(super) fn under(&self, policies: &BTreeSet<NamespacedName>, first_new: u64) -> Vec<Group> {
         let numbers = policies.iter().filter_map(|key| self.of_policy.get(key)).flatten();
         let numbers: BTreeSet<u64> = numbers.copied().filter(|number| *number < first_new).collect();

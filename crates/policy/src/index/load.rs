@@ -14,11 +14,11 @@ use crate::input::{Direction, SETS_APART};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Share {
     pub(super) elements: u64,
-    /// The number of these that one IP, or a port of its pod, adds at most.
+    /// The maximum number of elements that one IP, or a port of its pod, adds.
     pub(super) spread: u64,
 }
 
-/// The number found so far in a lookup.
+/// The numbers found so far in a lookup.
 #[derive(Default)]
 pub(super) struct Pending<'a> {
     pub(super) selectors: BTreeMap<&'a PeerSelector, usize>,
@@ -33,7 +33,7 @@ impl Share {
 }
 
 impl Index {
-    /// The load of the groups of a namespace, or an upper bound of it that is no more than `enough`.
+    /// The load of a namespace's groups, or an upper bound of it that is at most `enough`.
     pub(super) fn load(&self, namespace: &Arc<str>, pending: &Pending<'_>, enough: u64) -> Share {
         let mut load = Share::default();
         for named_port in self.groups_in(namespace).flat_map(Allowed::named_ports).collect::<BTreeSet<_>>() {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// The number of events to keep. More changes are cheaper as one.
+/// The number of events to keep. More are cheaper as one change.
 const MOST: usize = 256;
 
-/// The events since the last commit, in their order, if all of them were about single pods.
+/// The events since the last commit, in order, if all of them were about single pods.
 ///
-/// If the table follows them one after the other, the cluster was in every state in between.
+/// The table may follow them one after the other, because the cluster was in each of these states.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventOrder {
     events: Vec<BTreeSet<IpAddr>>,
@@ -21,7 +21,7 @@ impl EventOrder {
         (!self.lost).then_some(&self.events)
     }
 
-    /// Whether an event concerned this IP.
+    /// Whether an event changed this IP.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.events.iter().any(|event| event.contains(&address))
     }
@@ -31,7 +31,8 @@ impl EventOrder {
         if self.lost || addresses.is_empty() || self.events.last() == Some(&addresses) {
             return;
         }
-        // An IP with events before and after those of others changes once, and neither place is right.
+        // A commit changes an IP once. If it has events before and after those of other IPs, no place in the order is
+        // right.
         if self.events.len() >= MOST || addresses.iter().any(|address| self.has(*address)) {
             self.lose();
         } else {
@@ -39,7 +40,7 @@ impl EventOrder {
         }
     }
 
-    /// Something else changed, or the order of events is unknown.
+    /// Gives up the order: something other than a pod changed, or the order of events is unknown.
     pub(super) fn lose(&mut self) {
         self.lost = true;
         self.events.clear();

@@ -25,7 +25,7 @@ impl Owned {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     by_address: BTreeMap<IpAddr, BTreeSet<NamespacedName>>,
-    /// IPs that no pod can have: those of this node itself.
+    /// The IPs of this node itself, which no pod can have.
     pub(super) refused: BTreeSet<IpAddr>,
 }
 
@@ -47,8 +47,8 @@ impl Claims {
         }
     }
 
-    /// The owner of `address`. A pod that is not being deleted has a better right than one that is; among equals no pod
-    /// owns it.
+    /// The owner of `address`. A pod that is not terminating has a better claim than one that is; among equals, no pod
+    /// owns the IP.
     pub(super) fn owner(&self, address: IpAddr, state: &State) -> Option<Owner> {
         if self.refused.contains(&address) {
             return None;

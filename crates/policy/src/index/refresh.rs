@@ -26,7 +26,8 @@ fn held_for(former: Former) -> Option<Subject> {
     isolated.then_some(held(former.name))
 }
 
-/// Closed in both directions: egress judges a flow that the former pod opened, and its replies would enter through it.
+/// Blocked in both directions: a flow that the former pod opened is judged by egress alone, and its replies would reach
+/// the next pod.
 fn held(owner: Arc<str>) -> Subject {
     Subject { owner, egress: Some(Group::Held(Direction::Egress)), ingress: Some(Group::Held(Direction::Ingress)) }
 }
@@ -91,7 +92,7 @@ impl Index {
         by_namespace.into_keys().collect()
     }
 
-    /// Whether one of these policies starts or stops to select the pod of an IP.
+    /// Whether one of these policies starts or stops selecting the pod of an IP.
     fn is_concerned(&self, address: IpAddr, changed: &[(&Arc<str>, Option<&Policy>)]) -> bool {
         let Some((pod, _)) = self.owner_pod(address) else { return true };
         let subject = self.compiled.subjects.get(&address);
@@ -143,7 +144,7 @@ impl Index {
         self.dirty.starting = true;
     }
 
-    /// Updates the groups of `address`, if it is a local pod's.
+    /// Updates the groups of `address`, if a local pod has it.
     fn refresh_subject(&mut self, address: IpAddr) {
         let local = self.local_owner(address);
         if self.compiled.local.get(&address) != local.as_ref() {
@@ -161,7 +162,7 @@ impl Index {
         }
         let before = before.cloned();
         self.dirty.subjects.insert(address);
-        // Enter the new groups before leaving the old ones, so that parts of both are not dropped in between.
+        // Enter the new groups before leaving the old ones, so that what both share is kept.
         let wanted = wanted.map(|subject| Subject {
             egress: subject.egress.map(|group| self.enter(&group)),
             ingress: subject.ingress.map(|group| self.enter(&group)),
@@ -180,7 +181,7 @@ impl Index {
         }
     }
 
-    /// Updates the owner of a local IP, and the namespaces under which it is found.
+    /// Updates the owner of a local IP, and the namespaces that list it.
     fn refresh_local(&mut self, address: IpAddr, local: Option<&Arc<str>>) {
         self.dirty.subjects.insert(address);
         for namespace in self.namespaces_of.remove(&address).unwrap_or_default() {
@@ -209,7 +210,7 @@ impl Index {
         is_local.then(name)
     }
 
-    /// The local pod that had an IP which now neither a pod nor the node has.
+    /// The former local pod of an IP that neither a pod nor the node has now.
     pub fn former(&self, address: IpAddr) -> Option<Former> {
         let nobody_has_it = !self.owners.contains_key(&address) && !self.claims.refused.contains(&address);
         self.due.former(address).filter(|_| nobody_has_it).cloned()
@@ -226,7 +227,7 @@ impl Index {
         };
     }
 
-    /// The groups of a local IP. If its owner is in doubt, it is isolated if one of the pods is.
+    /// The groups of a local IP. A duplicate IP is isolated if one of its pods is.
     fn subject(&self, address: IpAddr, name: Arc<str>) -> Option<Subject> {
         let owner = &self.owners.get(&address)?.owner;
         let mut groups = PodGroups::default();

@@ -1,4 +1,4 @@
-//! Selectors in use, indexed by labels that their pods must have.
+//! Selectors in use, indexed by labels that they require.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use crate::Users;
 use crate::compile::{Namespaces, PeerSelector};
 use crate::input::{Labels, Operator};
 
-/// A selector with more values for each of its labels is indexed like one without a required label.
+/// A selector with more values than this for each of its labels is indexed like one without a required label.
 const VALUES: usize = 32;
 
 type Keys = BTreeSet<Arc<PeerSelector>>;
 
-/// Selectors by a label that their pods must have, if they demand one.
+/// Selectors by a label that they require, if any.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ByLabel {
     by_value: BTreeMap<String, BTreeMap<String, Keys>>,
@@ -65,7 +65,7 @@ impl ByLabel {
     }
 }
 
-/// Of the labels that a selector demands of its pods, the one with the fewest values.
+/// The label that a selector requires with the fewest values.
 fn demanded(selector: &PeerSelector) -> Option<(&str, &BTreeSet<String>)> {
     let demanded = selector.pods.requirements.iter().filter_map(|requirement| match &requirement.operator {
         Operator::In(values) if values.len() <= VALUES => Some((requirement.key.as_str(), values)),
@@ -127,7 +127,7 @@ impl Selectors {
         named.chain(self.matching.candidates(labels))
     }
 
-    /// The selectors that select namespaces with one of two sets of labels and not with the other.
+    /// The namespace selectors that match exactly one of two sets of labels.
     pub(super) fn telling_apart(&self, one: Option<&Labels>, other: Option<&Labels>) -> ByLabel {
         let mut differing = ByLabel::default();
         for selector in self.matching.all() {

@@ -1,8 +1,8 @@
-//! Setting policies aside because those of their namespace have too many elements on this node.
+//! Sets policies aside if those of their namespace have too many elements on this node.
 //!
-//! The cost of a policy does not include the number of pods that its selectors select. That is counted during the
-//! lookup. A policy that is set aside isolates the pods that it selects and allows nothing, like one above the budget,
-//! and the members of its selectors are not stored.
+//! The cost of a policy does not include the number of pods that its selectors match, which is counted during the
+//! lookup. A policy that is set aside isolates its pods and allows nothing, like one over budget, and the members of
+//! its selectors are not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::input::{NamespacedName, Pod, Policy, State};
 pub(super) struct Shares {
     /// The load of each namespace's groups, and the value of `changed` when it was counted.
     loads: BTreeMap<Arc<str>, (Share, u64)>,
-    /// Namespaces whose groups have changed since.
+    /// Namespaces whose groups have changed since they were counted.
     suspects: BTreeSet<Arc<str>>,
     aside: BTreeMap<NamespacedName, Aside>,
     /// Namespaces whose groups changed, so that their set-aside policies may be retried.
@@ -28,7 +28,7 @@ pub(super) struct Shares {
     tried: BTreeSet<NamespacedName>,
     /// The number of changed IPs so far, each with its ports.
     changed: u64,
-    /// The minimum number of policies to set aside at once in this round of settling: it doubles each time.
+    /// The minimum number of policies to set aside next in this call of [`Index::settle`]: it doubles each time.
     at_once: usize,
     news: Vec<(NamespacedName, String)>,
 }
@@ -37,14 +37,14 @@ pub(super) struct Shares {
 #[derive(Clone, Debug)]
 struct Aside {
     written: Policy,
-    /// Its share, as far as it was counted.
+    /// Its share, as counted so far.
     share: Share,
     /// The value of `changed` at that time.
     at: u64,
 }
 
 impl Shares {
-    /// Notes that a group's allowed flows are new, or removed.
+    /// Notes that a group's allowed flows are new or removed.
     pub(super) fn suspect(&mut self, group: &Group) {
         if let Group::Policies { namespace, .. } = group
             && !self.suspects.contains(namespace)
@@ -62,7 +62,7 @@ impl Shares {
         self.changed.saturating_sub(at)
     }
 
-    /// The namespaces that may exceed the limit by now, and their last loads.
+    /// The namespaces that may now exceed the limit, and their last loads.
     fn grown(&self, limit: u64) -> impl Iterator<Item = (&Arc<str>, &Share)> {
         let may_be_more =
             move |load: &Share, at| load.elements.saturating_add(load.spread.saturating_mul(self.since(at))) > limit;
@@ -71,7 +71,7 @@ impl Shares {
 }
 
 impl Index {
-    /// A policy as written, also if it is set aside.
+    /// A policy as written, even if it is set aside.
     pub(super) fn written(&self, policy: &NamespacedName) -> Option<&Policy> {
         let aside = self.shares.aside.get(policy).map(|aside| &aside.written);
         aside.or_else(|| self.state.policies.get(policy))
@@ -82,8 +82,8 @@ impl Index {
         std::mem::take(&mut self.shares.news)
     }
 
-    /// Counts the changes that may affect members. If so many at once may exceed the limit, members are not followed
-    /// one by one but looked up again at the end, since that lookup stops in time.
+    /// Counts the changes that may affect members. If so many could exceed the limit, members are not updated one by
+    /// one but looked up again at the end, because that lookup stops in time.
     pub(super) fn prepare_for(&mut self, touched: &Touched) {
         let ports = |pod: &Pod| pod.ports.len();
         let of = |address| 1 + self.owner_pod(address).map_or(0, |(pod, _)| ports(pod));
@@ -134,7 +134,7 @@ impl Index {
         }
     }
 
-    /// Whether the namespaces whose groups changed stay within the limit; if not, the policies to set aside.
+    /// Checks that the namespaces whose groups changed are within the limit; the error has the policies to set aside.
     pub(super) fn admit(&self, pending: &Pending<'_>) -> Result<(), TooMuch> {
         let mut too_much = Vec::new();
         for namespace in &self.shares.suspects {
@@ -148,8 +148,8 @@ impl Index {
         if too_much.is_empty() { Ok(()) } else { Err(too_much) }
     }
 
-    /// The limit for the policies of a namespace. It is lower while some of them are retried because there are fewer
-    /// pods, so that they do not flap with each pod.
+    /// The limit for the policies of a namespace. It is lower while a policy is retried because there are fewer pods,
+    /// so that policies do not flap with each pod.
     fn bar(&self, namespace: &Arc<str>) -> u64 {
         let limit = self.state.budget.elements;
         let first = NamespacedName::new(namespace.clone(), "");
@@ -162,7 +162,7 @@ impl Index {
         if self.shares.stirred.contains(namespace) { limit } else { limit - limit / 4 }
     }
 
-    /// The policies to set aside: the largest, of those that are being retried if there are any.
+    /// The policies to set aside: the largest, or, if some are being retried, the largest of those.
     fn choose(&self, namespace: &Arc<str>, load: Share, pending: &Pending<'_>) -> TooMuch {
         let key = |name: Arc<str>| NamespacedName { namespace: namespace.clone(), name };
         let shares = self.shares(namespace, pending).into_iter();
@@ -172,7 +172,8 @@ impl Index {
         }
         shares.sort_by_key(|(_, share)| std::cmp::Reverse(share.elements));
         let mut excess = load.elements.saturating_sub(self.bar(namespace));
-        // Shared elements do not leave with one policy, so more policies may have to go than the sums say.
+        // Shared elements do not leave with one policy, so more policies may have to be set aside than the sums
+        // suggest.
         let needed = shares.iter().enumerate().take_while(|(number, (_, share))| {
             let is_needed = excess > 0 || *number < self.shares.at_once;
             excess = excess.saturating_sub(share.elements);
@@ -192,7 +193,7 @@ impl Index {
             if !self.shares.tried.remove(&key) {
                 let why = isolation.unenforceable.first().map(|term| term.reason.clone()).unwrap_or_default();
                 self.shares.news.push((key.clone(), why));
-                // Others in the same lookup may have ended the count early.
+                // Other policies may have ended the count early.
                 self.shares.stirred.insert(key.namespace.clone());
             }
             self.replace(isolation);
@@ -203,9 +204,9 @@ impl Index {
         !keys.is_empty()
     }
 
-    /// Brings back policies that may fit: their elements can have decreased at most by the number of changed IPs. They
-    /// are counted again when other policies of their namespace changed, or enough IPs. One policy of a namespace at a
-    /// time, so each is measured alone, and the work at once is bounded.
+    /// Brings back policies that may fit, judged by how much the changed IPs can have reduced their elements. They are
+    /// counted again when other policies of their namespace, or enough IPs, have changed. One policy of a namespace at
+    /// a time, so each is measured alone and the work is bounded.
     fn try_again(&mut self) {
         let mut candidates: BTreeMap<&Arc<str>, Vec<(u64, &NamespacedName)>> = BTreeMap::new();
         for (key, aside) in &self.shares.aside {
@@ -249,7 +250,7 @@ impl Index {
     }
 }
 
-/// The policies that a node with the pods of all nodes would set aside, with the reasons: for commands that judge
+/// The policies that a node with all pods of the cluster would set aside, with the reasons. For commands that judge
 /// objects without a node.
 pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
     let addresses = state.pods.values().map(|pod| pod.claims().count()).sum::<usize>();
@@ -259,7 +260,7 @@ pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
         let cost = costs.entry(&policy.key.namespace).or_default();
         *cost = cost.saturating_add(policy.cost().0);
     }
-    // True nearly everywhere; then nothing is copied.
+    // This holds for nearly all clusters, and saves the copy.
     if costs.values().all(|cost| cost.saturating_mul(addresses) <= state.budget.elements) {
         return Vec::new();
     }

@@ -1,6 +1,6 @@
 //! The selectors and named ports that groups name, and their members.
 //!
-//! New ones are filled at the end of a refresh, all in one pass over the pods.
+//! New terms are filled at the end of a refresh, all in one pass over the pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::input::{LabelSelector, NamespacedName, Pod};
 pub(super) struct Terms {
     pub(super) selectors: Selectors,
     named_ports: Users<NamedPort>,
-    /// Those of them that are not filled yet.
+    /// The terms that are not filled yet.
     new_selectors: BTreeSet<Arc<PeerSelector>>,
     new_ports: BTreeSet<NamedPort>,
 }
@@ -66,7 +66,7 @@ impl Index {
             self.pulse.beat();
             if self.terms.selectors.lose(selector) {
                 self.terms.new_selectors.remove(selector);
-                // The selector may be needed again before the next `take_dirty`, and members that leave until then
+                // The selector may be needed again before the next `take_dirty`, and members that leave before that
                 // would be missed.
                 let members = self.compiled.peers.remove(selector).unwrap_or_default();
                 self.dirty.peers.entry(selector.clone()).or_default().extend(members.keys());
@@ -81,8 +81,7 @@ impl Index {
         }
     }
 
-    /// Drops the members of the selectors and named ports of a namespace's groups, so that they are filled like new
-    /// ones.
+    /// Drops the members of the selectors and named ports of a namespace's groups, so they are filled like new terms.
     pub(super) fn look_up_anew(&mut self, namespace: &Arc<str>) {
         let groups = || self.groups_in(namespace);
         let selectors: Vec<_> = groups().flat_map(Allowed::selectors).cloned().collect();
@@ -102,13 +101,13 @@ impl Index {
         }
     }
 
-    /// Fills the new selectors and named ports. Stops as soon as those of a namespace are too many, and returns the
+    /// Fills the new selectors and named ports. Stops as soon as a namespace has too many elements, and returns the
     /// policies at fault.
     pub(super) fn fill(&mut self) -> Result<(), TooMuch> {
         if !self.terms.new_selectors.is_empty() {
             for (selector, members) in self.select_all(&self.terms.new_selectors)? {
                 self.pulse.beat();
-                // If no change of it is noted yet, no set contains it either: its sets will be new.
+                // If no change of the term is noted yet, no set contains it: its sets will be new.
                 if let Some(noted) = self.dirty.peers.get_mut(&selector) {
                     noted.extend(members.keys());
                 }
@@ -171,13 +170,13 @@ impl Index {
         }
         let of = |selector: Arc<PeerSelector>| {
             let members = members.remove(&Arc::as_ptr(&selector)).unwrap_or_default();
-            // A map built at once takes less memory than one that grew.
+            // A map built at once takes less memory than one that grows.
             (selector, members.into_iter().collect())
         };
         Ok(selectors.iter().cloned().map(of).collect())
     }
 
-    /// The pods of a namespace with the IPs that they alone own.
+    /// The pods of a namespace, with the IPs of which each is the only owner.
     fn owned_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&Pod, IpAddr, &Arc<str>)> {
         self.state.pods_of(namespace).flat_map(move |pod| {
             pod.claims().filter_map(move |address| {

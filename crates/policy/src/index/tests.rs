@@ -70,10 +70,10 @@ fn ingress(index: &Index, last: u8) -> Option<Group> {
 }
 
 #[test]
-fn an_address_that_changed_hands_is_held_until_its_flows_are_forgotten() {
+fn a_reused_ip_is_held_until_its_flows_are_deleted() {
     let mut index = shop();
     let open = ingress(&index, 1);
-    // The same name again, as in a StatefulSet, in one batch with the end of the previous pod.
+    // A pod of the same name, as in a StatefulSet, in one batch with the end of the previous one.
     index.apply_all([gone("web-0"), pod("web-0", NODE, 1, "web")]);
     assert!(index.is_held(address(1)));
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
@@ -89,7 +89,7 @@ fn an_address_that_changed_hands_is_held_until_its_flows_are_forgotten() {
 }
 
 #[test]
-fn a_peer_of_another_node_is_due_when_a_pod_has_its_address_again() {
+fn the_ip_of_a_remote_peer_is_due_when_a_pod_has_it_again() {
     let mut index = shop();
     assert_eq!(members(&index), BTreeSet::from([address(2)]));
     index.apply(gone("client"));
@@ -103,13 +103,13 @@ fn a_peer_of_another_node_is_due_when_a_pod_has_its_address_again() {
 }
 
 #[test]
-fn a_local_pods_address_is_due_at_once_and_stays_due_until_its_flows_are_deleted() {
+fn a_local_pods_ip_is_due_at_once_and_until_its_flows_are_deleted() {
     let mut index = shop();
     index.apply(gone("web-0"));
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]));
     index.take_dirty();
     assert_eq!(index.due_now(), BTreeSet::from([address(1)]), "taking the changes loses nothing");
-    // Until then it stays closed, as the pod was isolated.
+    // The IP is blocked until then, because the pod was isolated.
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
     assert_eq!(index.compiled().former.get(&address(1)).map(|name| &**name), Some("gone: shop/web-0"));
     assert!(!index.compiled().local.contains_key(&address(1)));
@@ -120,14 +120,14 @@ fn a_local_pods_address_is_due_at_once_and_stays_due_until_its_flows_are_deleted
 }
 
 #[test]
-fn an_address_of_the_node_is_no_pods_and_keeps_its_flows() {
+fn no_pod_has_an_ip_of_the_node_which_keeps_its_flows() {
     let mut index = shop();
     index.refuse_addresses(BTreeSet::from([address(1)]));
     assert_eq!(ingress(&index, 1), None, "the node would be cut off");
     assert!(index.compiled().local.is_empty() && index.due().is_empty());
     index.refuse_addresses(BTreeSet::new());
     assert!(ingress(&index, 1).is_some());
-    // It left a pod before it became the node's.
+    // The IP left a pod before it became the node's.
     index.apply(gone("web-0"));
     index.refuse_addresses(BTreeSet::from([address(1)]));
     assert_eq!((ingress(&index, 1), index.compiled().former.len()), (None, 0));
@@ -135,7 +135,7 @@ fn an_address_of_the_node_is_no_pods_and_keeps_its_flows() {
 }
 
 #[test]
-fn addresses_of_a_former_agent_are_held_from_the_start() {
+fn ips_of_a_former_agent_are_held_from_the_start() {
     let mut index = shop();
     index.mark_due([(address(1), None), (address(9), None)]);
     assert_eq!(ingress(&index, 1), Some(Group::Held(Direction::Ingress)));
@@ -143,7 +143,7 @@ fn addresses_of_a_former_agent_are_held_from_the_start() {
 }
 
 #[test]
-fn many_unclaimed_addresses_are_due_together() {
+fn many_unclaimed_ips_are_due_together() {
     let mut index = Index::new(NODE);
     let wide = |number: u32| {
         let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
@@ -159,7 +159,7 @@ fn many_unclaimed_addresses_are_due_together() {
 }
 
 #[test]
-fn objects_that_are_as_they_were_change_nothing() {
+fn unchanged_objects_change_nothing() {
     let mut index = shop();
     index.take_dirty();
     let state = index.state().clone();
@@ -173,7 +173,7 @@ fn objects_that_are_as_they_were_change_nothing() {
 }
 
 #[test]
-fn a_policy_above_the_budget_isolates_and_allows_nothing() {
+fn a_policy_over_budget_isolates_and_allows_nothing() {
     let mut index = Index::new(NODE).with_budget(Budget::of(Cost(100)));
     index.apply_all([Change::Namespace(Namespace::new("shop", Labels::new())), pod("web-0", NODE, 1, "web")]);
     let cidrs = (0..=255).map(|third| {
@@ -197,7 +197,7 @@ fn a_policy_above_the_budget_isolates_and_allows_nothing() {
 }
 
 #[test]
-fn long_work_beats() {
+fn long_work_increments_the_pulse() {
     let mut index = shop();
     let before = index.pulse().count();
     let policies = (0..500).map(|number| {

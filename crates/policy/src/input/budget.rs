@@ -1,7 +1,7 @@
 //! The cost of enforcing a policy, counted before anything is built from it.
 //!
 //! The size of an object does not bound its cost: each of a rule's ports is combined with each of its peers, and
-//! overlapping port ranges are split at their edges. The compiler shares equal parts; this counts the rest.
+//! overlapping port ranges are split at their edges. The compiler shares equal parts; this module counts the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,11 +43,11 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// With it, no object that an API server accepts occupies an agent for more than a second, and handwritten policies
-    /// are far below it: it allows 120,000 blocks, 7,000 selectors, or 2,500 named ports.
+    /// The default: no object that an API server accepts occupies an agent for more than a second, and handwritten
+    /// policies cost far less. It allows 120,000 blocks, 7,000 selectors, or 2,500 named ports.
     pub const DEFAULT: Self = Self::of(Cost(131_072));
 
-    /// A budget of this cost for one policy, with the elements in proportion: by default half a million.
+    /// A budget of this cost for one policy, with a proportional number of elements: by default half a million.
     pub const fn of(policy: Cost) -> Self {
         Self { policy, elements: policy.0.saturating_mul(ELEMENTS_PER_UNIT) }
     }
@@ -59,12 +59,12 @@ impl Default for Budget {
     }
 }
 
-/// The start of the reason on a policy above the budget.
+/// The start of the reason for a policy over budget.
 const TOO_COSTLY: &str = "is too large to be enforced";
 
 impl Policy {
-    /// The policy, or, if it costs more than the budget, one that isolates the same pods in the same directions and
-    /// allows nothing.
+    /// The policy itself, or, if it is over budget, one that isolates the same pods in the same directions and allows
+    /// nothing.
     #[must_use]
     pub fn within(self, budget: &Budget) -> Self {
         let cost = self.cost();
@@ -79,8 +79,8 @@ impl Policy {
         self.isolation_alone(reason)
     }
 
-    /// A policy that isolates the same pods in the same directions and allows nothing, since it has too many elements.
-    /// The reason has no figure that differs between nodes: all of them write the same Event.
+    /// A policy that isolates the same pods in the same directions and allows nothing, because this one has too many
+    /// elements. The reason has no figure that differs between nodes, so all nodes write the same Event.
     #[must_use]
     pub(crate) fn too_wide(self, budget: &Budget) -> Self {
         let reason = format!(
@@ -100,12 +100,12 @@ impl Policy {
         }
     }
 
-    /// Whether the policy is the reduced form of one above the budget.
+    /// Whether the policy is the reduced form of one over budget.
     pub fn is_over_budget(&self) -> bool {
         self.unenforceable.iter().any(|term| term.field == "spec" && term.reason.starts_with(TOO_COSTLY))
     }
 
-    /// The cost of enforcing it, in the directions in which it isolates.
+    /// The cost of the directions in which it isolates.
     pub fn cost(&self) -> Cost {
         let directions = Direction::ALL.into_iter().filter(|direction| self.isolates.in_direction(*direction));
         let rules = directions.map(|direction| direction_cost(self.rules(direction)));
@@ -113,7 +113,7 @@ impl Policy {
     }
 }
 
-/// A range of ports, and the number of the rule that it belongs to.
+/// A range of ports, with the number of its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PortSpan {
     pub(crate) rule: usize,
@@ -121,7 +121,7 @@ pub(crate) struct PortSpan {
     pub(crate) last: u16,
 }
 
-/// The cost of one direction: the peers of each rule once, and the cost of its ports.
+/// The cost of one direction: the peers of each rule once, and its ports.
 fn direction_cost(rules: &[Rule]) -> u64 {
     let weights: Vec<u64> = rules.iter().map(rule_cost).collect();
     let weight = |rule: usize| weights.get(rule).copied().unwrap_or_default();
@@ -173,7 +173,7 @@ fn peer_cost(peer: &Peer) -> u64 {
     }
 }
 
-/// The cost of a selector's requirements: their values are stored, and compared.
+/// The cost of a selector's requirements, whose values are stored and compared.
 fn selector_cost(selector: &super::LabelSelector) -> u64 {
     use super::Operator;
     let values = selector.requirements.iter().map(|requirement| match &requirement.operator {
@@ -188,7 +188,8 @@ fn inline_cost(weight: u64) -> u64 {
     weight.min(SETS_APART * SELECTOR)
 }
 
-/// The cost of splitting ranges at their edges and uniting the peers of each piece, unions of the same rules once.
+/// The cost of splitting ranges at their edges and uniting the peers of each piece; unions of the same rules count
+/// once.
 pub(crate) fn split_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u64 {
     let mut edges: Vec<(u32, bool, usize)> = Vec::with_capacity(spans.len() * 2);
     for span in spans {
@@ -230,12 +231,12 @@ pub(crate) fn split_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u
     total
 }
 
-/// The cost of leaving ranges whole, each in separate rules.
+/// The cost of unsplit ranges, each in separate rules.
 pub(crate) fn whole_cost(spans: &[PortSpan], weight: impl Fn(usize) -> u64) -> u64 {
     spans.iter().map(|span| INLINE_RULE + inline_cost(weight(span.rule))).fold(0, u64::saturating_add)
 }
 
-/// A number for a rule, such that sums of different rules differ for all practical purposes (splitmix64, twice).
+/// A number for a rule. Sums of different rules practically always differ (splitmix64, twice).
 fn tag(rule: usize) -> u128 {
     let mixed = |seed: u64| {
         let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);

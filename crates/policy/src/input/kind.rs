@@ -1,11 +1,11 @@
-//! The kinds of objects that policies need, and one object of any of them.
+//! The kinds of objects that policies need, and an object of any kind.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::{Change, Namespace, NamespacedName, Pod, Policy};
 
-/// The kinds of objects that are read.
+/// The kinds of objects that the agent reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `v1` Pod.
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind; a namespace comes before the objects in it.
+    /// Every kind, so that a namespace comes before the objects in it.
     pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
 
     /// The kind as manifests write it.
@@ -78,7 +78,7 @@ impl From<Object> for Change {
     }
 }
 
-/// One object: its kind and name.
+/// A reference to an object: its kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// The kind.
@@ -125,16 +125,16 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// A part of a list of all objects of a kind.
+/// A part of the list of all objects of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListPart {
-    /// Everything of the kind follows.
+    /// A new list begins.
     Begin(Kind),
     /// Some objects of the list, all of one kind.
     Page(Vec<Object>),
     /// The list is complete.
     End(Kind),
-    /// The list could not be read to its end: its objects do not count. Another follows.
+    /// The list could not be read to its end: its objects do not count. Another list follows.
     Abandoned(Kind),
 }
 

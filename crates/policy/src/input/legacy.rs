@@ -1,8 +1,8 @@
-//! Isolation of a whole namespace as before Kubernetes 1.7, by an annotation of the namespace.
+//! Isolation of a whole namespace by an annotation, as before Kubernetes 1.7.
 //!
 //! With `net.beta.kubernetes.io/network-policy: {"ingress": {"isolation": "DefaultDeny"}}`, only flows that policies
 //! allow, and flows of the node itself, reached the namespace's pods. Today, a policy that selects all pods and allows
-//! nothing does this; if the annotation is honoured, such a policy stands in for it (semantics of 1.3:
+//! nothing does this; if the annotation is honoured, it is replaced by such a policy (semantics of 1.3:
 //! kubernetes/community, `contributors/design-proposals/network/network-policy.md`).
 
 use std::collections::BTreeSet;
@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::{Change, Isolates, LabelSelector, Namespace, NamespacedName, Policy, State};
 
-/// The annotation, which is also the name of its stand-in policy. No other policy can have it: a name has no slash.
+/// The annotation, and the name of the policy that replaces it. No other policy can have this name, because names have
+/// no slash.
 pub const LEGACY_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";
 
 /// Replaces annotations by policies while objects change.
@@ -20,7 +21,7 @@ pub struct LegacyIsolation {
 }
 
 impl LegacyIsolation {
-    /// The changes that result from a change. A policy comes before its namespace.
+    /// The changes to make for a change. A policy comes before its namespace.
     pub fn expand(&mut self, change: Change) -> Vec<Change> {
         let mut changes = Vec::new();
         match change {
@@ -72,7 +73,7 @@ fn key(namespace: &Arc<str>) -> NamespacedName {
     NamespacedName::new(namespace.clone(), LEGACY_ANNOTATION)
 }
 
-/// A policy for all pods of the namespace that allows nothing; ingress only.
+/// A policy that selects all pods of the namespace and allows no ingress.
 fn policy(namespace: &Arc<str>) -> Policy {
     Policy {
         key: key(namespace),

@@ -1,4 +1,4 @@
-//! Pods and namespaces: the few fields that NetworkPolicy needs.
+//! Pods and namespaces, with the few fields that NetworkPolicy needs.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,16 +45,17 @@ pub enum Phase {
     Pending,
     /// Running.
     Running,
-    /// All containers ended well; the IP may already belong to another pod.
+    /// All containers succeeded; the IP may already belong to another pod.
     Succeeded,
-    /// All containers ended, one badly; the IP may already belong to another pod.
+    /// All containers ended, and one failed; the IP may already belong to another pod.
     Failed,
     /// The kubelet does not answer.
     Unknown,
 }
 
 impl Phase {
-    /// Succeeded or Failed: neither subject nor peer, whatever IP the status still has.
+    /// Whether the pod has finished (Succeeded or Failed): it is neither subject nor peer, whatever IP the status still
+    /// has.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
@@ -71,8 +72,8 @@ pub struct Addresses {
 
 impl Addresses {
     /// The first usable IP of each family. The rest is returned for a warning: an IP that no pod can have (loopback,
-    /// unspecified, multicast, link-local, broadcast, IPv4-mapped) or a second one of a family. A status field cannot
-    /// be trusted: such an IP in a set would match traffic that is not the pod's.
+    /// unspecified, multicast, link-local, broadcast, IPv4-mapped) or a second one of a family. A status cannot be
+    /// trusted: such an IP in a set would match traffic that is not the pod's.
     pub fn accept(claimed: impl IntoIterator<Item = IpAddr>) -> (Self, Vec<IpAddr>) {
         let mut addresses = Self::default();
         let mut refused = Vec::new();
@@ -105,7 +106,7 @@ impl Addresses {
         self.of(Family::of(address)) == Some(address)
     }
 
-    /// No IP yet.
+    /// Whether there is no IP yet.
     pub fn is_empty(self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
@@ -130,7 +131,7 @@ fn is_unicast6(address: Ipv6Addr) -> bool {
 /// A port that a container declares; named ports of policies are resolved through it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerPort {
-    /// `name`; ports without one are left out, since no policy can name them.
+    /// `name`; ports without one are left out, because no policy can name them.
     pub name: Arc<str>,
     /// `protocol`, TCP by default.
     pub protocol: Protocol,
@@ -147,11 +148,11 @@ pub struct Pod {
     pub labels: Labels,
     /// `spec.nodeName`, once scheduled.
     pub node: Option<Arc<str>>,
-    /// `spec.hostNetwork`: neither subject nor peer, its traffic is its node's.
+    /// `spec.hostNetwork`: the pod is neither subject nor peer, and its traffic is its node's.
     pub host_network: bool,
     /// `status.phase`.
     pub phase: Phase,
-    /// `metadata.deletionTimestamp` is set. Still enforced and still a peer until it is gone or terminal.
+    /// `metadata.deletionTimestamp` is set. The pod is still subject and peer until it is gone or finished.
     pub terminating: bool,
     /// Condition `PodReadyToStartContainers` is False (beta in Kubernetes 1.29): its sandbox is gone, or has no network
     /// yet. The IPs in its status are then those of an earlier sandbox.
@@ -165,7 +166,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// A pending pod with nothing but a name.
+    /// A pending pod with only a name.
     pub fn new(key: NamespacedName) -> Self {
         Self {
             key,
@@ -181,18 +182,18 @@ impl Pod {
         }
     }
 
-    /// Whether policies apply to it: not on the host's network and not finished.
+    /// Whether policies apply to it: it is neither hostNetwork nor finished.
     pub fn is_live(&self) -> bool {
         !self.host_network && !self.phase.is_terminal()
     }
 
-    /// Whether it has yet to get its IP on this node. A terminating pod gets no other IP.
+    /// Whether it runs on this node and waits for its IP. A terminating pod gets no other IP.
     pub fn is_starting_on(&self, node: &str) -> bool {
         let has_none = self.claims().next().is_none() || (self.awaits_network && !self.terminating);
         self.is_live() && self.node.as_deref() == Some(node) && has_none
     }
 
-    /// The IPs it may claim: those of a live pod, except any that its own status calls an IP of the node.
+    /// The IPs that it claims: those of a live pod, except any that its own status lists as an IP of the node.
     pub fn claims(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().filter(|address| self.is_live() && !self.host_addresses.contains(address))
     }

@@ -57,7 +57,7 @@ impl Isolates {
 pub struct Unenforceable {
     /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`.
     pub field: String,
-    /// The mistake.
+    /// Why it cannot be enforced.
     pub reason: String,
 }
 

@@ -8,7 +8,7 @@ use super::Labels;
 /// The condition of a requirement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
-    /// The label exists, with one of these values. A `matchLabels` entry is this with one value.
+    /// The label exists and has one of these values. A `matchLabels` entry is this with one value.
     In(BTreeSet<String>),
     /// The label is absent or has another value.
     NotIn(BTreeSet<String>),
@@ -29,7 +29,7 @@ pub struct Requirement {
 
 /// A conjunction of requirements (`metav1.LabelSelector`); without any, it selects everything.
 ///
-/// A set, so that selectors which differ only in the order or repetition of their requirements are equal.
+/// Requirements are a set, so selectors that differ only in the order or repetition of requirements are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelSelector {
     /// All of them must hold.
@@ -58,7 +58,7 @@ impl LabelSelector {
 }
 
 impl Requirement {
-    /// Whether `labels` meet it. This is the index's matcher; the reference evaluator has a separate one.
+    /// Whether `labels` meet the requirement. This is the index's matcher; the reference evaluator has a separate one.
     pub(crate) fn is_met_by(&self, labels: &Labels) -> bool {
         match (&self.operator, labels.get(&self.key)) {
             (Operator::In(values), Some(value)) => values.contains(value),

@@ -20,11 +20,11 @@ pub enum Change {
     Policy(Policy),
     /// A policy is gone.
     PolicyGone(NamespacedName),
-    /// A whole new list of pods, swapped in at once.
+    /// A new list of all pods, applied at once.
     Pods(Vec<Pod>),
-    /// A whole new list of namespaces, swapped in at once.
+    /// A new list of all namespaces, applied at once.
     Namespaces(Vec<Namespace>),
-    /// A whole new list of policies, swapped in at once.
+    /// A new list of all policies, applied at once.
     Policies(Vec<Policy>),
 }
 
@@ -41,15 +41,15 @@ pub struct State {
     pub namespaces: BTreeMap<Arc<str>, Namespace>,
     /// Policies in force by name, tombstones included.
     pub policies: BTreeMap<NamespacedName, Policy>,
-    /// Those of `policies` that the source no longer has.
+    /// The tombstones in `policies`: the source no longer has them.
     pub tombstones: BTreeSet<NamespacedName>,
-    /// Namespaces that are gone while some of their pods are still known.
+    /// Namespaces that are gone, but some of their pods are not.
     pub departing: BTreeSet<Arc<str>>,
-    /// The budget of policies. A policy above it is reduced to its isolation ([`Policy::within`]).
+    /// The budget of policies. A policy over it is reduced to its isolation ([`Policy::within`]).
     pub budget: Budget,
 }
 
-/// The objects that an event removed from the state or replaced.
+/// The objects that an event removed or replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Replaced {
     pub(crate) pod: Option<Pod>,
@@ -59,14 +59,14 @@ pub(crate) struct Replaced {
 }
 
 impl State {
-    /// Applies one event. A list is applied as the single events it consists of.
+    /// Applies one event. A list is applied as single events.
     pub fn apply(&mut self, change: Change) {
         for single in self.singles(change) {
             self.apply_single(single);
         }
     }
 
-    /// The single events of a change: itself, or for a list first the departures, then its objects.
+    /// The single events of a change: itself, or, for a list, first the deletions, then the listed objects.
     pub fn singles(&self, change: Change) -> Vec<Change> {
         match change {
             Change::Pods(pods) => {
@@ -149,7 +149,7 @@ impl State {
         self.departing.contains(namespace) || self.namespaces.get(namespace).is_some_and(|found| found.terminating)
     }
 
-    /// Drops the tombstones of a namespace that continues to exist, or that is gone with all its pods.
+    /// Drops the tombstones of a namespace that is not being deleted, or that is gone with all its pods.
     fn end_tombstones(&mut self, namespace: &Arc<str>) -> Vec<Policy> {
         if self.departing.contains(namespace) && !self.has_pods(namespace) {
             self.departing.remove(namespace);

@@ -1,7 +1,7 @@
-//! The walk over every policy, rule and term that a flow meets.
+//! The walk over every policy, rule and term that may apply to a flow.
 //!
-//! Everything here is lazy and copies nothing: [`Considered::judgement`] is a fold over it that stops at the first rule
-//! that allows, and a command that explains a verdict reads all of it.
+//! The walk is lazy and copies nothing: [`Considered::judgement`] stops at the first rule that allows, and a command
+//! that explains a verdict walks to the end.
 
 use super::membership::{Selection, selection};
 use super::terms::{self, PeerMatch, PortMatch};
@@ -9,22 +9,22 @@ use super::{End, Ends, Reference, allow, deny, is_the_same, isolates};
 use crate::flow::{Decision, Flow, FlowError, Judgement, Reason, Transport};
 use crate::input::{Direction, Peer, Peers, Pod, Policy, Port, Ports, Rule};
 
-/// A flow with everything that is considered for it.
+/// A flow, and the policies that may apply to it.
 #[derive(Debug)]
 pub struct Considered<'r> {
     reference: &'r Reference<'r>,
-    /// What both ends resolve to.
+    /// The resolved ends.
     pub ends: Ends<'r>,
     transport: Transport,
 }
 
-/// One direction of a flow: the end whose policies are asked, and the other end.
+/// One direction of a flow: the end whose policies judge it, and the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'c> {
     pub(super) reference: &'c Reference<'c>,
     /// The direction.
     pub direction: Direction,
-    /// The end whose policies are asked.
+    /// The end whose policies judge the flow.
     pub subject: &'c End<'c>,
     /// The other end.
     pub peer: &'c End<'c>,
@@ -32,7 +32,7 @@ pub struct Side<'c> {
     transport: Transport,
 }
 
-/// A policy of a namespace that the subject is in.
+/// A policy in a namespace of the subject.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsideredPolicy<'c> {
     side: Side<'c>,
@@ -40,7 +40,7 @@ pub struct ConsideredPolicy<'c> {
     pub policy: &'c Policy,
 }
 
-/// A rule of the direction, of a policy.
+/// A rule of a policy, in this direction.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsideredRule<'c> {
     side: Side<'c>,
@@ -53,7 +53,7 @@ pub struct ConsideredRule<'c> {
 }
 
 impl<'a> Reference<'a> {
-    /// Everything that is considered for a flow.
+    /// Resolves a flow's ends and walks the policies that may apply to it.
     pub fn consider<'r>(&'r self, flow: &'r Flow) -> Result<Considered<'r>, FlowError>
     where
         'a: 'r,
@@ -103,7 +103,7 @@ impl<'c> Side<'c> {
         self.before_rules().err()
     }
 
-    /// Every policy of the namespaces that the subject is in, by name, whether or not it selects the subject.
+    /// Every policy in the subject's namespaces, by name, whether or not it selects the subject.
     pub fn policies(&self) -> impl Iterator<Item = ConsideredPolicy<'c>> + use<'c> {
         let side = *self;
         let is_of_subject =
@@ -135,8 +135,8 @@ impl<'c> Side<'c> {
         if is_the_same(subject, peer) {
             return Err(allow(Reason::Itself));
         }
-        // 1.1 clause 1: isolated if a policy of its namespace selects it and has the direction in policyTypes; if not,
-        // everything is allowed. Section 4: an IP claimed twice is isolated if any of the claimants is.
+        // 1.1 clause 1: a pod is isolated if a policy of its namespace selects it and has the direction in policyTypes;
+        // otherwise everything is allowed. Section 4: a duplicate IP is isolated if any of its pods is.
         let isolating: Vec<_> = self.policies().filter(ConsideredPolicy::isolates).collect();
         if isolating.is_empty() {
             return Err(allow(Reason::NotIsolated));
@@ -144,14 +144,14 @@ impl<'c> Side<'c> {
         match direction {
             // 1.1 clause 2: ... plus any traffic from the pod's own node.
             Direction::Ingress if reference.is_own_node(&subject.pods, peer) => return Err(allow(Reason::OwnNode)),
-            // 1.1 clause 3, 1.6, section 4: egress to the pod's own node is judged like any other unless the user lifts
-            // it.
+            // 1.1 clause 3, 1.6, section 4: egress to the pod's own node is judged like any other unless the user
+            // exempts it.
             Direction::Egress if facts.allow_egress_to_own_node && reference.is_own_node(&subject.pods, peer) => {
                 return Err(allow(Reason::ToOwnNode));
             }
             Direction::Ingress | Direction::Egress => {}
         }
-        // Section 4: no rule applies to an isolated IP of an unknown pod.
+        // Section 4: no rule applies to an isolated duplicate IP.
         if subject.pods.len() > 1 {
             return Err(deny(Reason::DuplicateIp { pods: subject.pods.iter().map(|pod| pod.key.clone()).collect() }));
         }
@@ -165,14 +165,14 @@ impl<'c> ConsideredPolicy<'c> {
         isolates(self.policy, self.side.direction, &self.side.subject.pods)
     }
 
-    /// The pods of the subject that are in the policy's namespace, and how far its `podSelector` matches each.
+    /// The subject's pods in the policy's namespace, and how far `podSelector` matches each.
     pub fn selections(&self) -> impl Iterator<Item = (&'c Pod, Selection<'c>)> + use<'c> {
         let policy = self.policy;
         let pods = self.side.subject.pods.iter().filter(move |pod| pod.key.namespace == policy.key.namespace);
         pods.map(move |pod| (*pod, selection(&policy.pod_selector, &pod.labels)))
     }
 
-    /// Its rules of the direction, in order; inert unless it isolates in that direction.
+    /// Its rules of the direction, in order; inert unless the policy isolates in that direction.
     pub fn rules(&self) -> impl Iterator<Item = ConsideredRule<'c>> + use<'c> {
         let Self { side, policy } = *self;
         let rules = policy.rules(side.direction).iter().enumerate();

@@ -7,20 +7,20 @@ use crate::input::{Family, NamespacedName, Pod};
 
 use super::Reference;
 
-/// What one end of a flow resolves to.
+/// One resolved end of a flow.
 #[derive(Clone, Debug)]
 pub struct End<'a> {
-    /// The live pod that it is: none for everything else, several if pods with equal claims have the IP.
+    /// The live pod at this end: none for everything else, several if pods with equal claims have the IP.
     pub pods: Vec<&'a Pod>,
-    /// Its IP in the family of the flow; a pod may have none yet, a node's may be unknown.
+    /// The IP in the family of the flow; a pod may have none yet, and a node's may be unknown.
     pub address: Option<IpAddr>,
     /// The node whose own traffic this is, if the flow names a node or a hostNetwork pod.
     pub node: Option<&'a str>,
-    /// The IPs of that node, as far as the flow's end has them; the name may be missing.
+    /// The known IPs of that node; its name may be missing.
     pub host_addresses: Vec<IpAddr>,
 }
 
-/// What both ends of a flow resolve to.
+/// The resolved ends of a flow.
 #[derive(Clone, Debug)]
 pub struct Ends<'a> {
     /// The family of both IPs; `None` if neither end has one.
@@ -32,7 +32,7 @@ pub struct Ends<'a> {
 }
 
 impl<'a> End<'a> {
-    /// The one live pod that it is beyond doubt.
+    /// The live pod at this end, if there is exactly one.
     pub fn the_pod(&self) -> Option<&'a Pod> {
         match self.pods.as_slice() {
             [pod] => Some(pod),
@@ -57,7 +57,7 @@ impl Families {
         }
     }
 
-    /// All that it can have, in order of preference.
+    /// All families that the end can have, in order of preference.
     fn in_order(&self) -> Vec<Family> {
         match self {
             Self::Only(families) => families.clone(),
@@ -65,7 +65,7 @@ impl Families {
         }
     }
 
-    /// No IP is known.
+    /// Whether no IP is known.
     fn is_unknown(&self) -> bool {
         matches!(self, Self::Any(first) if first.is_empty())
     }
@@ -84,8 +84,8 @@ impl<'a> Reference<'a> {
         Ok(Ends { family, from: self.end(&flow.from, family)?, to: self.end(&flow.to, family)? })
     }
 
-    /// The requested family, or the first of the client that the server has too. An end without a known IP accepts the
-    /// other's.
+    /// The requested family, or the first of the client's that the server has too. An end without a known IP accepts
+    /// the other's.
     fn family(&self, flow: &Flow) -> Result<Option<Family>, FlowError> {
         let from = self.families(&flow.from)?;
         let to = self.families(&flow.to)?;
@@ -115,7 +115,7 @@ impl<'a> Reference<'a> {
                 let families: Vec<_> = addresses.iter().map(Family::of).collect();
                 if families.is_empty() { Families::Any(families) } else { Families::Only(families) }
             }
-            // Not all IPs of a node need be known (an old kubelet reports one family), so no family is ruled out.
+            // Some IPs of a node may be unknown (an old kubelet reports one family), so no family is ruled out.
             Endpoint::Node(name) => {
                 let known = |family: &Family| self.node_address(name, *family).is_some();
                 Families::Any(Family::ALL.into_iter().filter(known).collect())
@@ -133,14 +133,14 @@ impl<'a> Reference<'a> {
                 let pod = self.pod(key)?;
                 let address = family.and_then(|family| pod.addresses.of(family));
                 let pods = match address {
-                    // Section 4: whatever was named, the IP decides whose traffic it is: a finished pod's may be
-                    // another's by now, a terminating pod may have lost it, two pods may have it.
+                    // Section 4: the IP decides whose traffic it is, not the name: a finished pod's IP may belong to
+                    // another pod by now, a terminating pod may have lost it, two pods may have it.
                     Some(address) => self.owners(address),
                     // 1.5: a pod without an IP is judged by its labels.
                     None if pod.is_live() => vec![pod],
                     None => Vec::new(),
                 };
-                // Section 4: what a hostNetwork pod sends is node-originated.
+                // Section 4: traffic of a hostNetwork pod is node-originated.
                 let host = pod.host_network.then_some(pod);
                 End {
                     pods,
@@ -149,7 +149,7 @@ impl<'a> Reference<'a> {
                     host_addresses: host.map(|pod| pod.host_addresses.clone()).unwrap_or_default(),
                 }
             }
-            // Section 4, "node-originated": by origin. The IP is the node's, even if a pod's status has it too.
+            // Section 4, "node-originated": the IP is the node's, even if a pod's status has it too.
             Endpoint::Node(name) => {
                 let address = family.and_then(|family| self.node_address(name, family));
                 let host_addresses = self.node_addresses.get(&**name).into_iter().flatten().copied().collect();

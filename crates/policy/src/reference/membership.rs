@@ -11,11 +11,11 @@ pub enum Selection<'a> {
     Yes,
     /// This requirement does not hold.
     No(&'a Requirement),
-    /// It depends on this requirement: the label is there, and only a controller knows its value.
+    /// It depends on this requirement: the label exists, and only a controller knows its value.
     Unknown {
         /// The requirement.
         requirement: &'a Requirement,
-        /// Whether it is taken to hold: an unknown value is none of those that anybody writes.
+        /// Whether it is assumed to hold: an unknown value equals no value in a selector.
         assumed: bool,
     },
 }
@@ -61,12 +61,12 @@ pub(super) fn is_in_net(cidr: &ipnet::IpNet, address: IpAddr) -> bool {
     is_in_cidr(cidr.addr(), cidr.prefix_len(), address)
 }
 
-/// The `except` of a block that has an IP.
+/// The first `except` of a block that contains an IP.
 pub(super) fn excepted(block: &IpBlock, address: IpAddr) -> Option<ipnet::IpNet> {
     block.except.iter().copied().find(|except| is_in_net(except, address))
 }
 
-/// Whether the first `length` bits are the same. The families do not overlap.
+/// Whether the first `length` bits are equal; never across families.
 fn is_in_cidr(network: IpAddr, length: u8, address: IpAddr) -> bool {
     match (network, address) {
         (IpAddr::V4(network), IpAddr::V4(address)) => {

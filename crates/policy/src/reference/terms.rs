@@ -1,4 +1,4 @@
-//! One term of a rule, a peer or a port, against one flow.
+//! Matches one term of a rule, a peer or a port, against one flow.
 
 use super::membership::{Selection, excepted, is_in_net, selection};
 use super::{End, Reference};
@@ -8,21 +8,21 @@ use crate::input::{ContainerPort, IpBlock, NamespaceScope, NamespacedName, Peer,
 /// How far a peer of a rule matched the other end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerMatch<'a> {
-    /// It is that end.
+    /// The peer matches.
     Matches,
-    /// Selectors mean pods, and the end is none.
+    /// Selectors match only pods, and the end is not a pod.
     NotAPod,
-    /// Selectors mean no IP that several pods claim.
+    /// Selectors never match a duplicate IP.
     DuplicateIp,
-    /// The end is a pod of another namespace than the policy's.
+    /// The end is a pod, but not in the policy's namespace.
     OtherNamespace,
     /// The object of the pod's namespace has not been seen.
     NamespaceUnseen,
     /// The `namespaceSelector` does not match the pod's namespace.
     Namespace(Selection<'a>),
-    /// The `podSelector` does not match the pod, or may not. Its namespace matches.
+    /// The namespace matches, but the `podSelector` does not, or may not.
     Pod(Selection<'a>),
-    /// An `ipBlock`, and the IP of the end is not known.
+    /// The term is an `ipBlock`, and the end's IP is unknown.
     NoAddress,
     /// The IP is not in the block.
     OutsideBlock,
@@ -46,19 +46,19 @@ impl PeerMatch<'_> {
 /// How far a port of a rule matched a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortMatch {
-    /// It is the port of the flow.
+    /// The port matches.
     Matches,
     /// The flow has no ports, and only a rule without `ports` allows it.
     Portless,
-    /// The port is one of this protocol, and the flow has another.
+    /// The term is for this protocol, and the flow has another.
     OtherProtocol(Protocol),
     /// The protocol matches and the number does not.
     OtherNumber,
-    /// A port name, and the server is not one known pod.
+    /// The term is a port name, and the server is not a single known pod.
     NotAPod,
-    /// A port name that the server does not declare with this protocol.
+    /// The server does not declare the port name with this protocol.
     Undeclared,
-    /// A port name, which is this number on the server.
+    /// The server declares the port name with this number.
     Declared(u16),
     /// The term cannot be enforced.
     Unenforceable,
@@ -75,8 +75,8 @@ impl Reference<'_> {
     /// How far a peer of a policy matches an end.
     pub(super) fn peer<'p>(&self, peer: &'p Peer, policy: &NamespacedName, end: &End<'_>) -> PeerMatch<'p> {
         match peer {
-            // 1.2: selectors mean live pods, never other addresses; both selectors in one item must match.
-            // Section 4: no selector matches an IP claimed twice.
+            // 1.2: selectors match live pods, never other IPs; both selectors in one item must match. Section 4: no
+            // selector matches a duplicate IP.
             Peer::Pods { namespaces, pods } => {
                 let Some(pod) = end.the_pod() else {
                     return if end.pods.is_empty() { PeerMatch::NotAPod } else { PeerMatch::DuplicateIp };
@@ -121,7 +121,7 @@ fn in_block<'p>(block: &IpBlock, end: &End<'_>) -> PeerMatch<'p> {
 
 /// How far a port matches a flow to this server.
 pub(super) fn port(port: &Port, server: &End<'_>, transport: Transport) -> PortMatch {
-    // Section 4: ICMP echo and other protocols only through a rule without ports.
+    // Section 4: only a rule without ports allows ICMP echo and other protocols.
     let Transport::Port(protocol, number) = transport else { return PortMatch::Portless };
     let named = match port {
         Port::All(named) | Port::Range { protocol: named, .. } | Port::Named { protocol: named, .. } => *named,
@@ -131,13 +131,13 @@ pub(super) fn port(port: &Port, server: &End<'_>, transport: Transport) -> PortM
         return PortMatch::OtherProtocol(named);
     }
     match port {
-        // 1.2: a protocol without port: all ports of it, and of no other.
+        // 1.2: a protocol without port: all its ports, and no other protocol's.
         Port::All(_) => PortMatch::Matches,
         // 1.3: port to endPort, both included.
         Port::Range { first, last, .. } if *first <= number && number <= *last => PortMatch::Matches,
         Port::Range { .. } => PortMatch::OtherNumber,
         // 1.4: resolved on the destination pod in both directions, by name and protocol; every container that declares
-        // the name counts. An end that is not one known pod declares nothing, so the term matches nothing.
+        // the name counts. An end that is not a single known pod declares nothing, so the term matches nothing.
         Port::Named { name, .. } => {
             let Some(pod) = server.the_pod() else { return PortMatch::NotAPod };
             let is_named = |declared: &&ContainerPort| declared.name == *name && declared.protocol == protocol;

@@ -86,7 +86,7 @@ impl Cluster {
         }
     }
 
-    /// Rows that differ in the client only, towards a/x on TCP 80; the expectation is the ingress decision.
+    /// Rows that differ only in the client, to a/x on TCP 80; the expectation is the ingress decision.
     fn check_ingress(&self, rows: &[(&str, &str)]) {
         for (from, expected) in rows {
             let judgement = evaluate(&self.state, &self.facts, &flow(from, "a/x", "tcp/80")).unwrap();
@@ -156,7 +156,7 @@ fn flow(from: &str, to: &str, transport: &str) -> Flow {
     Flow { from: endpoint(from), to: endpoint(to), transport, family: None }
 }
 
-/// A policy that selects every pod of its namespace and isolates in the directions given (`i`, `e`), without rules.
+/// A policy without rules that selects every pod of its namespace and isolates in the given directions (`i`, `e`).
 fn policy(key: &str, directions: &str) -> Policy {
     Policy {
         key: name(key),

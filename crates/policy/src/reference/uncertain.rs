@@ -6,7 +6,7 @@ use super::{ConsideredPolicy, ConsideredRule, Side, is_the_same};
 use crate::flow::Verdict;
 use crate::input::{Direction, Policy, Requirement};
 
-/// A match if every unknown value may be any.
+/// Whether something matches, if unknown label values can be anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Certainty<'c> {
     No,
@@ -57,8 +57,8 @@ impl<'c> ConsideredPolicy<'c> {
 }
 
 impl<'c> Side<'c> {
-    /// A policy and the requirement in it on an unknown label value, if another value could give another verdict. Each
-    /// unknown value is taken to be independent of the others.
+    /// The policy, and its requirement on an unknown label value, that makes the verdict uncertain: another value could
+    /// give another verdict. Unknown values are assumed to be independent.
     pub fn uncertain(&self) -> Option<(&'c Policy, &'c Requirement)> {
         let pod = self.subject.the_pod()?;
         let is_own_node = || match self.direction {
@@ -87,15 +87,15 @@ impl<'c> Side<'c> {
         });
         let in_selection = unsure.into_iter().find_map(|(policy, requirement)| {
             let changes = match policy.allows() {
-                // It allows, and without it other policies deny.
+                // This policy allows, and without it other policies deny.
                 Certainty::Yes => !sure.is_empty(),
                 Certainty::Maybe(_) => true,
-                // It denies, and without it the pod is not isolated.
+                // This policy denies, and without it the pod is not isolated.
                 Certainty::No => sure.is_empty(),
             };
             changes.then_some((policy.policy, requirement))
         });
-        // A flow that starting pods or duplicate IPs decide has no such policy.
+        // If starting pods or duplicate IPs decide, no policy makes the verdict uncertain.
         let is_decided = self.settled().is_some_and(|settled| settled.verdict == Verdict::Deny);
         in_rules.or(in_selection).filter(|_| !is_decided)
     }

@@ -1,8 +1,8 @@
-//! Sets in which a flow's packets are looked up besides the sets of peers.
+//! Sets other than peer sets that decide about a flow's packets.
 //!
-//! A flow that changes in both kinds could meet the old state of one and the new state of the other, and pass although
-//! neither state allows it. So a change that closes such a set comes before the peers that open, and a change that
-//! opens it after the peers that close.
+//! If both kinds change for a flow, its packets could meet the old state of one and the new state of the other, and
+//! pass although neither state allows them. So a change that closes such a set is committed before peers are added, and
+//! a change that opens it after peers are removed.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::name::Name;
 /// The sets, by the meaning of an element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gates {
-    /// IPs in them pass, others may be dropped.
+    /// Packets of IPs in these sets pass; those of other IPs may be dropped.
     pub admit: Vec<Name>,
-    /// IPs in them may be dropped, others pass. Packets are looked up in them last, so a packet that has found peers
-    /// also finds an IP that was added together with them.
+    /// Packets of IPs in these sets may be dropped; those of other IPs pass. These sets are looked up last, so a packet
+    /// that has found peers also finds an IP that was added together with them.
     pub bar: Vec<Name>,
 }
 
 impl Patch {
-    /// The same as patches to commit one after the other.
+    /// Splits the patch into patches to commit one after the other.
     pub fn around(mut self, gates: &Gates) -> Vec<Self> {
         let (opens, closes) = self.peers_change(gates);
         let (mut first, mut last) = (Self::default(), Self::default());
@@ -39,7 +39,7 @@ impl Patch {
         [first, self, last].into_iter().filter(|patch| !patch.is_empty()).collect()
     }
 
-    /// Whether other sets gain elements, and whether they lose any.
+    /// Whether sets other than gates gain elements, and whether they lose any.
     fn peers_change(&self, gates: &Gates) -> (bool, bool) {
         let is_gate = |name: &Name| gates.admit.contains(name) || gates.bar.contains(name);
         let sets = self.sets.iter().filter(|(name, _)| !is_gate(name));
@@ -71,7 +71,7 @@ impl Patch {
     }
 }
 
-/// Elements that are gone, or that are yet to be added.
+/// Removed or added elements.
 #[derive(Clone, Copy)]
 enum Which {
     Gone,

@@ -1,11 +1,11 @@
-//! The order in which the kernel sees a patch. At no moment does a packet pass that neither state allows, or get lost
+//! The order in which the kernel sees a patch. At no moment does a packet pass that both states deny, and none is lost
 //! that both allow.
 //!
 //! A map element for one end of a flow selects a chain, and that chain's sets judge the other end. A packet reads the
-//! rules of one generation from start to end (of one parity, in truth: two batches later it would read those of the
-//! second), but sets and maps live. So a patch becomes several batches, [`Step`] by [`Step`], and the agent waits for
-//! packets in flight before some of them ([`Step::waits`]): none combines more than two neighbouring states. The
-//! [`Strategy`] decides how the elements change.
+//! rules of one generation from start to end (in fact of one parity: two batches later it would read those of the
+//! second), but sees sets and maps as they are now. So a patch becomes several batches, one for each [`Step`], and the
+//! agent waits for packets in flight before some of them ([`Step::waits`]): no packet combines more than two
+//! neighbouring states. The [`Strategy`] decides how the elements change.
 
 mod by_address;
 mod members;
@@ -27,10 +27,10 @@ use scratch::Scratch;
 enum Step {
     /// New sets, maps and chains, which nothing refers to yet; pods that may reach themselves.
     Stage,
-    /// Map elements that change point to a chain where the old *and* the new one must allow. Without this, a packet's
+    /// Changing map elements point to a chain where the old *and* the new one must allow. Without this, a packet's
     /// egress could be judged by an old map element and its ingress by a new one.
     Restrict {
-        /// Pods may reach themselves since [`Step::Stage`].
+        /// New pods may reach themselves since [`Step::Stage`].
         admitted: bool,
     },
     /// An IP that moves between sets is added to its new ones.
@@ -41,9 +41,9 @@ enum Step {
     Finish,
     /// Sets that are read through copies get their elements.
     Backfill,
-    /// Rules read these sets themselves again.
+    /// Rules read these sets directly again.
     Unshadow,
-    /// Unused objects are deleted; pods that are gone.
+    /// Unused objects are deleted, and the entries of pods that are gone.
     Sweep,
 }
 
@@ -68,7 +68,7 @@ impl Step {
         match self {
             // Nothing refers to what is staged or swept, and copies equal their sets when these are read again.
             Self::Stage | Self::Unshadow | Self::Sweep => false,
-            // Without new pods that reach themselves, the stage had no effect.
+            // If no new pod may reach itself, the stage had no effect.
             Self::Restrict { admitted } => admitted,
             Self::Widen | Self::Switch | Self::Finish | Self::Backfill => true,
         }
@@ -82,13 +82,13 @@ impl Step {
 /// How the elements of existing sets and maps change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Strategy {
-    /// All in the switch: those of one map at most, and of no set. Each packet finds the old or the new element.
+    /// All in the switch, if only elements of one map change. Each packet finds the old or the new element.
     OneBatch,
-    /// While rules read them. One IP may leave sets and join others, in two batches: the flows concerned have it at one
-    /// end, and the restricted verdict belongs to the other end.
+    /// While rules read them, if one IP leaves sets and joins others. That takes two batches: the affected flows have
+    /// this IP at one end, and the restricted verdict belongs to the other end.
     InPlace,
-    /// More changes at once than that: rules switch to copies of the sets, which hold the new elements, and back when
-    /// the sets hold them too.
+    /// All larger changes: rules switch to copies of the sets that have the new elements, and back when the sets have
+    /// them too.
     ThroughCopies,
 }
 
@@ -150,8 +150,8 @@ fn through_copies(patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: 
     ]
 }
 
-/// Restricts map elements that change. Returns the changes of those that cannot be restricted: only chains that
-/// elements jump to can be combined.
+/// Restricts changing map elements. Returns the changes of those that cannot be restricted: only chains that elements
+/// jump to can be combined.
 fn restrict(scratch: &mut Scratch, patch: &Patch) -> Vec<Operation> {
     if all_jump(patch) {
         scratch.restrict(patch);
@@ -164,7 +164,7 @@ fn restrict_step(patch: &Patch) -> Step {
     Step::Restrict { admitted: !Members::pairs(patch).add().is_empty() }
 }
 
-/// The number of sets that are read through copies meanwhile.
+/// The number of sets that are read through copies during the transaction.
 pub(super) fn copies(patch: &Patch, after: &Ruleset) -> usize {
     let members = Members::of(patch);
     match Strategy::of(patch, after, &members) {
@@ -200,15 +200,15 @@ fn exchange(name: &Name, gone: BTreeMap<Key, Element>, new: BTreeMap<Key, Elemen
     gone.into_iter().chain(new).collect()
 }
 
-/// The elements that a set or map loses, and those that it gains.
+/// The elements that a set or map loses and gains.
 type Changed<'a> = (&'a Name, &'a BTreeMap<Key, Element>, &'a BTreeMap<Key, Element>);
 
-/// The maps that stay and whose elements change.
+/// The existing maps whose elements change.
 fn changed_maps(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
     element_changes(patch).filter(|(_, remove, add)| is_map(remove, add))
 }
 
-/// The sets and maps that stay and whose elements change.
+/// The existing sets and maps whose elements change.
 fn element_changes(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
     patch.sets.iter().filter_map(|(name, change)| match change {
         SetChange::Elements { remove, add } => Some((name, remove, add)),
@@ -220,8 +220,8 @@ fn is_map(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool
     remove.values().chain(add.values()).any(|element| element.verdict.is_some())
 }
 
-/// New objects, each before what refers to it. No packet can reach them yet: base chains come in with the switch. And
-/// pods may reach themselves, before they are isolated and after.
+/// New objects, each before what refers to it. No packet can reach them yet: base chains are added by the switch. Also
+/// lets new pods reach themselves, before they are isolated.
 fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let mut stage: Vec<_> = patch.counters.iter().cloned().map(Operation::AddCounter).collect();
     stage.extend(scratch.stage_sets());
@@ -237,7 +237,7 @@ fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let chains: Vec<_> = new_chains(patch).filter(|(_, chain)| chain.hook.is_none()).collect();
     stage.extend(chains.iter().map(|(name, chain)| add_chain(name, chain)));
     stage.extend(chains.iter().filter_map(|(name, chain)| append(name, scratch.rules_of_new(name, chain))));
-    // Elements last: those of verdict maps point at chains.
+    // Elements last: those of verdict maps refer to chains.
     for (name, set) in created().filter(|(_, set)| !set.elements.is_empty()) {
         stage.push(Operation::AddElements(name.clone(), set.elements.clone()));
     }
@@ -258,7 +258,7 @@ fn sweep(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     sweep
 }
 
-/// New base chains with their rules, and new rules of chains that stay. Rules switch with their generation, so the
+/// New base chains with their rules, and new rules of existing chains. Rules take effect with their generation, so the
 /// order within the batch does not matter.
 fn rule_changes(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
     let mut operations = Vec::new();
@@ -290,7 +290,7 @@ fn flush_and_append(name: &Name, rules: Vec<Rule>) -> impl Iterator<Item = Opera
 }
 
 impl Expression {
-    /// The set or map in which it looks something up.
+    /// The set or map that it looks up.
     pub fn set(&self) -> Option<&Name> {
         match self {
             Self::Match(_, Test::In(name)) | Self::Lookup(_, name) | Self::Vmap(_, name) => Some(name),
@@ -298,7 +298,7 @@ impl Expression {
         }
     }
 
-    /// The same, to change it.
+    /// Like [`Expression::set`], but mutable.
     fn set_mut(&mut self) -> Option<&mut Name> {
         match self {
             Self::Match(_, Test::In(name)) | Self::Lookup(_, name) | Self::Vmap(_, name) => Some(name),

@@ -1,8 +1,8 @@
 //! Splits one difference into several, each of which can change its sets in place.
 //!
-//! To change the elements of several IPs at once, rules read copies of the sets meanwhile, and each copy costs the
-//! kernel about a millisecond if a table has thousands of sets. If single pods changed, the sets may instead follow one
-//! event after the other: the cluster was in each state in between.
+//! While the elements of several IPs change at once, rules read copies of the sets, and each copy costs the kernel
+//! about a millisecond if a table has thousands of sets. If only single pods changed, the sets may follow one event
+//! after the other instead: the cluster was in each of these states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use crate::model::{Element, Key, Ruleset, Set};
 use crate::name::Name;
 
 impl Patch {
-    /// The same as several patches, to commit one after the other, each without copies of sets. `events` has the IPs of
-    /// each event, in their order; `after` is the ruleset that the patch leads to. None if such a split is impossible.
+    /// Splits the patch into several, to commit one after the other, each without copies of sets. `events` has the IPs
+    /// of each event, in order; `after` is the ruleset that the patch leads to. None if such a split is impossible.
     pub fn split(&self, events: &[BTreeSet<IpAddr>], after: &Ruleset) -> Option<Vec<Self>> {
         if changes_rules(self) {
             return None;
@@ -33,8 +33,8 @@ impl Patch {
         Some(parts)
     }
 
-    /// Whether new or deleted sets would let one judged IP meet another as of a different moment: such sets have all of
-    /// their elements at once.
+    /// Whether new or deleted sets, which get or lose all elements at once, would let one judged IP meet another as of
+    /// a different moment.
     fn hides_a_state(&self, changes: &ByAddress, changed: &BTreeSet<IpAddr>) -> bool {
         let has_changed = |set: &Set| set.elements.keys().filter_map(Key::address).any(|key| changed.contains(&key));
         let mut sets = self.sets.values();
@@ -88,7 +88,7 @@ fn is_new(change: &ChainChange) -> bool {
     matches!(change, ChainChange::Create(_))
 }
 
-/// The IPs of events that may change at once. None if those of a single event may not.
+/// Joins events whose IPs may change at once. None if the IPs of a single event may not.
 fn runs(events: &[BTreeSet<IpAddr>], changes: &ByAddress) -> Option<Vec<BTreeSet<IpAddr>>> {
     let mut runs: Vec<BTreeSet<IpAddr>> = Vec::new();
     for event in events {

@@ -1,6 +1,6 @@
 //! Expressions of rules, one for one with the kernel's.
 //!
-//! What nft calls dependencies is explicit here (an address of the packet needs `meta nfproto` before it, an ICMPv6
+//! nft's implicit dependencies are explicit here (an address of the packet needs `meta nfproto` before it, an ICMPv6
 //! type needs `meta nfproto ipv6` and `meta l4proto ipv6-icmp`, TCP flags and a packet's port need `meta l4proto`).
 //! Like nft, the text form omits such a test directly before the expression that needs it.
 
@@ -39,7 +39,7 @@ pub enum Verdict {
     Return,
     /// Jumps to a chain, and back at its end.
     Jump(Name),
-    /// Goes to a chain, and at its end to where the current chain was jumped to from.
+    /// Goes to a chain, and at its end returns to the last jump.
     Goto(Name),
 }
 
@@ -142,7 +142,7 @@ pub struct CtStates {
 }
 
 impl Load {
-    /// The address of the packet that a direction's map is asked for if there is no flow to judge.
+    /// The packet's address that is looked up in a direction's map if the packet has no flow.
     pub fn packet_end(direction: Direction, family: Family) -> Self {
         match direction {
             Direction::Egress => Self::PacketSource(family),
@@ -150,7 +150,7 @@ impl Load {
         }
     }
 
-    /// The end of the flow whose policies a direction is about.
+    /// The end of the flow whose policies judge this direction.
     pub fn subject(direction: Direction, family: Family) -> Self {
         match direction {
             Direction::Egress => Self::Client(family),

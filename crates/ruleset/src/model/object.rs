@@ -8,7 +8,7 @@ use palisade_policy::input::Family;
 use super::{Expression, Verdict};
 use crate::name::Name;
 
-/// The whole table. Names are ordered, so that equal rulesets print equal bytes.
+/// The whole table. Names are ordered, so equal rulesets print equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// Named counters. They are never deleted in normal operation; their values are not part of the model.
@@ -24,7 +24,7 @@ pub struct Ruleset {
 pub struct Set {
     /// Set or verdict map.
     pub kind: SetKind,
-    /// What its keys are made of.
+    /// The key type.
     pub key: KeyType,
     /// Keys are ranges (`flags interval`).
     pub interval: bool,
@@ -34,7 +34,7 @@ pub struct Set {
     pub elements: BTreeMap<Key, Element>,
 }
 
-/// What a set holds.
+/// The kind of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetKind {
     /// Keys only.
@@ -110,7 +110,7 @@ impl Key {
     }
 }
 
-/// What an element has besides its key.
+/// The verdict and comment of an element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Element {
     /// The verdict; present exactly in verdict maps.
@@ -122,9 +122,9 @@ pub struct Element {
 /// Where a base chain is hooked. Type `filter`, priority `filter` (0), policy `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// Between interfaces: routed, and bridged with br_netfilter.
+    /// Packets between interfaces: routed, or bridged with br_netfilter.
     Forward,
-    /// To the node itself.
+    /// Packets to the node itself.
     Input,
 }
 

@@ -25,8 +25,9 @@ fn a_long_name_is_truncated_and_ends_in_a_hash_of_the_whole() {
 }
 
 #[test]
-fn a_name_that_nft_cannot_read_is_replaced_and_never_by_another_ones() {
-    // Names that an attacker may write into labels; if only their characters were replaced, each would equal the first.
+fn a_name_that_nft_cannot_read_gets_a_unique_replacement() {
+    // Names that an attacker may write into labels. If only the bad characters were replaced, each would equal the
+    // first.
     let texts = ["a_b", "a b", "a\"b", "a{b", "a;b", "a\nb", "a\u{e9}b", "a\0b"];
     let names: std::collections::BTreeSet<_> = texts.iter().map(|text| named(text)).collect();
     assert_eq!(names.len(), texts.len(), "{names:?}");
@@ -43,7 +44,7 @@ fn foreign_names_are_not_read_as_ours() {
     assert!(Name::parse(&"n".repeat(MAX_NAME)).is_some());
 }
 
-/// The value is that of `printf palisade | sha256sum`.
+/// The expected value is from `printf palisade | sha256sum`.
 #[test]
 fn the_hash_is_the_beginning_of_sha256() {
     assert_eq!(hash("palisade"), "31bcf00e5414");

@@ -1,4 +1,4 @@
-//! Drops: why, and the chains and counters that say so.
+//! Why packets are dropped, and the chains and counters that record it.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ use crate::name::Name;
 pub enum Reason {
     /// The policies that isolate a pod in this direction do not allow the flow.
     Policy(Direction),
-    /// The packet of a pod isolated in this direction is kept out of conntrack.
+    /// The packet belongs to a pod isolated in this direction, and conntrack does not track it.
     Untracked(Direction),
-    /// The packet of a pod isolated in this direction is invalid for conntrack.
+    /// The packet belongs to a pod isolated in this direction, and conntrack considers it invalid.
     Invalid(Direction),
-    /// The IP is in the node's pod range and no known pod has it, while a pod isolated in this direction is starting.
+    /// The IP is in the node's pod range, no known pod has it, and a pod isolated in this direction is starting.
     UnknownPodIp(Direction),
     /// Link-local, broadcast, multicast or router message, from a pod.
     LinkScope,
@@ -26,7 +26,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 10] = [
         Self::Policy(Direction::Egress),
         Self::Policy(Direction::Ingress),
@@ -40,7 +40,7 @@ impl Reason {
         Self::ReversedPickup,
     ];
 
-    /// The direction whose isolation is the reason; none if the packet is in neither.
+    /// The direction whose isolation is the reason, if any.
     pub fn direction(self) -> Option<Direction> {
         match self {
             Self::Policy(direction)
@@ -80,12 +80,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The chain where packets end that isolation in this direction denies.
+/// The chain that drops packets because of isolation in this direction.
 pub(super) fn drop_chain(direction: Direction) -> Name {
     Name::new(&format!("drop/{direction}"))
 }
 
-/// The chain where packets with link scope end.
+/// The chain that drops packets with link scope.
 pub(super) fn drop_link_scope() -> Name {
     Name::new("drop/link-scope")
 }
@@ -99,7 +99,7 @@ pub(super) fn drop_chains() -> Vec<(Name, Chain)> {
     by_direction.into_iter().chain([link_scope]).collect()
 }
 
-/// Packets that isolation in a direction denies, by reason.
+/// Drops packets because of isolation in a direction, by reason.
 fn of_direction(direction: Direction) -> Chain {
     let mut rules = Vec::new();
     let without_flow: [(CtStates, Reason, &str); 2] = [

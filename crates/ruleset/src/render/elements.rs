@@ -14,7 +14,7 @@ use crate::name::Name;
 /// Element changes by set, collected before they become a patch.
 pub(super) type Touched = BTreeMap<Name, BTreeMap<Key, Option<Element>>>;
 
-/// The elements that local addresses have in the maps and sets of the skeleton.
+/// The elements of local IPs in the maps and sets of the skeleton.
 pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dirty, touched: &mut Touched) {
     for address in &dirty.subjects {
         let family = Family::of(*address);
@@ -35,7 +35,7 @@ pub(super) fn touch_subjects(names: &mut Names, policy: &NodePolicy, dirty: &Dir
         let owner = policy.local.get(address);
         let listed = owner.map(|owner| with_isolation(owner, subject));
         touched.entry(pods_on_node(family)).or_default().insert(Key::Address(*address), listed);
-        // Keeps an IP in a chain that allows nothing, so that an agent that adopts the table knows its pod.
+        // Keeps the IP in a chain that allows nothing, so that an agent that adopts the table knows its pod.
         let own = owner.or_else(|| policy.former.get(address)).map(named);
         touched.entry(pod_to_itself(family)).or_default().insert(Key::AddressPair(*address, *address), own);
     }
@@ -46,7 +46,7 @@ pub(super) fn whole_set(key: &SetKey, policy: &NodePolicy) -> Set {
     let identity = key.identity();
     let elements = match identity {
         SetIdentity::Pods(selectors, family) => {
-            // Each member once, before there is an element of it: most members of many selectors are the same.
+            // Each member once, before its element is built: many selectors share most of their members.
             let members = selectors.iter().filter_map(|selector| policy.peers.get(selector)).flatten();
             let mut owners = BTreeMap::new();
             for (address, owner) in members.filter(|(address, _)| Family::of(**address) == *family) {

@@ -1,4 +1,4 @@
-//! The chain of a group: what the union of its policies allows, then drop.
+//! The chain of a group: returns what the union of its policies allows, and drops the rest.
 //!
 //! Rules test the port first and the peers second: a mismatch at the port costs a quarter of one at a set.
 
@@ -20,13 +20,14 @@ use crate::model::{Chain, Element, Expression, Key, KeyType, L4, Load, Rule, Set
 use crate::name::{Name, comment};
 use crate::text;
 
-/// One rule per peer selector up to here, one merged set beyond.
+/// Up to this number, one rule per peer selector; beyond it, one merged set.
 const SELECTORS_INLINE: usize = 8;
 
-/// One rule per piece of an ipBlock up to here, one interval set beyond: an interval set holds 16 KiB, however small.
+/// Up to this number, one rule per piece of an ipBlock; beyond it, one interval set. Even a small interval set takes 16
+/// KiB.
 const BLOCKS_INLINE: usize = 8;
 
-/// One rule per port range of a protocol up to here, one port map beyond.
+/// Up to this number, one rule per port range of a protocol; beyond it, one port map.
 const PORTS_INLINE: usize = 8;
 
 /// The objects of a group.
@@ -36,7 +37,8 @@ pub(super) struct GroupObjects {
     pub(super) chain_name: Name,
     /// Its chain.
     pub(super) chain: Chain,
-    /// Chains and maps for its ports, named by their content: never changed, shared with groups that need the same.
+    /// Chains and maps for its ports, named by their content: never changed, and shared with groups that need the same
+    /// ones.
     pub(super) port_chains: BTreeMap<Name, Chain>,
     pub(super) port_maps: BTreeMap<Name, Set>,
     /// The shared sets it looks up.
@@ -83,20 +85,20 @@ fn end(direction: Direction, text: &str) -> Rule {
     commented([Expression::Counter, Expression::Verdict(Verdict::Goto(drop_chain(direction)))], text)
 }
 
-/// What rules compare peers and ports with.
+/// The addresses and ports that rules compare with peers and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Terms {
     /// The packet's flow.
     Flow,
     /// The packet itself: for packets to the node without a flow, such as those to a DNS cache on the Service's IP
-    /// (NodeLocal DNSCache). Such an IP is no pod's, so only ipBlocks and rules without peers matter.
+    /// (NodeLocal DNSCache). No pod has such an IP, so only ipBlocks and rules without peers matter.
     Packet,
 }
 
-/// What a rule tests of the peer, and its comment.
+/// A rule's tests of the peer, and its comment.
 type PeerRule = (Vec<Expression>, String);
 
-/// The union of peers that rules were written for, by its memory address: it lives as long as what is rendered.
+/// The union of peers that rules were written for, by its memory address: the union lives as long as the rendering.
 type Known = BTreeMap<(*const PeerUnion, Terms, Family), Arc<[PeerRule]>>;
 
 struct Writer<'a> {
@@ -107,7 +109,7 @@ struct Writer<'a> {
     direction: Direction,
     terms: Terms,
     objects: GroupObjects,
-    /// What was already written for peers that several ports share.
+    /// The rules already written for peers that several ports share.
     known: Known,
 }
 
@@ -130,7 +132,7 @@ impl Writer<'_> {
         }
     }
 
-    /// One protocol: first what holds for all its ports, then named ports, then numbers, which may jump away for good.
+    /// One protocol: first all its ports, then named ports, then port numbers, since a port map does not return.
     fn allow_ports(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], protocol: Protocol, ports: &AllowedPorts) {
         self.allow(rules, tests, &ports.all, &ports.covers);
         let with = |expression| tests.iter().cloned().chain([expression]).collect::<Vec<_>>();
@@ -163,7 +165,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A map from ports to chains that judge the peers and end in their own drop. Ports with the same peers share one.
+    /// A map from ports to chains that judge the peers and drop the rest. Ports with the same peers share a chain.
     fn port_map(&mut self, ranges: &[PortRange]) -> Name {
         let mut chains: BTreeMap<*const PeerUnion, Name> = BTreeMap::new();
         let mut elements = BTreeMap::new();
@@ -195,7 +197,7 @@ impl Writer<'_> {
         name
     }
 
-    /// Rules that allow `peers` what `tests` say.
+    /// Rules that allow packets of `peers` that pass `tests`.
     fn allow(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], peers: &Arc<PeerUnion>, covers: &Covers) {
         if !peers.anyone.is_empty() {
             rules.push(rule(tests, &[], words::of_sources(self.namespace, &peers.anyone, Some(covers))));
@@ -228,7 +230,7 @@ impl Writer<'_> {
         rules.extend(peer_rules.iter().map(|(test, comment)| rule(tests, test, comment.clone())));
     }
 
-    /// What rules test of peers of a family, without the tests of ports.
+    /// The rules for peers of a family, without the tests of ports.
     fn peer_rules(&mut self, peers: &PeerUnion, family: Family) -> Vec<PeerRule> {
         let mut rules = Vec::new();
         if self.terms == Terms::Flow {
@@ -257,12 +259,12 @@ impl Writer<'_> {
         rules
     }
 
-    /// The rules that something comes from.
+    /// The sources, as the comment of a rule.
     fn from(&self, sources: &Sources) -> String {
         words::of_sources(self.namespace, sources, None)
     }
 
-    /// The rules that a block comes from, and the first `except` that was taken out of it.
+    /// The sources of a block, and the first `except` that narrows it.
     fn of_block(&self, ranges: &[AddressRange], block: &Block) -> String {
         let sources = self.from(&block.sources);
         let holes = AddressRange::of_net(block.cidr).without(ranges.iter().copied());
@@ -289,8 +291,8 @@ impl Writer<'_> {
     }
 }
 
-/// An allowed flow returns: after egress the ingress map still judges it, and while an element moves from one chain to
-/// another both judge it.
+/// A rule that allows: it returns, because the ingress map still judges the packet after egress, and both chains judge
+/// it while an element moves from one to the other.
 fn rule(tests: &[Expression], more: &[Expression], comment: String) -> Rule {
     let expressions = tests.iter().chain(more).cloned().chain([Expression::Verdict(Verdict::Return)]);
     Rule { expressions: expressions.collect(), comment: Some(comment) }
@@ -304,7 +306,7 @@ fn peer_sets(peers: &PeerUnion) -> Vec<(Vec<Arc<PeerSelector>>, Sources)> {
     vec![(peers.pods.keys().cloned().collect(), united(peers.pods.values()))]
 }
 
-/// All these sources; what shares them counts once.
+/// All these sources, without repetition.
 fn united<'a>(sources: impl Iterator<Item = &'a Sources>) -> Sources {
     let mut all = BTreeSet::new();
     let mut seen = BTreeSet::new();

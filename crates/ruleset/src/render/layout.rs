@@ -1,4 +1,4 @@
-//! What every table has: base chains, verdict maps, and the chains for packets that no policy decides.
+//! The parts of every table: base chains, verdict maps, and the chains for packets that no policy judges.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -77,7 +77,7 @@ pub(super) fn link_scope_chains(any_isolated: bool) -> [(Name, Chain); 2] {
     ]
 }
 
-/// Between pods, and between pods and everything beyond the node.
+/// Packets between pods, and between pods and everything beyond the node.
 fn forward(options: &Options) -> Chain {
     let mut rules = vec![
         rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
@@ -90,8 +90,8 @@ fn forward(options: &Options) -> Chain {
     }
     rules.extend(keep_established(options));
     // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the connection,
-    // its server spoke first, and the flow would have client and server swapped. Linux assigns client ports from 32768
-    // (net.ipv4.ip_local_port_range).
+    // its server sent first, and the new flow would have client and server swapped. Linux assigns client ports from
+    // 32768 (net.ipv4.ip_local_port_range).
     let text = "a lost connection, client and server swapped";
     rules.push(commented(
         [
@@ -127,19 +127,20 @@ fn icmp_errors() -> Rule {
     commented([states(RELATED), is_l4(L4::Icmp), verdict(Verdict::Accept)], "ICMP errors about known flows")
 }
 
-/// A flow that was once answered continues, whatever the policies say now. A flow whose first packet is dropped is
-/// never answered.
+/// A flow that has had a reply continues, whatever the policies say now. A flow whose first packet was dropped has no
+/// reply.
 fn keep_established(options: &Options) -> Option<Rule> {
     let accept = [states(ESTABLISHED), verdict(Verdict::Accept)];
     options.keep_established.then(|| commented(accept, "--established keep"))
 }
 
-/// From pods to their own node. The node's own packets leave through the output hook, where Palisade has no chain.
+/// Packets from pods to their own node. The node's own packets leave through the output hook, where Palisade has no
+/// chain.
 fn input(options: &Options) -> Chain {
     let mut rules = vec![rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")])];
     if !options.allow_egress_to_own_node {
         rules.push(icmp_errors());
-        // From pods only: the node may have IPs of the range too, and pods answer what it sends.
+        // From pods only: the node may have IPs in the range too, and pods answer its packets.
         let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_interfaces()));
         let egress = Direction::Egress;
         let no_flow = [from_pods.clone(), states(WITHOUT_FLOW)];
@@ -165,8 +166,8 @@ fn input(options: &Options) -> Chain {
     )
 }
 
-/// What IPv6 cannot work without. The hop limit proves that neighbour discovery comes from the same link (RFC 4861
-/// §6.1).
+/// The ICMPv6 messages that IPv6 needs. The hop limit proves that neighbour discovery comes from the same link (RFC
+/// 4861 §6.1).
 fn icmpv6() -> Chain {
     let accept = || verdict(Verdict::Accept);
     let mut rules = vec![commented([states(RELATED), accept()], "errors about known flows")];
@@ -183,7 +184,7 @@ fn icmpv6() -> Chain {
     regular("errors about known flows, neighbour discovery, multicast listeners: always allowed", rules)
 }
 
-/// Packets without a flow in conntrack: flow rules cannot match them, so isolated pods neither send nor receive them.
+/// Packets without a flow in conntrack. Flow rules cannot match them, so isolated pods neither send nor receive them.
 fn without_flow(options: &Options) -> Chain {
     let mut rules = Vec::new();
     for direction in Direction::ALL {
@@ -214,7 +215,7 @@ fn reversed_pickup() -> Chain {
     regular("TCP that conntrack lost, picked up by a packet of its server: client and server are swapped", rules)
 }
 
-/// Forwarded packets with IPs in no map; all of them are bridged from pod to pod.
+/// Forwarded packets whose IPs are in no map; all of them are bridged from pod to pod.
 fn link_scope_forward(any_isolated: bool) -> Chain {
     let mut rules = router_messages();
     if any_isolated {
@@ -240,7 +241,7 @@ fn link_scope_forward(any_isolated: bool) -> Chain {
     )
 }
 
-/// Packets from pods to the node with IPs in no map.
+/// Packets from pods to the node whose IPs are in no map.
 fn link_scope_input(any_isolated: bool) -> Chain {
     let mut rules = router_messages();
     if any_isolated {
@@ -251,7 +252,7 @@ fn link_scope_input(any_isolated: bool) -> Chain {
     regular("while any pod of this node is isolated, drops link-local to the node; router messages always", rules)
 }
 
-/// Router advertisements and redirects: from a pod, an attempt to become the router (CVE-2020-10749).
+/// Router advertisements and redirects: a pod that sends them tries to become the router (CVE-2020-10749).
 fn router_messages() -> Vec<Rule> {
     let drop = |kind| commented(icmpv6_type(kind).into_iter().chain(link_scope_end()), "a pod is no router");
     [134, 137].map(drop).to_vec()

@@ -63,7 +63,7 @@ impl Renderer {
         }
     }
 
-    /// Turns wanted elements into changes against what is there.
+    /// Turns wanted elements into changes of the current ones.
     pub(super) fn put_elements(&self, touched: Touched, patch: &mut Patch) {
         for (name, wanted) in touched {
             self.pulse.beat();

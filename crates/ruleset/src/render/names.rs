@@ -1,4 +1,4 @@
-//! Names depend only on what an object is, never on its members; two objects never share one.
+//! Names of objects: they depend only on what an object is, never on its members, and two objects never share one.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::words;
 use crate::model::KeyType;
 use crate::name::{Digested, Name, comment, hash};
 
-/// The identity of a set: the key that it is shared by.
+/// The identity of a set; groups that need the same one share the set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SetIdentity {
     /// The IPs of the pods that any of these selectors selects.
@@ -62,7 +62,7 @@ impl SetIdentity {
     }
 }
 
-/// A set's identity with its preferred name. Large ones are compared by the name first, and are shared.
+/// A set's identity with its preferred name. Identities may be large, so they are shared, and compared by name first.
 #[derive(Clone, Debug)]
 pub(super) struct SetKey(Arc<(String, SetIdentity)>);
 
@@ -128,7 +128,7 @@ pub(super) fn group_comment(group: &Group) -> String {
     }
 }
 
-/// What has a name.
+/// The owner of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     Set(SetKey),
@@ -138,7 +138,7 @@ pub(super) enum Identity {
 }
 
 impl Identity {
-    /// What distinguishes it from all others.
+    /// The description that distinguishes it from all others.
     fn text(&self) -> String {
         match self {
             Self::Set(key) => format!("{:?}", key.identity()),
@@ -148,7 +148,7 @@ impl Identity {
     }
 }
 
-/// Which object has which name. Names end in 48 bits of a hash, and an attacker may provoke a collision; then the later
+/// The name of each object. Names end in 48 bits of a hash, and an attacker may provoke a collision; then the later
 /// object gets a name with a longer hash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
@@ -200,12 +200,12 @@ impl Names {
         name
     }
 
-    /// What has this name.
+    /// The object with this name.
     pub(super) fn identity(&self, name: &Name) -> Option<&Identity> {
         self.taken.get(name)
     }
 
-    /// The object of this name is gone.
+    /// Frees the name of a deleted object.
     pub(super) fn release(&mut self, name: &Name) {
         match self.taken.remove(name) {
             Some(Identity::Set(key)) => drop(self.sets.remove(&key)),
@@ -215,7 +215,7 @@ impl Names {
         }
     }
 
-    /// Forgets the names that are no longer wanted.
+    /// Frees the names that are no longer wanted.
     pub(super) fn retain(&mut self, wanted: impl Fn(&Name) -> bool) {
         let gone: Vec<_> = self.taken.keys().filter(|name| !wanted(name)).cloned().collect();
         gone.iter().for_each(|name| self.release(name));

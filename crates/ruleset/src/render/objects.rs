@@ -32,7 +32,7 @@ pub(super) fn brought_by(group: &Group, brought: &Brought, identity: &Identity, 
 }
 
 impl Renderer {
-    /// Renders the groups that changed. Returns the sets that came with them.
+    /// Renders the groups that changed. Returns the sets created for them.
     pub(super) fn update_groups(
         &mut self,
         policy: &NodePolicy,

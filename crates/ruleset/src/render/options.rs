@@ -1,10 +1,10 @@
-//! What a ruleset depends on besides the objects.
+//! Rendering options.
 
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-/// What a ruleset depends on besides the objects.
+/// The inputs of a ruleset other than the objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// A pod may always reach its own node: the input hook does not judge egress.

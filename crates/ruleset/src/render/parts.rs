@@ -31,9 +31,9 @@ pub fn pods_on_node(family: Family) -> Name {
     Name::new(&format!("pods-on-node{}", family.digit()))
 }
 
-/// The sets besides those of peers that decide about a pod's packets.
+/// The sets other than peer sets that decide about a pod's packets.
 pub fn gates(options: &Options) -> Gates {
-    // Without ranges, no rule looks pods up among those of the node.
+    // Without ranges, no rule looks up the set of the node's pods.
     let admit = if options.pod_ranges.is_empty() { Vec::new() } else { Family::ALL.map(pods_on_node).into() };
     Gates { admit, bar: Family::ALL.map(isolated_any).into() }
 }
@@ -58,7 +58,7 @@ pub(super) fn rule(expressions: impl IntoIterator<Item = Expression>) -> Rule {
     Rule { expressions: expressions.into_iter().collect(), comment: None }
 }
 
-/// A rule that says what it is for.
+/// A rule with a comment.
 pub(super) fn commented(expressions: impl IntoIterator<Item = Expression>, text: &str) -> Rule {
     Rule { expressions: expressions.into_iter().collect(), comment: Some(comment(text)) }
 }
@@ -82,7 +82,7 @@ pub(super) const NEW: CtStates = CtStates { new: true, ..NO_STATE };
 pub(super) const ESTABLISHED: CtStates = CtStates { established: true, ..NO_STATE };
 pub(super) const INVALID: CtStates = CtStates { invalid: true, ..NO_STATE };
 pub(super) const UNTRACKED: CtStates = CtStates { untracked: true, ..NO_STATE };
-/// Packets that belong to no flow in conntrack.
+/// The conntrack states of packets without a flow.
 pub(super) const WITHOUT_FLOW: CtStates = CtStates { invalid: true, untracked: true, ..NO_STATE };
 
 pub(super) fn is_family(family: Family) -> Expression {

@@ -21,14 +21,14 @@ use crate::change::{Patch, SetChange, Transaction, element_changes};
 use crate::model::{Ruleset, SetKind};
 use crate::name::Name;
 
-/// The ruleset of a node, and what it was rendered from.
+/// The ruleset of a node, and the state for rendering it incrementally.
 #[derive(Clone, Debug)]
 pub struct Renderer {
     pub(super) options: Options,
     pub(super) ruleset: Ruleset,
     /// Nothing was rendered yet, not even the skeleton.
     fresh: bool,
-    /// The families of local pods; the other family would only fill chains and sets that no packet meets.
+    /// The families of local pods; no packet would meet the chains and sets of another.
     pub(super) families: Vec<Family>,
     pub(super) names: Names,
     /// The names of each group's objects.
@@ -38,9 +38,9 @@ pub struct Renderer {
     /// The groups that use each shared set, and each chain or map that is named by its content.
     pub(super) set_users: Users<SetKey>,
     pub(super) content_users: Users<Name>,
-    /// The sets that a selector's members are in.
+    /// The sets that contain a selector's members.
     pub(super) sets_of: BTreeMap<Arc<PeerSelector>, BTreeSet<SetKey>>,
-    /// How many of the sets are verdict maps.
+    /// The number of sets that are verdict maps.
     maps: usize,
     pub(super) pulse: Pulse,
 }
@@ -77,7 +77,7 @@ impl Renderer {
         }
     }
 
-    /// The same, which increments a counter while it works.
+    /// Like [`Renderer::new`], and increments a counter while it works.
     #[must_use]
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
@@ -103,13 +103,13 @@ impl Renderer {
         }
     }
 
-    /// The ranges from which the node assigns pod IPs, as far as they matter.
+    /// The ranges from which the node assigns pod IPs.
     pub fn pod_ranges(&self) -> &BTreeSet<IpNet> {
         &self.options.pod_ranges
     }
 
-    /// Removes what the policies allow from the groups that use an object which the kernel rejected: their pods stay
-    /// isolated, and everything else continues. It ends for a group when its policies change, or with
+    /// Quarantines the groups that use an object which the kernel rejected: their policies allow nothing, their pods
+    /// stay isolated, and other groups are not affected. A quarantine ends when the group's policies change, or with
     /// [`Renderer::end_quarantine`]. Returns the groups.
     pub fn quarantine(&mut self, policy: &NodePolicy, object: &Name) -> Vec<Group> {
         let Some(identity) = self.names.identity(object) else { return Vec::new() };
@@ -129,8 +129,8 @@ impl Renderer {
         self.quarantined.iter()
     }
 
-    /// Restores what the policies of a quarantined group allow, to try whether the kernel accepts it now. Returns the
-    /// difference; nothing if the group is not quarantined.
+    /// Restores the rules of a quarantined group, to try whether the kernel accepts them now. Returns the difference,
+    /// which is empty if the group is not quarantined.
     pub fn end_quarantine(&mut self, policy: &NodePolicy, group: &Group) -> Patch {
         let mut patch = Patch::default();
         if self.quarantined.remove(group) {
@@ -140,7 +140,7 @@ impl Renderer {
         patch
     }
 
-    /// Follows what changed, and plans it: the transactions in the order in which they must be committed.
+    /// Applies changes of the policy. Returns the transactions, in the order in which they must be committed.
     pub fn follow(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Transaction> {
         let patch = self.update_policy(policy, dirty);
         let mut transactions = self.plan(patch, dirty.order.events());
@@ -149,22 +149,22 @@ impl Renderer {
         transactions
     }
 
-    /// Follows what changed, without a plan: the differences in the order in which they must be committed. None is
-    /// empty.
+    /// Applies changes of the policy, without a plan. Returns the differences, in the order in which they must be
+    /// committed; none is empty.
     pub fn update(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Vec<Patch> {
         let patches = [self.update_policy(policy, dirty), self.update_starting(policy)];
         patches.into_iter().filter(|patch| !patch.is_empty()).collect()
     }
 
-    /// The transactions that bring a patch, which led to the ruleset as it is, to the kernel. `events` has the IPs that
-    /// each event is about, if events in this order are all that changed.
+    /// The transactions that bring the last patch to the kernel. `events` has the IPs of each event, in order, if
+    /// nothing else changed.
     pub fn plan(&self, patch: Patch, events: Option<&[BTreeSet<IpAddr>]>) -> Vec<Transaction> {
         let parts = patch.around(&gates(&self.options));
         let plans = parts.iter().flat_map(|part| part.plan_in_order(events, &self.ruleset, &self.pulse));
         plans.filter(|transaction| transaction.batches().next().is_some()).collect()
     }
 
-    /// Follows what changed in `policy`, except for pods that are starting.
+    /// Applies changes of the policy, except those of starting pods.
     fn update_policy(&mut self, policy: &NodePolicy, dirty: &Dirty) -> Patch {
         self.quarantined.retain(|group| !dirty.groups.contains(group));
         let families = families(policy);
@@ -190,14 +190,14 @@ impl Renderer {
         patch
     }
 
-    /// Follows whether isolated pods are starting. This is committed after [`Renderer::update_policy`], which isolates a
-    /// pod that has just got its IP: until then the pod is blocked as an unknown IP.
+    /// Applies whether isolated pods are starting. This is committed after [`Renderer::update_policy`], which isolates
+    /// a pod that has just got its IP: until then the pod is blocked as an unknown IP.
     fn update_starting(&mut self, policy: &NodePolicy) -> Patch {
         let mut patch = Patch::default();
         for direction in Direction::ALL {
             let held = policy.starting.values().any(|isolates| isolates.in_direction(direction));
             let (name, chain) = (starting_chain(direction), starting(direction, held));
-            // It is in the skeleton if the node's pod ranges are known.
+            // The chain exists only if the node's pod ranges are known.
             if self.ruleset.chains.contains_key(&name) {
                 patch.put_chain(&self.ruleset, &name, chain);
             }
@@ -221,7 +221,7 @@ impl Renderer {
         self.pulse.beat();
     }
 
-    /// Sets the ranges from which the node assigns pod IPs: those of the options, once they are known.
+    /// Sets [`Options::pod_ranges`] when they become known.
     pub fn set_pod_ranges(&mut self, policy: &NodePolicy, ranges: BTreeSet<IpNet>) {
         self.options.pod_ranges = ranges;
         if !self.fresh {
@@ -229,7 +229,7 @@ impl Renderer {
         }
     }
 
-    /// Follows the interfaces that lead to pods.
+    /// Sets the interfaces that lead to pods.
     pub fn update_pod_interfaces(&mut self, interfaces: &BTreeSet<String>) -> Patch {
         let mut patch = Patch::default();
         self.options.pod_interfaces.clone_from(interfaces);
@@ -240,20 +240,20 @@ impl Renderer {
         patch
     }
 
-    /// A family came or went, so every group has different rules. Names are kept, so that unchanged objects stay the
-    /// same, and so are quarantines.
+    /// Renders every group again, because a family was added or removed. Names and quarantines are kept, so unchanged
+    /// objects stay the same.
     fn render_anew(&mut self, policy: &NodePolicy, families: Vec<Family>) -> Patch {
         let (names, pulse) = (self.names.clone(), self.pulse.clone());
         let quarantined = self.quarantined.iter().filter(|group| policy.groups.contains_key(*group)).cloned().collect();
-        let mut anew = Self { families, names, quarantined, pulse, ..Self::new(self.options.clone()) };
-        anew.update_in_quarantine(policy, &policy.everything());
-        anew.update_starting(policy);
-        let ruleset = &anew.ruleset;
-        anew.names.retain(|name| ruleset.sets.contains_key(name) || ruleset.chains.contains_key(name));
+        let mut rendered = Self { families, names, quarantined, pulse, ..Self::new(self.options.clone()) };
+        rendered.update_in_quarantine(policy, &policy.everything());
+        rendered.update_starting(policy);
+        let ruleset = &rendered.ruleset;
+        rendered.names.retain(|name| ruleset.sets.contains_key(name) || ruleset.chains.contains_key(name));
         // A name identifies one object, and an object's structure follows from its identity: nothing can be
         // incompatible.
-        let patch = crate::change::diff(&self.ruleset, &anew.ruleset).unwrap_or_default();
-        *self = anew;
+        let patch = crate::change::diff(&self.ruleset, &rendered.ruleset).unwrap_or_default();
+        *self = rendered;
         patch
     }
 

@@ -1,5 +1,5 @@
-//! What is blocked while an isolated pod is starting: its packets cannot be distinguished from those of other unknown
-//! IPs, so none of them passes.
+//! Blocks unknown IPs while an isolated pod is starting: its packets cannot be distinguished from those of other
+//! unknown IPs, so none of them passes.
 
 use ipnet::IpNet;
 use palisade_policy::input::{Direction, Family};
@@ -10,12 +10,12 @@ use super::parts::{WITHOUT_FLOW, commented, is_family, pods_on_node, prefix, reg
 use crate::model::{Chain, Expression, Load, Rule, Test, Verdict};
 use crate::name::Name;
 
-/// The chain for IPs of the node's pod ranges, of which not all are known.
+/// The name of the chain for IPs in the node's pod ranges.
 pub(super) fn starting_chain(direction: Direction) -> Name {
     Name::new(&format!("unknown-pod-ip/{direction}"))
 }
 
-/// Rules that send IPs of the node's pod ranges to where unknown ones may be dropped.
+/// Rules that send packets of IPs in the node's pod ranges to that chain.
 pub(super) fn to_starting(
     options: &Options,
     tests: &[Expression],
@@ -34,7 +34,7 @@ pub(super) fn to_starting(
     options.pod_ranges.iter().map(to).collect()
 }
 
-/// The chain; `held` while a pod isolated in this direction is starting.
+/// The chain; it drops unknown IPs if `held`: while a pod isolated in this direction is starting.
 pub(super) fn starting(direction: Direction, held: bool) -> Chain {
     let mut rules = Vec::new();
     if held {

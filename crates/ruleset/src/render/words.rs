@@ -1,4 +1,4 @@
-//! Words of names and comments: whom a set holds, and where a rule comes from.
+//! Words of names and comments: whose IPs a set has, and which policies a rule comes from.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,16 +8,16 @@ use palisade_policy::input::{LabelSelector, Operator, Requirement};
 
 use crate::name::comment;
 
-/// How many rules or policies a comment names before it only counts.
+/// How many rules or policies a comment names; it only counts the rest.
 const NAMED: usize = 3;
 
-/// The label by which a namespace is selected by its name.
+/// The label that has a namespace's name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// How much of each part of a set's name is words: all of it stays far below the 128 bytes of a name.
+/// The maximum length of each part of a set's name, so that the whole stays far below 128 bytes.
 const WORDS: usize = 48;
 
-/// Whom a peer selector selects, as in a name: `shop/app-frontend`, `all-namespaces/all-pods`.
+/// A peer selector as part of a name: `shop/app-frontend`, `all-namespaces/all-pods`.
 pub(super) fn of_selector(selector: &PeerSelector) -> String {
     let namespace = match &selector.namespaces {
         Namespaces::Named(name) => name.to_string(),
@@ -41,7 +41,7 @@ fn namespace_name(selector: &LabelSelector) -> Option<&str> {
     }
 }
 
-/// `app=web,!legacy` as `app-web-not-legacy`; of keys only the part behind the domain.
+/// `app=web,!legacy` as `app-web-not-legacy`; keys lose their domain.
 fn of_labels(selector: &LabelSelector) -> String {
     let one = |requirement: &Requirement| {
         let key = requirement.key.rsplit('/').next().unwrap_or_default();
@@ -56,13 +56,13 @@ fn of_labels(selector: &LabelSelector) -> String {
     selector.requirements.iter().map(one).collect::<Vec<_>>().join("-")
 }
 
-/// The first bytes, with characters that a name cannot have replaced.
+/// The first bytes; characters that a name cannot have are replaced.
 fn cut(text: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     text.chars().map(|c| if is_safe(c) { c } else { '_' }).take(WORDS).collect()
 }
 
-/// The rules of a namespace that something comes from, the first few by name.
+/// The source rules of a namespace: the first few by name, and how many more.
 pub(super) fn of_sources(namespace: &str, sources: &Sources, covers: Option<&Covers>) -> String {
     let rules = first_of(namespace, sources.iter());
     let covered = covers.filter(|covers| !covers.is_empty());
@@ -70,7 +70,7 @@ pub(super) fn of_sources(namespace: &str, sources: &Sources, covers: Option<&Cov
     comment(&format!("{rules}{covered}"))
 }
 
-/// What has these names in a namespace: the first few, and how many more.
+/// Names in a namespace: the first few, and how many more.
 fn first_of<T: fmt::Display>(namespace: &str, all: impl ExactSizeIterator<Item = T>) -> String {
     let more = all.len().saturating_sub(NAMED);
     let named: Vec<_> = all.take(NAMED).map(|name| format!("{namespace}/{name}")).collect();
@@ -78,7 +78,7 @@ fn first_of<T: fmt::Display>(namespace: &str, all: impl ExactSizeIterator<Item =
     named.join(", ") + &rest
 }
 
-/// Why a group's last rule drops what reaches it.
+/// Why a group's last rule drops packets.
 pub(super) fn of_end(group: &Group) -> String {
     match group {
         Group::DuplicateIp(_) => "two live pods have this IP".to_owned(),

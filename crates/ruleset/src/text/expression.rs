@@ -6,7 +6,7 @@ use palisade_policy::input::{Family, Protocol};
 
 use crate::model::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
 
-/// An expression that is printed.
+/// An expression as nft prints it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spelled<'a>(pub(crate) &'a Expression);
 

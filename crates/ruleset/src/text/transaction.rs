@@ -61,7 +61,7 @@ mod tests {
     use crate::name::Name;
 
     #[test]
-    fn each_operation_is_a_line() {
+    fn each_operation_has_a_line() {
         let name = Name::new;
         let element = |comment: &str| Element { verdict: None, comment: Some(comment.to_owned()) };
         let addresses = [([10, 0, 0, 1], "a/one"), ([10, 0, 0, 2], "a/two")];

@@ -1,4 +1,4 @@
-//! A packet, as far as rules can see it.
+//! A packet, as rules see it.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ pub struct Flow {
 /// The TCP flags that rules distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Of SYN, FIN, RST and ACK only the last.
+    /// ACK, without SYN, FIN or RST.
     Middle,
     /// Any other flags.
     Other,
@@ -61,11 +61,11 @@ pub struct Packet {
     pub hop_limit: u8,
 }
 
-/// An ephemeral port, for flows whose client port does not matter.
+/// A client port, for flows where it does not matter.
 const EPHEMERAL: u16 = 45_678;
 
 impl Packet {
-    /// The first packet of a flow. `server` is where it goes after Service translation.
+    /// The first packet of a flow. `server` is its destination after Service translation.
     pub fn request(hook: Hook, opener: IpAddr, server: IpAddr, transport: Transport) -> Self {
         let icmp = if opener.is_ipv4() { L4::Icmp } else { L4::Icmpv6 };
         let (protocol, port) = match transport {
@@ -90,7 +90,7 @@ impl Packet {
         }
     }
 
-    /// A packet of the same flow in the other direction, at the hook it meets.
+    /// A packet of the same flow in the other direction, at the hook that it meets.
     #[must_use]
     pub fn reply(&self, hook: Hook) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl Packet {
 }
 
 impl Load {
-    /// The address it loads, if it loads one of this packet.
+    /// The address that this load gives, if it is one of the packet's.
     pub(super) fn address(self, packet: &Packet) -> Option<IpAddr> {
         let (address, family) = match self {
             Self::Client(family) => (packet.flow?.opener, family),
@@ -130,7 +130,7 @@ impl Load {
         (Family::of(address) == family).then_some(address)
     }
 
-    /// The port it loads, if it loads one of this packet.
+    /// The port that this load gives, if it is one of the packet's.
     pub(super) fn port(self, packet: &Packet) -> Option<u16> {
         match self {
             Self::ServerPort => packet.flow?.server_port,
@@ -143,7 +143,7 @@ impl Load {
         }
     }
 
-    /// The port, type or hop limit that it loads.
+    /// The port, type or hop limit that this load gives.
     pub(super) fn number(self, packet: &Packet) -> Option<u16> {
         match self {
             Self::Icmpv6Type => packet.icmpv6_type.map(u16::from),
@@ -153,7 +153,7 @@ impl Load {
     }
 }
 
-/// The key that a lookup of these values is for.
+/// The key to look up for these values.
 pub(super) fn key(packet: &Packet, loads: &[Load]) -> Option<Key> {
     match loads {
         [Load::InputInterface] => packet.input_interface.clone().map(Key::InterfaceName),

@@ -61,7 +61,7 @@ fn pieces_of_the_same_rules_share_one_union() {
 }
 
 #[test]
-fn ranges_that_would_be_split_too_often_stay_as_they_are() {
+fn ranges_that_would_be_split_too_often_stay_whole() {
     let staircase = |count: u16| {
         let rules =
             (0..count).map(|number| rule(vec![block(u32::from(number))], vec![tcp(number + 1, 30_000 + number)]));

@@ -12,7 +12,7 @@ use crate::input::{
 
 const NODE: &str = "node-1";
 
-/// The maximum number of elements of a namespace here.
+/// The maximum number of elements of a namespace in these tests.
 const LIMIT: u64 = 400;
 
 fn address(number: u32) -> IpAddr {
@@ -90,7 +90,7 @@ fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-fn told(index: &mut Index) -> Vec<NamespacedName> {
+fn newly_set_aside(index: &mut Index) -> Vec<NamespacedName> {
     index.take_set_aside().into_iter().map(|(policy, _)| policy).collect()
 }
 
@@ -99,17 +99,17 @@ fn assert_kept(index: &Index) {
     let mut scratch = Index::build(NODE, index.state());
     scratch.mark_due(index.due().into_iter().map(|address| (address, index.former(address))));
     assert_eq!(index.compiled(), scratch.compiled());
-    assert_eq!(told(&mut scratch), []);
+    assert_eq!(newly_set_aside(&mut scratch), []);
 }
 
 #[test]
-fn a_policy_that_selects_too_many_pods_comes_back_when_they_are_fewer() {
+fn a_policy_that_selects_too_many_pods_returns_when_there_are_fewer() {
     let mut index = shop(80);
     index.apply(selecting("wide", 0..5));
     assert_eq!((set_aside(&index), members(&index)), (names([]), 400));
     index.apply(Change::Pod(pod(80)));
     assert_eq!((set_aside(&index), members(&index)), (names(["wide"]), 0));
-    assert_eq!(told(&mut index), [key("wide")]);
+    assert_eq!(newly_set_aside(&mut index), [key("wide")]);
     assert_kept(&index);
     for number in (61..81).rev() {
         index.apply(gone(number));
@@ -121,7 +121,7 @@ fn a_policy_that_selects_too_many_pods_comes_back_when_they_are_fewer() {
 }
 
 #[test]
-fn it_does_not_come_and_go_with_a_pod() {
+fn it_does_not_flap_with_a_pod() {
     let mut index = shop(80);
     index.apply(selecting("wide", 0..5));
     for _ in 0..50 {
@@ -129,7 +129,7 @@ fn it_does_not_come_and_go_with_a_pod() {
         index.apply(gone(80));
     }
     assert_eq!(set_aside(&index), names(["wide"]));
-    assert_eq!(told(&mut index), [key("wide")]);
+    assert_eq!(newly_set_aside(&mut index), [key("wide")]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn far_too_many_are_not_even_collected() {
 }
 
 #[test]
-fn nor_where_the_pods_come_after_the_policy() {
+fn not_even_if_the_pods_come_after_the_policy() {
     let mut index = shop(2);
     index.apply(selecting("wide", 0..190));
     assert_eq!(set_aside(&index), names([]));
@@ -157,7 +157,7 @@ fn nor_where_the_pods_come_after_the_policy() {
 }
 
 #[test]
-fn many_pods_at_once_that_are_not_too_many_are_followed() {
+fn many_pods_at_once_are_followed_if_they_fit() {
     let mut index = shop(2);
     index.apply_all([selecting("modest", 0..3), selecting("other", 2..4)]);
     index.take_dirty();
@@ -183,7 +183,7 @@ fn selectors_that_policies_share_count_once() {
 }
 
 #[test]
-fn the_largest_of_a_namespace_goes_first_and_comes_back_when_there_is_room() {
+fn the_largest_of_a_namespace_is_set_aside_first_and_returns_when_there_is_room() {
     let mut index = shop(80);
     index.apply_all([selecting("large", 0..4), selecting("small", 4..6)]);
     assert_eq!((set_aside(&index), members(&index)), (names(["large"]), 160));
@@ -203,13 +203,13 @@ fn the_largest_of_a_namespace_goes_first_and_comes_back_when_there_is_room() {
 }
 
 #[test]
-fn of_many_that_do_not_all_fit_some_are_in_force() {
+fn some_of_many_that_do_not_all_fit_are_in_force() {
     let mut index = shop(50);
     index.apply_all((0..20).map(|number| selecting(&format!("p{number:02}"), 3 * number..3 * number + 3)));
     let aside = set_aside(&index);
     assert!((100..=400).contains(&members(&index)), "{} members, {aside:?}", members(&index));
     assert_kept(&index);
-    // Further ones are tried one by one.
+    // The others are tried one by one.
     (0..20).for_each(|_| index.apply(Change::Pod(pod(1))));
     assert_eq!(members(&index), 300);
     let aside = set_aside(&index);
@@ -278,7 +278,7 @@ fn named_ports_count_with_the_pods_that_declare_them() {
 
 #[test]
 fn sets_that_unite_selectors_count_too() {
-    // Nine selectors at a time of ten: each rule has its own port, and so a different set.
+    // Each rule has nine of the ten selectors and its own port, and so a different set.
     let rules = |count: u16| {
         (0..count).map(|number| Rule {
             peers: Peers::Of((0..10).filter(|n| *n != u32::from(number)).map(wide).collect()),
@@ -293,7 +293,7 @@ fn sets_that_unite_selectors_count_too() {
 }
 
 #[test]
-fn a_tombstone_is_still_one_when_it_comes_back() {
+fn a_tombstone_that_returns_is_still_a_tombstone() {
     let mut index = shop(100);
     index.apply(selecting("wide", 0..5));
     let namespace = Namespace { terminating: true, ..Namespace::new("shop", Labels::new()) };

@@ -26,14 +26,14 @@ fn of(peers: Vec<Peer>, ports: Vec<Port>) -> Rule {
 }
 
 #[test]
-fn a_port_does_not_repeat_what_its_peers_cost() {
+fn a_port_does_not_repeat_the_cost_of_its_peers() {
     let peers: Vec<_> = (0..1_000).map(block).collect();
     let ports: Vec<_> = (0..1_000).map(|number| tcp(number * 2 + 1, number * 2 + 1)).collect();
     assert_eq!(policy(vec![of(peers, ports)]).cost(), Cost(1_000 + 1_000 + 1_000 + PORT_CHAIN));
 }
 
 #[test]
-fn overlaps_cost_what_the_cheaper_way_to_write_them_costs() {
+fn overlaps_cost_as_much_as_the_cheaper_way_to_write_them() {
     let staircase = |count: u16| {
         let rules = (0..count).map(|number| of(vec![block(number.into())], vec![tcp(number + 1, 30_000 + number)]));
         policy(rules.collect()).cost().0
@@ -43,7 +43,7 @@ fn overlaps_cost_what_the_cheaper_way_to_write_them_costs() {
     // Three pieces; the middle one belongs to both rules.
     let spans = [span(0, 1, 10), span(1, 5, 20)];
     assert_eq!(split_cost(&spans, |_| 7), 3 * (1 + PORT_CHAIN) + 14);
-    // The same rules in two places make one union; a rule that overlaps itself is one rule.
+    // The same rules in two places share one union; a rule that overlaps itself is one rule.
     let spans = [span(0, 1, 10), span(1, 1, 10), span(0, 21, 30), span(1, 21, 30), span(0, 5, 7)];
     assert_eq!(split_cost(&spans, |_| 7), 4 + PORT_CHAIN + 14);
 }
@@ -59,7 +59,7 @@ fn only_directions_in_which_it_isolates_cost() {
 }
 
 #[test]
-fn above_the_budget_nothing_is_left_but_isolation() {
+fn over_budget_only_isolation_is_left() {
     let large = policy(vec![of((0..100).map(block).collect(), vec![tcp(1, 1)])]);
     let budget = |cost| Budget::of(Cost(cost));
     assert_eq!(large.clone().within(&budget(large.cost().0)), large);

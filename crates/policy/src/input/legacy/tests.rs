@@ -7,7 +7,7 @@ fn namespace(name: &str, legacy_isolation: bool) -> Namespace {
     Namespace { legacy_isolation, ..Namespace::new(name, super::super::Labels::new()) }
 }
 
-/// Which namespaces are isolated after these changes.
+/// The namespaces that are isolated after these changes.
 fn isolated_after(changes: impl IntoIterator<Item = Change>) -> Vec<String> {
     let (mut legacy, mut state) = (LegacyIsolation::default(), State::default());
     for change in changes {

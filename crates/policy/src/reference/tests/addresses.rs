@@ -7,7 +7,7 @@ fn v4(text: &str) -> Option<std::net::Ipv4Addr> {
 }
 
 #[test]
-fn the_address_of_a_live_pod_is_the_pod() {
+fn the_ip_of_a_live_pod_is_the_pod() {
     let cluster = Cluster::new().with(from(vec![own(app("y"))]));
     cluster.check(&[
         ("10.42.1.2", "10.42.1.1", "tcp/80", "open", "p[0]"),
@@ -31,7 +31,7 @@ fn finished_and_host_network_pods_are_neither_subject_nor_peer() {
             ("10.42.2.1", "a/x", "tcp/80", "-", "!p"),
             ("a/x", "b/x", "tcp/80", "open", "-"),
         ]);
-        // Nor do they resolve a port name.
+        // Nor is a port name resolved on them.
         let ports = Ports::Of(vec![Port::Named { protocol: Protocol::Tcp, name: "web".into() }]);
         let egress = Policy { egress: vec![Rule { peers: Peers::Any, ports }], ..policy("a/p", "e") };
         Cluster::new().with(egress).pod("b/x", edit).check(&[("a/x", "b/x", "tcp/80", "!p", "-")]);
@@ -39,7 +39,7 @@ fn finished_and_host_network_pods_are_neither_subject_nor_peer() {
 }
 
 #[test]
-fn a_finished_pod_means_its_address_even_if_another_pod_has_it_now() {
+fn a_finished_pod_means_its_ip_even_if_another_pod_has_it_now() {
     let cluster = Cluster::new()
         .with(from(vec![own(app("y"))]))
         .pod("b/x", |pod| (pod.phase, pod.addresses.v4) = (Phase::Failed, v4("10.42.1.2")))
@@ -62,7 +62,7 @@ fn pending_unknown_and_terminating_pods_are_enforced_and_peers() {
 }
 
 #[test]
-fn an_address_that_a_starting_pod_may_have() {
+fn an_ip_that_a_starting_pod_may_have() {
     let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let mut cluster = Cluster::new().with(policy("a/locked", "e")).pod("a/new", |pod| pod.node = Some("n1".into()));
     cluster.facts.pod_ranges = [("n1".into(), ranges(&["10.42.1.0/24", "fd42:1::/64"]))].into();
@@ -81,7 +81,7 @@ fn an_address_that_a_starting_pod_may_have() {
         ("10.42.2.9", "b/x", "tcp/80", "-", "open"),
         ("9.9.9.9", "b/x", "tcp/80", "-", "open"),
     ]);
-    // For ingress too; but the pod's own node always reaches it.
+    // For ingress too, but the pod's own node always reaches it.
     let mut cluster = cluster.with(policy("a/closed", "i"));
     cluster.check(&[
         ("b/x", "10.42.1.9", "tcp/80", "open", "!starting new"),
@@ -91,17 +91,17 @@ fn an_address_that_a_starting_pod_may_have() {
     ]);
     cluster.facts.allow_egress_to_own_node = true;
     cluster.check(&[("10.42.1.9", "172.30.0.11", "tcp/80", "to-own-node", "-")]);
-    // Nor does a pod keep its IP while its sandbox is recreated; a terminating one gets no new IP.
-    let anew = |edit: fn(&mut Pod)| {
+    // Nor does a pod have an IP while its sandbox is recreated; a terminating one gets no new IP.
+    let recreated = |edit: fn(&mut Pod)| {
         Cluster { state: cluster.state.clone(), facts: cluster.facts.clone() }
             .pod("a/new", |pod| pod.phase = Phase::Failed)
             .pod("a/y", |pod| pod.awaits_network = true)
             .pod("a/y", edit)
     };
-    anew(|_| {})
+    recreated(|_| {})
         .check(&[("10.42.1.10", "b/x", "tcp/80", "!starting y", "open"), ("a/y", "b/x", "tcp/80", "!locked", "open")]);
-    anew(|pod| pod.terminating = true).check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
-    // Once it has an IP, or ends before it gets one, or is not a pod of the network, nothing is blocked.
+    recreated(|pod| pod.terminating = true).check(&[("10.42.1.10", "b/x", "tcp/80", "-", "open")]);
+    // Nothing is blocked once the pod has an IP, finishes without one, is hostNetwork, or runs on another node.
     let ends: [fn(&mut Pod); 4] = [
         |pod| pod.addresses.v4 = v4("10.42.1.9"),
         |pod| pod.phase = Phase::Failed,
@@ -115,7 +115,7 @@ fn an_address_that_a_starting_pod_may_have() {
 }
 
 #[test]
-fn a_pod_without_address_is_judged_by_selectors_alone() {
+fn a_pod_without_an_ip_is_judged_by_selectors_alone() {
     let bare = |cluster: Cluster| {
         cluster.pod("a/n", |pod| {
             pod.labels = labels(&[("app", "n")]);
@@ -136,7 +136,7 @@ fn a_pod_without_address_is_judged_by_selectors_alone() {
     // No block matches it as a peer; blocks still match the other end.
     let cluster = bare(Cluster::new().with(from(vec![block("0.0.0.0/0", &[]), block("::/0", &[])])));
     cluster.check(&[("a/n", "a/x", "tcp/80", "open", "!p"), ("9.9.9.9", "a/n", "tcp/80", "-", "p[0]")]);
-    // Its ports are known.
+    // Its ports are resolved.
     let ports = Ports::Of(vec![Port::Named { protocol: Protocol::Tcp, name: "web".into() }]);
     let rule = Rule { peers: Peers::Any, ports };
     let both = Policy { ingress: vec![rule.clone()], egress: vec![rule], ..policy("a/p", "ie") };
@@ -145,7 +145,7 @@ fn a_pod_without_address_is_judged_by_selectors_alone() {
 }
 
 #[test]
-fn of_two_claimants_the_one_that_stays_has_the_address() {
+fn of_two_claimants_the_one_that_stays_has_the_ip() {
     let cluster = Cluster::new()
         .with(from(vec![own(app("y"))]))
         .with(policy("b/q", "ie"))
@@ -170,7 +170,7 @@ fn twice(edit: fn(&mut Pod)) -> Cluster {
 }
 
 #[test]
-fn an_address_claimed_twice_is_in_no_allow_set() {
+fn a_duplicate_ip_is_in_no_allow_set() {
     let edits: [fn(&mut Pod); 2] = [|_| {}, |pod| pod.terminating = true];
     for edit in edits {
         let selectors = from(vec![own(all()), anywhere(all(), all())]);
@@ -181,7 +181,7 @@ fn an_address_claimed_twice_is_in_no_allow_set() {
         twice(edit).with(any).check_ingress(&[("a/y", "p[0]")]);
         // In the family without a duplicate, nothing changes.
         twice(edit).with(selectors).check_ingress(&[("fd42:1::2", "p[0]"), ("fd42:2::1", "p[0]")]);
-        // It resolves no port name.
+        // No port name is resolved on it.
         let web = Port::Named { protocol: Protocol::Tcp, name: "web".into() };
         let rule = |port| Rule { peers: Peers::Any, ports: Ports::Of(vec![port]) };
         let by_name = Policy { pod_selector: app("x"), egress: vec![rule(web)], ..policy("a/p", "e") };
@@ -195,7 +195,7 @@ fn an_address_claimed_twice_is_in_no_allow_set() {
 }
 
 #[test]
-fn an_address_claimed_twice_is_isolated_if_either_is() {
+fn a_duplicate_ip_is_isolated_if_either_pod_is() {
     let open = |key: &str, directions| Policy {
         ingress: vec![anything()],
         egress: vec![anything()],
@@ -223,7 +223,7 @@ fn an_address_claimed_twice_is_isolated_if_either_is() {
 }
 
 #[test]
-fn a_pod_with_its_nodes_address_does_not_get_it() {
+fn a_pod_does_not_get_its_nodes_ip() {
     let cluster = Cluster::new()
         .with(policy("b/q", "ie"))
         .with(policy("a/p", "i"))
@@ -270,7 +270,7 @@ fn flows_that_cannot_be_judged() {
 }
 
 #[test]
-fn a_flows_ends_say_what_they_mean() {
+fn the_ends_of_a_flow_are_resolved() {
     let cluster = Cluster::new();
     let reference = Reference::new(&cluster.state, &cluster.facts);
     let flow = flow("a/x", "fd42:2::1", "icmp");

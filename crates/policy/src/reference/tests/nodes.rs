@@ -8,7 +8,7 @@ fn isolated() -> Cluster {
 }
 
 #[test]
-fn the_own_node_reaches_its_pods_by_name_and_by_address() {
+fn the_own_node_reaches_its_pods_by_name_and_by_ip() {
     let mut cluster = isolated().pod("a/host", |pod| {
         pod.host_network = true;
         pod.node = Some("n1".into());
@@ -41,7 +41,7 @@ fn a_host_network_pod_without_status_is_its_nodes() {
 }
 
 #[test]
-fn a_node_is_known_by_its_addresses_where_names_are_missing() {
+fn a_node_without_a_name_is_known_by_its_ips() {
     let host = |node: Option<&str>| {
         let node = node.map(Into::into);
         isolated().pod("b/host", |pod| {
@@ -60,14 +60,14 @@ fn a_node_is_known_by_its_addresses_where_names_are_missing() {
 }
 
 #[test]
-fn a_pod_is_never_a_node_whatever_its_address() {
+fn a_pod_is_never_a_node_whatever_its_ip() {
     let cluster = isolated().pod("b/y", |pod| pod.addresses.v4 = Some("172.30.0.11".parse().unwrap()));
     cluster.check(&[("b/y", "a/x", "tcp/80", "!q", "!p"), ("172.30.0.11", "a/x", "tcp/80", "!q", "!p")]);
     cluster.check(&[("node/n1", "a/x", "tcp/80", "-", "own-node")]);
 }
 
 #[test]
-fn towards_other_pods_a_node_is_its_address() {
+fn to_other_pods_a_node_is_its_ip() {
     let blocks = from(vec![block("172.30.0.12/32", &[]), block("fd00:30::12/128", &[])]);
     let mut cluster = Cluster::new().with(blocks);
     cluster.check_ingress(&[("node/n2", "p[0]"), ("172.30.0.12", "p[0]"), ("node/n1", "own-node"), ("node/n3", "!p")]);
@@ -88,7 +88,7 @@ fn towards_other_pods_a_node_is_its_address() {
 }
 
 #[test]
-fn egress_to_the_own_node_is_judged_unless_lifted() {
+fn egress_to_the_own_node_is_judged_unless_exempted() {
     let mut cluster = isolated();
     cluster.check(&[("a/x", "172.30.0.11", "tcp/22", "!p", "-"), ("a/x", "172.30.0.12", "tcp/22", "!p", "-")]);
     cluster.facts.allow_egress_to_own_node = true;

@@ -1,9 +1,9 @@
-//! 1.2 and 1.3: who is a peer.
+//! 1.2 and 1.3: peers.
 
 use super::*;
 
 #[test]
-fn pod_selector_means_the_policys_namespace() {
+fn a_pod_selector_alone_selects_in_the_policys_namespace() {
     let cluster = Cluster::new().with(from(vec![own(all())]));
     cluster.check_ingress(&[("a/y", "p[0]"), ("b/x", "!p"), ("9.9.9.9", "!p"), ("172.30.0.12", "!p")]);
     let cluster = Cluster::new().with(from(vec![own(app("y"))]));
@@ -11,7 +11,7 @@ fn pod_selector_means_the_policys_namespace() {
 }
 
 #[test]
-fn namespace_selector_means_their_pods() {
+fn a_namespace_selector_alone_selects_all_pods_there() {
     let blue = || LabelSelector::labels([("team", "blue")]);
     let cluster = Cluster::new().with(from(vec![anywhere(blue(), all())]));
     cluster.check_ingress(&[("b/x", "p[0]"), ("b/y", "p[0]"), ("a/y", "!p"), ("9.9.9.9", "!p")]);
@@ -23,7 +23,7 @@ fn namespace_selector_means_their_pods() {
 }
 
 #[test]
-fn one_item_is_and_two_items_are_or() {
+fn one_item_means_and_two_items_mean_or() {
     let blue = || LabelSelector::labels([("team", "blue")]);
     let cluster = Cluster::new().with(from(vec![anywhere(blue(), app("y"))]));
     cluster.check_ingress(&[("b/y", "p[0]"), ("b/x", "!p"), ("a/y", "!p")]);
@@ -32,7 +32,7 @@ fn one_item_is_and_two_items_are_or() {
 }
 
 #[test]
-fn a_namespace_not_seen_is_matched_by_no_namespace_selector() {
+fn no_namespace_selector_matches_an_unseen_namespace() {
     let orphans = |policy: Policy| {
         let place = |pod: &mut Pod, last| pod.addresses.v4 = Some(std::net::Ipv4Addr::new(10, 42, 1, last));
         Cluster::new().pod("c/x", |pod| place(pod, 30)).pod("c/y", |pod| place(pod, 31)).with(policy)
@@ -47,7 +47,7 @@ fn a_namespace_not_seen_is_matched_by_no_namespace_selector() {
 }
 
 #[test]
-fn ip_block_matches_the_address_of_any_pod() {
+fn an_ip_block_matches_the_ip_of_any_pod() {
     let cluster = Cluster::new().with(from(vec![block("10.42.2.0/31", &[]), block("fd42:2::2/128", &[])]));
     cluster.check_ingress(&[("b/x", "p[0]"), ("10.42.2.1", "p[0]"), ("b/y", "!p"), ("10.42.2.0", "p[0]")]);
     cluster.check(&[
@@ -99,7 +99,7 @@ fn an_unmatchable_peer_matches_nothing() {
 }
 
 #[test]
-fn egress_peers_are_the_server() {
+fn egress_peers_match_the_server() {
     let rule = Rule { peers: Peers::Of(vec![anywhere(all(), app("y")), block("9.9.9.9/32", &[])]), ports: Ports::Any };
     let cluster = Cluster::new().with(Policy { egress: vec![rule], ..policy("a/p", "e") });
     cluster.check(&[

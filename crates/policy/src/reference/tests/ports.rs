@@ -131,7 +131,7 @@ fn egress_names_are_resolved_on_the_server_in_any_namespace() {
 }
 
 #[test]
-fn egress_names_towards_a_block_hold_for_pods_only() {
+fn egress_names_to_a_block_resolve_on_pods_only() {
     let everywhere = Peers::Of(vec![block("0.0.0.0/0", &[])]);
     let cluster = Cluster::new().with(to(everywhere, vec![named(Protocol::Tcp, "web")]));
     cluster.check(&[("a/x", "9.9.9.9", "tcp/80", "!p", "-"), ("a/x", "b/x", "tcp/80", "p[0]", "open")]);

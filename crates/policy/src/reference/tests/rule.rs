@@ -35,7 +35,7 @@ fn directions_are_independent() {
 }
 
 #[test]
-fn a_policy_reaches_only_what_it_selects_in_its_namespace() {
+fn a_policy_affects_only_the_pods_that_it_selects() {
     let cluster = Cluster::new().with(Policy { pod_selector: app("x"), ..policy("a/p", "i") });
     cluster.check(&[
         ("b/y", "a/x", "tcp/80", "open", "!p"),
@@ -63,7 +63,7 @@ fn the_empty_rule_allows_everything() {
 }
 
 #[test]
-fn policies_and_rules_add_up_and_the_first_is_named() {
+fn policies_and_rules_are_additive_and_the_first_is_named() {
     let rule = |number| Rule {
         peers: Peers::Any,
         ports: Ports::Of(vec![Port::Range { protocol: Protocol::Tcp, first: number, last: number }]),

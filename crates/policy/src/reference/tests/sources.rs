@@ -1,4 +1,4 @@
-//! What the evaluator may import.
+//! The evaluator's imports.
 
 /// The evaluator's files, and the words that would make it share a judgement with the engine.
 const FILES: [(&str, &str); 3] = [

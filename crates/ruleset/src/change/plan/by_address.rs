@@ -1,10 +1,9 @@
 //! Whether sets may change while rules read them.
 //!
 //! A flow reads up to four things that can change: the map element of each of its ends, and each end's membership in
-//! the sets that the chain of the other end reads. If the changes belong to one end only, the order of batches makes
-//! every moment equal to before or after: the map element is restricted to flows that old and new allow, and the IP is in
-//! old and new sets at once. If both ends change, a flow could meet the old state of one and the new state of the
-//! other.
+//! the sets that the chain of the other end reads. If only one end changes, the order of the batches makes every moment
+//! equal to before or after: the map element is restricted to flows that both states allow, and the IP is in its old
+//! and new sets at once. If both ends change, a flow could meet the old state of one and the new state of the other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,9 +20,9 @@ use crate::model::{Key, KeyType, Ruleset, SetKind};
 enum Others {
     #[default]
     Stay,
-    /// One has another comment.
+    /// A comment changes.
     Comment,
-    /// One is added or removed, or has another verdict.
+    /// An element is added or removed, or its verdict changes.
     Change,
 }
 
@@ -34,13 +33,13 @@ pub(in crate::change) struct ByAddress {
     maps: BTreeSet<IpAddr>,
     /// IPs that join or leave sets.
     sets: BTreeSet<IpAddr>,
-    /// Those of them that a map leads to a chain, before or after.
+    /// Those of `sets` that a map leads to a chain, before or after.
     judged: BTreeSet<IpAddr>,
     /// IPs of which only a comment or the pair with themselves changes.
     neutral: BTreeSet<IpAddr>,
     /// Changes of keys that are not an IP.
     others: Others,
-    /// IPs with a port are added or removed.
+    /// Elements with an IP and a port are added or removed.
     ports: bool,
     /// Sets only grow, or only shrink.
     one_way: bool,
@@ -100,9 +99,9 @@ impl ByAddress {
         (self.one_way && !self.any_map) || (self.is_by_address() && self.allows(self.maps.iter().chain(&self.sets)))
     }
 
-    /// Whether all changes are by IP. The IP of one end judges both ends of a flow to a named port. When that IP is
-    /// added or removed, such a flow may lose packets for a moment; copying sets for every pod would cost too much. A
-    /// change from one owner to another may not do so.
+    /// Whether all changes are by IP. For a named port, the server's IP decides about both ends of a flow. When that IP
+    /// is added or removed, such a flow may lose packets for a moment; copying sets for every pod would cost too much.
+    /// A change from one owner to another must lose none.
     fn is_by_address(&self) -> bool {
         self.others < Others::Change && (self.one_way || !self.ports)
     }
@@ -120,7 +119,7 @@ impl ByAddress {
 
     /// Whether these IPs may change at once.
     pub(in crate::change) fn allows<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) -> bool {
-        // No flow has ends of two families.
+        // Both ends of a flow have the same family.
         let (of_v4, of_v6): (BTreeSet<_>, BTreeSet<_>) =
             addresses.copied().partition(|address| Family::of(*address) == Family::V4);
         [of_v4, of_v6].iter().all(|addresses| {

@@ -13,12 +13,12 @@ type Elements = BTreeMap<Key, Element>;
 pub(super) struct Members<'a>(BTreeMap<&'a Name, (&'a Elements, &'a Elements)>);
 
 impl<'a> Members<'a> {
-    /// The changes of sets that decide between members of a group and others.
+    /// The changes of all sets except those that let a pod reach itself.
     pub(super) fn of(patch: &'a Patch) -> Self {
         Self::of_sets(patch, |key| !is_pair(key))
     }
 
-    /// The changes of the sets that let a pod reach itself, whatever else changes about it.
+    /// The changes of the sets that let a pod reach itself.
     pub(super) fn pairs(patch: &'a Patch) -> Self {
         Self::of_sets(patch, is_pair)
     }
@@ -38,7 +38,7 @@ impl<'a> Members<'a> {
         self.0.keys().copied()
     }
 
-    /// Adds the elements that are only added.
+    /// Adds the new elements.
     pub(super) fn add(&self) -> Vec<Operation> {
         let only_new = |(name, (gone, new)): (&&Name, &(&Elements, &Elements))| {
             exchange(name, Elements::new(), without(new, gone))
@@ -46,7 +46,7 @@ impl<'a> Members<'a> {
         self.0.iter().flat_map(only_new).collect()
     }
 
-    /// Removes the removed elements, and replaces the changed ones.
+    /// Deletes the removed elements, and replaces the changed ones.
     pub(super) fn remove(&self) -> Vec<Operation> {
         let rest = |(name, (gone, new)): (&&Name, &(&Elements, &Elements))| {
             let changed = new.iter().filter(|(key, _)| gone.contains_key(key));

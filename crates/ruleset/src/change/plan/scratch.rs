@@ -1,5 +1,5 @@
 //! Objects that exist only during a transaction: copies of sets with their new elements, copies of chains with their
-//! old and new rules, and chains that require both.
+//! old and new rules, and chains that require two others to allow.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::name::Name;
 /// The temporary objects of one transaction.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// The sets that are read through copies, by name: the copy's name and its content.
+    /// The sets that are read through copies, by name: the copy's name and content.
     copies: BTreeMap<Name, (Name, Set)>,
     /// The chains whose rules change: their old rules, and their new ones, which read copies.
     switched: BTreeMap<Name, (Vec<Rule>, Vec<Rule>)>,
@@ -23,7 +23,7 @@ pub(super) struct Scratch {
     chains: Vec<(Name, Vec<Rule>)>,
     /// Their names by their rules.
     by_rules: HashMap<Vec<Rule>, Name>,
-    /// The numbers to try first for the next copy of a set and the next chain.
+    /// The first numbers to try for the next copy of a set and the next chain.
     next_set: u64,
     next_chain: u64,
     restrict: Vec<Operation>,
@@ -63,8 +63,8 @@ impl Scratch {
         self.copies.insert(name.clone(), (copy, set));
     }
 
-    /// Copies the maps from ports to chains that read such sets, with these chains. Rules that read such a map are then
-    /// switched to its copy, and the chains behind it stay as they are. Returns these chains.
+    /// Copies each map from ports to chains that read copied sets, and these chains. Rules then switch to the copy of
+    /// the map, and the original chains stay as they are. Returns the chains behind all such maps.
     fn copy_port_maps<'a>(&mut self, patch: &Patch, after: &'a Ruleset) -> BTreeSet<&'a Name> {
         let mut behind = BTreeSet::new();
         let mut copies = Vec::new();
@@ -96,13 +96,13 @@ impl Scratch {
         if self.staged.contains(name) { self.reading_copies(&chain.rules) } else { chain.rules.clone() }
     }
 
-    /// Whether any of the rules looks up a set that is copied.
+    /// Whether any of the rules looks up a copied set.
     fn reads_copies(&self, rules: &[Rule]) -> bool {
         let mut sets = rules.iter().flat_map(|rule| &rule.expressions).filter_map(Expression::set);
         sets.any(|name| self.copies.contains_key(name))
     }
 
-    /// The rules, reading copies if there are any.
+    /// The rules, with copied sets replaced by their copies.
     fn reading_copies(&self, rules: &[Rule]) -> Vec<Rule> {
         let mut rules = rules.to_vec();
         for name in rules.iter_mut().flat_map(|rule| &mut rule.expressions).filter_map(Expression::set_mut) {
@@ -113,7 +113,8 @@ impl Scratch {
         rules
     }
 
-    /// Makes changing map elements point, for a time, to a chain where old and new must both allow.
+    /// Makes changing map elements point to a chain where the old and the new one must both allow, until the
+    /// transaction ends.
     pub(super) fn restrict(&mut self, patch: &Patch) {
         for (map, remove, add) in changed_maps(patch) {
             let (mut gone, mut restricted, mut last, mut finished) =
@@ -136,7 +137,7 @@ impl Scratch {
         }
     }
 
-    /// An element that allows only flows that the old and the new one both allow. At least one exists.
+    /// An element that allows only flows that the old and the new one both allow. At least one of them exists.
     fn both(&mut self, patch: &Patch, old: Option<&Element>, new: Option<&Element>) -> Element {
         let before = old.and_then(target).map(|chain| self.before(patch, chain));
         let after = new.and_then(target).map(|chain| self.after(patch, chain));
@@ -152,7 +153,7 @@ impl Scratch {
         Element { verdict: chain.map(Verdict::Jump).or_else(|| like.verdict.clone()), comment: like.comment }
     }
 
-    /// A chain as it was before the transaction: itself, or a copy if its rules change meanwhile.
+    /// A chain as it was before the transaction: itself, or a copy if its rules change.
     fn before(&mut self, patch: &Patch, chain: &Name) -> Name {
         match self.switched.get(chain).map(|(before, _)| before.clone()) {
             Some(rules) => self.chain(patch, rules),
@@ -178,7 +179,7 @@ impl Scratch {
         name
     }
 
-    /// The copies of sets and maps, those of maps still empty.
+    /// The copies of sets and maps; those of maps are still empty.
     pub(super) fn stage_sets(&self) -> impl Iterator<Item = Operation> {
         let add = |(copy, set): &(Name, Set)| {
             let elements = if set.kind == SetKind::Set { set.elements.clone() } else { BTreeMap::new() };
@@ -188,7 +189,7 @@ impl Scratch {
         self.copies.values().flat_map(add)
     }
 
-    /// The chains, and then the elements of maps that lead to them.
+    /// The chains, then the map elements that lead to them.
     pub(super) fn stage(&self) -> Vec<Operation> {
         let adds = self.chains.iter().map(|(name, _)| Operation::AddChain(name.clone(), Chain::default()));
         let rules = self.chains.iter().filter_map(|(name, rules)| append(name, rules.clone()));
@@ -209,7 +210,7 @@ impl Scratch {
         self.finish.clone()
     }
 
-    /// Makes the rules read the sets themselves again.
+    /// Makes the rules read the sets directly again.
     pub(super) fn unshadow(&self, after: &Ruleset) -> Vec<Operation> {
         let chains = after.chains.iter().filter(|(name, chain)| {
             self.staged.contains(*name) || self.switched.get(*name).is_some_and(|(_, rules)| *rules != chain.rules)
@@ -228,8 +229,8 @@ fn target(element: &Element) -> Option<&Name> {
     element.verdict.as_ref().and_then(Verdict::chain)
 }
 
-/// The next numbered name that is free. Leftovers of an interrupted transaction are deleted by this one like any other
-/// object that is not wanted, and their names are not free before its end.
+/// The next numbered name that is free. This transaction deletes the leftovers of an interrupted one like any other
+/// unwanted object, so their names are not free before its end.
 fn free(prefix: &str, next: &mut u64, taken: impl Fn(&Name) -> bool) -> Name {
     loop {
         let name = Name::new(&format!("{prefix}/{next}"));

@@ -15,7 +15,7 @@ fn pods(label: &str) -> SetKey {
 }
 
 #[test]
-fn two_groups_that_read_alike_get_two_names() {
+fn groups_that_read_alike_get_different_names() {
     let mut names = Names::default();
     let (one, other) = (group(&["a", "b"]), group(&["a_b"]));
     let first = names.of_group(&one);
@@ -23,16 +23,16 @@ fn two_groups_that_read_alike_get_two_names() {
     assert_eq!(first.as_str(), "ingress/shop/a_b");
     assert_ne!(first, second);
     assert!(second.as_str().starts_with("ingress/shop/a_b/"), "{second}");
-    // Each keeps its own, in any order of requests.
+    // Each keeps its name, in any order of requests.
     assert_eq!((names.of_group(&other), names.of_group(&one)), (second.clone(), first.clone()));
     assert_eq!(names.identity(&second), Some(&Identity::Group(other)));
 }
 
 #[test]
-fn a_hash_that_collides_gets_a_longer_one() {
+fn a_colliding_hash_is_made_longer() {
     let mut names = Names::default();
     let (one, other) = (pods("one"), pods("other"));
-    // As if the 48 bits in a name were the same.
+    // As if the 48 bits in the names were the same.
     let first = names.assign(Identity::Set(one.clone()), &one.0.0);
     names.sets.insert(one.clone(), first.clone());
     let second = names.assign(Identity::Set(other.clone()), &one.0.0);
@@ -51,7 +51,7 @@ fn a_name_is_free_when_its_object_is_gone() {
     names.of_group(&other);
     names.release(&first);
     assert_eq!(names.identity(&first), None);
-    // The other keeps its name, although the shorter one is free now.
+    // The other keeps its name, although the shorter name is free now.
     assert_ne!(names.of_group(&other), first);
     assert_eq!(names.of_group(&one), first);
     names.retain(|name| *name != first);
