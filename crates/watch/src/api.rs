@@ -39,7 +39,7 @@ use ranges::Asker;
 pub use timing::Timing;
 use wire::Wire;
 
-/// The JSON of an object, decoded as each of the watched kinds, for fuzzing.
+/// Decodes the JSON of an object as each of the watched kinds, for fuzzing.
 pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
     objects::read_as_any_kind(json)
 }
@@ -81,7 +81,7 @@ impl ApiServer {
     pub async fn connect_to(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, SourceError> {
         // One provider is compiled in, but another dependency could bring a second, and rustls then refuses to choose.
         if rustls::crypto::ring::default_provider().install_default().is_err() {
-            tracing::debug!("a TLS provider was installed before");
+            tracing::debug!("a TLS provider was already installed");
         }
         let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
         let mut config = match (kubeconfig, context) {
@@ -109,7 +109,7 @@ impl ApiServer {
         Self { node: Some(node.into()), ..self }
     }
 
-    /// Sets other times than the agent's, for tests.
+    /// Replaces the agent's timing, for tests.
     #[must_use]
     pub fn with_timing(self, timing: Timing) -> Self {
         Self { timing, ..self }
@@ -184,12 +184,12 @@ impl Wishes {
             Kind::NetworkPolicy => &self.policies,
         };
         if wish.try_send(()).is_err() {
-            tracing::trace!(%kind, "a list is wanted already");
+            tracing::trace!(%kind, "a list was already requested");
         }
     }
 }
 
-/// The pending questions. Neither waits for the other: a question about an object without an answer delays no deletion.
+/// The pending questions. The two kinds are independent: an unanswered question about an object delays no deletion.
 struct Asked {
     namespaces: Questions,
     objects: Questions,
