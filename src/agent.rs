@@ -152,7 +152,7 @@ fn watch(
     }
 }
 
-/// What the loop shares with the server and the source.
+/// The state that the loop shares with the server and the source.
 struct Shared {
     status: Status,
     metrics: Metrics,

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
         CheckOutput::Json => print::json(&reports),
         CheckOutput::Sarif => sarif::log(&reports),
     })?;
-    // Unread files were not checked, so this fails whatever the findings are.
+    // Unread files were not checked, so this fails regardless of the findings.
     unread(&survey)?;
     if !reports.is_empty() {
         output::note(&print::counts(&reports));

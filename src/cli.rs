@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// What to do.
+/// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Enforce the policies of a cluster, or of a directory of manifests, on this node
@@ -61,7 +61,7 @@ pub(crate) struct AgentArgs {
     /// A directory of manifests to enforce instead of a cluster; the agent follows its changes
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
-    /// Where to serve /livez, /readyz and /metrics; `[::]` is every address, IPv4 included
+    /// Where to serve /livez, /readyz and /metrics; `[::]` means every address, IPv4 included
     #[arg(long, value_name = "ADDR", default_value = "[::]:9440")]
     pub(crate) listen: SocketAddr,
     /// The format of the log on stderr; RUST_LOG sets the level
@@ -195,9 +195,9 @@ pub(crate) struct RenderArgs {
 /// The format of a printed ruleset.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum RenderOutput {
-    /// What `nft -f` loads
+    /// A script for `nft -f`
     Nft,
-    /// What `nft -j -f` loads
+    /// JSON for `nft -j -f`
     Json,
 }
 

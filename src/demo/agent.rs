@@ -15,7 +15,7 @@ use crate::output::{self, Failure};
 
 /// The address of an agent's server; every node has its own loopback.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9440);
-/// How long an agent may take for anything.
+/// The longest wait for an agent.
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long to wait for a log line before asking the agent again.
 const ASK: Duration = Duration::from_millis(5);

@@ -141,7 +141,7 @@ fn pod_endpoint(pod: &Pod) -> Endpoint {
     Endpoint::Pod(NamespacedName::new(namespace, name))
 }
 
-/// The verdict of the reference evaluator. It is asked about the backend, not about the Service's IP.
+/// The verdict of the reference evaluator. The question is about the backend, not about the Service's IP.
 fn expect(
     reference: &Reference<'_>,
     from: Endpoint,

@@ -1,4 +1,4 @@
-//! What the demo prints, at most 100 columns wide.
+//! The demo's output, at most 100 columns wide.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};

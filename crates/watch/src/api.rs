@@ -47,7 +47,7 @@ pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
 /// An API server, watched for changes.
 ///
 /// Lists are read from the server's newest state, never from an older cache: a list that is older than data seen before
-/// could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried for ever,
+/// could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried forever,
 /// each kind at a separate pace ([`Timing`]): a server in trouble gets no more than about one list request a minute.
 #[derive(Clone)]
 pub struct ApiServer {
@@ -169,7 +169,7 @@ impl ApiServer {
     }
 }
 
-/// The channels to request lists. Each holds one request: more of them mean the same.
+/// The channels to request lists. Each holds one request: further ones would add nothing.
 struct Wishes {
     namespaces: Sender<()>,
     pods: Sender<()>,

@@ -57,7 +57,7 @@ pub enum Event {
     NamespaceAnswer {
         /// The namespace.
         name: Arc<str>,
-        /// When the server was asked. The answer may miss anything later; a receiver that knows of a later event asks
+        /// When the server was asked. Later events may be missing from the answer; a receiver that knows of one asks
         /// again.
         asked: Instant,
         /// The server's answer.
@@ -65,7 +65,7 @@ pub enum Event {
     },
     /// The answer to [`Request::Object`].
     ObjectAnswer {
-        /// Of what kind it is.
+        /// The kind of the object.
         kind: Kind,
         /// The object; a namespace has no namespace.
         key: NamespacedName,
@@ -102,7 +102,7 @@ pub enum Event {
     },
 }
 
-/// What a receiver may ask of an API server.
+/// A receiver's request to an API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// List all objects of the kind again. Requests before the list begins count as one.
@@ -113,7 +113,7 @@ pub enum Request {
     /// Whether an object exists. The source asks until the server answers, as with a namespace. The answer is
     /// [`Event::ObjectAnswer`].
     Object {
-        /// Of what kind it is.
+        /// The kind of the object.
         kind: Kind,
         /// The object; a namespace has no namespace.
         key: NamespacedName,

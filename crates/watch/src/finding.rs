@@ -79,7 +79,7 @@ pub struct Finding {
     pub object: Option<ObjectName>,
     /// The kind of mistake.
     pub flaw: Flaw,
-    /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
+    /// The field, such as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
     pub field: String,
     /// What is wrong with it.
     pub reason: String,

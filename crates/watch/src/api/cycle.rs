@@ -99,7 +99,7 @@ impl Cycle {
             Err(trouble) => {
                 let wait = self.failed(&trouble, "list").await?;
                 if self.version.is_some() {
-                    // There is no hurry: the watch continues.
+                    // Not urgent: the watch continues.
                     self.relist = Instant::now() + chance::about(self.timing.between_lists, 0.1);
                 } else {
                     sleep(wait).await;

@@ -359,7 +359,7 @@ fn mistaken(meta: TypeMeta<'_>) -> Option<Route> {
     })
 }
 
-/// A kind that is almost one of its group.
+/// A misspelled kind of its group.
 fn misspelt_kind(meta: TypeMeta<'_>) -> Option<Route> {
     let kinds: &[&str] = match (meta.group, meta.version) {
         ("", "v1") => &["Pod", "PodList", "Namespace", "NamespaceList", "List"],

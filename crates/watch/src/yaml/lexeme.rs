@@ -91,7 +91,7 @@ impl Scanner<'_> {
         Ok(String::from_utf8_lossy(&uri).into_owned())
     }
 
-    /// The octets of one character, as `%C3%A9`.
+    /// Reads the octets of one character, such as `%C3%A9`.
     fn escaped_octets(&mut self, uri: &mut Vec<u8>) -> Result<(), Malformed> {
         let mut missing = None;
         while missing != Some(0) {

@@ -196,7 +196,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Whether the text from there on can still be a key.
+    /// Whether the possible key at `index` can still be one.
     fn is_key_valid(&mut self, index: usize) -> Result<bool, Malformed> {
         let here = self.input.mark;
         let Some(key) = self.keys.get_mut(index).filter(|key| key.is_possible) else { return Ok(false) };
