@@ -55,8 +55,8 @@ pub(super) fn object_answer(kind: Kind, object: &NamespacedName, answer: ObjectA
         let (resource, object) = (kind.resource(), name(object));
         tracing::warn!(
             object,
-            "cannot ask whether an object is there that a list lacks, so a second list is believed without that; the \
-             ClusterRole must allow get of {resource}"
+            "cannot ask whether an object is there that a list lacks, so a second list is believed without this \
+             check; the ClusterRole must allow get of {resource}"
         );
     }
 }
