@@ -45,7 +45,7 @@ const QUEUE: usize = 4096;
 /// How many requests to the source may be outstanding.
 const REQUESTS: usize = 1024;
 
-/// How many descriptors are always enough: 64 connections of the HTTP server, and some for netlink and the API server.
+/// More descriptors than the agent needs: 64 for connections of the HTTP server, some for netlink and the API server.
 const DESCRIPTORS: u64 = 65_536;
 
 /// Runs the agent until it gets a signal.
@@ -79,7 +79,7 @@ fn run_with(arguments: AgentArgs, log: &Log) -> Result<(), Failure> {
     ended
 }
 
-/// Container runtimes that set no limit leave 1,024 descriptors, and often allow far more.
+/// Raises the limit of open files. Container runtimes that set none leave 1,024, and often allow far more.
 fn raise_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let wanted = hard.min(DESCRIPTORS);
@@ -152,7 +152,7 @@ fn watch(
     }
 }
 
-/// What the loop shares with the server and the source.
+/// The state that the loop shares with the server and the source.
 struct Shared {
     status: Status,
     metrics: Metrics,

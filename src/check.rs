@@ -1,7 +1,7 @@
 //! `palisade check`: mistakes in policies, in manifests or in a cluster.
 //!
-//! Reading finds what an API server would reject or drop; `palisade_analysis` checks the objects. Here the position of
-//! each finding is looked up, and all are printed.
+//! The decoder finds what an API server would reject or drop; `palisade_analysis` checks the objects. This module looks
+//! up the position of each finding and prints all of them.
 
 mod print;
 mod report;
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
         CheckOutput::Json => print::json(&reports),
         CheckOutput::Sarif => sarif::log(&reports),
     })?;
-    // What was not read was not checked, whatever the rest contains.
+    // Unread files were not checked, so this fails regardless of the findings.
     unread(&survey)?;
     if !reports.is_empty() {
         output::note(&print::counts(&reports));
@@ -57,7 +57,7 @@ fn is_failure(severity: Severity, fail_on: FailOn) -> bool {
     }
 }
 
-/// What the checks say.
+/// The remarks of the checks.
 fn remarks(survey: &Survey, whole: bool) -> Vec<Remark> {
     let facts = survey
         .written
@@ -67,7 +67,7 @@ fn remarks(survey: &Survey, whole: bool) -> Vec<Remark> {
     palisade_analysis::check::check(&input).remarks
 }
 
-/// Whether an object of a cluster, as `pods/shop/web` or `namespaces/shop`, is of this namespace.
+/// Whether an object of a cluster, such as `pods/shop/web` or `namespaces/shop`, is in this namespace.
 fn is_of(object: &str, namespace: &str) -> bool {
     object.split('/').nth(1) == Some(namespace)
 }

@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// What to do.
+/// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Enforce the policies of a cluster, or of a directory of manifests, on this node
@@ -60,13 +60,13 @@ pub(crate) struct AgentArgs {
     /// The context of the kubeconfig; by default its current one
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     pub(crate) context: Option<String>,
-    /// A directory of manifests to enforce instead of a cluster; changes are followed
+    /// A directory of manifests to enforce instead of a cluster; the agent follows its changes
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
-    /// Where to serve /livez, /readyz and /metrics; `[::]` is every address, IPv4 included
+    /// Where to serve /livez, /readyz and /metrics; `[::]` means every address, IPv4 included
     #[arg(long, value_name = "ADDR", default_value = "[::]:9440")]
     pub(crate) listen: SocketAddr,
-    /// The format of the log on stderr; RUST_LOG sets its level
+    /// The format of the log on stderr; RUST_LOG sets the level
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
     /// Let every pod reach its own node, whatever its egress policies say
@@ -81,7 +81,7 @@ pub(crate) struct AgentArgs {
     /// What to do with untracked packets of pods that are isolated for egress
     #[arg(long, value_name = "HOW", default_value = "drop")]
     pub(crate) untracked: Untracked,
-    /// Traffic of pods whose IP is not known yet, while an isolated pod of this node starts
+    /// What to do with traffic of pods whose IP is not known yet, while an isolated pod of this node starts
     #[arg(long, value_name = "HOW", default_value = "hold")]
     pub(crate) new_pods: NewPods,
     /// Turn on netfilter for the bridges of pods, or only check it
@@ -153,7 +153,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// These paths, read so.
+    /// These paths, read in this way.
     pub(crate) fn of(&self, paths: &[PathBuf]) -> Selection {
         Selection { paths: paths.to_vec(), recursive: self.recursive, namespace: self.namespace.clone() }
     }
@@ -197,9 +197,9 @@ pub(crate) struct RenderArgs {
 /// The format of a printed ruleset.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum RenderOutput {
-    /// What `nft -f` loads
+    /// A script for `nft -f`
     Nft,
-    /// What `nft -j -f` loads
+    /// JSON for `nft -j -f`
     Json,
 }
 
@@ -214,17 +214,16 @@ pub(crate) struct TraceArgs {
     /// The server: namespace/pod or an IP; its port may follow after a colon
     #[arg(long, value_name = "Y", required_unless_present = "flows", conflicts_with = "flows")]
     pub(crate) to: Option<String>,
-    /// The server's port after Service translation, or the name of one that the server declares; required except for
-    /// ICMP
+    /// The server's port after Service translation, or a port name that the server declares; required except for ICMP
     #[arg(long, conflicts_with = "flows")]
     pub(crate) port: Option<String>,
     /// TCP, UDP, SCTP or ICMP
     #[arg(long, default_value = "TCP", conflicts_with = "flows")]
     pub(crate) protocol: String,
-    /// IPv4 or IPv6; by default the first family of X that Y has too
+    /// IPv4 or IPv6; by default the first family of X that Y also has
     #[arg(long, conflicts_with = "flows")]
     pub(crate) family: Option<String>,
-    /// A file of flows, one JSON object a line, as {"from":"shop/web","to":"shop/db","port":80}; `-` for stdin
+    /// A file of flows, one JSON object a line, such as {"from":"shop/web","to":"shop/db","port":80}; `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) flows: Option<PathBuf>,
     /// The format of the answer
@@ -264,18 +263,18 @@ pub(crate) struct CheckArgs {
     /// The format of the findings
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: CheckOutput,
-    /// The least severity that makes the exit status 1
+    /// The lowest severity that makes the exit status 1
     #[arg(long, value_name = "SEVERITY", default_value = "warning")]
     pub(crate) fail_on: FailOn,
-    /// A code whose findings are left out; repeatable
+    /// A code to ignore; repeatable
     #[arg(long, value_name = "CODE", value_parser = code)]
     pub(crate) ignore: Vec<Code>,
-    /// The manifests are all objects of a cluster: say what matches nothing anywhere
+    /// The manifests are a whole cluster: also report what matches nothing anywhere
     #[arg(long, requires = "paths")]
     pub(crate) whole_cluster: bool,
 }
 
-/// The least severity that makes the exit status 1.
+/// The lowest severity that makes the exit status 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FailOn {
     /// Any finding
@@ -291,8 +290,8 @@ pub(crate) enum FailOn {
 fn code(name: &str) -> Result<Code, String> {
     let all = || Code::ALL.iter().map(|code| code.entry().name);
     Code::named(name).ok_or_else(|| match palisade_policy::nearest(name, all()) {
-        Some(meant) => format!("there is no such code; did you mean {meant}?"),
-        None => "there is no such code; docs/check.md lists them".to_owned(),
+        Some(meant) => format!("unknown code; did you mean {meant}?"),
+        None => "unknown code; docs/check.md lists all".to_owned(),
     })
 }
 
@@ -325,7 +324,7 @@ pub(crate) struct ManArgs {
 /// `palisade cleanup`.
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
-    /// Afterwards wait for a signal, so that a DaemonSet can run this
+    /// Then wait for a signal, so that a DaemonSet can run this
     #[arg(long)]
     pub(crate) stay: bool,
 }

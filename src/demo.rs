@@ -1,7 +1,7 @@
 //! `palisade demo`: enforcement on real packets, in a lab of network namespaces, without a cluster.
 //!
 //! The agents are this same binary. Every step changes the manifests that they watch, waits until they have committed,
-//! and then tries every connection: it prints the verdict of the reference evaluator next to what packets did.
+//! and then tries every connection. It prints the verdict of the reference evaluator next to what the packets did.
 
 mod agent;
 mod leftovers;
@@ -27,7 +27,7 @@ impl From<palisade_lab::Error> for Failure {
     }
 }
 
-/// Runs the demo. Everything that it creates is gone when it returns, and also if it is interrupted.
+/// Runs the demo. Removes everything that it creates, also if it is interrupted.
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     palisade_lab::check_requirements().map_err(|error| requirement(&error))?;
     let leftovers = Leftovers::new()?;
@@ -126,7 +126,7 @@ impl Demo {
         stage.strike();
         let seconds = started.elapsed().as_secs_f64();
         if wrong > 0 {
-            return Err(Failure::new(format!("{wrong} of the measured results differ from what the policies say")));
+            return Err(Failure::new(format!("{wrong} of the measured results contradict the policies")));
         }
         screen.end(&format!(
             "{flows} connections tried, every one as the policies say; {seconds:.1} s; nothing is left behind"

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Agent(arguments) => return agent::run(arguments),
-        // A failure of these is exit status 2: 1 is an answer.
+        // These fail with exit status 2: 1 is an answer.
         Verb::Render(arguments) => render::run(&arguments).map(succeeded).map_err(unread),
         Verb::Trace(arguments) => trace::run(&arguments).map_err(unread),
         Verb::Check(arguments) => check::run(&arguments).map_err(unread),
@@ -40,12 +40,12 @@ fn succeeded((): ()) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A failure of a verb that reads.
+/// The failure of a verb that only reads.
 fn unread(failure: Failure) -> Failure {
     failure.status(2)
 }
 
-/// Prints a shell's script for completion.
+/// Prints a shell's completion script.
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);

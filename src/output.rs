@@ -13,7 +13,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with this message; exit status 1, unless the verb has a meaning for that.
+    /// A failure with this message; exit status 1, unless the verb uses that for an answer.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, status: 1 }
     }
@@ -33,7 +33,7 @@ impl Failure {
         Self { status, ..self }
     }
 
-    /// An error with its causes, after what was being done.
+    /// A failure while `doing` something, with the causes of the error.
     pub(crate) fn caused(doing: &str, error: &dyn Error) -> Self {
         Self::new(format!("{doing}: {}", chain(error)))
     }

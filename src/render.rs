@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
     }
 }
 
-/// What to say if no pod is on the node: its ruleset isolates nothing, and the name may be a typing error.
+/// The note to print if no pod is on the node: its ruleset isolates nothing, and the name may be a typo.
 fn no_pod_there(state: &State, node: &str) -> Option<String> {
     let nodes: BTreeSet<_> = state.pods.values().filter_map(|pod| pod.node.as_deref()).collect();
     if nodes.contains(node) {
@@ -53,7 +53,7 @@ pub(crate) fn read(objects: &Objects) -> Result<State, Failure> {
     taken(palisade_watch::read_manifests(objects.how.of(&objects.paths)), objects)
 }
 
-/// The same, plus the pods that workloads create. For verbs that judge; only pods are enforced.
+/// The same, plus the pods that workloads create. For verbs that only judge: the agent enforces only pods.
 pub(crate) fn read_with_workloads(objects: &Objects) -> Result<State, Failure> {
     taken(palisade_watch::read_manifests_and_workloads(objects.how.of(&objects.paths)), objects)
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     };
     check_stdin(arguments)?;
     let mut state = render::read_with_workloads(&arguments.objects)?;
-    // As an agent with the default budget does; the reason of a verdict says so too.
+    // Like an agent with the default budget. The reason of a verdict also says so.
     for (policy, why) in set_aside(&mut state) {
         output::warn(&format!("policy {policy} {why}"));
     }
@@ -58,7 +58,7 @@ fn status(denied: bool) -> ExitCode {
     if denied { ExitCode::from(DENIED) } else { ExitCode::SUCCESS }
 }
 
-/// The flow in the arguments. What is wrong with it whatever the objects are is an error before they are read.
+/// The flow in the arguments. Reports mistakes that do not depend on the objects before they are read.
 fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Request, String> {
     let request = Request {
         from: arguments.from.clone().ok_or("--from is missing")?,
@@ -76,7 +76,7 @@ fn check_stdin(arguments: &TraceArgs) -> Result<(), Failure> {
     let is_stdin = |path: &Path| path == Path::new("-");
     let flows = arguments.flows.as_deref().is_some_and(is_stdin);
     if flows && arguments.objects.paths.iter().any(|path| is_stdin(path)) {
-        return Err(Failure::usage("both -f and --flows are to be read from stdin").hint("write one of them to a file"));
+        return Err(Failure::usage("both -f and --flows read stdin").hint("write one of them to a file"));
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What became of the lines of a file.
+/// The results of the lines of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     lines: usize,
@@ -116,7 +116,7 @@ struct Tally {
     failed: usize,
 }
 
-/// Why a file of flows could not be judged to its end.
+/// Why the rest of a file of flows was not judged.
 #[derive(Debug)]
 enum Trouble {
     Reading(io::Error),
@@ -125,7 +125,7 @@ enum Trouble {
 
 /// The objects, and the output format.
 struct Judge<'a> {
-    /// Of pods that are named without one.
+    /// The namespace of pods that are named without one.
     namespace: Option<&'a str>,
     state: &'a State,
     reference: Reference<'a>,
@@ -149,8 +149,8 @@ struct NoAnswer {
 }
 
 impl Judge<'_> {
-    /// Answers each line of input, in order. A line that cannot be judged has its error in its place in JSON, so that
-    /// answers can be joined to flows by their number, and on stderr in text.
+    /// Answers each line of input, in order. If a line cannot be judged, JSON has the error in its place, so that the
+    /// n-th answer belongs to the n-th flow; in text, the error goes to stderr.
     fn lines(&self, mut input: impl BufRead, out: &mut impl Write, err: &mut impl Write) -> Result<Tally, Trouble> {
         let mut tally = Tally::default();
         let mut line = Vec::new();
@@ -172,7 +172,7 @@ impl Judge<'_> {
                         TraceOutput::Json => {
                             writeln!(out, "{}", json(&NoAnswer { error })).map_err(Trouble::Writing)?;
                         }
-                        // If stderr is gone, the exit status still says it.
+                        // If stderr is gone, the exit status still reports it.
                         TraceOutput::Text => drop(writeln!(err, "error: line {}: {error}", tally.lines)),
                     }
                 }
@@ -217,7 +217,7 @@ impl Judge<'_> {
     }
 }
 
-/// Texts in a struct always have a form in JSON.
+/// A struct of strings can always be serialized.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

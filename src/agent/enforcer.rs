@@ -1,7 +1,7 @@
 //! The enforcement loop: drives the engine.
 //!
-//! One thread owns the engine and the kernel's table; nothing here is shared or locked. It feeds the engine what the
-//! source says, performs the engine's steps, and reports. Slow work is done elsewhere: [`super::flows`] deletes flows,
+//! One thread owns the engine and the kernel's table; nothing here is shared or locked. It feeds the source's events to
+//! the engine, performs the engine's steps, and reports. Slow work happens elsewhere: [`super::flows`] deletes flows,
 //! requests go out through the source, log lines through a queue.
 
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ use super::status::Status;
 /// How often the node and the table are checked while idle.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 
-/// How many events one commit takes at most, so that the first of them does not wait forever.
+/// The most events in one commit, so that the first of them does not wait forever.
 const TOGETHER: usize = 1024;
 
 /// The loop's state.
@@ -53,7 +53,7 @@ pub(crate) struct Inlets {
 /// The loop's state.
 pub(crate) struct Enforcer {
     parts: Parts,
-    /// When events arrived, and how many renderings had been made by then.
+    /// For each event, when it arrived and how many renderings there were by then.
     arrivals: VecDeque<(u64, Instant)>,
     /// When the current commit began.
     began: Option<Instant>,
@@ -124,8 +124,8 @@ impl Enforcer {
         }
     }
 
-    /// Takes an event and those that wait behind it. Consecutive changes are taken together, so what several of them
-    /// touch is examined once.
+    /// Takes an event and those queued behind it. Merges consecutive changes, so that the engine examines an object
+    /// once even if several of them affect it.
     fn take_all(&mut self, event: Arrival, events: &mut mpsc::Receiver<Arrival>) {
         let mut changes = Vec::new();
         let mut next = Some(event);
@@ -216,7 +216,7 @@ impl Enforcer {
         }
         self.report();
         if self.parts.engine.is_in_step() {
-            // Changes that leave the table unchanged are enforced already.
+            // Changes that leave the table unchanged are already enforced.
             self.arrivals.clear();
             self.began = None;
         }
@@ -303,7 +303,7 @@ impl Enforcer {
         }
     }
 
-    /// Follows other programs' changes to the table, once it exists and if they can make any.
+    /// Follows other programs' changes to the table, once it exists and unless the agent owns it.
     fn follow_foreign_changes(&mut self, following: &mut Following) {
         if !self.parts.engine.is_in_step() || !following.is_due() {
             return;

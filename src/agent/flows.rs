@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 /// The minimum time from the start of one dump to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What came of it.
+/// The result of one deletion.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) forgotten: Forgotten,
@@ -23,12 +23,12 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
-/// Where to send IPs whose flows must be deleted.
+/// Sends IPs to the thread that deletes their flows.
 #[derive(Debug)]
 pub(crate) struct Flows(std_mpsc::Sender<BTreeSet<IpAddr>>);
 
 impl Flows {
-    /// Starts the thread, in this thread's network namespace. Outcomes come in the order of the requests.
+    /// Starts the thread, in this thread's network namespace. Outcomes arrive in the order of the requests.
     pub(crate) fn start() -> std::io::Result<(Self, mpsc::UnboundedReceiver<Outcome>)> {
         let (requests, receiver) = std_mpsc::channel();
         let (outcomes, forgotten) = mpsc::unbounded_channel();
@@ -36,7 +36,7 @@ impl Flows {
         Ok((Self(requests), forgotten))
     }
 
-    /// Hands in IPs. The engine hands in no more before it has the outcome.
+    /// Requests the deletion of these IPs' flows. The engine waits for the outcome before its next request.
     pub(crate) fn forget(&self, addresses: BTreeSet<IpAddr>) {
         if self.0.send(addresses).is_err() {
             tracing::error!("the conntrack thread has ended");

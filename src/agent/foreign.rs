@@ -19,7 +19,7 @@ pub(super) enum Foreign {
 pub(super) enum Following {
     Not(mpsc::Sender<Foreign>),
     Since(mpsc::Sender<Foreign>),
-    /// To be tried again then.
+    /// The time of the next attempt.
     After(Instant, mpsc::Sender<Foreign>),
 }
 
@@ -46,14 +46,14 @@ impl Following {
     }
 }
 
-/// Notifies of every change on a channel, from a thread that ends with the channel.
+/// Sends a notification of every change on a channel, from a thread that ends with the channel.
 pub(super) fn follow(mut changes: ForeignChanges, notify: &mpsc::Sender<Foreign>) {
     while !notify.is_closed() {
         match changes.wait() {
             Ok(true) => drop(notify.try_send(Foreign::Changed)),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot follow nftables changes any more; trying again");
+                tracing::warn!(%error, "cannot follow nftables changes; trying again");
                 notify.blocking_send(Foreign::Lost).ok();
                 return;
             }

@@ -39,7 +39,7 @@ struct Inner {
     contact: OnceLock<Contact>,
     /// The queue of events, to see whether any wait.
     queue: OnceLock<mpsc::WeakSender<Arrival>>,
-    /// Since when each kind could not be read, as far as was checked.
+    /// Since when each kind could not be read, as of the last check.
     failing: Mutex<[Option<Instant>; 3]>,
 }
 
@@ -79,7 +79,7 @@ impl Health {
         self.0.progress.load(Ordering::Relaxed).wrapping_add(of_engine)
     }
 
-    /// The loop gets on.
+    /// The loop makes progress.
     pub(crate) fn progress(&self) {
         self.0.progress.fetch_add(1, Ordering::Relaxed);
     }
@@ -153,7 +153,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Values that are computed at a scrape.
+/// Values computed at each scrape.
 impl Collector for Health {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let age = ConstGauge::new(self.queue_age().as_secs_f64());

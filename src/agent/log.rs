@@ -2,7 +2,7 @@
 //!
 //! The reader of stderr must not decide whether policies are enforced. A stalled reader, a full disk or a closed pipe
 //! blocks only the writer thread: lines that do not fit into the queue are dropped and counted, and once there is room
-//! again a line says how many are missing.
+//! again, a line reports how many are missing.
 
 #[cfg(test)]
 mod tests;
@@ -193,7 +193,7 @@ fn write_line(to: &mut impl Write, line: &[u8], torn: &mut bool) -> bool {
     rest.is_empty()
 }
 
-/// A line in the making: the formatter writes it in one piece.
+/// The writer of one line, which the formatter writes in one piece.
 #[derive(Debug)]
 pub(crate) struct Line<'log>(&'log Log);
 

@@ -1,4 +1,4 @@
-//! When to retry what failed.
+//! When to retry after failures.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    /// Follows what the engine waits for.
+    /// Schedules the retries that the engine waits for.
     pub(crate) fn follow(&mut self, back_off: Option<BackOff>, quarantined: bool) {
         match back_off {
             None => self.step = None,
@@ -98,7 +98,7 @@ fn jittered(wait: Duration) -> Duration {
     wait.saturating_sub(wait.mul_f64(0.25) * u32::try_from(random).unwrap_or_default() / 256)
 }
 
-/// Waits until then.
+/// Waits until `due`, if there is one.
 pub(crate) async fn until(due: Option<Instant>) {
     if let Some(due) = due {
         tokio::time::sleep_until(due.into()).await;
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_and_end() {
+    fn waits_grow_to_a_maximum() {
         let wait = |class, failures| wait(BackOff { class, failures });
         assert_eq!(wait(Class::Stale, 1), Duration::from_millis(10));
         assert_eq!(wait(Class::Stale, 4), Duration::from_millis(80));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_due_once_and_a_quarantine_again_and_again() {
+    fn a_failure_is_due_once_and_a_quarantine_repeatedly() {
         let (start, mut retries) = (Instant::now(), Retries::default());
         let failed = Some(BackOff { class: Class::Unknown, failures: 1 });
         retries.follow(failed, true);

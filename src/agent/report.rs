@@ -15,7 +15,7 @@ use palisade_watch::{Event, Kind};
 use super::metrics::{DropLabels, Metrics, gauge};
 use super::status::Status;
 
-/// An event of the source.
+/// Counts an event of the source.
 pub(super) fn event(event: &Event, metrics: &Metrics) {
     match event {
         Event::Changes(changes) => changes.iter().for_each(|change| count(change, metrics)),
@@ -55,13 +55,13 @@ pub(super) fn object_answer(kind: Kind, object: &NamespacedName, answer: ObjectA
         let (resource, object) = (kind.resource(), name(object));
         tracing::warn!(
             object,
-            "cannot ask whether an object is there that a list lacks, so a second list is believed without; the ClusterRole \
-             must allow get of {resource}"
+            "cannot ask whether an object is there that a list lacks, so a second list is believed without this \
+             check; the ClusterRole must allow get of {resource}"
         );
     }
 }
 
-/// A name in words; a namespace has no namespace.
+/// A name as text; a namespace has no namespace.
 fn name(object: &NamespacedName) -> String {
     if object.namespace.is_empty() { object.name.to_string() } else { object.to_string() }
 }
@@ -75,7 +75,7 @@ fn resource(kind: Kind) -> &'static str {
     }
 }
 
-/// What an object source says besides changes.
+/// Logs the events of an object source other than changes.
 pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
     match event {
         Event::Warning { object, message } => {
@@ -111,7 +111,7 @@ pub(super) fn pod_ranges(ranges: &BTreeSet<IpNet>) {
     tracing::info!(ranges, "this node assigns pod IPs from these ranges");
 }
 
-/// What the engine reports; `elapsed` counts from the start of the current commit.
+/// Logs and counts a report of the engine; `elapsed` counts from the start of the current commit.
 pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, status: &Status) {
     match report {
         Report::Committed { kind, cause, operations, batches, replaced, .. } => {
@@ -222,7 +222,7 @@ pub(super) fn tags_pass_on(bridge: &str) {
     );
 }
 
-/// The gauges, and what readiness says about doubted lists.
+/// Sets the gauges, and readiness for doubted lists.
 pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     if engine.is_synced() {
         metrics.synced.set(1);

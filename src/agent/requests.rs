@@ -8,13 +8,13 @@ use palisade_engine::{Ask, Engine};
 use palisade_watch::{Kind, Notice, Request};
 use tokio::sync::mpsc;
 
-/// How long after a doubted list the source is asked for another.
+/// How long after a doubted list to request another.
 const LIST_AGAIN: Duration = Duration::from_secs(3);
 
-/// How soon requests that the source could not take are offered again.
+/// How soon to retry requests that the source could not take.
 const OFFER_AGAIN: Duration = Duration::from_millis(100);
 
-/// How many Events may wait for the first lists; further ones are dropped, and only the log has them.
+/// How many Events may wait for the first lists; further ones are dropped and only logged.
 const NOTICES: usize = 256;
 
 /// The requests that the source has not taken yet.
@@ -25,7 +25,7 @@ pub(super) struct Requests {
     waiting: VecDeque<Request>,
     /// Lists to request again, and when.
     lists: VecDeque<(Instant, Kind)>,
-    /// Events about policies of which it is not known yet whether they select a pod of this node.
+    /// Events about policies. Whether they select a pod of this node is known after the first lists.
     notices: VecDeque<Notice>,
 }
 
@@ -34,7 +34,7 @@ impl Requests {
         Self { source, waiting: VecDeque::new(), lists: VecDeque::new(), notices: VecDeque::new() }
     }
 
-    /// Asks a question of the engine.
+    /// Forwards a question of the engine.
     pub(super) fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::ListAgain(kind) => self.lists.push_back((Instant::now() + LIST_AGAIN, kind)),
@@ -43,7 +43,7 @@ impl Requests {
         }
     }
 
-    /// Has an Event written, if its policy selects a pod of this node.
+    /// Requests an Event, if its policy selects a pod of this node.
     pub(super) fn notice(&mut self, notice: Notice) {
         if self.notices.len() < NOTICES {
             self.notices.push_back(notice);
@@ -63,7 +63,7 @@ impl Requests {
         lists.into_iter().chain(waiting).min()
     }
 
-    /// Sends what is due, as far as the source takes it.
+    /// Sends what is due, until the source's queue is full.
     pub(super) fn send(&mut self, engine: &Engine) {
         while let Some((_, kind)) = self.lists.pop_front_if(|(due, _)| *due <= Instant::now()) {
             self.add(Request::List(kind));

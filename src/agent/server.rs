@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`, on a port that anyone who reaches the node can reach.
 //!
-//! The server runs on its own thread and shares only its inputs with enforcement: the agent enforces whether or not it
-//! can listen, whatever comes to the port. The cost is bounded: connections, time and size of a request, and how often
+//! The server runs on its own thread and shares only its inputs with enforcement: the agent enforces even if it cannot
+//! listen, and under any load on the port. The cost is bounded: connections, time and size of a request, and how often
 //! the kernel's counters are read.
 
 mod answers;
@@ -23,10 +23,10 @@ use connections::Connections;
 const BIND_FIRST: Duration = Duration::from_secs(1);
 const BIND_MOST: Duration = Duration::from_secs(30);
 
-/// How long to stop accepting if the kernel cannot open a connection and none can be closed for it.
+/// How long to stop accepting if the kernel cannot open a connection and there is none to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections are accepted before the open ones get their turn: a part of [`connections::MOST`].
+/// How many connections to accept before the open ones get a turn: a part of [`connections::MOST`].
 const ACCEPT_TOGETHER: usize = connections::MOST / 8;
 
 /// Starts the server thread, for as long as the program runs. It keeps trying to bind the address.
@@ -41,7 +41,7 @@ pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
     thread::Builder::new().name("http".to_owned()).spawn(body).map(drop)
 }
 
-/// Binds the address, however long that takes. Logs the first failure, and the success after one.
+/// Binds the address, and retries until that succeeds. Logs the first failure, and the success after one.
 async fn bind_at_last(address: SocketAddr) -> TcpListener {
     let mut wait = BIND_FIRST;
     let mut failed = false;
@@ -58,7 +58,7 @@ async fn bind_at_last(address: SocketAddr) -> TcpListener {
                     tracing::error!(
                         listen = %address,
                         %error,
-                        "cannot listen for probes and metrics; policies are enforced, and it is tried again. If another \
+                        "cannot listen for probes and metrics; policies are still enforced; trying again; if another \
                          program has the port, choose one with --listen"
                     );
                 }
@@ -70,7 +70,7 @@ async fn bind_at_last(address: SocketAddr) -> TcpListener {
     }
 }
 
-/// Binds the address. If the kernel has no IPv6, every address means every IPv4 address.
+/// Binds the address. If the kernel has no IPv6, `[::]` means every IPv4 address.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse => {
@@ -88,8 +88,8 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
             Ok((stream, _)) => {
                 failing = false;
                 connections.take(stream, answers.clone());
-                // So that a request that arrived with its connection is read before many more are accepted: a flood of
-                // connections must not push it out unread.
+                // Read requests that arrived with their connections before accepting many more: a flood of connections
+                // must not push them out unread.
                 accepted = (accepted + 1) % ACCEPT_TOGETHER;
                 if accepted == 0 {
                     tokio::task::yield_now().await;
@@ -101,7 +101,7 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
                     tracing::warn!(%error, "cannot accept connections to probes and metrics; trying again");
                     failing = true;
                 }
-                // No descriptors, or no memory. Silent connections have to make room.
+                // No descriptors, or no memory: a silent connection must make room.
                 if connections.close_oldest() {
                     tokio::task::yield_now().await;
                 } else {
@@ -112,7 +112,7 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
     }
 }
 
-/// A peer that gave up before its connection was accepted says nothing about the next one.
+/// Whether a peer gave up before its connection was accepted; the next one may be fine.
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),

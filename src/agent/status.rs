@@ -1,4 +1,4 @@
-//! What the agent answers to its probes.
+//! The agent's answers to its probes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +35,7 @@ struct Inner {
     /// When the loop last made progress. Long work that progresses must not cause a restart, because the work would
     /// begin again.
     beat: Instant,
-    /// Its progress then.
+    /// The progress counter at that time.
     seen: u64,
 }
 
@@ -50,7 +50,7 @@ impl Status {
         Self { inner: Arc::new(Mutex::new(Inner { missing, rejected, beat, seen: 0 })), health }
     }
 
-    /// Something is missing, and why. Returns whether that is new.
+    /// Notes that something is missing, and why. Returns whether that is new.
     pub(crate) fn miss(&self, what: &'static str, why: String) -> bool {
         let mut inner = self.inner();
         let new = inner.missing.get(what) != Some(&why);
@@ -58,18 +58,18 @@ impl Status {
         new
     }
 
-    /// Something is there. Returns whether that is new.
+    /// Notes that something is not missing. Returns whether that is new.
     pub(crate) fn have(&self, what: &'static str) -> bool {
         self.inner().missing.remove(what).is_some()
     }
 
-    /// A manifest was rejected: the reason if there is no sync yet; later its last good content is in force.
+    /// Notes a rejected manifest. Before the sync it is the reason to wait; later its last good content is in force.
     pub(crate) fn note_rejected(&self, file: &Path, errors: &str) {
         let mut inner = self.inner();
         inner.rejected.insert(file.to_owned(), errors.to_owned());
     }
 
-    /// A rejected manifest can be read again.
+    /// Notes that a rejected manifest can be read again.
     pub(crate) fn note_mended(&self, file: &Path) {
         self.inner().rejected.remove(file);
     }
@@ -126,7 +126,7 @@ impl Collector for Status {
 
 #[cfg(test)]
 mod tests {
-    //! Seen to fail when: progress is not looked at; a counter that has moved once counts for ever.
+    //! Seen to fail when: progress is ignored; a counter that moved once counts forever.
 
     use prometheus_client::encoding::text::encode;
     use prometheus_client::registry::Registry;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_alive_while_its_work_gets_on() {
+    fn a_loop_is_alive_while_its_work_progresses() {
         let health = Health::new();
         let status = Status::new(health.clone());
         let start = Instant::now();

@@ -20,9 +20,9 @@ pub(crate) fn text(reports: &[Report]) -> String {
     text
 }
 
-/// An array, a finding a line.
+/// An array, one finding a line.
 pub(crate) fn json(reports: &[Report]) -> String {
-    // Texts in a struct always have a form in JSON.
+    // A struct of strings can always be serialized.
     let lines = reports.iter().map(|report| serde_json::to_string(report).unwrap_or_default());
     let lines: Vec<_> = lines.collect();
     if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) }

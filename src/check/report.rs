@@ -1,4 +1,4 @@
-//! A finding of reading or of a check with its position, as every output format prints it.
+//! A finding of the decoder or of a check, with its position, as every output format prints it.
 
 use palisade_analysis::check::{Code, Edit, Message, Remark};
 use palisade_watch::{Finding, Flaw, Survey};
@@ -8,11 +8,11 @@ use serde_json::Value;
 /// A finding. The serialized form is an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
-    /// The file as it was named, `-` for stdin; in a cluster the object, as `networkpolicies/shop/web`.
+    /// The file as it was named, `-` for stdin; in a cluster the object, such as `networkpolicies/shop/web`.
     pub(crate) file: String,
     /// The line of the file, from 1; 0 if there are no lines.
     pub(crate) line: usize,
-    /// The field in the document, as `spec.ingress[0].from[1]`; empty for the object as a whole.
+    /// The field in the document, such as `spec.ingress[0].from[1]`; empty for the object as a whole.
     pub(crate) field: String,
     /// How bad it is.
     pub(crate) severity: &'static str,
@@ -22,12 +22,12 @@ pub(crate) struct Report {
     /// What is wrong and what to do.
     #[serde(serialize_with = "as_line")]
     pub(crate) message: Message,
-    /// Changes of the object that settle it.
+    /// Changes to the object that fix it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) remedy: Vec<Operation>,
 }
 
-/// A change of an object: an operation of JSON Patch (RFC 6902), or `create` and a new object.
+/// A change to an object: an operation of JSON Patch (RFC 6902), or `create` and a new object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Operation {
     op: &'static str,
@@ -50,7 +50,7 @@ impl Operation {
     }
 }
 
-/// `/spec/ingress/0`, of `spec.ingress[0]`.
+/// `/spec/ingress/0`, for `spec.ingress[0]`.
 fn pointer(field: &str) -> String {
     let steps = field.split(['.', '[']).map(|step| step.trim_end_matches(']'));
     steps.fold(String::new(), |pointer, step| pointer + "/" + step)
@@ -71,7 +71,7 @@ impl Report {
     }
 }
 
-/// All findings of reading and of the checks, in the order of files and lines.
+/// All findings of the decoder and the checks, in the order of files and lines.
 pub(crate) fn reports(survey: &Survey, remarks: Vec<Remark>) -> Vec<Report> {
     let read = survey.findings.iter().filter_map(|found: &Finding| {
         let message = Message { matter: found.reason.clone(), advice: found.hint.clone() };
@@ -89,7 +89,7 @@ pub(crate) fn reports(survey: &Survey, remarks: Vec<Remark>) -> Vec<Report> {
     all
 }
 
-/// The code of a mistake found while reading; `None` if it ends the reading instead of being a finding.
+/// The code of a mistake found while reading; `None` if it is an error of the command, not a finding.
 fn of_flaw(flaw: Flaw) -> Option<Code> {
     Some(match flaw {
         Flaw::Unreadable | Flaw::NothingThere => return None,

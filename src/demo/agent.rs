@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::leftovers::Leftovers;
 use crate::output::{self, Failure};
 
-/// Where an agent answers; every node has its own loopback.
+/// The address of an agent's server; every node has its own loopback.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9440);
-/// How long an agent may take for anything.
+/// The longest wait for an agent.
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long to wait for a log line before asking the agent again.
 const ASK: Duration = Duration::from_millis(5);
@@ -28,11 +28,11 @@ pub(super) struct Agent {
     node: Node,
     lines: Receiver<Line>,
     log: Vec<Line>,
-    /// How much of the log has been looked at.
+    /// How many lines of the log were already examined.
     seen: usize,
 }
 
-/// A line of the log, and when it came.
+/// A line of the log, and when it arrived.
 #[derive(Clone, Debug)]
 struct Line {
     at: Instant,
@@ -45,18 +45,18 @@ struct Line {
 pub(super) struct Commit {
     /// The node.
     pub(super) node: String,
-    /// When the line came: the commit was over then.
+    /// When the line arrived, which is after the end of the commit.
     pub(super) at: Instant,
     /// How many objects, elements and rules were written.
     pub(super) operations: Option<u64>,
     /// How long rendering and writing took.
     pub(super) took: Duration,
-    /// How long after the change of the manifest it was over.
+    /// The time from the change of the manifest to the end of the commit.
     pub(super) delay: Duration,
 }
 
 impl Agent {
-    /// Starts this very program as an agent in the node's namespace.
+    /// Starts this program as an agent in the node's namespace.
     pub(super) fn start(node: &Node, leftovers: &Leftovers) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::caused("cannot find this program", &error))?;
         let mut command = node.command(program);
@@ -149,7 +149,7 @@ impl Line {
     }
 }
 
-/// Reads the log on a thread of its own, until the agent ends.
+/// Reads the log on a separate thread, until the agent ends.
 fn follow(log: ChildStderr) -> Result<Receiver<Line>, Failure> {
     let (to, lines) = mpsc::channel();
     let read = move || {

@@ -12,10 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::output::Failure;
 
-/// What a shell reports of a program that Ctrl-C ended.
+/// The exit status that a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// The agents and the directory; clones mean the same ones.
+/// The agents and the directory; clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Leftovers {
     directory: PathBuf,
@@ -36,7 +36,7 @@ impl Leftovers {
         &self.directory
     }
 
-    /// Starts an agent; returns its stderr. An interruption waits until the agent is known here.
+    /// Starts an agent; returns its stderr. An interrupt waits until the agent is recorded here.
     pub(super) fn start(&self, agent: Command) -> Result<Option<ChildStderr>, Failure> {
         let mut agents = self.lock();
         let mut agent = Child::spawn(agent)?;
@@ -45,7 +45,7 @@ impl Leftovers {
         Ok(stderr)
     }
 
-    /// Writes a whole file into the directory: the agents never see half of it. An interruption waits.
+    /// Writes a file into the directory atomically, so that agents never see half of it. An interrupt waits.
     pub(super) fn write(&self, file: &str, text: &str) -> io::Result<()> {
         let _agents = self.lock();
         let hidden = self.directory.join(format!(".{file}"));
@@ -58,7 +58,7 @@ impl Leftovers {
         fs::remove_file(self.directory.join(file))
     }
 
-    /// Ends the agents and removes the directory. Once is enough.
+    /// Kills the agents and removes the directory. Later calls have no effect.
     pub(super) fn clear(&self) {
         self.clear_and(|| ());
     }
@@ -75,7 +75,7 @@ impl Leftovers {
         let leftovers = self.clone();
         let wait = move || {
             runtime.block_on(first(&mut interrupt, &mut terminate, &mut hangup));
-            // The lock is held to the end, so that the main thread, whose agents die, has no time to complain.
+            // Hold the lock to the end, so that the main thread does not report that its agents died.
             leftovers.clear_and(|| process::exit(INTERRUPTED));
         };
         thread::Builder::new().name("interrupt".into()).spawn(wait).map(drop).map_err(failed)
@@ -87,9 +87,9 @@ impl Leftovers {
 
     fn clear_and(&self, then: impl FnOnce()) {
         let mut agents = self.lock();
-        // Killed and waited for.
+        // Dropping an agent kills it and waits for its end.
         agents.clear();
-        // An error could only be printed, and the demo is over.
+        // The demo is over, and an error could only be printed.
         fs::remove_dir_all(&self.directory).ok();
         then();
     }

@@ -1,4 +1,4 @@
-//! Who reaches whom: what the policies say, and what packets did.
+//! The connectivity matrix: what the policies say, and what packets did.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::manifests::{PORT, SERVICE_PORT};
 use super::stage::Stage;
 use crate::output::Failure;
 
-/// How long a connection may take before it counts as impossible; all of them together take no longer.
+/// How long a connection may take before it counts as blocked. All are tried at the same time.
 const DEADLINE: Duration = Duration::from_millis(600);
 
 /// The protocol and family of each connection between a client and a server.
@@ -141,7 +141,7 @@ fn pod_endpoint(pod: &Pod) -> Endpoint {
     Endpoint::Pod(NamespacedName::new(namespace, name))
 }
 
-/// The verdict of the reference evaluator. It is asked about the backend, not about the Service's IP.
+/// The verdict of the reference evaluator. The question is about the backend, not about the Service's IP.
 fn expect(
     reference: &Reference<'_>,
     from: Endpoint,

@@ -1,4 +1,4 @@
-//! Running conversations while their policy goes and returns.
+//! Running conversations while their policy is withdrawn and restored.
 
 use std::net::IpAddr;
 use std::panic;
@@ -14,15 +14,15 @@ use crate::output::Failure;
 
 /// How often each conversation sends a message.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// How many messages are sent after the cut before it is believed.
+/// How many messages to send after the cut to confirm it.
 const MESSAGES: u64 = 150;
-/// How long anything may take.
+/// The longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Protocol numbers of IP.
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// A conversation that is to be cut.
+/// A conversation that the withdrawal must cut.
 struct Conversation {
     words: &'static str,
     stream: Stream,
@@ -98,7 +98,7 @@ fn give_back(stage: &mut Stage, screen: &Screen, concerned: &[Conversation]) -> 
     screen.returned(&manifests::FRONTEND)?;
     let begun = Instant::now();
     thread::scope(|scope| {
-        // Waited for from the beginning: the first reply counts, not the one at which it is checked.
+        // Wait from the beginning: the first reply counts, not the one at the time of the check.
         let wait = |conversation| scope.spawn(move || Conversation::wait_alive_after(conversation, begun));
         let waits: Vec<_> = concerned.iter().map(wait).collect();
         let changed = stage.write(&manifests::FRONTEND)?;
@@ -120,12 +120,12 @@ impl Conversation {
 
 /// How many packets of each conversation reach the server while the client keeps sending after the commit.
 fn count_after_cut(stage: &Stage, frames: &FrameSocket, concerned: &[Conversation]) -> Result<Vec<usize>, Failure> {
-    // What passed before the commit has arrived when this returns.
+    // When this returns, all packets that passed before the commit have arrived.
     stage.lab().settle()?;
     frames.drain()?;
     for Conversation { stream, .. } in concerned {
         let sent = stream.stats().sent;
-        await_that("a conversation to go on sending", || stream.stats().sent >= sent + MESSAGES)?;
+        await_that("a conversation to continue sending", || stream.stats().sent >= sent + MESSAGES)?;
     }
     stage.lab().settle()?;
     let arrived = frames.drain()?;
@@ -136,7 +136,7 @@ fn count_after_cut(stage: &Stage, frames: &FrameSocket, concerned: &[Conversatio
     Ok(concerned.iter().map(of).collect())
 }
 
-/// Whether a conversation that the change did not concern has a reply to every message.
+/// Whether a conversation that the change does not affect has a reply to every message.
 fn went_on(stream: &Stream, screen: &Screen) -> Result<bool, Failure> {
     let complete = || {
         let stats = stream.stats();
@@ -149,12 +149,12 @@ fn went_on(stream: &Stream, screen: &Screen) -> Result<bool, Failure> {
     Ok(whole)
 }
 
-/// Waits for a condition, looking every millisecond.
+/// Waits for a condition, checking every millisecond.
 fn await_that(what: &str, condition: impl Fn() -> bool) -> Result<(), Failure> {
     let start = Instant::now();
     while !condition() {
         if start.elapsed() > LIMIT {
-            return Err(Failure::new(format!("waited in vain for {what}, {} s", LIMIT.as_secs())));
+            return Err(Failure::new(format!("timed out after {} s waiting for {what}", LIMIT.as_secs())));
         }
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,4 +1,4 @@
-//! What the demo prints, at most 100 columns wide.
+//! The demo's output, at most 100 columns wide.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -13,10 +13,10 @@ use super::stage::Stage;
 use crate::output::{self, Failure};
 
 const WIDTH: usize = 100;
-/// The indentation that nft gives the further elements of a list, and its replacement.
+/// nft's indentation of the continued elements of a list, and its replacement.
 const LIST_INDENT: &str = "\t\t\t     ";
 const CONTINUED: &str = "      ";
-/// Before all text but headings.
+/// The indentation of all text but headings.
 const INDENT: &str = "   ";
 /// The width of the names of clients.
 const CLIENT: usize = 13;
@@ -68,7 +68,7 @@ pub(super) fn paragraph(text: &str) -> Result<(), Failure> {
     output::block(&format!("\n{}", indented(text)))
 }
 
-/// Prints lines that belong to what is above them.
+/// Prints lines that belong to those above.
 fn lines(text: &str) -> Result<(), Failure> {
     output::block(&indented(text))
 }
@@ -152,7 +152,7 @@ impl Screen {
         self.named(&self.paint(Paint::Bad, "−"), manifest)
     }
 
-    /// The policies that are about to be given back.
+    /// The policies that are about to be restored.
     pub(super) fn returned(&self, manifest: &Manifest) -> Result<(), Failure> {
         self.named(&self.paint(Paint::Good, "+"), manifest)
     }
@@ -256,7 +256,7 @@ fn first_address(pod: &Pod) -> String {
     pod.addresses().first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// A line of a listing; one that is too long continues on the next after an element of its list.
+/// A line of a listing, wrapped after an element of its list if it is too long.
 fn wrapped(line: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     // Commas in comments of chains and rules stay.
@@ -273,7 +273,7 @@ fn wrapped(line: &str) -> Vec<String> {
     parts
 }
 
-/// Every line indented, and none with spaces at its end.
+/// Indents every line and removes trailing spaces.
 fn indented(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {

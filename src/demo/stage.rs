@@ -14,7 +14,7 @@ use crate::output::Failure;
 /// The pods, by node, in the order of the matrix.
 const PODS: [(&str, usize); 4] = [("shop/frontend", 1), ("shop/backend", 1), ("shop/db", 2), ("ops/monitor", 1)];
 
-/// All that the demo runs on.
+/// Everything that the demo runs on.
 #[derive(Debug)]
 pub(super) struct Stage {
     lab: Lab,
@@ -53,7 +53,7 @@ impl Stage {
         self.agents = agents.collect::<Result<_, _>>()?;
         for agent in &mut self.agents {
             agent.await_ready()?;
-            // Their first commits are no news.
+            // Skip their first commits.
             agent.await_policies(0, started)?;
         }
         Ok(started.elapsed())
@@ -120,7 +120,7 @@ impl Stage {
         read.map(State::from).map_err(|errors| Failure::new(errors.to_string()))
     }
 
-    /// Waits until every agent enforces what the manifests hold since `changed`; returns their commits.
+    /// Waits until every agent enforces the manifests as of `changed`; returns their commits.
     pub(super) fn await_commits(&mut self, changed: Instant) -> Result<Vec<Commit>, Failure> {
         let count = self.state()?.policies.len();
         let mut commits = Vec::new();

@@ -8,7 +8,7 @@ use palisade_policy::input::{Family, NamespacedName, Pod, Protocol, State};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a line of a file of flows looks like.
+/// An example of a line of a file of flows, for errors.
 pub(super) const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
 
 /// A line of a file of flows, or the equivalent arguments. An unknown field is an error: it may have been meant to
@@ -16,9 +16,9 @@ pub(super) const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespac
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Request {
-    /// `namespace/pod`, an address, or `node/NAME`.
+    /// `namespace/pod`, an IP, or `node/NAME`.
     pub(super) from: String,
-    /// `namespace/pod` or an address; its port may follow after a colon.
+    /// `namespace/pod` or an IP; its port may follow after a colon.
     pub(super) to: String,
     /// TCP by default.
     pub(super) protocol: Option<String>,
@@ -43,13 +43,13 @@ impl Request {
         })
     }
 
-    /// The flow that it describes. A pod without a namespace is in this one, if there is one; a port's name is that of
-    /// the server among these objects.
+    /// The flow that it describes. A pod without a namespace is in `namespace`, if given. A port name is one that the
+    /// server declares in `state`.
     pub(super) fn flow(&self, namespace: Option<&str>, state: &State) -> Result<Flow, String> {
         self.with_ports(namespace, |server, protocol, name| named_port(state, server, protocol, name))
     }
 
-    /// Finds what is wrong with it whatever the objects are.
+    /// Finds the mistakes that do not depend on the objects.
     pub(super) fn check(&self, namespace: Option<&str>) -> Result<(), String> {
         self.with_ports(namespace, |_, _, _| Ok(1)).map(drop)
     }
@@ -101,7 +101,7 @@ pub(super) fn port(text: &str) -> Value {
     text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
 }
 
-/// The server and the port after it, as `shop/db:80`, `10.0.0.1:80` or `[fd00::1]:80`.
+/// The server and the port after it, such as `shop/db:80`, `10.0.0.1:80` or `[fd00::1]:80`.
 fn split_port(text: &str) -> (&str, Option<&str>) {
     if text.parse::<IpAddr>().is_ok() {
         return (text, None);
@@ -112,7 +112,7 @@ fn split_port(text: &str) -> (&str, Option<&str>) {
     text.rsplit_once(':').map_or((text, None), |(server, port)| (server, Some(port)))
 }
 
-/// A number is no name.
+/// Whether this is a port name, not a number.
 fn is_port_name(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }

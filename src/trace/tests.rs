@@ -139,7 +139,7 @@ fn a_line_that_cannot_be_judged_gets_an_error_in_its_place() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_an_error_in_place() {
+fn bytes_that_are_not_text_are_an_error_in_place() {
     let state = cluster();
     let facts = NodeFacts::default();
     let judge =
@@ -155,7 +155,7 @@ fn bytes_that_are_no_text_are_an_error_in_place() {
 }
 
 #[test]
-fn requests_are_read_as_they_are_meant() {
+fn requests_are_read_as_intended() {
     let state = State::default();
     let flow = |text: &str| Request::read(text.as_bytes()).unwrap().flow(None, &state).unwrap();
     let address = |text: &str| Endpoint::Address(text.parse().unwrap());
@@ -223,7 +223,7 @@ fn text_names_the_pod_of_an_address() {
 }
 
 #[test]
-fn long_lists_are_cut_short() {
+fn long_lists_are_truncated() {
     let mut state = cluster();
     for number in 0..20 {
         state.apply(Change::Policy(policy(&format!("shop/p{number:02}"), Isolates { ingress: true, egress: false })));

@@ -39,7 +39,7 @@ use ranges::Asker;
 pub use timing::Timing;
 use wire::Wire;
 
-/// The JSON of an object, decoded as each of the watched kinds, for fuzzing.
+/// Decodes the JSON of an object as each of the watched kinds, for fuzzing.
 pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
     objects::read_as_any_kind(json)
 }
@@ -47,7 +47,7 @@ pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
 /// An API server, watched for changes.
 ///
 /// Lists are read from the server's newest state, never from an older cache: a list that is older than data seen before
-/// could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried for ever,
+/// could bring back a policy or a label that is gone. Every request has a deadline, and errors are retried forever,
 /// each kind at a separate pace ([`Timing`]): a server in trouble gets no more than about one list request a minute.
 #[derive(Clone)]
 pub struct ApiServer {
@@ -81,7 +81,7 @@ impl ApiServer {
     pub async fn connect_to(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, SourceError> {
         // One provider is compiled in, but another dependency could bring a second, and rustls then refuses to choose.
         if rustls::crypto::ring::default_provider().install_default().is_err() {
-            tracing::debug!("a TLS provider was installed before");
+            tracing::debug!("a TLS provider was already installed");
         }
         let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
         let mut config = match (kubeconfig, context) {
@@ -109,7 +109,7 @@ impl ApiServer {
         Self { node: Some(node.into()), ..self }
     }
 
-    /// Sets other times than the agent's, for tests.
+    /// Replaces the agent's timing, for tests.
     #[must_use]
     pub fn with_timing(self, timing: Timing) -> Self {
         Self { timing, ..self }
@@ -169,7 +169,7 @@ impl ApiServer {
     }
 }
 
-/// The channels to request lists. Each holds one request: more of them mean the same.
+/// The channels to request lists. Each holds one request: further ones would add nothing.
 struct Wishes {
     namespaces: Sender<()>,
     pods: Sender<()>,
@@ -184,12 +184,12 @@ impl Wishes {
             Kind::NetworkPolicy => &self.policies,
         };
         if wish.try_send(()).is_err() {
-            tracing::trace!(%kind, "a list is wanted already");
+            tracing::trace!(%kind, "a list was already requested");
         }
     }
 }
 
-/// The pending questions. Neither waits for the other: a question about an object without an answer delays no deletion.
+/// The pending questions. The two kinds are independent: an unanswered question about an object delays no deletion.
 struct Asked {
     namespaces: Questions,
     objects: Questions,

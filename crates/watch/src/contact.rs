@@ -1,4 +1,4 @@
-//! The times at which an API server was last heard of, for any thread.
+//! When an API server was last heard from; any thread can read it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ pub struct KindContact {
 
 #[derive(Debug)]
 struct Kinds {
-    /// The start of all times.
+    /// The start; times are relative to it.
     start: Instant,
     namespaces: Cell,
     pods: Cell,

@@ -1,11 +1,12 @@
-//! Decodes objects: manifests, and those of an API server.
+//! Decodes objects from manifests and from an API server.
 //!
-//! Each kind is a [`Structure`], and there is one reading of it. The JSON of an API server is deserialized into it; so is
-//! the tree of a manifest, whose deserializer notes values of a wrong type and continues ([`Decoder`]). The `spec` of a
-//! policy is read from a tree in either case, so that every clause has a line.
+//! Each kind is one [`Structure`], so that both sources are read alike. The JSON of an API server and the tree of a
+//! manifest are deserialized into it; the tree's deserializer notes values of the wrong type and continues
+//! ([`Decoder`]). The `spec` of a policy is read from a tree in either case, so that there is one reading of each
+//! clause.
 //!
-//! The decoder notes every mistake and continues, so that all of them are found at once. The effect of a mistake depends
-//! on where the object comes from:
+//! The decoder notes every mistake and continues, so that it finds all of them at once. The effect of a mistake depends
+//! on the source of the object:
 //!
 //! - A manifest with a mistake is rejected as a whole, as the API server would reject it.
 //! - An object that an API server holds was accepted, perhaps by an older server under laxer rules. There the smallest
@@ -58,20 +59,20 @@ pub(crate) trait Structure: DeserializeOwned + Default + Send + 'static {
 pub(crate) struct Decoded {
     /// The object.
     pub(crate) object: Object,
-    /// Of a pod, the ports that its containers and sidecars declare, with or without a name.
+    /// The ports that a pod's containers and sidecars declare, named or not.
     pub(crate) ports: Vec<DeclaredPort>,
 }
 
 impl Decoder {
-    /// Reads the manifest of an object: only the fields that policies use, except that `metadata` has no unknown ones; the
-    /// rest may be anything.
+    /// Reads the manifest of an object: the fields that policies use. It reports unknown fields of `metadata`; other
+    /// fields may be anything.
     pub(crate) fn manifest<S: Structure>(&mut self, object: &Node, path: &Path<'_>) -> Option<Decoded> {
         self.metadata_fields(object, path);
         self.read::<S>(object, path).decode(self, path)
     }
 }
 
-/// The name of an object that has none, while the rest of it is checked.
+/// A placeholder for a missing name, so that the rest of the object can be checked.
 fn nameless() -> NamespacedName {
     NamespacedName::new("", "")
 }

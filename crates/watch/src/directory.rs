@@ -1,8 +1,8 @@
 //! A directory of manifests as a source of objects.
 //!
-//! It reads the files directly in it whose names end in `.yaml`, `.yml` or `.json`, except hidden ones, when their
-//! writer closes them or moves them into place, never in between. A mounted ConfigMap works: its files are links
-//! through `..data`, which is swapped as a whole.
+//! It reads the files directly in the directory whose names end in `.yaml`, `.yml` or `.json`, except hidden ones. It
+//! reads a file when its writer closes it or moves it into place, never before. A mounted ConfigMap works: its files
+//! are links through `..data`, which the kubelet swaps atomically.
 
 mod dirty;
 mod inotify;
@@ -23,22 +23,22 @@ use dirty::{Dirty, Work};
 use store::Store;
 use watch::{Place, Watch};
 
-/// How often the path is checked: a directory above may be renamed, which the kernel does not notify.
+/// How often the path is checked: the kernel sends no notification if a parent directory is renamed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How many checks of the path there are to one check of each file: some file systems do not notify at all, such as
-/// those of a network.
+/// After this many checks of the path, every file is checked: some file systems, such as those of a network, send no
+/// notifications.
 const FILES_EVERY: u32 = 30;
 
 /// A directory of manifests that is watched for changes.
 ///
 /// - A file is rejected ([`Event::FileRejected`]) if it is not YAML, an API server would reject an object in it, or it has
 ///   an object that another file has. Its previous content stays in force.
-/// - At the start nothing is sent while any file is rejected.
-/// - If the directory goes away, or the path leads to another one, all content stays until there is a directory with at
-///   least one manifest. A symlink in the path that is switched is followed at once.
-/// - Files that are not regular, or too large, are rejected, and never waited for: the limits are 16 MiB each and 256 MiB
-///   together. While there are more than 10,000 files nothing changes: [`Event::Failed`].
+/// - At the start, nothing is sent while any file is rejected.
+/// - If the directory disappears, or the path leads to another one, all content stays in force until a directory with
+///   at least one manifest is there. If a symlink in the path is switched, the new path is read at once.
+/// - Files that are not regular or are too large are rejected without waiting. The limits are 16 MiB each and 256 MiB
+///   together. With more than 10,000 files, nothing changes, and [`Event::Failed`] is sent.
 #[derive(Debug)]
 pub struct ManifestDirectory {
     path: PathBuf,
@@ -46,7 +46,7 @@ pub struct ManifestDirectory {
 }
 
 impl ManifestDirectory {
-    /// Begins to watch the directory; nothing is read yet. To be called in a tokio runtime with I/O and time.
+    /// Begins to watch the directory; reads nothing yet. Call it in a tokio runtime with I/O and time.
     ///
     /// # Errors
     /// The path is not a directory, cannot be read, or inotify is at its limit.
@@ -61,7 +61,7 @@ impl ManifestDirectory {
     /// Sends the objects of the directory and then every change, until the receiver is dropped.
     ///
     /// # Errors
-    /// The kernel's notifications cannot be read any more.
+    /// The kernel's notifications can no longer be read.
     pub async fn run(self, tx: Sender<Arrival>) -> Result<(), SourceError> {
         let Self { path, mut watch } = self;
         let failed = |source| SourceError::Directory { path: path.clone(), source };
@@ -101,7 +101,7 @@ impl ManifestDirectory {
     }
 }
 
-/// When to check for changes that were not notified.
+/// When to check for changes without notifications.
 #[derive(Debug)]
 struct Looks {
     clock: Interval,

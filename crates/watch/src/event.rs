@@ -1,4 +1,4 @@
-//! What a source sends to its receiver, and what a receiver may ask of it.
+//! The messages from a source to its receiver, and the receiver's requests.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,9 +15,9 @@ use crate::finding::{ManifestErrors, ObjectName};
 /// An event, and when the source read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrival {
-    /// When its line or page was read; anything after that is the receiver's delay.
+    /// When its line or page was read; any delay after that is the receiver's.
     pub at: Instant,
-    /// What it says.
+    /// The event.
     pub event: Event,
 }
 
@@ -34,15 +34,15 @@ impl Arrival {
 ///
 /// - A kind begins with a whole list: [`ListPart::Begin`], pages, [`ListPart::End`]. Do not act on an incomplete list: a
 ///   policy may be missing, and its pods would be left open.
-/// - Lists of different kinds may be interleaved. Between `Begin` and `End` no single change of that kind comes, and every
-///   page in between belongs to that list.
-/// - A complete list replaces all objects of its kind; an abandoned one means nothing. Further lists come when the source
-///   lost its position, when it was asked for one, and once in a while as a safeguard. They may differ from the state so far
-///   in any way, even have older objects, and the receiver decides whether to believe them.
-/// - Events of one object keep their order. Objects of different kinds have no order: a policy may go before the namespace
-///   whose deletion removed it.
-/// - A policy is never half-parsed. From a directory it is as written; from an API server, terms that cannot be enforced
-///   match nothing and are named in its `unenforceable`.
+/// - Lists of different kinds may be interleaved. Between `Begin` and `End` there is no single change of that kind, and
+///   every page belongs to that list.
+/// - A complete list replaces all objects of its kind; an abandoned one means nothing. Further lists come if the source
+///   loses its position, on request, and periodically as a safeguard. They may differ from the state so far in any way,
+///   and may even have older objects; the receiver decides whether to believe them.
+/// - Events of one object arrive in order. Events of different kinds have no order: a policy may be deleted before the
+///   namespace whose deletion removed it.
+/// - A policy is never half-parsed. From a directory it is as written; from an API server, terms that cannot be
+///   enforced match nothing and are listed in its `unenforceable`.
 /// - The source waits while the channel is full and ends when the receiver is dropped.
 ///
 /// Sources log none of this. The receiver counts and logs: changes by kind, [`Failure`] by [`Failure::reason`], rejected
@@ -51,27 +51,27 @@ impl Arrival {
 pub enum Event {
     /// A part of a whole list.
     List(ListPart),
-    /// Changes with one cause, such as one edit of a file: to be applied in order and committed together. Never a list.
+    /// Changes with one cause, such as one edit of a file. Apply them in order and commit them together. Never a list.
     Changes(Vec<Change>),
     /// The answer to [`Request::Namespace`].
     NamespaceAnswer {
         /// The namespace.
         name: Arc<str>,
-        /// When the server was asked. Something that happened later may be missing from the answer; a receiver that
-        /// knows of it asks again.
+        /// When the server was asked. Later events may be missing from the answer; a receiver that knows of one asks
+        /// again.
         asked: Instant,
-        /// What the server says about it.
+        /// The server's answer.
         answer: NamespaceAnswer,
     },
     /// The answer to [`Request::Object`].
     ObjectAnswer {
-        /// Of what kind it is.
+        /// The kind of the object.
         kind: Kind,
         /// The object; a namespace has no namespace.
         key: NamespacedName,
         /// When the server was asked, as with a namespace.
         asked: Instant,
-        /// What the server says of it.
+        /// The server's answer.
         answer: ObjectAnswer,
     },
     /// The ranges from which the receiver's node assigns pod IPs (`spec.podCIDRs` of the Node): as soon as they are
@@ -82,10 +82,10 @@ pub enum Event {
     Warning {
         /// The object, if it has a name.
         object: Option<ObjectName>,
-        /// What is wrong; if several things are, how many and the first.
+        /// What is wrong; of several problems, their number and the first.
         message: String,
     },
-    /// The source has trouble and keeps trying. As far as is known, what it sent before is still true.
+    /// The source failed and keeps trying. Assume that its earlier events still hold.
     Failed(Failure),
     /// A file was rejected. Its last good content stays in force; before the first lists, nothing is sent until it is
     /// fixed.
@@ -95,25 +95,25 @@ pub enum Event {
         /// What is wrong with it.
         errors: ManifestErrors,
     },
-    /// A file that was rejected is in force, or is gone.
+    /// A file that was rejected is now in force, or is gone.
     FileMended {
         /// The file.
         file: PathBuf,
     },
 }
 
-/// What a receiver may ask of an API server.
+/// A receiver's request to an API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// List all objects of the kind again. Several requests before the list begins are one.
+    /// List all objects of the kind again. Requests before the list begins count as one.
     List(Kind),
-    /// Whether a namespace exists, and whether it is terminating. The server is asked until it answers; the answer is
-    /// [`Event::NamespaceAnswer`], one for all requests up to the time of its `asked`.
+    /// Whether a namespace exists, and whether it is terminating. The source asks until the server answers. One
+    /// [`Event::NamespaceAnswer`] answers all requests up to its `asked`.
     Namespace(Arc<str>),
-    /// Whether an object is there. The server is asked until it answers, as with a namespace; the answer is
+    /// Whether an object exists. The source asks until the server answers, as with a namespace. The answer is
     /// [`Event::ObjectAnswer`].
     Object {
-        /// Of what kind it is.
+        /// The kind of the object.
         kind: Kind,
         /// The object; a namespace has no namespace.
         key: NamespacedName,
@@ -127,13 +127,13 @@ pub enum Request {
 pub struct Notice {
     /// The policy.
     pub policy: NamespacedName,
-    /// Why, in one word, as Events have it.
+    /// The `reason` of the Event, in one word.
     pub reason: &'static str,
     /// The text.
     pub message: String,
 }
 
-/// Trouble of a source.
+/// A failure of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The resource that it could not read; `None` if it concerns all.
@@ -141,7 +141,7 @@ pub struct Failure {
     /// A word from a small fixed set, for a metric label: `list`, `watch`, `expired` or `directory`. `expired` is
     /// routine: the server forgot the watch's position, and a new list follows.
     pub reason: &'static str,
-    /// The whole story.
+    /// The details.
     pub message: String,
 }
 

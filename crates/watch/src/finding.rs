@@ -10,11 +10,11 @@ pub use palisade_policy::input::ObjectName;
 pub enum Flaw {
     /// A file or directory cannot be read.
     Unreadable,
-    /// A directory holds no manifests.
+    /// A directory has no manifests.
     NothingThere,
     /// Text that is not YAML, or a document that is not an object.
     Malformed,
-    /// `apiVersion` or `kind` is missing, or almost that of an object that is read here.
+    /// `apiVersion` or `kind` is missing, or is a misspelling of one that is read here.
     WrongKind,
     /// A field that does not exist in its place.
     UnknownField,
@@ -38,9 +38,9 @@ pub enum Flaw {
     NullValue,
     /// A policy without `spec`.
     MissingSpec,
-    /// A policy with `status`, which no version of the API has any more.
+    /// A policy with `status`, which the API no longer has.
     StatusField,
-    /// An address in a pod's status that no pod can have.
+    /// An IP in a pod's status that no pod can have.
     PodAddress,
     /// An `apiVersion` that API servers no longer serve.
     LegacyVersion,
@@ -83,11 +83,11 @@ pub struct Finding {
     pub document: Option<usize>,
     /// The line in the file, from 1; `None` if the file could not be read at all.
     pub line: Option<usize>,
-    /// The object, as far as its name could be read.
+    /// The object, if its name could be read.
     pub object: Option<ObjectName>,
     /// The kind of mistake.
     pub flaw: Flaw,
-    /// The field, as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
+    /// The field, such as `spec.ingress[0].from[1].ipBlock.cidr`; empty for the document as a whole.
     pub field: String,
     /// What is wrong with it.
     pub reason: String,
@@ -112,7 +112,7 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// `policies.yaml:12: document 2: spec.policyTypes[0]: …`, and the hint on a line of its own.
+    /// `policies.yaml:12: document 2: spec.policyTypes[0]: …`, and the hint on the next line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
         if let Some(line) = self.line {
@@ -135,12 +135,12 @@ impl fmt::Display for Finding {
 /// All mistakes in a set of manifests; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestErrors {
-    /// The mistakes, in the order of the files and of the lines in them; objects written twice come last.
+    /// The mistakes, in the order of files and lines; objects written twice come last.
     pub findings: Vec<Finding>,
 }
 
 impl fmt::Display for ManifestErrors {
-    /// One finding per line, hints on lines of their own.
+    /// One finding a line, each hint on the next line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, finding) in self.findings.iter().enumerate() {
             if position > 0 {

@@ -1,4 +1,4 @@
-//! Decodes bytes without files and without a server, for fuzzing.
+//! Decodes bytes without files or a server, for fuzzing.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use palisade_policy::input::Object;
 use crate::api::read_as_any_kind;
 use crate::manifests::{Objects, Reading, parse_text};
 
-/// The bytes of a manifest file; nothing if it is rejected. It is read in every mode.
+/// Reads the bytes of a manifest file in every mode. None if it is rejected.
 pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {
     let file = Path::new("fuzzed.yaml");
     let read = |reading| parse_text(file, Ok(bytes.to_vec()), reading, "default");
@@ -19,7 +19,7 @@ pub fn manifest(bytes: &[u8]) -> Option<[Change; 3]> {
     content.errors.is_empty().then(|| Objects::of(vec![content]).into_changes())
 }
 
-/// The JSON of an API server's object, read as each of the kinds that are watched.
+/// Reads the JSON of an API server's object as each of the watched kinds.
 #[cfg(feature = "cluster")]
 pub fn api_object(json: &[u8]) -> Vec<Change> {
     let change = |object| match object {

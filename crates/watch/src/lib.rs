@@ -12,7 +12,7 @@
 //! Without the feature `cluster`, the crate has no API client, and [`ApiServer`] cannot be connected to.
 #![cfg_attr(
     not(feature = "cluster"),
-    allow(dead_code, unused_imports, reason = "what an API server's objects need in other modules has no user then")
+    allow(dead_code, unused_imports, reason = "only an API server's objects use some items")
 )]
 
 #[cfg_attr(not(feature = "cluster"), path = "no_api.rs")]

@@ -1,4 +1,4 @@
-//! Manifests: files of Pods, Namespaces and NetworkPolicies, read as an API server would take them.
+//! Manifests: files of Pods, Namespaces and NetworkPolicies, read as an API server would read them.
 
 mod document;
 mod file;

@@ -1,4 +1,4 @@
-//! The API server in a program without a client for it: there is none.
+//! A stub of the API server, for a program without an API client.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::manifests::Survey;
 pub struct ApiServer(Infallible);
 
 impl ApiServer {
-    /// Fails, with the way out.
+    /// Fails with [`SourceError::NoClient`].
     ///
     /// # Errors
     /// Always.

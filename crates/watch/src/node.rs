@@ -1,4 +1,4 @@
-//! A tree of values with their line numbers: a manifest, or the `spec` of an API server's policy.
+//! A tree of values with line numbers: a manifest, or the `spec` of an API server's policy.
 
 /// A value and its position.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,7 +9,7 @@ pub(crate) struct Node {
     pub(crate) value: Value,
 }
 
-/// What JSON can express.
+/// A value that JSON can express.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     /// Null, or nothing at all after a key.

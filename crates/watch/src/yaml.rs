@@ -1,11 +1,11 @@
 //! Parses the text of a file into documents of [`Node`]s, as kubectl does.
 //!
-//! kubectl separates documents before it parses any (`k8s.io/apimachinery/pkg/util/yaml`), reads JSON if the file begins
-//! with a brace, and YAML 1.1 otherwise (`sigs.k8s.io/yaml`). No parser of a later YAML takes and refuses the same text, so
-//! the parser here follows kubectl's. `tests` compares the two.
+//! kubectl separates documents before it parses any (`k8s.io/apimachinery/pkg/util/yaml`), reads JSON if the file
+//! begins with a brace, and YAML 1.1 otherwise (`sigs.k8s.io/yaml`). A parser of a later YAML accepts and rejects other
+//! text, so this one follows kubectl's. `reference` compares the two.
 //!
-//! Two differences are deliberate. A document that cannot be read does not end the file. A key that is written twice is
-//! refused: kubectl takes one of the two.
+//! Two differences are deliberate. An unreadable document does not end the file. A duplicate key is an error: kubectl
+//! takes one of the two.
 
 mod build;
 mod input;
@@ -25,7 +25,7 @@ pub(crate) struct Document {
     pub(crate) number: usize,
     /// The tree, or why there is none.
     pub(crate) root: Result<Node, Malformed>,
-    /// The kind, if there is no tree but the text of the document still says it.
+    /// The kind, if there is no tree but the text still names it.
     pub(crate) kind: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Malformed {
     }
 }
 
-/// Bytes in which kubectl looks for the brace of a JSON file.
+/// kubectl looks for the brace of a JSON file in this many bytes.
 const LOOKAHEAD: usize = 4096;
 
 /// The documents of a file, in order.
@@ -73,7 +73,7 @@ impl File {
         self.documents.push(Document { number: self.documents.len() + 1, root, kind });
     }
 
-    /// JSON values until there are no more. If there are fewer than two, the rest may be YAML.
+    /// Reads JSON values to the end. After fewer than two, the rest may be YAML.
     fn json(&mut self, text: &str) {
         let (mut rest, mut line) = (text, 1);
         loop {
@@ -95,7 +95,8 @@ impl File {
         }
     }
 
-    /// Documents between lines that begin with `---`. YAML allows no such line inside one, not even inside quotes.
+    /// Reads the documents between lines that begin with `---`. YAML allows no such line in a document, not even in
+    /// quotes.
     fn yaml(&mut self, text: &str, first_line: usize) {
         let mut part = String::new();
         let mut part_line = first_line;
@@ -107,7 +108,7 @@ impl File {
                     self.add(Err(wrong_separator(first_line + index)), &part);
                     part.clear();
                 }
-                // The first one of a file is left to the parser.
+                // The parser reads the first separator of a file.
                 let ends = !is_separator || !part.is_empty();
                 if ends {
                     self.part(&part, part_line);
@@ -127,7 +128,7 @@ impl File {
             return;
         }
         let root = parse::tree(text, line);
-        // Comments at the beginning of a file are not counted as a document.
+        // Comments at the start of a file do not count as a document.
         let is_null = root.as_ref().is_ok_and(|root| root.value == Value::Null);
         if !(is_null && self.documents.is_empty() && !text.starts_with("---")) {
             self.add(root, text);
@@ -137,11 +138,11 @@ impl File {
 
 fn wrong_separator(line: usize) -> Malformed {
     let hint = Some("begin the document on the next line".to_owned());
-    Malformed { hint, ..Malformed::new(line, "kubectl takes nothing but a comment after `---`".to_owned()) }
+    Malformed { hint, ..Malformed::new(line, "kubectl allows nothing but a comment after `---`".to_owned()) }
 }
 
-/// The text that kubectl reads as YAML after the JSON values: white space is left out until a line ends. None if it gives
-/// up, which it does near the end of a file.
+/// The text that kubectl reads as YAML after the JSON values, without the white space up to the end of the line. None
+/// if kubectl gives up, which it does near the end of a file.
 fn after_json(text: &str) -> Option<&str> {
     let mut rest = text;
     loop {
@@ -160,7 +161,7 @@ fn lines(all: &str, rest: &str) -> usize {
     all.get(..all.len() - rest.len()).map_or(0, |before| before.matches('\n').count())
 }
 
-/// The kind that the only line with a `kind:` at the beginning says.
+/// The kind, if exactly one line begins with `kind:`.
 fn kind(text: &str) -> Option<String> {
     let mut kinds = text.lines().filter_map(|line| line.strip_prefix("kind:"));
     let (kind, other) = (kinds.next()?, kinds.next());
@@ -170,7 +171,7 @@ fn kind(text: &str) -> Option<String> {
 }
 
 impl Document {
-    /// Whether kubectl passes over it.
+    /// Whether kubectl skips it.
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.root.as_ref().is_ok_and(|root| root.value == Value::Null)

@@ -37,7 +37,7 @@ fn lines_come_out_complete_and_in_order() {
 }
 
 #[test]
-fn a_reader_that_stops_costs_lines_and_nothing_else() {
+fn a_stalled_reader_costs_only_lines() {
     const LINES: u64 = 100_000;
     let (log, mut reader) = piped();
     // If it waited for the reader, it would never end: there is none yet.
@@ -79,7 +79,7 @@ fn a_line_longer_than_the_queue_is_dropped() {
 }
 
 #[test]
-fn a_reader_that_is_gone_ends_nothing() {
+fn a_closed_pipe_does_not_stop_the_writer() {
     let (log, reader) = piped();
     drop(reader);
     for round in 1..=20 {
@@ -91,7 +91,7 @@ fn a_reader_that_is_gone_ends_nothing() {
 }
 
 #[test]
-fn the_end_waits_for_a_writer_but_not_for_long() {
+fn the_exit_waits_for_the_writer_only_briefly() {
     let (log, reader) = piped();
     fill(&log, 2_000);
     let start = Instant::now();
@@ -102,7 +102,7 @@ fn the_end_waits_for_a_writer_but_not_for_long() {
 }
 
 #[test]
-fn half_a_line_does_not_spoil_the_next() {
+fn a_partial_line_does_not_damage_the_next() {
     /// Accepts half of the first line, refuses the rest, and accepts everything after that.
     #[derive(Default)]
     struct Full {

@@ -1,4 +1,4 @@
-//! What each path answers.
+//! The response of each path.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ pub(crate) type Refresh = oneshot::Sender<()>;
 /// How long a scrape waits for fresh counters before it gets the last ones.
 const REFRESH_TIME: Duration = Duration::from_secs(1);
 
-/// The minimum time between two refreshes of the counters, however many scrapes come.
+/// The minimum time between two refreshes of the counters, for any number of scrapes.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is answered from.
+/// The data that responses come from.
 #[derive(Clone)]
 pub(crate) struct Answers {
     status: Status,
@@ -38,7 +38,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Answers from these, and asks for fresh counters through `refresh`.
+    /// Answers from these, and requests fresh counters through `refresh`.
     pub(crate) fn new(status: Status, registry: Registry, refresh: mpsc::Sender<Refresh>) -> Self {
         Self { status, registry: Arc::new(registry), refresh, refreshed: Arc::default() }
     }
@@ -69,7 +69,7 @@ impl Answers {
         }
     }
 
-    /// Has the counters refreshed unless they just were. Concurrent scrapes wait for the same refresh.
+    /// Refreshes the counters unless they are fresh. Concurrent scrapes wait for the same refresh.
     async fn refresh(&self) {
         let mut refreshed = self.refreshed.lock().await;
         if refreshed.is_some_and(|last| last.elapsed() < REFRESH_EVERY) {

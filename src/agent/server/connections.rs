@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::answers::Answers;
 
-/// The most open connections. Each takes a descriptor, and netlink and the API server need some too.
+/// The most open connections. Each takes a descriptor; netlink and the API server also need some.
 pub(super) const MOST: usize = 64;
 
 /// How long the head of a request may take.
@@ -53,7 +53,7 @@ impl Connections {
         open.next = open.next.wrapping_add(1);
         let connections = self.clone();
         let task = tokio::spawn(async move {
-            // Late, rejected or gone: no peer is waiting for a response any more.
+            // Late, rejected or gone: no peer still waits for a response.
             timeout(WHOLE_TIME, connections.serve(number, stream, &answers)).await.ok();
             connections.open().by_age.remove(&number);
         });
@@ -65,7 +65,7 @@ impl Connections {
         self.open().close_oldest()
     }
 
-    /// How many there are.
+    /// The number of open connections.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.open().by_age.len()

@@ -78,7 +78,7 @@ impl Bed {
     }
 }
 
-/// Whether the server closes it, in time.
+/// Whether the server closes it in time.
 fn is_closed(stream: &mut TcpStream) -> bool {
     match stream.read(&mut [0; 1]) {
         Ok(length) => length == 0,
@@ -87,7 +87,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn every_address_is_of_both_families() {
+async fn the_unspecified_address_serves_both_families() {
     let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -97,7 +97,7 @@ async fn every_address_is_of_both_families() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_bound_once_it_is_free() {
+async fn a_taken_port_is_bound_once_it_is_free() {
     let taken = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = taken.local_addr().unwrap();
     let mut waiting = Box::pin(bind_at_last(address));
@@ -129,7 +129,7 @@ fn each_path_has_its_answer_and_other_requests_are_refused() {
 }
 
 #[test]
-fn silent_connections_do_not_keep_a_probe_out() {
+fn silent_connections_do_not_block_a_probe() {
     const FLOOD: usize = 2_000;
     /// File descriptors of this test at a time.
     const OPEN: usize = 500;
@@ -162,7 +162,7 @@ fn silent_connections_do_not_keep_a_probe_out() {
 }
 
 #[test]
-fn a_request_that_does_not_come_is_not_waited_for() {
+fn a_connection_without_a_request_is_closed() {
     let bed = Bed::start();
     let start = Instant::now();
     let (mut silent, mut slow) = (bed.connect(), bed.connect());

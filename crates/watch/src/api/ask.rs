@@ -69,7 +69,7 @@ impl Questions {
         }
     }
 
-    /// The next answer. None while there is no question.
+    /// The next answer; none if no question is open.
     pub(super) async fn next(&mut self) -> Option<Event> {
         let (subject, event) = self.under_way.next().await?;
         if let Some(Question::UnderWay { again: true }) = self.open.remove(&subject) {
@@ -107,7 +107,7 @@ async fn answer(client: Client, subject: Subject, patience: Duration) -> (Subjec
 }
 
 impl Subject {
-    /// Asks once. If the right is missing, the refusal is the answer.
+    /// Asks once. If the permission is missing, the refusal is the answer.
     async fn ask(&self, client: &Client, asked: Instant) -> Result<Event, String> {
         match self {
             Self::Namespace(name) => {
@@ -128,7 +128,7 @@ async fn terminating(client: &Client, name: &str) -> Result<NamespaceAnswer, Str
     match client.request::<KubeNamespace>(request.map_err(|error| error.to_string())?).await {
         Ok(found) => match Received::read(found).map(|received| received.object) {
             Some(Object::Namespace(namespace)) => Ok(NamespaceAnswer::Present(namespace)),
-            _ => Err("the answer is no namespace".to_owned()),
+            _ => Err("the answer is not a namespace".to_owned()),
         },
         Err(kube::Error::Api(status)) if status.reason == "NotFound" => Ok(NamespaceAnswer::Absent),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(NamespaceAnswer::Refused),
@@ -136,7 +136,7 @@ async fn terminating(client: &Client, name: &str) -> Result<NamespaceAnswer, Str
     }
 }
 
-/// Whether an object exists. Its content does not matter, and may be long. A proxy also has pages for 404 and 403: only
+/// Whether an object exists. Its content does not matter, and may be large. A proxy may also answer 404 or 403, so only
 /// a `Status` of an API server counts.
 async fn is_there(client: &Client, kind: Kind, key: &NamespacedName) -> Result<ObjectAnswer, String> {
     let namespace = (kind != Kind::Namespace).then_some(&*key.namespace);

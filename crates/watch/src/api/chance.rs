@@ -41,12 +41,12 @@ mod tests {
             let waits: Vec<_> = (0..200).map(|_| after_failures(failures, FIRST, MOST).as_secs_f64()).collect();
             assert!(waits.iter().all(|wait| (least..=least * 1.67).contains(wait)), "{failures}: {waits:?}");
             let (least, most) = waits.iter().fold((f64::MAX, 0.0_f64), |(a, b), w| (a.min(*w), b.max(*w)));
-            assert!(most > least * 1.2, "{failures}: no chance in it: {least} to {most}");
+            assert!(most > least * 1.2, "{failures}: not random: {least} to {most}");
         }
     }
 
     #[test]
-    fn spreads_are_as_wide_as_said() {
+    fn spreads_have_the_stated_width() {
         let hour = Duration::from_secs(3600);
         let around: Vec<_> = (0..500).map(|_| about(hour, 0.1)).collect();
         assert!(around.iter().all(|time| (3240..=3960).contains(&time.as_secs())));

@@ -1,9 +1,9 @@
 //! One kind of objects, listed and then watched, until the receiver is dropped.
 //!
 //! Listing: pages are requested and sent on, one by one. Watching: from the version of the list on, again and again,
-//! since servers end each watch. A relist follows when the server no longer has the version, when input cannot be read,
-//! when watches are refused again and again, on request, and once in a while to be sure. Until its first page arrives
-//! the old version stays valid.
+//! since servers end each watch. A relist follows if the server no longer has the version, if input cannot be read, if
+//! watches are refused repeatedly, on request, and periodically as a safeguard. The old version stays valid until the
+//! first page of the list arrives.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) struct Cycle {
     wire: Wire,
     timing: Timing,
     tx: Sender<Arrival>,
-    /// Requests of a list.
+    /// Requests for a list.
     wishes: Receiver<()>,
     pace: Pace,
     warned: Warned,
@@ -99,7 +99,7 @@ impl Cycle {
             Err(trouble) => {
                 let wait = self.failed(&trouble, "list").await?;
                 if self.version.is_some() {
-                    // There is no hurry: the watch continues.
+                    // Not urgent: the watch continues.
                     self.relist = Instant::now() + chance::about(self.timing.between_lists, 0.1);
                 } else {
                     sleep(wait).await;
@@ -211,7 +211,7 @@ impl Cycle {
                     End::Ended if begin.elapsed() >= self.timing.brief => return Ok(()),
                     End::Ended => Trouble::Brief(begin.elapsed()),
                     End::Trouble(Trouble::Silent(_)) if !self.mute => {
-                        // Perhaps this kind has no events; short watches at least end audibly.
+                        // This kind may have no events; the ends of short watches are signs of life.
                         self.mute = true;
                         return Ok(());
                     }

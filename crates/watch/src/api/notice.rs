@@ -1,7 +1,7 @@
 //! Notices to the owners of a policy, as Events on it.
 //!
 //! The agents of all nodes may have the same notice. They derive the Event's name from its text, so that the first
-//! creates it and the others find it; each waits for a random time before it starts, so that mostly one is first.
+//! creates it and the others find it. Each waits for a random time first, so that they rarely collide.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::event::Notice;
 const COMPONENT: &str = "palisade";
 /// The API accepts a message of at most this many bytes.
 const LONGEST: usize = 1024;
-/// The number of notices that may wait; further ones are dropped, and only the log has them.
+/// How many notices may wait; further ones are dropped and only logged.
 const WAITING: usize = 256;
 /// The number of kinds of failure that are logged, each once.
 const FAILURES: usize = 8;
@@ -43,7 +43,7 @@ impl Notices {
     pub(super) fn hand_in(&self, notice: Notice) {
         if let Err(refused) = self.0.try_send(notice) {
             let policy = refused.into_inner().policy;
-            tracing::debug!(%policy, "too many Events wait already");
+            tracing::debug!(%policy, "too many Events are waiting; dropping this one");
         }
     }
 }
@@ -71,7 +71,7 @@ impl Writer {
     async fn write(&mut self, notice: &Notice) {
         let (sort, error) = match self.create(notice).await {
             Ok(()) => return,
-            // Mostly a missing right, which is the same for all.
+            // Usually a missing permission, which fails every notice.
             Err(kube::Error::Api(status)) => (status.code.to_string(), status.to_string()),
             Err(error) => ("transport".to_owned(), error.to_string()),
         };
@@ -142,7 +142,7 @@ fn text(message: &str) -> String {
 
 /// An Event's name: that of its object, cut to fit (253 bytes), and a hash of its text.
 fn name(policy: &str, uid: &str, message: &str) -> String {
-    // FNV-1a: short, and the same everywhere and for ever; a collision has no value to an attacker.
+    // FNV-1a: short, and stable across nodes and versions; a collision is of no use to an attacker.
     let bytes = uid.bytes().chain([0]).chain(message.bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

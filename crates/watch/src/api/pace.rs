@@ -9,16 +9,16 @@ use super::timing::Timing;
 
 /// The pace of one kind.
 ///
-/// A kind is well once it was watched without a failure for [`Timing::healthy`]. A list that succeeds proves little:
+/// A kind is healthy once it was watched without a failure for [`Timing::healthy`]. A list that succeeds proves little:
 /// its watch may expire at once, and repeated lists are the worst load for a server in trouble.
 #[derive(Debug)]
 pub(super) struct Pace {
     timing: Timing,
-    /// Since the kind was last well.
+    /// Failures since the kind was last healthy.
     failures: u32,
     /// The start of the watches without a failure.
     watched: Option<Instant>,
-    /// Necessary lists since the kind was last well; the one that made it well counts.
+    /// Necessary lists since the kind was last healthy; the one that made it healthy counts.
     lists: u32,
     last_list: Option<Instant>,
     /// The start of the last list on request.
@@ -44,7 +44,7 @@ impl Pace {
         chance::after_failures(self.failures.saturating_sub(1), retry_first, retry_most)
     }
 
-    /// The number of failures since the kind was last well.
+    /// The number of failures since the kind was last healthy.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
@@ -59,9 +59,9 @@ impl Pace {
         }
     }
 
-    /// Notes the first page of a list. `had_to_be`: no watch is possible without the list.
-    pub(super) fn list_begins(&mut self, had_to_be: bool) {
-        self.lists = self.lists.saturating_add(u32::from(had_to_be));
+    /// Notes the first page of a list. `required`: no watch is possible without the list.
+    pub(super) fn list_begins(&mut self, required: bool) {
+        self.lists = self.lists.saturating_add(u32::from(required));
         self.last_list = Some(Instant::now());
     }
 
@@ -74,7 +74,7 @@ impl Pace {
         }
     }
 
-    /// Notes the request of a list. Returns its earliest start.
+    /// Notes the request for a list. Returns its earliest start.
     pub(super) fn wish(&mut self) -> Instant {
         let now = Instant::now();
         let between = self.timing.between_lists;
@@ -85,9 +85,8 @@ impl Pace {
         self.last_list.map_or(now, |last| (last + self.between()).max(now))
     }
 
-    /// The pause between lists. A tenth of it is random, and it does not exceed the configured pause: until then a
-    /// server that is well again may stay unnoticed.
-    /// well again may be unheard.
+    /// The pause between lists. A tenth of it is random, and it does not exceed the configured pause: until then, a
+    /// server that has recovered may go unnoticed.
     fn between(&self) -> Duration {
         chance::about(self.timing.between_lists, 0.05).mul_f64(0.93)
     }
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_storm_of_expiries_is_a_list_a_minute() {
+    async fn a_storm_of_expiries_costs_one_list_a_minute() {
         let mut pace = pace();
         let begin = Instant::now();
         let mut lists = Vec::new();
@@ -139,7 +138,7 @@ mod tests {
         pace.watched();
         advance(Duration::from_secs(59)).await;
         pace.watched();
-        assert_eq!(pace.failures(), 6, "not well yet");
+        assert_eq!(pace.failures(), 6, "not healthy yet");
         advance(Duration::from_secs(1)).await;
         pace.watched();
         assert_eq!((pace.failures(), wait(&pace)), (0, Duration::ZERO));
@@ -149,12 +148,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_the_lists_that_are_asked_for_one_a_minute_is_at_once() {
+    async fn one_requested_list_a_minute_starts_at_once() {
         let mut pace = pace();
         pace.list_begins(true);
         assert_eq!(pace.wish(), Instant::now());
         pace.list_begins(false);
-        assert_eq!(wait(&pace), Duration::ZERO, "what somebody wished for is no sign of trouble");
+        assert_eq!(wait(&pace), Duration::ZERO, "a requested list is not a sign of trouble");
         assert!(pace.wish() >= Instant::now() + Duration::from_secs(52));
         advance(Duration::from_secs(61)).await;
         assert_eq!(pace.wish(), Instant::now());

@@ -81,8 +81,8 @@ impl Asker {
         None
     }
 
-    /// Requests the Node again and again, and sends changes, until the receiver is dropped. `period` is the pause after
-    /// an answer.
+    /// Requests the Node repeatedly and sends changes, until the receiver is dropped. `period` is the pause after an
+    /// answer.
     pub(super) async fn ask_on(mut self, period: Duration, tx: Sender<Arrival>) {
         loop {
             tokio::time::sleep(if self.known.is_empty() { PAUSE } else { chance::about(period, 0.1) }).await;

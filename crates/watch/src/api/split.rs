@@ -1,4 +1,4 @@
-//! Splits a list's JSON while it arrives, so that no more than one of its objects is in memory as text.
+//! Splits a list's JSON while it arrives, so that at most one of its objects is in memory as text.
 
 /// The longest object that is accepted; API servers accept no more than 3 MiB.
 const LONGEST: usize = 32 << 20;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_found_however_the_bytes_come() {
+    fn objects_are_found_in_chunks_of_any_size() {
         let objects = [r#"{"a":"}]\"{[\\"}"#, r#"{"items":[{"b":{}}],"c":[1,2]}"#, "{}"];
         let text = format!(
             "{{\"kind\":\"x \\\"items\\\":[\", \"metadata\" : {{\"items\":[7]}},\n\"items\" : [ {} ,{},\n{}] ,\"z\":[[]]}}\n",
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_off_is_no_list() {
+    fn a_truncated_list_is_an_error() {
         let text = r#"{"items":[{"a":1},{"b":2}]}"#;
         for end in 0..text.len() {
             assert!(split(&text[..end], 4).is_err(), "{}", &text[..end]);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_end_is_given_up() {
+    fn an_endless_object_is_an_error() {
         let mut splitter = Splitter::default();
         splitter.push(br#"{"items":[{"a":""#, |_| Ok(())).unwrap();
         let megabyte = vec![b'x'; 1 << 20];

@@ -29,8 +29,8 @@ struct PageMeta {
 }
 
 impl ApiServer {
-    /// Reads all namespaces, pods and policies once, whatever mistakes they have. The place of an object is its
-    /// resource, namespace and name, as `networkpolicies/shop/web`.
+    /// Reads all namespaces, pods and policies once, including those with mistakes. The place of an object is its
+    /// resource, namespace and name, such as `networkpolicies/shop/web`.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.

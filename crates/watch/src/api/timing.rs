@@ -12,7 +12,7 @@ pub struct Timing {
     pub answer: Duration,
     /// The requested length of a watch; up to a fifth more or less.
     pub watch: Duration,
-    /// The same for a server that sends no bookmarks: only the ends of its watches are audible.
+    /// The same for a server that sends no bookmarks: the ends of its watches are its only signs of life.
     pub short_watch: Duration,
     /// A watch that is silent for this long is dropped and resumed from its last version. Servers send bookmarks once a
     /// minute or shortly before the end of a watch.
@@ -25,12 +25,12 @@ pub struct Timing {
     pub retry_most: Duration,
     /// After this many refusals in a row to start a watch, everything is listed again.
     pub refusals: u32,
-    /// A kind that was watched for this long without a failure is well: its failures are forgotten.
+    /// A kind that was watched for this long without a failure is healthy: its failures are forgotten.
     pub healthy: Duration,
-    /// The pause between lists of a kind that is not well, up to an eighth less at random; the first list after it was
-    /// well does not wait. The same holds for lists on request, except the first.
+    /// The pause between lists of a kind that is not healthy, up to an eighth less at random; the first list after it
+    /// was healthy does not wait. The same holds for lists on request, except the first.
     pub between_lists: Duration,
-    /// Everything is listed again after this time to be sure, up to a tenth sooner or later.
+    /// As a safeguard, everything is listed again after this time, up to a tenth sooner or later.
     pub relist: Duration,
     /// The size of a page of a list, in bytes, above which pages get fewer objects.
     pub page_bytes: usize,

@@ -14,7 +14,7 @@ use crate::event::Failure;
 pub(super) enum Trouble {
     /// The server no longer has the version, or not yet, or cannot read it.
     Expired(String),
-    /// The server refuses, for a reason that may pass or not.
+    /// The server refuses, for a reason that may be temporary or not.
     Refused(Box<Status>),
     /// The server is overloaded, or not ready.
     Busy(String),
@@ -36,7 +36,7 @@ impl Trouble {
         matches!(self, Self::Expired(_) | Self::Malformed(_))
     }
 
-    /// Whether the server answered, and may repeat the answer for ever.
+    /// Whether the server answered, and may give the same answer forever.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_what_only_a_new_list_can_help() {
+    fn failures_that_need_a_new_list_are_recognised() {
         let too_large = r#"{"code": 504, "reason": "Timeout", "message": "Timeout: Too large resource version: 9, current: 5",
             "details": {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}}"#;
         for json in [

@@ -8,7 +8,7 @@ use palisade_policy::input::Kind;
 use crate::event::Event;
 use crate::finding::ObjectName;
 
-/// The number of objects of a kind to warn about at a time, since any user may create more.
+/// How many objects of a kind to warn about at a time: any user may create more.
 const MOST: usize = 4096;
 
 /// The longest message, in bytes.
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_said_once_and_again_when_it_changes() {
+    fn a_warning_is_sent_once_and_again_when_it_changes() {
         let mut warned = Warned::default();
         assert_eq!(said(warned.warn(&pod(1), &texts(&["x"]))).as_deref(), Some("x"));
         assert_eq!(warned.warn(&pod(1), &texts(&["x"])), None);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_terms_one_is_named() {
+    fn only_the_first_of_many_terms_is_named() {
         let terms: Vec<_> = (0..5000).map(|number| format!("term {number}: {}", "é".repeat(2000))).collect();
         let policy = ObjectName::policy(&NamespacedName::new("n", "p"));
         let message = said(Warned::default().warn(&policy, &terms)).unwrap();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_has_a_bound_and_so_has_what_is_said() {
+    fn remembered_and_sent_warnings_are_bounded() {
         let mut warned = Warned::default();
         let events = (0..3 * MOST).filter_map(|number| warned.warn(&pod(number), &texts(&["x"]))).count();
         assert_eq!((events, warned.said.len()), (MOST + 1, MOST));

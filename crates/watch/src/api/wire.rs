@@ -1,4 +1,4 @@
-//! Requests of lists and watches, each with a deadline, read while they arrive.
+//! Requests for lists and watches, each with a deadline; reads the responses while they arrive.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub(super) struct Page {
     pub(super) version: String,
     /// The token of the next page, unless this was the last.
     pub(super) next: Option<String>,
-    /// Its length as text.
+    /// Its size in bytes.
     pub(super) bytes: usize,
     /// The time of its arrival.
     pub(super) at: Instant,
@@ -47,7 +47,7 @@ struct ListMeta {
     next: String,
 }
 
-/// Sends a server requests for one kind of objects.
+/// Sends a server requests for objects of one kind.
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) client: Client,

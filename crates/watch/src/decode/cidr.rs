@@ -1,7 +1,7 @@
-//! Address blocks and addresses, as a new object may write them and as an old one may still have them.
+//! Address blocks and IPs: the strict syntax of new objects, and the sloppy one of old objects.
 //!
-//! Kubernetes parsed addresses with Go's sloppy parser until 1.36: leading zeros are decimal, host bits are masked, an
-//! IPv4-mapped block is the IPv4 block. Such values stay legal in existing objects, so they must be read the same way.
+//! Until 1.36, Kubernetes parsed IPs with Go's sloppy parser: leading zeros are decimal, host bits are masked, an
+//! IPv4-mapped block is the IPv4 block. Such values stay valid in existing objects, so they must be read the same way.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ pub(super) struct Refused {
     pub(super) hint: Option<String>,
 }
 
-const NOT_A_BLOCK: &str = "is not an address block, as 10.9.8.0/24 or 2001:db8::/64 are";
+const NOT_A_BLOCK: &str = "is not an address block such as 10.9.8.0/24 or 2001:db8::/64";
 
 /// A block as the API server accepts it in a new object: no leading zeros, no host bits, no IPv4-mapped address.
 pub(super) fn strict(text: &str) -> Result<IpNet, Refused> {
@@ -42,7 +42,7 @@ fn not_a_block(text: &str) -> Refused {
     let hint = match sloppy_address(text) {
         Some(address) => Some(format!("write {} for that one address", IpNet::from(address))),
         None if text == "any" || text == "all" || text == "*" => {
-            Some("leave out `from`/`to` for anyone, or write 0.0.0.0/0 and ::/0".to_owned())
+            Some("leave out `from`/`to` to allow any peer, or write 0.0.0.0/0 and ::/0".to_owned())
         }
         None => None,
     };
@@ -95,7 +95,7 @@ fn without_zeros(digits: &str) -> &str {
     }
 }
 
-/// An IPv6 address, which may end in a sloppy IPv4 one. Zones are not part of an address here.
+/// An IPv6 address, which may end in a sloppy IPv4 one. A zone is an error.
 fn sloppy_v6(text: &str) -> Option<Ipv6Addr> {
     let plain = |groups: &str| groups.split(':').map(without_zeros).collect::<Vec<_>>().join(":");
     if !text.contains('.') {

@@ -5,7 +5,7 @@ use palisade_policy::input::{Labels, UNKNOWN_LABEL};
 use super::workload::WorkloadKind;
 use crate::node::{Node, Value};
 
-/// The labels that the controller of a workload adds to its pods. The name is the one that is written.
+/// The labels that the controller of a workload adds to its pods. `name` is `metadata.name` as written.
 pub(super) fn labels(kind: WorkloadKind, name: Option<&str>, object: &Node) -> Labels {
     let known = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN_LABEL.to_owned());
     let unknown = || UNKNOWN_LABEL.to_owned();

@@ -1,11 +1,11 @@
-//! The decoder's state: the mode and the mistakes so far, and how typed fields are read.
+//! The decoder: its mode, the mistakes so far, and how it reads typed fields.
 
 use super::path::Path;
 use super::schema::Schema;
 use crate::finding::Flaw;
 use crate::node::{Entry, Node, Value};
 
-/// Where an object comes from, and so what is allowed in it.
+/// The source of an object, which decides what is allowed in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// A manifest: what a current API server accepts in a new object.
@@ -17,7 +17,7 @@ pub(crate) enum Mode {
 /// A mistake, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issue {
-    /// The line of the file, 0 if it is that of the field or there is no file.
+    /// The line of the file; 0 if it is that of the field, or if there is no file.
     pub(crate) line: usize,
     /// The kind of mistake.
     pub(crate) flaw: Flaw,
@@ -40,13 +40,13 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// For a manifest, which is in `namespace` if it names none.
+    /// A decoder for a manifest, which is in `namespace` if it names none.
     pub(crate) fn of_manifest(namespace: &str) -> Self {
         let namespace = Some(namespace.into());
         Self { mode: Mode::Manifest, namespace, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// For an object that an API server holds.
+    /// A decoder for an object that an API server holds.
     pub(crate) fn of_server() -> Self {
         Self { mode: Mode::Accepted, namespace: None, errors: Vec::new(), warnings: Vec::new() }
     }
@@ -56,7 +56,7 @@ impl Decoder {
         self.flaw(Flaw::InvalidValue, line, path, reason, hint);
     }
 
-    /// Notes a mistake of a kind.
+    /// Notes a mistake of any kind.
     pub(super) fn flaw(
         &mut self,
         flaw: Flaw,
@@ -83,10 +83,10 @@ impl Decoder {
         self.warnings.push(Issue { line, flaw, field: path.to_string(), reason: reason.into(), hint: None });
     }
 
-    /// Warns of the key `key` of `node` if it is there without a value, which opens more than an empty one would.
+    /// Warns if `key` of `node` is present but null, which opens more than an empty value would.
     pub(super) fn warn_of_null(&mut self, node: &Node, key: &str, path: &Path<'_>, meaning: &str) {
         if let Some(entry) = node.entry(key).filter(|entry| entry.node.is_null()) {
-            let reason = format!("is empty, which is as if it were missing: {meaning}");
+            let reason = format!("is empty, which means the same as missing: {meaning}");
             self.warn(Flaw::NullValue, entry.line, &path.key(key), reason);
         }
     }
@@ -98,7 +98,7 @@ impl Decoder {
         (decoded, self.errors.len() == before)
     }
 
-    /// Checks that `node` is a mapping with fields of the schema only; null counts as an empty one.
+    /// Checks that `node` is a mapping with only the fields of the schema; null counts as an empty one.
     pub(super) fn fields(&mut self, node: &Node, path: &Path<'_>, schema: &Schema) {
         if self.mapping(node, path, Some(schema)).is_some() {
             self.unknown_fields(node, path, schema);
@@ -152,7 +152,7 @@ impl Decoder {
         }
     }
 
-    /// The text `key` of `node`, if it is there.
+    /// The text `key` of `node`, if present.
     pub(super) fn text<'n>(&mut self, node: &'n Node, key: &str, path: &Path<'_>) -> Option<&'n str> {
         let field = node.get(key)?;
         self.text_of(field, &path.key(key))

@@ -1,6 +1,6 @@
-//! Values of fields that are not written, as kubectl and the API server fill them in.
+//! Defaults of omitted fields, as kubectl and the API server fill them in.
 //!
-//! `policyTypes` follow from the rules of a policy (`policy.rs`). What a whole object defaults to, as a pod's phase, is in
+//! The default of `policyTypes` depends on the rules of the policy (`policy.rs`). Defaults such as a pod's phase are in
 //! the types of `palisade-policy`.
 
 use palisade_policy::input::Protocol;

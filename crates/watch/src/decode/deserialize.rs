@@ -12,8 +12,8 @@ use super::path::Path;
 use crate::node::{Entry, Node, Value};
 
 impl Decoder {
-    /// Reads a structure. Values of a wrong type are noted; a [`Field`](super::field::Field) with one is unreadable, and
-    /// without a field around it the structure is empty.
+    /// Reads a structure and notes values of the wrong type. A [`Field`](super::field::Field) with such a value is
+    /// unreadable; outside any field, the whole structure is empty.
     pub(super) fn read<'n, T: Deserialize<'n> + Default>(&mut self, node: &'n Node, path: &Path<'_>) -> T {
         T::deserialize(Tree { node, path, decoder: self }).unwrap_or_default()
     }
@@ -32,9 +32,9 @@ impl Decoder {
 /// Why a value was not read.
 #[derive(Debug)]
 enum Refused {
-    /// The decoder has a note of the mistake.
+    /// The decoder has noted the mistake.
     Noted,
-    /// A visitor does not take the value.
+    /// A visitor does not accept the value.
     Unfit(String),
 }
 
@@ -171,7 +171,7 @@ impl<'n> de::SeqAccess<'n> for Items<'n, '_> {
 /// The entries of a mapping.
 struct Entries<'n, 'd> {
     rest: std::slice::Iter<'n, Entry>,
-    /// The entry whose key was read and whose value was not.
+    /// The entry whose key was read, but not its value.
     entry: Option<&'n Entry>,
     path: &'d Path<'d>,
     decoder: &'d mut Decoder,

@@ -8,18 +8,18 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 /// The name by which the deserializer of a tree recognises a field.
 pub(super) const FIELD: &str = "palisade::Field";
 
-/// A field as it is written. Null is read as absent, as the API server reads it.
+/// A field as it is written. Null counts as absent, as in the API server.
 ///
-/// JSON of an API server has the right types, so a wrong one is an error of the whole object. A manifest often has wrong
-/// ones: the deserializer of a tree notes each, and the other fields are still read.
+/// JSON from an API server has the right types, so a wrong one is an error of the whole object. A manifest often has
+/// wrong types: the deserializer of a tree notes each and reads the other fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Field<T> {
     /// Missing or null.
     #[default]
     Absent,
-    /// There, but of a wrong type, which is noted.
+    /// Present, but of the wrong type, which is noted.
     Unreadable,
-    /// There.
+    /// Present.
     Is(T),
 }
 
@@ -40,7 +40,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, or that of a field which is not there.
+    /// The value, or the default if there is none.
     pub(super) fn or_default(self) -> T
     where
         T: Default,
@@ -70,12 +70,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
         f.write_str("a field")
     }
 
-    /// What any deserializer calls: the first mistake ends it.
+    /// Called by other deserializers, which stop at the first mistake.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         Option::deserialize(deserializer).map(Field::from)
     }
 
-    /// What the deserializer of a tree calls: it has noted the mistake.
+    /// Called by the deserializer of a tree, which has noted any mistake.
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         Ok(Option::deserialize(deserializer).map_or(Field::Unreadable, Field::from))
     }

@@ -2,7 +2,7 @@
 
 use crate::node::{Node, Value};
 
-/// What to write where `key` should have been a list.
+/// What to write if `key` should have been a list.
 pub(super) fn for_missing_list(key: &str, found: &Node) -> Option<String> {
     match (key, &found.value) {
         ("ingress" | "egress", Value::Mapping(entries)) if entries.is_empty() => {
@@ -18,7 +18,7 @@ pub(super) fn for_missing_list(key: &str, found: &Node) -> Option<String> {
     }
 }
 
-/// What to write instead of an item of `policyTypes` that is not text, as `{Ingress: {}}`.
+/// What to write instead of an item of `policyTypes` that is not text, such as `{Ingress: {}}`.
 pub(super) fn for_policy_type(found: &Node) -> Option<String> {
     match &found.value {
         Value::Mapping(entries) => {

@@ -39,7 +39,7 @@ pub(super) fn version(metadata: &Field<ObjectMeta>) -> &str {
     version.map_or("", String::as_str)
 }
 
-/// An object of which nothing but the metadata is read.
+/// An object of which only the metadata is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Head {
@@ -49,7 +49,7 @@ struct Head {
 /// Metadata with its defaults.
 #[derive(Debug, Default)]
 pub(super) struct Metadata<K> {
-    /// The name; none if it is not written or cannot be read.
+    /// The name; none if it is missing or unreadable.
     pub(super) key: Option<K>,
     /// The labels.
     pub(super) labels: Labels,
@@ -60,13 +60,13 @@ pub(super) struct Metadata<K> {
 }
 
 impl Decoder {
-    /// The metadata of an object, and checks that it has no other fields.
+    /// Reads the metadata of an object, and checks it for unknown fields.
     pub(super) fn metadata_of(&mut self, object: &Node, path: &Path<'_>) -> Field<ObjectMeta> {
         self.metadata_fields(object, path);
         self.read::<Head>(object, path).metadata
     }
 
-    /// Checks that the metadata of an object has no fields but those of the API.
+    /// Checks the metadata of an object for unknown fields.
     pub(super) fn metadata_fields(&mut self, object: &Node, path: &Path<'_>) {
         if let Some(metadata) = object.get("metadata") {
             self.unknown_fields(metadata, &path.key("metadata"), &METADATA);
@@ -128,7 +128,7 @@ impl Decoder {
         Some(name).filter(|name| !name.is_empty())
     }
 
-    /// Labels. Null is empty text, as Go reads it.
+    /// Labels. Null counts as empty text, as in Go.
     fn labels(&mut self, labels: Field<BTreeMap<String, Field<String>>>, path: &Path<'_>) -> Labels {
         let mut read = Labels::new();
         for (key, value) in labels.or_default() {
@@ -145,7 +145,7 @@ impl Decoder {
         read
     }
 
-    /// The labels of the template of a workload, which needs no name.
+    /// The labels of a workload's pod template, which needs no name.
     pub(super) fn template_labels(&mut self, metadata: Field<ObjectMeta>, path: &Path<'_>) -> Labels {
         let labels = metadata.get().map(|metadata| metadata.labels).unwrap_or_default();
         self.labels(labels, &path.key("metadata"))
@@ -163,7 +163,7 @@ impl Decoder {
         }
     }
 
-    /// The label `key` of a selector, whose value must be `node`.
+    /// The value `node` of the label `key` in a selector.
     pub(super) fn selector_label(&mut self, key: &str, node: &Node, path: &Path<'_>) -> Option<String> {
         let value = if matches!(node.value, Value::Sequence(_)) {
             let hint = "for several values write matchExpressions: [{key: …, operator: In, values: […]}]".to_owned();

@@ -47,9 +47,9 @@ impl Structure for KubeNamespace {
     }
 }
 
-const LEGACY_WARNING: &str = "isolates nothing without --legacy-namespace-isolation: Kubernetes ignores it since 1.7; write a NetworkPolicy with an empty podSelector instead";
+const LEGACY_WARNING: &str = "isolates nothing without --legacy-namespace-isolation: Kubernetes has ignored it since 1.7; write a NetworkPolicy with an empty podSelector instead";
 
-/// Whether the value of [`LEGACY_ANNOTATION`] asks for isolation. Other JSON, or none, counted as absent.
+/// Whether the value of [`LEGACY_ANNOTATION`] asks for isolation. Kubernetes ignored any other value.
 fn demands_isolation(annotation: &str) -> bool {
     let value: Option<serde_json::Value> = serde_json::from_str(annotation).ok();
     value.as_ref().and_then(|value| value.pointer("/ingress/isolation")) == Some(&"DefaultDeny".into())

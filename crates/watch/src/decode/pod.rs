@@ -93,7 +93,7 @@ impl Structure for KubePod {
 
     fn decode(self, decoder: &mut Decoder, path: &Path<'_>) -> Option<Decoded> {
         let metadata = decoder.namespaced(self.metadata, path);
-        // Without a name the rest is still checked.
+        // Check the rest even without a name.
         let mut pod = Pod::new(metadata.key.clone().unwrap_or_else(super::nameless));
         (pod.labels, pod.terminating) = (metadata.labels, metadata.terminating);
         let ports = decoder.pod_spec(self.spec.or_default(), &mut pod, path);
@@ -103,7 +103,7 @@ impl Structure for KubePod {
 }
 
 impl Decoder {
-    /// Takes over what the `spec` of a pod says. Returns all ports that its containers and sidecars declare.
+    /// Fills in the `spec` of a pod. Returns all ports that its containers and sidecars declare.
     pub(super) fn pod_spec(&mut self, spec: PodSpec, pod: &mut Pod, path: &Path<'_>) -> Vec<DeclaredPort> {
         let path = &path.key("spec");
         pod.node = spec.node_name.get().filter(|node| !node.is_empty()).map(Arc::from);
@@ -132,7 +132,7 @@ impl Decoder {
     ) {
         for (index, port) in ports.into_iter().enumerate() {
             let path = &path.index(index);
-            // One that is unreadable as a whole lacks no number.
+            // Do not also report the missing number of an unreadable port.
             if matches!(port, Field::Unreadable) {
                 continue;
             }
@@ -151,7 +151,7 @@ impl Decoder {
         }
     }
 
-    /// The protocol of a container's port. Empty text is the default, as if it were missing.
+    /// The protocol of a container's port. Empty text means the default.
     fn container_protocol(&mut self, protocol: Field<String>, path: &Path<'_>) -> Option<Protocol> {
         match protocol {
             Field::Unreadable => None,
@@ -186,7 +186,7 @@ impl Decoder {
         let impossible;
         (pod.addresses, impossible) = Addresses::accept(claimed);
         refused.extend(impossible.into_iter().map(|address| {
-            format!("the pod address {address} is ignored: no pod can have it, or it is a second one of its family")
+            format!("the pod address {address} is ignored: no pod can have it, or the pod has another of its family")
         }));
         pod.host_addresses = self.addresses(status.host_ips, status.host_ip, path, ["hostIPs", "hostIP"], &mut refused);
         for reason in refused {
@@ -215,7 +215,7 @@ impl Decoder {
         Phase::Unknown
     }
 
-    /// The IPs of the list, or if it has none, the single one.
+    /// The IPs of the list; if it has none, the single IP.
     fn addresses(
         &mut self,
         list: Field<Vec<Field<Ip>>>,

@@ -40,8 +40,7 @@ impl Structure for KubePolicy {
 }
 
 impl Decoder {
-    /// Reads a NetworkPolicy manifest. The policy must not be used if a mistake was noted.
-    /// None if it has no name.
+    /// Reads a NetworkPolicy manifest. Do not use the policy if a mistake was noted. None if it has no name.
     pub(crate) fn policy(&mut self, object: &Node, path: &Path<'_>, legacy: bool) -> Option<Policy> {
         self.fields(object, path, &POLICY);
         if let Some(entry) = object.entry("status") {
@@ -49,7 +48,7 @@ impl Decoder {
                 Flaw::StatusField,
                 entry.line,
                 &path.key("status"),
-                "is not a field of a NetworkPolicy any more and is left out",
+                "is no longer a field of a NetworkPolicy and is ignored",
             );
         }
         let metadata = self.metadata_of(object, path);
@@ -59,7 +58,7 @@ impl Decoder {
             let reason = "is missing; the policy isolates every pod of its namespace for ingress and allows nothing";
             self.warn(Flaw::MissingSpec, object.line, &path.key("spec"), reason);
         }
-        // Without a name the rest is still checked.
+        // Check the rest even without a name.
         let policy =
             self.policy_spec(key.clone().unwrap_or_else(super::nameless), object.get("spec"), &path.key("spec"), case);
         key.map(|_| policy)
@@ -88,7 +87,7 @@ impl Decoder {
         });
         let mut ingress = self.rules(spec, path, Direction::Ingress, case);
         let mut egress = self.rules(spec, path, Direction::Egress, case);
-        // Depends on what is written, like the API server's defaults, whatever becomes of the rules below.
+        // Like the API server's default, this depends on the text, even if the rules are dropped below.
         let egress_written = spec.get("egress").is_some_and(|list| list.value != Value::Sequence(Vec::new()));
         let mut isolates = self.isolates(spec, path, egress_written);
         if !matches!(spec.value, Value::Mapping(_) | Value::Null) {

@@ -17,14 +17,14 @@ use crate::node::{Node, Value};
 /// How protocol names are spelled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProtocolCase {
-    /// `TCP`, as `v1` has it.
+    /// `TCP`, as in `v1`.
     Upper,
     /// Any case, as in old `extensions/v1beta1` manifests.
     Any,
 }
 
 impl Decoder {
-    /// Reads a rule of a direction. A mistake outside its peers and ports makes it match nothing.
+    /// Reads a rule. A mistake outside its peers and ports makes it match nothing.
     pub(super) fn rule(&mut self, node: &Node, path: &Path<'_>, direction: Direction, case: ProtocolCase) -> Rule {
         let (schema, peers_key) = match direction {
             Direction::Ingress => (&INGRESS_RULE, "from"),
@@ -39,8 +39,8 @@ impl Decoder {
             );
         }
         let ((), known) = self.part(|decoder| decoder.fields(node, path, schema));
-        self.warn_of_null(node, peers_key, path, "the rule is about everyone");
-        self.warn_of_null(node, "ports", path, "the rule is about every port");
+        self.warn_of_null(node, peers_key, path, "the rule allows every peer");
+        self.warn_of_null(node, "ports", path, "the rule allows every port");
         let peers_path = &path.key(peers_key);
         let ports_path = &path.key("ports");
         let (peers, listed) = self.part_list(node, peers_key, peers_path, Self::peer);
@@ -56,7 +56,7 @@ impl Decoder {
         Rule { peers, ports }
     }
 
-    /// Reads a list; also returns whether it was a list at all. A missing one is empty.
+    /// Reads a list, and returns whether it was one. A missing list is empty.
     fn part_list<T>(
         &mut self,
         node: &Node,
@@ -99,7 +99,7 @@ impl Decoder {
         };
         for key in ["podSelector", "namespaceSelector"] {
             self.warn_of_null(node, key, path, &format!("{key}: {{}} would select all"));
-            // Not in spec.podSelector: there it isolates more, and recipes write it so on purpose.
+            // Not in spec.podSelector: there it isolates more, and recipes do so on purpose.
             if let Some(selector) = node.get(key) {
                 self.warn_of_null(selector, "matchLabels", &path.key(key), "it matches every label");
                 self.warn_of_null(selector, "matchExpressions", &path.key(key), "it matches every label");
@@ -113,9 +113,11 @@ impl Decoder {
         let null = ["podSelector", "namespaceSelector", "ipBlock"].into_iter().find(|key| node.entry(key).is_some());
         let hint = match null {
             Some(key) if key != "ipBlock" => {
-                format!("{key} is empty, which is as if it were missing: write {key}: {{}} to select all")
+                format!("{key} is empty, which means the same as missing: write {key}: {{}} to select all")
             }
-            _ => "leave out the list to allow anyone; write podSelector: {} for the pods of this namespace".to_owned(),
+            _ => {
+                "leave out the list to allow any peer; write podSelector: {} for the pods of this namespace".to_owned()
+            }
         };
         self.missing(node.line, path, "must have a podSelector, a namespaceSelector or an ipBlock", Some(hint));
     }
@@ -163,7 +165,7 @@ impl Decoder {
             Ok(block) => return Some(block),
             Err(refused) => refused,
         };
-        // API servers before 1.36 take such blocks, and later ones keep them, so a dump of a cluster may have them.
+        // API servers before 1.36 accept such blocks, and later ones keep them, so a dump of a cluster may have them.
         let block = cidr::sloppy(text);
         match block {
             None => self.flaw(Flaw::InvalidBlock, line, path, format!("{text:?} {}", refused.reason), refused.hint),
@@ -199,9 +201,9 @@ impl Decoder {
         if !is_mapping(node) {
             return None;
         }
-        self.warn_of_null(node, "port", path, "it is every port of the protocol");
-        self.warn_of_null(node, "protocol", path, "it is TCP");
-        self.warn_of_null(node, "endPort", path, "it is one port");
+        self.warn_of_null(node, "port", path, "it means every port of the protocol");
+        self.warn_of_null(node, "protocol", path, "it means TCP");
+        self.warn_of_null(node, "endPort", path, "it means one port");
         let protocol = self.protocol(node, path, case);
         let end = self.port_number(node, "endPort", path);
         let Some(field) = node.get("port") else {

@@ -12,7 +12,7 @@ pub(super) struct Schema {
     pub(super) fields: &'static [&'static str],
     /// Fields that people put here by mistake, and where they belong.
     misplaced: &'static [(&'static str, &'static str)],
-    /// What to do if it is not a mapping at all.
+    /// The hint if it is not a mapping at all.
     shape: &'static str,
 }
 

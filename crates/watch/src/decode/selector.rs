@@ -11,7 +11,7 @@ use super::syntax;
 use crate::node::{Node, Value};
 
 impl Decoder {
-    /// Reads a `metav1.LabelSelector`. A requirement with a mistake is left out.
+    /// Reads a `metav1.LabelSelector`, without requirements that have mistakes.
     pub(super) fn selector(&mut self, node: &Node, path: &Path<'_>) -> LabelSelector {
         self.fields(node, path, &SELECTOR);
         let mut selector = LabelSelector::everything();
@@ -21,7 +21,7 @@ impl Decoder {
             for entry in entries {
                 let path = &path.key(&entry.key);
                 let (value, sound) = self.part(|decoder| decoder.selector_label(&entry.key, &entry.node, path));
-                // A mistake in one label does not lose the others.
+                // A mistake in one label must not drop the others.
                 if let (Some(value), true) = (value, sound) {
                     selector.requirements.extend(LabelSelector::labels([(&*entry.key, &*value)]).requirements);
                 }

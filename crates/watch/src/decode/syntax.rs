@@ -1,4 +1,4 @@
-//! The syntax of names, labels and ports, as `k8s.io/apimachinery/pkg/util/validation` (1.36) has it.
+//! The syntax of names, labels and ports, as in `k8s.io/apimachinery/pkg/util/validation` (1.36).
 //!
 //! Each function returns what is wrong, or nothing.
 

@@ -1,4 +1,4 @@
-//! Workloads, each as the one pod of its template.
+//! Workloads, each read as one pod of its template.
 
 use palisade_policy::input::Pod;
 use serde::Deserialize;
@@ -56,7 +56,7 @@ impl WorkloadKind {
         }
     }
 
-    /// Where the template is.
+    /// The path of the pod template.
     fn template(self) -> &'static [&'static str] {
         match self {
             Self::CronJob => &["spec", "jobTemplate", "spec", "template"],
@@ -74,8 +74,8 @@ struct Template {
 }
 
 impl Decoder {
-    /// Reads a workload as the pod of its template, with the ports that it declares: its namespace and name, the
-    /// template's labels and containers, no IP. None if it has no name.
+    /// Reads a workload as one pod, with the ports that it declares. The pod has the workload's namespace and name, the
+    /// template's labels and containers, and no IP. None if the workload has no name.
     pub(crate) fn workload(
         &mut self,
         kind: WorkloadKind,
@@ -90,7 +90,7 @@ impl Decoder {
             metadata.name = Field::Is(generated.trim_end_matches('-').to_owned());
         }
         let key = self.namespaced(head, path).key;
-        // Without a name the rest is still checked.
+        // Check the rest even without a name.
         let mut pod = Pod::new(key.clone().unwrap_or_else(super::nameless));
         let ports = self.template(kind.template(), object, path, &mut pod);
         pod.labels.extend(controller::labels(kind, name.as_deref(), object));

@@ -1,4 +1,4 @@
-//! Turns the kernel's notifications into what must be read again.
+//! Turns the kernel's notifications into a list of files to read again.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -15,19 +15,19 @@ const SWAPPED_LINK: &str = "..data";
 /// What to read again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    /// Files that have new content, or are gone.
+    /// Files with new content, and files that are gone.
     pub(super) files: BTreeSet<OsString>,
     /// Files whose mode changed: worth reading if they could not be read before.
     pub(super) recheck: BTreeSet<OsString>,
     /// Every file.
     pub(super) all: bool,
-    /// Every file that differs from when it was read, notified or not.
+    /// Every file that changed since it was read, notified or not.
     pub(super) altered: bool,
-    /// Files that are being written, not to be read yet.
+    /// Files that are being written; do not read them yet.
     pub(super) in_writing: BTreeSet<OsString>,
 }
 
-/// Notifications, added up.
+/// Accumulated notifications.
 #[derive(Debug)]
 pub(super) struct Dirty {
     directory: PathBuf,
@@ -102,7 +102,7 @@ impl Dirty {
         } else if mask.contains(AddWatchFlags::IN_CREATE) && is_whole(&self.directory.join(&name)) {
             self.work.files.insert(name);
         } else if mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY) {
-            // Its writer will close it. Until then it may look like a good file with less in it.
+            // Its writer will close it. Until then it may be valid but incomplete.
             self.work.files.remove(&name);
             self.work.in_writing.insert(name);
         } else if mask.contains(AddWatchFlags::IN_ATTRIB) {
@@ -111,7 +111,7 @@ impl Dirty {
     }
 }
 
-/// Whether a name that was just created is complete: a link of either kind rather than a new file, or no file at all.
+/// Whether a name that was just created is complete: a link of either kind, or not a regular file.
 fn is_whole(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file() || metadata.nlink() > 1)
 }

@@ -22,7 +22,7 @@ impl AsRawFd for Descriptor {
     }
 }
 
-/// An entry of a directory, or the directory, comes or goes.
+/// A directory entry, or the directory itself, appears or disappears.
 pub(super) const COME_AND_GO: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_MOVED_FROM)
@@ -45,10 +45,10 @@ impl Notifier {
         Ok(self.0.get_ref().0.add_watch(directory, events | AddWatchFlags::IN_ONLYDIR)?)
     }
 
-    /// Watches a directory no longer. The kernel may have ended the watch before, with the directory.
+    /// Stops watching a directory. The kernel may have ended the watch already, with the directory.
     pub(super) fn remove(&self, watch: WatchDescriptor) {
         if self.0.get_ref().0.rm_watch(watch).is_err() {
-            tracing::trace!("a watched directory was gone");
+            tracing::trace!("a watched directory was already gone");
         }
     }
 

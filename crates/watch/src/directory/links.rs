@@ -1,5 +1,5 @@
-//! The symlinks on the way to a directory. The kernel notifies nobody that a path leads elsewhere, but it notifies of
-//! changes in the directory that a link is in.
+//! The symlinks in a path. The kernel sends no notification when a path leads elsewhere, but it sends one when the
+//! directory of a link changes.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -11,10 +11,10 @@ use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 
 use super::inotify::{COME_AND_GO, Notifier};
 
-/// The number of symlinks on a way that the kernel follows (path_resolution(7)).
+/// How many symlinks in a path the kernel follows (path_resolution(7)).
 const MOST: usize = 40;
 
-/// How often to resolve a path that changes meanwhile.
+/// How often to resolve a path that keeps changing.
 const TRIES: usize = 5;
 
 /// The links in a path, watched.
@@ -49,7 +49,7 @@ impl Links {
             self.steps = steps(&self.path);
             let watch = |step: &Step| self.notifier.add(&step.directory, COME_AND_GO).ok();
             self.watches.extend(self.steps.iter().map(watch));
-            // What changed before it was watched was not notified.
+            // Changes before the watch caused no notification.
             if steps(&self.path) == self.steps {
                 break;
             }
@@ -74,10 +74,10 @@ impl Links {
     }
 }
 
-/// The links on the way, in order, and if it ends early, the entry that is missing.
+/// The links in the path, in order, and the missing entry if there is one.
 fn steps(path: &Path) -> Vec<Step> {
     let mut steps = Vec::new();
-    // Where the way has led so far, without links.
+    // The resolved part of the path, without links.
     let mut reached = PathBuf::from(".");
     let mut ahead: VecDeque<OsString> = components(path).collect();
     while let Some(name) = ahead.pop_front() {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_link_on_the_way_is_found_and_what_is_missing() {
+    fn every_link_and_the_missing_entry_of_a_path_are_found() {
         let root = std::env::temp_dir().join(format!("palisade-links-{}", std::process::id()));
         fs::create_dir_all(root.join("releases/42/manifests")).unwrap();
         // An absolute link to a relative one that leads up.

@@ -1,4 +1,4 @@
-//! The content of a directory's files, and what changes when they do.
+//! The content of a directory's files, and the events when it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -25,9 +25,9 @@ pub(super) struct Store {
     files: BTreeMap<PathBuf, FileState>,
     pub(super) in_force: Assembled,
     started: bool,
-    /// The directory was away and has not had a manifest since.
+    /// The directory was gone and has had no manifest since.
     was_away: bool,
-    /// It could not be listed, so there is still the same to read.
+    /// The last listing failed, so every file must still be read.
     unlisted: bool,
     limits: Limits,
     /// Bytes of all files.
@@ -43,9 +43,9 @@ struct FileState {
     pending: Option<Content>,
     /// Why its content on disk is not in force; empty if it is.
     rejected: Vec<Finding>,
-    /// The same as last reported to the receiver.
+    /// The findings last sent to the receiver.
     told: Vec<Finding>,
-    /// Its size, and which content that was, when it was last read.
+    /// Its size and identity when it was last read.
     size: u64,
     identity: Option<Identity>,
 }
@@ -74,7 +74,7 @@ impl Store {
         }
     }
 
-    /// The directory was away; its content may not be complete yet.
+    /// The directory is back; its content may not be complete yet.
     pub(super) fn directory_returned(&mut self) {
         self.was_away = true;
     }
@@ -173,7 +173,7 @@ impl Store {
 
     /// Accepts pending content that no other file contradicts. Returns the warnings of the accepted content.
     ///
-    /// All of it is tried together first, so that an object may move from one file to another.
+    /// It tries all pending content together first, so that an object can move from one file to another.
     fn accept(&mut self) -> Vec<Finding> {
         for file in self.files.values_mut().filter(|file| file.pending.is_some()) {
             file.rejected.clear();
@@ -207,7 +207,7 @@ impl Store {
         self.files.iter().filter_map(candidate).collect()
     }
 
-    /// The files with pending content that write an object which another file writes too, with what is wrong.
+    /// The files whose pending content has an object that another file also has, with the findings.
     fn parties(&self, refused: &BTreeMap<PathBuf, Vec<Finding>>) -> BTreeMap<PathBuf, Vec<Finding>> {
         let duplicates = duplicates(self.candidates(refused));
         let pending = self.files.iter().filter(|(path, file)| file.pending.is_some() && !refused.contains_key(*path));
@@ -273,8 +273,8 @@ fn is_gone(path: &Path) -> bool {
     }
 }
 
-/// The changes from one set of objects to another: first those that free an IP, isolation before pods, and namespaces
-/// last.
+/// The changes from one set of objects to another: deleted pods first, because they free IPs; policies before pods;
+/// deleted namespaces last.
 fn difference(old: &Assembled, new: &Assembled) -> Vec<Change> {
     let pods_gone = gone(&old.pods, &new.pods).map(Change::PodGone);
     let namespaces = altered(&old.namespaces, &new.namespaces).map(Change::Namespace);

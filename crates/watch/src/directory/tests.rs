@@ -47,7 +47,7 @@ fn a_directory_that_is_back_but_empty_removes_nothing() {
 }
 
 #[test]
-fn what_must_be_read_follows_from_the_notifications() {
+fn notifications_decide_which_files_are_read() {
     let path = directory("dirty");
     fs::write(path.join("new.yaml"), "").unwrap();
     fs::write(path.join("first.yaml"), "").unwrap();
@@ -79,9 +79,9 @@ fn what_must_be_read_follows_from_the_notifications() {
     assert!(!dirty.is_anything(), "nothing to read until it is closed");
     dirty.everything();
     assert_eq!(dirty.take().in_writing.len(), 1);
-    assert_eq!(dirty.take(), in_writing("new.yaml"), "it is still in writing");
+    assert_eq!(dirty.take(), in_writing("new.yaml"), "still being written");
     dirty.note_one(Flags::IN_Q_OVERFLOW, None);
-    assert_eq!(dirty.take(), Work { all: true, ..Work::default() }, "its closing may have been lost");
+    assert_eq!(dirty.take(), Work { all: true, ..Work::default() }, "the close may have been missed");
     dirty.note_one(Flags::IN_DELETE_SELF, None);
     assert!(dirty.directory_is_gone());
     fs::remove_dir_all(&path).unwrap();

@@ -17,7 +17,7 @@ use super::links::Links;
 const QUIET: Duration = Duration::from_millis(4);
 /// The longest wait for quiet.
 const SETTLE: Duration = Duration::from_millis(20);
-/// How often to look for a directory that vanished, in case the kernel does not notify of its return.
+/// How often to look for a directory that vanished, in case the kernel sends no notification of its return.
 const RETURN_CHECK: Duration = Duration::from_secs(2);
 
 /// The kernel's notifications for the directory at a path.
@@ -33,7 +33,7 @@ pub(super) struct Watch {
 /// What is at a path, compared with what is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The directory that is watched, or it is unknown.
+    /// The watched directory, or unknown.
     Same,
     /// Something else.
     Other,
@@ -45,14 +45,14 @@ impl Watch {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let notifier = Notifier::new()?;
         let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE;
-        // In this order: a directory that replaces it in between is noticed by its link, or else at the next check.
+        // In this order: if the directory is replaced in between, the watch of its link or the next check notices.
         let links = Links::of(path)?;
         let place = fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))?;
         notifier.add(path, COME_AND_GO | written)?;
         Ok(Self { path: path.to_owned(), notifier, links, place })
     }
 
-    /// What is at the path now. The kernel does not notify when a directory above is renamed.
+    /// What is at the path now. The kernel sends no notification if a parent directory is renamed.
     pub(super) async fn place(&self) -> Place {
         let (path, watched) = (self.path.clone(), self.place);
         let look = move || match fs::metadata(path) {
@@ -64,7 +64,7 @@ impl Watch {
         tokio::task::spawn_blocking(look).await.unwrap_or(Place::Same)
     }
 
-    /// Waits until there is a directory again, and watches that one.
+    /// Waits until the directory is back, and watches it.
     pub(super) async fn of_returned(path: &Path) -> Self {
         let mut links = Links::of(path).ok();
         loop {
@@ -79,19 +79,19 @@ impl Watch {
         }
     }
 
-    /// Waits until something must be read again, or the path may lead elsewhere. Returns what is at the path then: what
-    /// was notified about a directory that it does not lead to any more must not be read.
+    /// Waits until something must be read again, or the path may lead elsewhere. Returns what is at the path then: if
+    /// that is not the watched directory, ignore its notifications.
     pub(super) async fn next(&mut self, dirty: &mut Dirty) -> io::Result<Place> {
         tokio::select! {
             noted = note_next(&self.notifier, dirty) => noted?,
             changed = self.links.changed() => {
                 changed?;
-                // A link that is not switched in one step is away for a moment.
+                // A link that is not switched atomically is gone for a moment.
                 sleep(QUIET).await;
                 self.links.refresh();
             }
         }
-        // A directory that was away and is back needs a new watch.
+        // A directory that was gone and is back needs a new watch.
         Ok(match self.place().await {
             Place::Same if dirty.directory_is_gone() => Place::Other,
             place => place,
@@ -108,7 +108,7 @@ async fn changed(links: Option<&Links>) {
     std::future::pending::<()>().await;
 }
 
-/// Waits until something must be read again, and a little longer, so that an edit of several steps is one.
+/// Waits until something must be read again, and then for quiet, so that an edit in several steps is read once.
 async fn note_next(notifier: &Notifier, dirty: &mut Dirty) -> io::Result<()> {
     while !dirty.is_anything() {
         dirty.note(notifier.events().await?);

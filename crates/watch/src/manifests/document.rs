@@ -21,11 +21,11 @@ pub(crate) enum Reading {
     Objects,
     /// Also workloads, each as one pod.
     Workloads,
-    /// Also objects with mistakes, as far as they could be read, and the position of everything.
+    /// Also the readable parts of objects with mistakes, and the positions of everything.
     Everything,
 }
 
-/// A workload, as its one pod. The pod gets its name after all files are read.
+/// A workload, read as one pod. The pod gets its name after all files are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) kind: WorkloadKind,
@@ -36,7 +36,7 @@ pub(crate) struct Workload {
     pub(crate) sound: bool,
 }
 
-/// The content of a file. Not to be used if there are errors, unless everything was to be read.
+/// The content of a file. Do not use it if there are errors, except with [`Reading::Everything`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
     pub(crate) objects: Vec<(Object, Place)>,
@@ -160,7 +160,7 @@ impl Reader<'_> {
         let sound = decoder.errors.is_empty();
         if let Some(Decoded { object, ports }) = decoded.filter(|_| sound || self.reading == Reading::Everything) {
             if self.reading == Reading::Everything {
-                // Only for policies are positions of fields needed.
+                // Only policies need the positions of their fields.
                 let lines = if kind == Kind::NetworkPolicy { Lines::of(node, path) } else { Lines::default() };
                 let (place, prefix) = (self.place(node), path.to_string());
                 self.content.written.push(Written { place, prefix, lines, sound, workload: None, ports });
@@ -226,7 +226,7 @@ impl Reader<'_> {
         self.malformed(line, reason, hint, false);
     }
 
-    /// Notes a document that cannot be read. One of another kind does not matter to policies, so it only is a warning.
+    /// Notes an unreadable document. If it is of another kind, policies do not need it, and it is only a warning.
     fn malformed(&mut self, line: usize, reason: String, hint: Option<String>, is_other: bool) {
         let mut finding = Finding::of_file(self.file, Flaw::Malformed, reason);
         finding.document = Some(self.document);
@@ -238,8 +238,8 @@ impl Reader<'_> {
 }
 
 impl Decoder {
-    /// A mistake in a field is at its key, even if the value begins further down; one in a list is at its item. One in a
-    /// field that is missing is where it would be.
+    /// Moves a mistake to the key of its field, even if the value begins further down, or to its list item. A mistake
+    /// about a missing field moves to the nearest parent.
     fn relocate(&mut self, object: &Node, path: &Path<'_>) {
         if self.errors.is_empty() && self.warnings.is_empty() {
             return;
@@ -326,13 +326,13 @@ fn workload_route(meta: TypeMeta<'_>) -> Option<Route> {
     Some(if is_list { Route::ListOf { group, version: "v1", kind: kind.name() } } else { Route::Workload(kind) })
 }
 
-/// Whether an API group is not Kubernetes' own, so that a controller may make pods of its objects.
+/// Whether an API group is not Kubernetes' own, so that a controller may create pods for its objects.
 fn is_custom(group: &str) -> bool {
     const OF_ADD_ONS: [&str; 3] = ["gateway.networking.k8s.io", "snapshot.storage.k8s.io", "metrics.k8s.io"];
     group.contains('.') && (!group.ends_with(".k8s.io") || OF_ADD_ONS.contains(&group))
 }
 
-/// Whether objects of this kind are read by no command, and it is no misspelled kind that is.
+/// Whether no command reads this kind, and it is not a misspelling of one that is read.
 fn is_other_kind(kind: &str) -> bool {
     let singular = kind.strip_suffix("List").unwrap_or(kind);
     let read = ["Pod", "Namespace", "NetworkPolicy", "List"];
@@ -340,7 +340,7 @@ fn is_other_kind(kind: &str) -> bool {
     !singular.is_empty() && !workloads.any(|name| name == singular) && nearest(singular, read).is_none()
 }
 
-/// A type that no API server has, but that is close to one that is read here.
+/// A type that no API server has, but close to one that is read here.
 fn mistaken(meta: TypeMeta<'_>) -> Option<Route> {
     let written =
         if meta.group.is_empty() { meta.version.to_owned() } else { format!("{}/{}", meta.group, meta.version) };
@@ -359,7 +359,7 @@ fn mistaken(meta: TypeMeta<'_>) -> Option<Route> {
     })
 }
 
-/// A kind that is almost one of its group.
+/// A misspelled kind of its group.
 fn misspelt_kind(meta: TypeMeta<'_>) -> Option<Route> {
     let kinds: &[&str] = match (meta.group, meta.version) {
         ("", "v1") => &["Pod", "PodList", "Namespace", "NamespaceList", "List"],

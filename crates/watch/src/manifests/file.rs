@@ -1,7 +1,7 @@
 //! Reads files, within limits.
 //!
 //! Anyone who may write a manifest may also create a file that never ends or never begins: a named pipe, a device, many
-//! gigabytes. None of them may delay the other files.
+//! gigabytes. Such a file must not delay the others.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 
 const MIB: u64 = 1 << 20;
 
-/// The most to read.
+/// How much to read at most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Bytes of one file.
@@ -31,13 +31,13 @@ impl Limits {
     /// For files that a user names: the dump of a large cluster is one file.
     pub(crate) const NAMED: Self = Self { file: 256 * MIB, ..Self::WATCHED };
 
-    /// These limits, after so many bytes have been read.
+    /// What remains of these limits after `read` bytes.
     pub(crate) fn after(self, read: u64) -> Self {
         Self { total: self.total.saturating_sub(read), ..self }
     }
 }
 
-/// What distinguishes one content of a path from another without reading it.
+/// Distinguishes versions of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// That of the file at a path now, symlinks followed.
+    /// The identity of the file at a path now; follows symlinks.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::of(&metadata))
     }
@@ -63,10 +63,10 @@ impl Identity {
     }
 }
 
-/// Reads a regular file that was found in a directory. Anything else is rejected, and never waited for.
+/// Reads a regular file that was found in a directory. Rejects anything else without waiting for it.
 pub(crate) fn read_found(path: &Path, limits: Limits) -> io::Result<(Vec<u8>, Identity)> {
-    // Opening some devices has effects, so check first; and again after opening, because the path may lead elsewhere by
-    // now.
+    // Opening a device may have side effects, so check first; and again after opening, because the path may lead
+    // elsewhere by then.
     must_be_regular(&fs::metadata(path)?)?;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
@@ -83,7 +83,7 @@ pub(super) fn read_named(path: &Path, limits: Limits) -> io::Result<Vec<u8>> {
     read_bounded(File::open(path)?, limits)
 }
 
-/// Reads until the end, or an error beyond the limits.
+/// Reads to the end. More bytes than the limits are an error.
 pub(super) fn read_bounded(from: impl Read, limits: Limits) -> io::Result<Vec<u8>> {
     let most = limits.file.min(limits.total);
     let mut bytes = Vec::new();
@@ -112,12 +112,12 @@ fn too_large(length: u64, limits: Limits) -> io::Error {
     let message = if length > limits.file {
         format!("it is larger than {}; split it", Size(limits.file))
     } else {
-        format!("with it, all manifests together are larger than {}", Size(Limits::WATCHED.total))
+        format!("all manifests together would be larger than {}", Size(Limits::WATCHED.total))
     };
     io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
-/// A number of bytes, for people.
+/// A number of bytes, in words.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_met_to_the_byte() {
+    fn limits_are_exact_to_the_byte() {
         let limits = Limits { file: 10, total: 25, files: 1 };
         let read = |length: usize, limits| read_bounded(&vec![b'x'; length][..], limits).map(|bytes| bytes.len());
         assert_eq!(read(10, limits).unwrap(), 10);

@@ -9,16 +9,16 @@ use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Object, 
 use super::document::Content;
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 
-/// Everything that a set of manifests holds.
+/// All objects of a set of manifests.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// The pods, by name.
     pub pods: Vec<Pod>,
-    /// The namespaces, by name: those written, and those that a pod or a policy is in.
+    /// The namespaces, by name: those with a manifest, and those that a pod or policy is in.
     pub namespaces: Vec<Namespace>,
     /// The policies, by name.
     pub policies: Vec<Policy>,
-    /// The position of each object; a namespace that is only mentioned is not here.
+    /// The position of each object; a namespace that is only mentioned has none.
     pub places: BTreeMap<ObjectName, Place>,
     /// Warnings.
     pub warnings: Vec<Finding>,
@@ -113,7 +113,7 @@ impl Duplicate<'_> {
     }
 }
 
-/// Every object that is written more than once, with the first place and each further one.
+/// Every further occurrence of an object, with the first one.
 pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) -> Vec<Duplicate<'c>> {
     let mut firsts: BTreeMap<ObjectName, &Place> = BTreeMap::new();
     let mut duplicates = Vec::new();

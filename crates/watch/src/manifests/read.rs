@@ -1,4 +1,4 @@
-//! Files to text.
+//! Reads files, directories and standard input.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,12 +27,12 @@ pub fn read_manifests(selection: impl Into<Selection>) -> Result<Objects, Manife
     read(&selection.into(), Reading::Objects)
 }
 
-/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
-/// CronJob and ReplicationController, each as one pod without an IP: its namespace and name, the labels, ports and `hostNetwork` of its template.
-/// If several objects of a namespace have the same name, a Pod keeps it, or else the first kind in this list; the
-/// others' pods are named `name.kind`, as `web.cronjob`.
+/// Reads manifests as [`read_manifests`] does, and also Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob
+/// and ReplicationController, each as one pod without an IP. The pod has the workload's namespace and name, and the
+/// labels, ports and `hostNetwork` of its template. If several objects of a namespace have the same name, a Pod keeps
+/// it, or else the first kind in this list; the others' pods are named `name.kind`, such as `web.cronjob`.
 ///
-/// For commands that judge the content of a repository. Only pods are ever enforced.
+/// For commands that check a repository; the agent enforces only pods.
 ///
 /// # Errors
 /// As [`read_manifests`].
@@ -48,7 +48,7 @@ fn read(selection: &Selection, reading: Reading) -> Result<Objects, ManifestErro
     if findings.is_empty() { Ok(Objects::of(contents)) } else { Err(ManifestErrors { findings }) }
 }
 
-/// What each file holds.
+/// The content of each file.
 pub(super) fn contents(selection: &Selection, reading: Reading) -> Vec<Content> {
     let namespace = selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let mut reader = Reader { reading, namespace, limits: Limits::NAMED, contents: Vec::new() };
@@ -74,11 +74,11 @@ pub(super) fn contents(selection: &Selection, reading: Reading) -> Vec<Content> 
     reader.contents
 }
 
-/// Reads one file after the other.
+/// Reads files one by one.
 struct Reader<'s> {
     reading: Reading,
     namespace: &'s str,
-    /// What may still be read.
+    /// What remains of the limits.
     limits: Limits,
     contents: Vec<Content>,
 }
@@ -111,7 +111,7 @@ fn manifests_under(directory: &Path, recursive: bool) -> io::Result<Vec<PathBuf>
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-            // A symlink may lead back to where it is; kubectl does not follow one either.
+            // A symlink may lead to a parent; kubectl does not follow symlinks either.
             if entry.file_type()?.is_dir() && !is_hidden {
                 directories.push(entry.path());
             }
@@ -138,7 +138,7 @@ pub(crate) fn manifests_in(directory: &Path, most: usize) -> io::Result<Vec<Path
     Ok(files)
 }
 
-/// Whether a file in a directory is taken for a manifest, by its name.
+/// Whether a file in a directory is a manifest, by its name.
 pub(crate) fn is_manifest(file: &Path) -> bool {
     let hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     let extension = file.extension().and_then(|extension| extension.to_str());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Selection {
     /// Files, directories, or `-` for standard input.
     pub paths: Vec<PathBuf>,
-    /// Also the subdirectories of directories, but for hidden ones and symlinks.
+    /// Also read subdirectories, except hidden ones and symlinks.
     pub recursive: bool,
     /// The namespace of objects that name none; by default `default`.
     pub namespace: Option<String>,

@@ -1,4 +1,4 @@
-//! Everything that manifests hold, right or wrong.
+//! All objects of manifests, valid or not.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,20 +14,20 @@ use super::workloads::become_pods;
 use super::written::Written;
 use crate::finding::{Finding, ObjectName};
 
-/// Everything that is there, right or wrong: for looking at it, not for acting on it.
+/// All objects, valid or not: to report on, not to enforce.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// The objects, those with mistakes included as far as they could be read; of an object written twice the first.
+    /// The objects, including the readable parts of those with mistakes. Of duplicates, only the first.
     pub state: State,
-    /// How each of them is written; a namespace that is only mentioned is not here.
+    /// How each of them is written; a namespace that is only mentioned has no entry.
     pub written: BTreeMap<ObjectName, Written>,
-    /// What is wrong or worth a warning, as far as reading shows it.
+    /// The mistakes and warnings found while reading.
     pub findings: Vec<Finding>,
-    /// The namespaces with objects of custom kinds, whose controllers may make pods.
+    /// The namespaces with objects of custom kinds, whose controllers may create pods.
     pub custom: BTreeSet<Arc<str>>,
 }
 
-/// Reads manifests and workloads as [`super::read_manifests_and_workloads`] does, and goes on whatever is wrong with them.
+/// Reads manifests and workloads like [`super::read_manifests_and_workloads`], but continues after mistakes.
 pub fn survey_manifests(selection: impl Into<Selection>) -> Survey {
     let mut contents = contents(&selection.into(), Reading::Everything);
     let mut survey = Survey { findings: become_pods(&mut contents), ..Survey::default() };

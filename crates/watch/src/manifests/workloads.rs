@@ -9,8 +9,7 @@ use super::written::{Lines, Written};
 use crate::decode::WorkloadKind;
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 
-/// Names the pods of workloads and adds them to the objects of their files. Returns the workloads that are written
-/// twice.
+/// Names the pods of workloads and adds them to the objects of their files. Returns a finding for each duplicate.
 pub(super) fn become_pods(contents: &mut [Content]) -> Vec<Finding> {
     let pods = contents.iter().flat_map(|content| &content.objects).filter_map(|(object, _)| match object {
         Object::Pod(pod) => Some(pod.key.clone()),
@@ -21,7 +20,7 @@ pub(super) fn become_pods(contents: &mut [Content]) -> Vec<Finding> {
     for (index, content) in contents.iter_mut().enumerate() {
         waiting.extend(content.workloads.drain(..).map(|workload| (index, workload)));
     }
-    // Whatever the order of files, the same workload gets the same name.
+    // A workload gets the same name in any order of files.
     waiting.sort_by_key(|(_, workload)| workload.kind);
     let mut firsts: BTreeMap<(WorkloadKind, NamespacedName), Place> = BTreeMap::new();
     let mut twice = Vec::new();

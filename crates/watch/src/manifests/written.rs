@@ -13,7 +13,7 @@ use crate::node::{Node, Value};
 pub(crate) struct Lines(BTreeMap<String, usize>);
 
 impl Lines {
-    /// Those of the object `node` at `path` of its document.
+    /// The lines of the object `node` at `path` of its document.
     pub(crate) fn of(node: &Node, path: &Path<'_>) -> Self {
         let mut lines = Self::default();
         lines.take(node, path);
@@ -40,7 +40,7 @@ impl Lines {
         }
     }
 
-    /// The line of a field, or of what it would be in.
+    /// The line of a field, or of its nearest parent that is written.
     pub(super) fn nearest(&self, field: &str) -> Option<usize> {
         let mut field = field;
         loop {
@@ -57,20 +57,20 @@ impl Lines {
 pub struct Written {
     /// Where it begins. An object of an API server has a file like `networkpolicies/shop/web`, document 0 and line 0.
     pub place: Place,
-    /// It has no mistakes. One with mistakes is as far as it could be read, and what could not be read matches nothing.
+    /// It has no mistakes. Of an object with mistakes, unreadable parts match nothing.
     pub sound: bool,
-    /// The kind, if it is no Pod but a workload that stands for one.
+    /// The kind of the workload that was read as this pod, if any.
     pub workload: Option<&'static str>,
-    /// Of a pod, the ports that its containers and sidecars declare, with or without a name.
+    /// The ports that a pod's containers and sidecars declare, named or not.
     pub ports: Vec<(Protocol, u16)>,
-    /// The path of the object in its document: empty, or as `items[1]` in a List.
+    /// The path of the object in its document: empty, or `items[1]` and so on in a List.
     pub(crate) prefix: String,
     /// The lines of its fields; only policies have them.
     pub(crate) lines: Lines,
 }
 
 impl Written {
-    /// The path in the document of a field of the object, and the line of it, or of what it would be in.
+    /// The path of a field in the document, and the line of the field or of its nearest parent that is written.
     pub fn locate(&self, field: &str) -> (String, usize) {
         let path = match (self.prefix.as_str(), field) {
             ("", field) => field.to_owned(),

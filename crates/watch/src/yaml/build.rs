@@ -6,23 +6,23 @@ use super::Malformed;
 use super::scalar::Scalar;
 use crate::node::{Entry, Node, Value};
 
-/// Values that aliases may repeat in one document; more is an attempt to exhaust memory, not a manifest.
+/// How many values aliases may repeat in one document; more is an attempt to exhaust memory, not a manifest.
 const MAX_REPEATED: usize = 100_000;
-/// Levels of nesting, those that aliases add included.
+/// Levels of nesting, including those that aliases add.
 pub(super) const MAX_DEPTH: usize = 128;
 
-/// A value, with what its parent has to know of it.
+/// A value, and what its parent needs to know about it.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) node: Node,
     /// Its text as a key; none if it cannot be one.
     key: Option<Box<str>>,
-    /// Levels of collections in it, its own included.
+    /// Levels of collections in it, including itself.
     pub(super) height: usize,
     /// It is a `<<`: as a key, it merges.
     is_merge: bool,
     is_alias: bool,
-    /// Why it can only be a key.
+    /// Why it can be a key but not a value.
     refused: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Tree {
         }
     }
 
-    /// A value that is not written.
+    /// An omitted value.
     pub(super) fn null(line: usize) -> Self {
         Self::collection(line, Value::Null, 0)
     }
@@ -69,7 +69,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// A place for the value of an anchor. From here on, the name means this value.
+    /// Reserves a slot for the value of an anchor. From here on, the name means this value.
     pub(super) fn reserve(&mut self, name: &str) -> usize {
         let slot = self.slots.len();
         self.by_name.insert(name.to_owned(), slot);
@@ -89,7 +89,7 @@ impl Builder {
     /// The value of an anchor.
     pub(super) fn alias(&mut self, name: &str, line: usize) -> Result<Tree, Malformed> {
         let anchored = match self.by_name.get(name) {
-            None => return Err(Malformed::new(line, format!("not YAML: there is no anchor &{name} before"))),
+            None => return Err(Malformed::new(line, format!("not YAML: no anchor &{name} precedes its alias"))),
             Some(slot) => self.slots.get(*slot).cloned().flatten(),
         };
         let Some((mut tree, size)) = anchored else {
@@ -154,10 +154,10 @@ impl Mapping {
         Ok(())
     }
 
-    /// In YAML the key outside the merge wins wherever it is; in kubectl's parser the later one wins.
+    /// In YAML the key outside the merge always wins; in kubectl's parser the later one does.
     fn refuse_override(&self, field: &Entry) -> Result<(), Malformed> {
         let Some(explicit) = self.entries.iter().find(|entry| entry.key == field.key) else { return Ok(()) };
-        let reason = format!("the key {:?} comes before a merge (<<) that has it too; readers disagree", field.key);
+        let reason = format!("the key {:?} comes before a merge (<<) that has it too; parsers disagree", field.key);
         let mut error = Malformed::new(explicit.line, reason);
         error.hint = Some("put the merge first".to_owned());
         Err(error)
@@ -176,7 +176,7 @@ impl Mapping {
 }
 
 fn no_key(node: &Node) -> Malformed {
-    let mut error = Malformed::new(node.line, "not YAML as JSON has it: a key has no text".to_owned());
+    let mut error = Malformed::new(node.line, "not YAML that JSON can express: a key is not text".to_owned());
     match node.value {
         Value::Null => "a key is empty".clone_into(&mut error.reason),
         Value::Sequence(_) | Value::Mapping(_) => {
@@ -188,7 +188,7 @@ fn no_key(node: &Node) -> Malformed {
     error
 }
 
-/// Refuses a mapping that has a key twice: readers disagree about which one counts.
+/// Refuses duplicate keys: parsers disagree about which one counts.
 pub(super) fn refuse_duplicates(entries: &[Entry]) -> Result<(), Malformed> {
     let mut by_key: Vec<_> = entries.iter().collect();
     by_key.sort_by(|a, b| a.key.cmp(&b.key));

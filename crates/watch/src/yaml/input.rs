@@ -1,9 +1,9 @@
-//! The characters of a document, with what the parser of kubectl does at their edges.
+//! The characters of a document, with the quirks of kubectl's decoder.
 
 use super::Malformed;
 
-/// Bytes that the parser of kubectl decodes at a time. A control character is refused when its block is decoded, read or
-/// not.
+/// Bytes that kubectl's parser decodes at a time. It rejects a control character when it decodes the block, even if it
+/// never reads that far.
 const BLOCK: usize = 512;
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -18,14 +18,14 @@ pub(super) struct Mark {
     pub(super) column: i64,
 }
 
-/// The text of one document. Behind its end there are only [`END`]s.
+/// The text of one document. After its end come only [`END`]s.
 #[derive(Debug)]
 pub(super) struct Input<'t> {
     rest: &'t str,
     pub(super) mark: Mark,
-    /// What is not decoded yet.
+    /// The text that is not decoded yet.
     undecoded: &'t str,
-    /// Characters that are decoded and not passed; the ends that were read count.
+    /// Characters that are decoded but not consumed, including each [`END`].
     unread: i64,
     /// Bytes decoded so far.
     bytes: usize,
@@ -39,7 +39,7 @@ pub(super) struct Input<'t> {
 pub(super) const END: char = '\0';
 
 impl<'t> Input<'t> {
-    /// A text that begins on this line of its file, from 1.
+    /// A text that begins on line `first_line` of its file, from 1.
     pub(super) fn new(text: &'t str, first_line: usize) -> Self {
         let stripped = text.strip_prefix(BYTE_ORDER_MARK);
         let rest = stripped.unwrap_or(text);
@@ -54,7 +54,7 @@ impl<'t> Input<'t> {
         }
     }
 
-    /// Decodes until `count` characters are there.
+    /// Decodes until `count` characters are available.
     pub(super) fn need(&mut self, count: i64) -> Result<(), Malformed> {
         if self.unread >= count {
             return Ok(());
@@ -81,13 +81,13 @@ impl<'t> Input<'t> {
                 let passed = self.rest.len() - self.undecoded.len() + decoded;
                 let unread = self.rest.get(..passed).unwrap_or_default();
                 let line = self.mark.line + 1 + unread.matches('\n').count();
-                return Err(Malformed::new(line, format!("not YAML: it has the control character {next:?}")));
+                return Err(Malformed::new(line, format!("not YAML: control character {next:?}")));
             }
             (self.unread, self.bytes) = (self.unread + 1, end);
             decoded += next.len_utf8();
         }
         self.undecoded = self.undecoded.get(decoded..).unwrap_or_default();
-        // Octets of a character that two blocks share are read with the second one.
+        // A character that spans two blocks is read with the second.
         self.block_end = self.bytes + BLOCK;
         Ok(())
     }
@@ -99,7 +99,7 @@ impl<'t> Input<'t> {
 
     /// The next character.
     pub(super) fn next(&self) -> char {
-        // Most text is ASCII, and this is asked several times for every character.
+        // Most text is ASCII, and this runs several times per character.
         match self.rest.as_bytes().first() {
             Some(byte) if byte.is_ascii() => char::from(*byte),
             _ => self.at(0),
@@ -116,21 +116,21 @@ impl<'t> Input<'t> {
         self.unread -= 1;
     }
 
-    /// Passes a character that is no line break.
+    /// Skips a character that is not a line break.
     pub(super) fn skip(&mut self) {
         self.pass();
         self.mark.index += 1;
         self.mark.column += 1;
     }
 
-    /// Passes a character and returns it.
+    /// Takes the next character.
     pub(super) fn take(&mut self) -> char {
         let taken = self.next();
         self.skip();
         taken
     }
 
-    /// Passes a line break, if there is one, and returns its meaning.
+    /// Takes a line break, if it is next, and returns the character that it stands for.
     pub(super) fn take_break(&mut self) -> Option<char> {
         let found = self.next();
         if !is_break(found) {
@@ -142,7 +142,7 @@ impl<'t> Input<'t> {
         Some(if matches!(found, '\u{2028}' | '\u{2029}') { found } else { '\n' })
     }
 
-    /// Passes a comment, if there is one.
+    /// Skips a comment, if it is next.
     pub(super) fn skip_comment(&mut self) -> Result<(), Malformed> {
         if self.next() == '#' {
             while !is_break_or_end(self.next()) {
@@ -153,7 +153,7 @@ impl<'t> Input<'t> {
         Ok(())
     }
 
-    /// Passes spaces and tabs.
+    /// Skips spaces and tabs.
     pub(super) fn skip_blanks(&mut self) -> Result<(), Malformed> {
         self.need(1)?;
         while is_blank(self.next()) {
@@ -195,7 +195,7 @@ pub(super) fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '-')
 }
 
-/// Whether text without quotes begins with these characters.
+/// Whether text without quotes can begin with these characters.
 pub(super) fn begins_plain(next: char, after: char, is_flow: bool) -> bool {
     match next {
         '-' => !is_blank(after),

@@ -1,6 +1,6 @@
-//! Reads JSON as Go's `encoding/json` does: kubectl reads a file that begins with a brace so, object after object.
+//! Reads JSON as Go's `encoding/json` does. kubectl uses that, object by object, if a file begins with a brace.
 //!
-//! YAML would take other text: it has no `\/`, and a comma may come last.
+//! A YAML parser would accept other text: YAML has no `\/`, and allows a trailing comma.
 
 use super::Malformed;
 use super::build::{MAX_DEPTH, refuse_duplicates};
@@ -9,11 +9,11 @@ use crate::node::{Entry, Node, Value};
 
 /// A value of a stream.
 pub(super) struct Next<'t> {
-    /// The value. A key that is written twice, or a number out of range, does not end the stream.
+    /// The value. A duplicate key or a number out of range does not end the stream.
     pub(super) root: Result<Node, Malformed>,
     /// The text after it.
     pub(super) rest: &'t str,
-    /// The line of the file on which that begins, from 1.
+    /// The line of the file on which `rest` begins, from 1.
     pub(super) line: usize,
 }
 
@@ -59,7 +59,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes a sign after white space, if it is next.
+    /// Skips white space, and takes the sign if it is next.
     fn took(&mut self, sign: char) -> bool {
         self.space();
         let is_next = self.peek() == Some(sign);
@@ -97,7 +97,7 @@ impl Reader<'_> {
                 return Ok(value);
             }
         }
-        Err(self.wrong("a value is expected"))
+        Err(self.wrong("expected a value"))
     }
 
     fn object(&mut self, depth: usize) -> Result<Value, Malformed> {
@@ -108,11 +108,11 @@ impl Reader<'_> {
             self.space();
             let line = self.line;
             if self.peek() != Some('"') {
-                return Err(self.wrong("a key in double quotes is expected"));
+                return Err(self.wrong("expected a key in double quotes"));
             }
             let key = self.string()?.into();
             if !self.took(':') {
-                return Err(self.wrong("`:` is expected after a key"));
+                return Err(self.wrong("expected `:` after a key"));
             }
             entries.push(Entry { key, line, node: self.value(depth + 1)? });
             is_done = self.ends('}')?;
@@ -134,14 +134,14 @@ impl Reader<'_> {
         Ok(Value::Sequence(items))
     }
 
-    /// Whether a collection ends here; if not, a comma is taken.
+    /// Whether a collection ends here; if not, takes a comma.
     fn ends(&mut self, sign: char) -> Result<bool, Malformed> {
         if self.took(sign) {
             Ok(true)
         } else if self.took(',') {
             Ok(false)
         } else {
-            Err(self.wrong(&format!("`,` or `{sign}` is expected")))
+            Err(self.wrong(&format!("expected `,` or `{sign}`")))
         }
     }
 
@@ -173,8 +173,8 @@ impl Reader<'_> {
                 Some('"') => return Ok(text),
                 Some('\\') => self.escape(&mut text)?,
                 Some(character) if character >= ' ' => text.push(character),
-                Some(_) => return Err(self.wrong("text has a line break or control character")),
-                None => return Err(self.wrong("text is not closed")),
+                Some(_) => return Err(self.wrong("a string has a line break or control character")),
+                None => return Err(self.wrong("a string is not closed")),
             }
         }
     }
@@ -188,12 +188,12 @@ impl Reader<'_> {
             Some('r') => '\r',
             Some('t') => '\t',
             Some('u') => return self.unicode(text),
-            _ => return Err(self.wrong("there is no such escape")),
+            _ => return Err(self.wrong("unknown escape")),
         });
         Ok(())
     }
 
-    /// After `\u`. Half of a surrogate pair alone is U+FFFD.
+    /// Reads the digits after `\u`. Half a surrogate pair becomes U+FFFD.
     fn unicode(&mut self, text: &mut String) -> Result<(), Malformed> {
         let first = self.digits()?;
         let low = self.rest.strip_prefix("\\u").and_then(|rest| rest.get(..4));

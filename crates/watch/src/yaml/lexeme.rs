@@ -1,4 +1,4 @@
-//! Tokens of several characters that are no scalars: anchors, tags and directives.
+//! Tokens of several characters that are not scalars: anchors, tags and directives.
 
 use super::Malformed;
 use super::input::{is_blank, is_blank_break_or_end, is_break_or_end, is_word};
@@ -51,7 +51,7 @@ impl Scanner<'_> {
         }
         self.input.need(1)?;
         if !is_blank_break_or_end(self.input.next()) {
-            return Err(self.wrong("after a tag there must be a space"));
+            return Err(self.wrong("a space must follow a tag"));
         }
         Ok(Kind::Tag { handle, suffix })
     }
@@ -91,7 +91,7 @@ impl Scanner<'_> {
         Ok(String::from_utf8_lossy(&uri).into_owned())
     }
 
-    /// The octets of one character, as `%C3%A9`.
+    /// Reads the octets of one character, such as `%C3%A9`.
     fn escaped_octets(&mut self, uri: &mut Vec<u8>) -> Result<(), Malformed> {
         let mut missing = None;
         while missing != Some(0) {
@@ -115,7 +115,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// `%YAML 1.1` or `%TAG ! prefix`. kubectl separates documents first, so a directive never has one after it.
+    /// `%YAML 1.1` or `%TAG ! prefix`. kubectl splits documents first, so none ever follows a directive.
     pub(super) fn directive_line(&mut self) -> Result<Kind, Malformed> {
         self.input.skip();
         let name = self.word()?;
@@ -125,12 +125,12 @@ impl Scanner<'_> {
         match &*name {
             "YAML" => self.version()?,
             "TAG" => self.tag_directive()?,
-            _ => return Err(self.wrong("there are only the directives %YAML and %TAG")),
+            _ => return Err(self.wrong("the only directives are %YAML and %TAG")),
         }
         self.input.skip_blanks()?;
         self.input.skip_comment()?;
         if !is_break_or_end(self.input.next()) {
-            return Err(self.wrong("after a directive there must be a line break"));
+            return Err(self.wrong("a line break must follow a directive"));
         }
         self.input.need(2)?;
         self.input.take_break();
@@ -163,7 +163,7 @@ impl Scanner<'_> {
         self.tag_handle(true)?;
         self.input.need(1)?;
         if !is_blank(self.input.next()) {
-            return Err(self.wrong("after the handle of a tag there must be a space"));
+            return Err(self.wrong("a space must follow the handle of a tag"));
         }
         self.input.skip_blanks()?;
         self.tag_uri("")?;
@@ -171,7 +171,7 @@ impl Scanner<'_> {
         if is_blank_break_or_end(self.input.next()) {
             Ok(())
         } else {
-            Err(self.wrong("after the prefix of a tag there must be a space"))
+            Err(self.wrong("a space must follow the prefix of a tag"))
         }
     }
 }

@@ -8,7 +8,7 @@ use super::scalar::{Scalar, TAGS};
 use super::scan::{Kind, Scanner, Token};
 use crate::node::Node;
 
-/// The first document of a text; null if there is none. kubectl reads no further either: it has separated documents
+/// The first document of a text; null if there is none. kubectl reads no further either: it has split the documents
 /// before.
 pub(super) fn tree(text: &str, first_line: usize) -> Result<Node, Malformed> {
     Parser { scanner: Scanner::new(text, first_line), builder: Builder::default(), depth: 0 }.document(first_line)
@@ -28,7 +28,7 @@ impl Parser<'_> {
         self.scanner.take();
         let root = match self.scanner.peek()?.kind {
             Kind::StreamEnd => return Ok(Node::null(first_line)),
-            Kind::Directive => return Err(self.scanner.wrong("kubectl does not take directives")),
+            Kind::Directive => return Err(self.scanner.wrong("kubectl does not accept directives")),
             Kind::DocumentStart => {
                 self.scanner.take();
                 match self.scanner.peek()?.kind {
@@ -38,12 +38,13 @@ impl Parser<'_> {
             }
             _ => self.node(true, false),
         }?;
-        // As kubectl's parser, which looks one token further.
+        // kubectl's parser also looks one token further.
         self.scanner.peek()?;
         root.into_value()
     }
 
-    /// A value. Block collections are only read if `block`, a list as far left as its key only if `indentless`.
+    /// Reads a value. Accepts block collections only if `block`, and a list with its key's indentation only if
+    /// `indentless`.
     fn node(&mut self, block: bool, indentless: bool) -> Parsed {
         let first = self.scanner.peek()?;
         if let Kind::Alias(name) = &first.kind {
@@ -64,7 +65,7 @@ impl Parser<'_> {
             Kind::BlockMappingStart if block => self.nested(Self::block_mapping),
             _ if anchor.is_some() || tag.is_some() => Self::resolved(line, "", tag.is_none(), tag.as_deref(), false),
             _ => {
-                let mut wrong = self.scanner.wrong("a value is missing, or has signs that need quotes");
+                let mut wrong = self.scanner.wrong("a value is missing, or has characters that need quotes");
                 wrong.line = line;
                 Err(wrong)
             }
@@ -131,7 +132,7 @@ impl Parser<'_> {
         Ok(tree)
     }
 
-    /// A value that is not written.
+    /// An omitted value.
     fn empty(&mut self) -> Parsed {
         self.scanner.peek()?;
         Ok(Tree::null(self.scanner.taken_line))
@@ -142,7 +143,7 @@ impl Parser<'_> {
         if ends.contains(&self.scanner.peek()?.kind) { self.empty() } else { self.node(block, indentless) }
     }
 
-    /// Whether the token is next; if so, it is taken.
+    /// Whether the token is next; if so, takes it.
     fn took(&mut self, kind: &Kind) -> Result<bool, Malformed> {
         let is_next = self.scanner.peek()?.kind == *kind;
         if is_next {
@@ -160,10 +161,10 @@ impl Parser<'_> {
 
     fn unexpected<T>(&mut self, expected: &str) -> Result<T, Malformed> {
         let next = self.scanner.peek()?;
-        // What is missing at the end of a text is missing on its last line.
+        // At the end of a text, report its last line.
         let at_end = next.kind == Kind::StreamEnd;
         let line = if at_end { self.scanner.taken_line } else { next.line };
-        Err(Malformed::new(line, format!("not YAML: {expected} is expected here")))
+        Err(Malformed::new(line, format!("not YAML: expected {expected}")))
     }
 
     fn block_sequence(&mut self) -> Parsed {
@@ -175,7 +176,7 @@ impl Parser<'_> {
             } else if self.took(&Kind::BlockEnd)? {
                 return Tree::sequence(line, items);
             } else {
-                return self.unexpected("`-`, or less indentation,");
+                return self.unexpected("`-` or less indentation");
             }
         }
     }
@@ -201,7 +202,7 @@ impl Parser<'_> {
             } else if self.took(&Kind::BlockEnd)? {
                 return mapping.finish();
             } else {
-                return self.unexpected("a key, or less indentation,");
+                return self.unexpected("a key or less indentation");
             }
         }
     }
@@ -230,7 +231,7 @@ impl Parser<'_> {
         let mut mapping = Mapping::new(self.begin()?);
         let ends = [Kind::Value, Kind::FlowEntry, Kind::FlowSequenceEnd];
         let key = if ends.contains(&self.scanner.peek()?.kind) {
-            // kubectl's parser takes this token, too.
+            // kubectl's parser also takes this token.
             let empty = self.empty()?;
             self.scanner.take();
             empty

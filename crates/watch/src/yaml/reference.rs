@@ -1,10 +1,10 @@
-//! The reader against kubectl's, on generated and mutated files: `hack/yaml` prints what kubectl reads.
+//! Compares this parser with kubectl's on generated and mutated files. `hack/yaml` prints what kubectl reads.
 //!
-//! `PALISADE_DOCUMENTS` sets how many files are tried, `PALISADE_SEED` where they begin.
+//! `PALISADE_DOCUMENTS` sets the number of files, `PALISADE_SEED` the seed.
 //!
-//! Seen to fail when: quoted text may not go on at the column of its key; `12e400` is a number; a tab may begin a line; JSON
-//! values one after the other are YAML; `?` does not end a key in braces; `--- x` begins a document; of two merges the first
-//! wins.
+//! Seen to fail when: quoted text may not continue at the column of its key; `12e400` is a number; a tab may begin a
+//! line; consecutive JSON values are YAML; `?` does not end a key in braces; `--- x` begins a document; of two merges
+//! the first wins.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use super::documents;
 use crate::node::{Node, Value};
 
-/// Whole files, from which others are made.
+/// Whole files to mutate.
 const FILES: &[&str] = &[
     "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: web\n  namespace: shop\nspec:\n  podSelector:\n    matchLabels: {app: web, \"version\": '1.10'}\n  policyTypes: [Ingress, Egress]\n  ingress:\n  - from:\n    - podSelector: {}\n    - ipBlock:\n        cidr: 10.0.0.0/8\n        except: [10.1.0.0/16]\n    ports:\n    - port: 80\n      protocol: TCP\n    - {port: http, endPort: 090}\n  egress:\n  - {}\n",
     "# comment\n---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: \"a\n  b\"\n  labels:\n    x: 'one\n\n    two'\n    y: plain\n      goes on\n    z: \"\\u00e9\\x41\\n \\\n      end\"\nspec: &anchor\n  hostNetwork: off\n  list: [1, 0x10, 1e3, 1.5, .5, ~, yes, \"no\", -0b1, 1_000, 017]\nstatus:\n  <<: *anchor\n  phase: Running\n",
@@ -28,7 +28,7 @@ const FILES: &[&str] = &[
     "base: &b {k: 1, l: [x]}\none: {<<: *b, l: 2}\ntwo:\n  <<: [*b, {m: 3}]\nthree: *b\n80: a\non: b\n1.5: c\n...\n",
 ];
 
-/// Fragments on which readers differ.
+/// Fragments on which parsers differ.
 const FRAGMENTS: &[&str] = &[
     "\t",
     "\n\t\n",
@@ -246,7 +246,7 @@ impl Random {
                 *text = lines.concat();
             }
             3 => {
-                // Another indentation of one line.
+                // Indent one line further.
                 let start = text[..one].rfind('\n').map_or(0, |at| at + 1);
                 let blanks = self.of(&[" ", "  ", "\t", "    "]);
                 text.insert_str(start, blanks);
@@ -262,7 +262,7 @@ impl Random {
     }
 }
 
-/// As JSON, with floats to so many digits as all parsers agree on.
+/// As JSON, with floats rounded to the digits on which all parsers agree.
 fn canonical(node: &Node) -> Json {
     match &node.value {
         Value::Null => Json::Null,
@@ -288,7 +288,7 @@ fn without_floats(json: Json) -> Json {
     }
 }
 
-/// What kubectl reads of each file.
+/// What kubectl reads from each file.
 fn kubectl(files: &[String]) -> Vec<Json> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/yaml");
     let program = std::env::temp_dir().join(format!("palisade-yaml-{}", std::process::id()));
@@ -311,7 +311,7 @@ fn kubectl(files: &[String]) -> Vec<Json> {
     answers
 }
 
-/// How the readers differ, if they do, and whether ours refused a key that is written twice.
+/// How the parsers differ, if they do, and whether ours refused a duplicate key.
 fn compare(file: &str, theirs: &Json) -> (Option<String>, bool) {
     let mut read = Vec::new();
     let mut error = None;
@@ -328,8 +328,8 @@ fn compare(file: &str, theirs: &Json) -> (Option<String>, bool) {
     }
     let expected: Vec<_> = theirs["documents"].as_array().unwrap().iter().cloned().map(without_floats).collect();
     let their_error = theirs["error"].as_str().unwrap();
-    // What JSON does not have is lost to kubectl if a later key replaces it.
-    let reasons = ["is given twice", "readers disagree", "a key is empty", "a number that JSON does not have"];
+    // kubectl never sees a number that JSON cannot express if a later key replaces it.
+    let reasons = ["is given twice", "parsers disagree", "a key is empty", "a number that JSON cannot express"];
     let is_twice = |reason: &str| reasons.iter().any(|known| reason.contains(known));
     if error.as_deref().is_some_and(is_twice) && theirs["repeated"] == true {
         return ((!expected.starts_with(&read)).then(|| format!("{read:?} instead of {expected:?}")), true);
@@ -338,7 +338,7 @@ fn compare(file: &str, theirs: &Json) -> (Option<String>, bool) {
     ((!same).then(|| format!("here {read:?} {error:?}\nkubectl {expected:?} {their_error:?}")), false)
 }
 
-/// The faults that people met, and where versions of YAML differ.
+/// Bugs that users met, and texts on which YAML versions differ.
 const KNOWN: &[&str] = &[
     "metadata:\n  name: \"a\n  b\"\n",
     "a:\n  b: 'one\n  two'\n",

@@ -50,7 +50,7 @@ impl Scalar {
             Self::Integer(value) => Value::Integer(*value, written.into()),
             Self::Unsigned(value) => Value::Float(value.to_string().into()),
             Self::Float(value) if !value.is_finite() => {
-                return Err(format!("{written} is a number that JSON does not have; write it in quotes if it is text"));
+                return Err(format!("{written} is a number that JSON cannot express; quote it if it is text"));
             }
             Self::Float(value) => match whole(*value) {
                 Some(whole) => Value::Integer(whole, written.into()),
@@ -60,7 +60,7 @@ impl Scalar {
         })
     }
 
-    /// The text as a key, which JSON needs; none for those that kubectl refuses.
+    /// The text as a JSON key; none if kubectl refuses it as one.
     pub(super) fn key(&self) -> Option<String> {
         match self {
             Self::Null | Self::Unsigned(_) => None,
@@ -76,7 +76,7 @@ fn misfit(text: &str, tag: &str) -> String {
     format!("{text:?} is not a {}", tag.replacen(TAGS, "!!", 1))
 }
 
-/// The meaning of text without quotes and tag.
+/// The meaning of text without quotes or tag.
 fn resolve(text: &str) -> Scalar {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
@@ -110,7 +110,7 @@ fn number(text: &str) -> Option<Scalar> {
             return Some(Scalar::Float(value));
         }
     }
-    // A quirk of the reader: a sign after the prefix.
+    // A quirk of kubectl's parser: a sign after the prefix.
     let digits = plain.strip_prefix("0b")?;
     i64::from_str_radix(digits, 2).ok().map(Scalar::Integer)
 }
@@ -120,7 +120,7 @@ pub(super) fn whole(value: f64) -> Option<i64> {
     if value.fract() == 0.0 && value.abs() < 1e21 { value.to_string().parse().ok() } else { None }
 }
 
-/// Whether JSON writes the number so.
+/// Whether the number is written as in JSON.
 fn is_json(written: &str) -> bool {
     written.starts_with(|first: char| first.is_ascii_digit()) && !written.contains('_')
 }
@@ -201,7 +201,7 @@ fn is_date(text: &str) -> bool {
     text.as_bytes().get(4) == Some(&b'-') && number(9999) && number(12) && number(31)
 }
 
-/// Base64 with padding; line breaks do not count.
+/// Decodes base64 with padding, ignoring line breaks.
 fn decode_base64(text: &str) -> Option<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let text: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();

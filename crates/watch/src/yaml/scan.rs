@@ -1,15 +1,15 @@
 //! Divides a document into tokens.
 //!
-//! This follows the scanner of go.yaml.in/yaml/v2, which kubectl uses, function by function: which text is refused depends
-//! on the order in which it looks for keys and indentation. Parsers of YAML 1.2, and those that follow a later libyaml,
-//! read other text.
+//! This follows the scanner of go.yaml.in/yaml/v2, which kubectl uses, function by function: the text that it rejects
+//! depends on the order in which it looks for keys and indentation. Parsers of YAML 1.2 or of a later libyaml accept
+//! other text.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::Malformed;
 use super::input::{Input, Mark, begins_plain, is_blank_break_or_end};
 
-/// A part of a document, and its line, from 1.
+/// A token and its line, from 1.
 #[derive(Clone, Debug)]
 pub(super) struct Token {
     pub(super) line: usize,
@@ -50,7 +50,7 @@ struct SimpleKey {
     mark: Mark,
 }
 
-/// Characters after which a key without `?` must have its colon.
+/// A key without `?` must have its colon within this many characters.
 const KEY_LENGTH: usize = 1024;
 
 /// The state of the scanner of one document.
@@ -60,7 +60,7 @@ pub(super) struct Scanner<'t> {
     has_started: bool,
     pub(super) flow_level: usize,
     tokens: VecDeque<Token>,
-    /// Tokens that were taken.
+    /// How many tokens were taken.
     taken: usize,
     /// The line of the last of them.
     pub(super) taken_line: usize,
@@ -75,7 +75,7 @@ pub(super) struct Scanner<'t> {
 type Step = Result<(), Malformed>;
 
 impl<'t> Scanner<'t> {
-    /// Of a document that begins on this line of its file, from 1.
+    /// A scanner of a document that begins on line `first_line` of its file, from 1.
     pub(super) fn new(text: &'t str, first_line: usize) -> Self {
         Self {
             input: Input::new(text, first_line),
@@ -100,7 +100,7 @@ impl<'t> Scanner<'t> {
             self.is_next_known = true;
         }
         let line = self.line();
-        self.tokens.front().ok_or_else(|| Malformed::new(line, "not YAML: it ends too early".to_owned()))
+        self.tokens.front().ok_or_else(|| Malformed::new(line, "not YAML: the document ends too early".to_owned()))
     }
 
     /// Takes the next token.
@@ -196,7 +196,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Whether a key may still have begun there.
+    /// Whether the possible key at `index` can still be one.
     fn is_key_valid(&mut self, index: usize) -> Result<bool, Malformed> {
         let here = self.input.mark;
         let Some(key) = self.keys.get_mut(index).filter(|key| key.is_possible) else { return Ok(false) };
@@ -242,10 +242,10 @@ impl<'t> Scanner<'t> {
     /// Adds a token, at the end or before another one.
     fn insert(&mut self, before: Option<usize>, token: Token) -> Step {
         match before.and_then(|number| number.checked_sub(self.taken)) {
-            // Its place is taken already: kubectl's parser adds it at the end.
+            // That token is already taken: kubectl's parser adds this one at the end.
             None => self.tokens.push_back(token),
             Some(index) if index <= self.tokens.len() => self.tokens.insert(index, token),
-            Some(_) => return Err(self.wrong("a key has no place")),
+            Some(_) => return Err(self.wrong("a key is out of place")),
         }
         Ok(())
     }
@@ -376,7 +376,7 @@ impl<'t> Scanner<'t> {
         self.sign(Kind::Value)
     }
 
-    /// A lexeme with which a key may begin.
+    /// Scans a lexeme that may begin a key.
     fn with_key(&mut self, scan: impl FnOnce(&mut Self) -> Result<Kind, Malformed>) -> Step {
         self.save_key()?;
         self.key_allowed = false;

@@ -31,7 +31,7 @@ fn all(text: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn documents_are_counted_as_separated() {
+fn documents_are_split_as_kubectl_does() {
     use serde_json::json;
     assert_eq!(all(""), Vec::<serde_json::Value>::new());
     assert_eq!(all("# only\n\n# comments\n"), Vec::<serde_json::Value>::new());
@@ -48,7 +48,7 @@ fn documents_are_counted_as_separated() {
 }
 
 #[test]
-fn a_mistake_spoils_its_own_document_only() {
+fn a_mistake_affects_its_own_document_only() {
     let documents = documents("a: [1\n---\nb: 2\n---\nc: 1\nc: 2\n---\nd: 4\n");
     let good: Vec<_> = documents.iter().map(|document| (document.number, document.root.is_ok())).collect();
     assert_eq!(good, [(1, false), (2, true), (3, false), (4, true)]);
@@ -75,7 +75,7 @@ fn anchors_and_merges() {
         [json!({"x": {"k": 1}, "z": {"k": 2, "l": 2}, "b": {"k": 1, "l": 2}})]
     );
     assert_eq!(all("\"<<\": 1\n"), [json!({"<<": 1})]);
-    assert!(error("a: &x {k: 1}\nb: {k: 2, <<: *x}\n").reason.contains("readers disagree"));
+    assert!(error("a: &x {k: 1}\nb: {k: 2, <<: *x}\n").reason.contains("parsers disagree"));
     assert!(error("b: {<<: 1}\n").reason.contains("merge key"));
     assert!(error("a: *nowhere\n").reason.contains("not YAML"));
     assert!(error("a: &x [*x]\n").reason.contains("anchor"));
@@ -103,7 +103,7 @@ fn tags() {
 }
 
 #[test]
-fn json_is_read_whatever_its_layout() {
+fn json_is_read_in_any_layout() {
     let long = "x".repeat(5_000);
     let value = serde_json::json!({"a": {"text": long, "escaped": "\u{e9}\n\"\\/\u{1f600}", "n": [1, -2, true, null]}, "b": []});
     assert_eq!(all(&value.to_string()), std::slice::from_ref(&value));

@@ -15,7 +15,7 @@ struct Space {
 }
 
 impl Space {
-    /// Adds it to the text: one line break is a space, several are one less.
+    /// Adds it to the text, folded: a single line break becomes a space; of several, the first is dropped.
     fn fold_into(&mut self, text: &mut String) {
         if self.is_broken {
             if self.first_break.starts_with('\n') {
@@ -123,7 +123,7 @@ impl Scanner<'_> {
         Some(found)
     }
 
-    /// Passes the indentation and empty lines of a block scalar; finds out its indentation if it is 0.
+    /// Skips the indentation and empty lines of a block scalar; detects the indentation if `indent` is 0.
     fn block_breaks(&mut self, indent: &mut i64, breaks: &mut String) -> Result<(), Malformed> {
         let mut widest = 0;
         loop {
@@ -134,7 +134,7 @@ impl Scanner<'_> {
             }
             widest = widest.max(self.input.mark.column);
             if (*indent == 0 || self.input.mark.column < *indent) && self.input.next() == '\t' {
-                return Err(self.tab("a tab is in the indentation of a block scalar"));
+                return Err(self.tab("a tab in the indentation of a block scalar"));
             }
             if !is_break(self.input.next()) {
                 break;
@@ -205,7 +205,7 @@ impl Scanner<'_> {
         Ok(Kind::Scalar { text, is_plain: false })
     }
 
-    /// Reads blanks and line breaks. A tab before column `indent` of a further line is refused.
+    /// Reads blanks and line breaks. Refuses a tab before column `indent` of a further line.
     fn space(&mut self, space: &mut Space, indent: Option<i64>) -> Result<(), Malformed> {
         self.input.need(1)?;
         loop {
@@ -213,7 +213,7 @@ impl Scanner<'_> {
             if is_blank(next) {
                 let is_early = indent.is_some_and(|indent| self.input.mark.column < indent);
                 if space.is_broken && is_early && next == '\t' {
-                    return Err(self.tab("a tab is in the indentation of text"));
+                    return Err(self.tab("a tab in the indentation of text"));
                 }
                 let taken = self.input.take();
                 if !space.is_broken {
@@ -255,7 +255,7 @@ impl Scanner<'_> {
             'x' => Ok(2),
             'u' => Ok(4),
             'U' => Ok(8),
-            other => return Err(self.wrong(&format!("there is no escape \\{other}"))),
+            other => return Err(self.wrong(&format!("unknown escape \\{other}"))),
         };
         self.input.skip();
         self.input.skip();
@@ -277,7 +277,7 @@ impl Scanner<'_> {
             value = value.checked_mul(16).map_or(u32::MAX, |value| value + digit);
         }
         let Some(character) = char::from_u32(value) else {
-            return Err(self.wrong("an escape is no character"));
+            return Err(self.wrong("an escape is not a character"));
         };
         (0..digits).for_each(|_| self.input.skip());
         Ok(character)
@@ -318,7 +318,7 @@ impl Scanner<'_> {
 }
 
 impl Space {
-    /// As [`Self::fold_into`], for quoted text, in which an escaped line break adds nothing.
+    /// Like [`Self::fold_into`], for quoted text, in which an escaped line break adds nothing.
     fn fold_quoted(&mut self, text: &mut String) {
         if self.is_broken && self.first_break.is_empty() {
             text.push_str(&self.more_breaks);

@@ -1,7 +1,7 @@
-//! Generated pods and namespaces, most of them with something missing, null or wrong: the watch and the manifests read
-//! the same object, and whatever does not fit the type of a field for one does not for the other.
+//! Generated pods and namespaces, most with missing, null or wrong fields: a watch and a manifest read the same object,
+//! and refuse the same types.
 //!
-//! `PALISADE_CASES` sets how many are tried.
+//! `PALISADE_CASES` sets their number.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -13,13 +13,13 @@ use super::*;
 use crate::finding::Flaw;
 use crate::node::Node;
 
-/// Values that fit nowhere in particular.
+/// Values that fit no field in particular.
 fn junk() -> impl Strategy<Value = Value> {
     // No list: serde's JSON reads one as a structure.
     select(vec![json!(true), json!(0), json!(-1), json!(80.5), json!("a"), json!({}), json!({"a": null})])
 }
 
-/// Mostly a value of the strategy, sometimes null, now and then anything.
+/// Mostly a value of the strategy, sometimes null, rarely anything.
 fn mostly(good: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> {
     prop_oneof![80 => good, 6 => Just(Value::Null), 1 => junk()].boxed()
 }
@@ -36,12 +36,12 @@ fn list(item: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
     mostly(prop::collection::vec(item, 0..3).prop_map(Value::Array))
 }
 
-/// Any of these fields, and now and then one that is not read.
+/// Any of these fields, and sometimes one that is not read.
 fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     mostly(whole(fields))
 }
 
-/// The same, and never anything else.
+/// Like [`object`], but always an object.
 fn whole(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     let fields: Vec<_> = fields
         .into_iter()
@@ -107,12 +107,12 @@ fn namespace() -> BoxedStrategy<Value> {
     whole(vec![("metadata", metadata()), ("status", status)])
 }
 
-/// What each of the two reads; none if something does not fit.
+/// The object that each of the two reads; none if a type is wrong.
 #[expect(clippy::option_option, reason = "an object that is refused, and one that is read as nothing")]
 fn both<S: Structure>(object: &Value) -> [Option<Option<Object>>; 2] {
     let watched = serde_json::from_str::<S>(&object.to_string()).ok();
     let watched = watched.map(|structure| Received::read(structure).map(|received| received.object));
-    // A manifest, but with the leniency that objects of a server have.
+    // A manifest, read as leniently as an object of a server.
     let mut decoder = Decoder::of_server();
     let written = decoder.manifest::<S>(&Node::from(object.clone()), &Path::Root).map(|decoded| decoded.object);
     let fits = decoder.errors.iter().all(|issue| issue.flaw != Flaw::WrongType);

@@ -1,4 +1,4 @@
-//! Objects that an API server may have. None opens a pod because it cannot be read.
+//! Objects that an API server may hold. None opens a pod because it is unreadable.
 //!
 //! Seen to fail when: a peer or port with a mistake is kept; an unknown field or a list of the wrong type widens a rule
 //! to everyone or every port; the rules stay although `podSelector` or `spec` has a mistake; unreadable `policyTypes`
