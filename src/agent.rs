@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{self, AgentArgs, Established, NewPods, Untracked};
 use crate::output::Failure;
-use enforcer::{Enforcer, Inlets, Parts};
+use enforcer::{Enforcer, Inputs, Parts};
 use flows::Flows;
 use health::Health;
 use log::Log;
@@ -186,7 +186,7 @@ fn enforce(
         let engine = Engine::new(node, options);
         health.watch_pulse(engine.index().pulse().clone());
         let enforcer = Enforcer::new(Parts { engine, kernel, flows, requests, status, metrics, health });
-        runtime.block_on(enforcer.run(Inlets { events, forgotten, refreshes }));
+        runtime.block_on(enforcer.run(Inputs { events, forgotten, refreshes }));
         drop(ended);
     };
     thread::Builder::new().name("enforcer".to_owned()).spawn(body).map_err(no_thread)?;

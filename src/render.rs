@@ -17,7 +17,7 @@ const NAMES: usize = 8;
 /// Prints the ruleset of a node.
 pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
     let state = read(&arguments.objects)?;
-    if let Some(note) = no_pod_there(&state, &arguments.node) {
+    if let Some(note) = note_no_pods(&state, &arguments.node) {
         output::note(&note);
     }
     let index = Index::build(arguments.node.as_str(), &state);
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
 }
 
 /// The note to print if no pod is on the node: its ruleset isolates nothing, and the name may be a typo.
-fn no_pod_there(state: &State, node: &str) -> Option<String> {
+fn note_no_pods(state: &State, node: &str) -> Option<String> {
     let nodes: BTreeSet<_> = state.pods.values().filter_map(|pod| pod.node.as_deref()).collect();
     if nodes.contains(node) {
         return None;

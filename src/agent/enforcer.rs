@@ -44,7 +44,7 @@ pub(crate) struct Parts {
 }
 
 /// The loop's inputs.
-pub(crate) struct Inlets {
+pub(crate) struct Inputs {
     pub(crate) events: mpsc::Receiver<Arrival>,
     pub(crate) forgotten: mpsc::UnboundedReceiver<Outcome>,
     pub(crate) refreshes: mpsc::Receiver<Refresh>,
@@ -76,7 +76,7 @@ impl Enforcer {
     }
 
     /// Runs until the source of events is gone.
-    pub(crate) async fn run(mut self, mut inlets: Inlets) {
+    pub(crate) async fn run(mut self, mut inlets: Inputs) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (notify, mut foreign) = mpsc::channel(1);
@@ -270,8 +270,8 @@ impl Enforcer {
         }
         let look = self.parts.kernel.last_look();
         report::look(look, &self.parts.status);
-        if let Some(bridge) = look.tags_pass_on.clone().filter(|bridge| self.warned_of.as_ref() != Some(bridge)) {
-            report::tags_pass_on(&bridge);
+        if let Some(bridge) = look.vlan_tags_bypass.clone().filter(|bridge| self.warned_of.as_ref() != Some(bridge)) {
+            report::vlan_tags_bypass(&bridge);
             self.warned_of = Some(bridge);
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn start(format: LogFormat) -> io::Result<Log> {
     // A separate descriptor: a blocked write does not hold the standard library's lock on stderr.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let log = Log::new();
-    log.write_to(stderr, say_lost)?;
+    log.write_to(stderr, report_dropped)?;
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(log.clone());
     // The formatter prints its own errors, and printing to a closed stderr panics.
@@ -81,7 +81,7 @@ pub(crate) fn start(format: LogFormat) -> io::Result<Log> {
     Ok(log)
 }
 
-fn say_lost(lines: u64) {
+fn report_dropped(lines: u64) {
     tracing::warn!(lines, "log lines are missing here: they could not be written fast enough");
 }
 
@@ -124,14 +124,18 @@ impl Log {
         true
     }
 
-    /// Starts the writer thread. It calls `say_lost` when lines were lost and one could be written again.
-    fn write_to(&self, to: impl Write + Send + 'static, say_lost: impl Fn(u64) + Send + 'static) -> io::Result<()> {
+    /// Starts the writer thread. It calls `report_dropped` when lines were lost and one could be written again.
+    fn write_to(
+        &self,
+        to: impl Write + Send + 'static,
+        report_dropped: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<()> {
         let log = self.clone();
-        let body = move || log.write_for_ever(to, say_lost);
+        let body = move || log.write_loop(to, report_dropped);
         thread::Builder::new().name("log".to_owned()).spawn(body).map(drop)
     }
 
-    fn write_for_ever(&self, mut to: impl Write, say_lost: impl Fn(u64)) {
+    fn write_loop(&self, mut to: impl Write, report_dropped: impl Fn(u64)) {
         let mut said = 0;
         let mut torn = false;
         self.queue().writer = Some(thread::current().id());
@@ -143,7 +147,7 @@ impl Log {
             }
             let lost = self.0.dropped.get();
             if written && lost > said {
-                say_lost(lost.saturating_sub(said));
+                report_dropped(lost.saturating_sub(said));
                 said = lost;
             }
             let mut queue = self.queue();

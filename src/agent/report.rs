@@ -93,9 +93,9 @@ pub(super) fn source(event: &Event, metrics: &Metrics, status: &Status) {
             tracing::error!(file = %file_name, %errors, "manifest rejected; its last good content stays in force");
             status.note_rejected(file, &errors.to_string());
         }
-        Event::FileMended { file } => {
+        Event::FileRecovered { file } => {
             tracing::info!(file = %file.display(), "manifest can be read again");
-            status.note_mended(file);
+            status.note_recovered(file);
         }
         Event::List(_)
         | Event::Changes(_)
@@ -214,7 +214,7 @@ pub(super) fn look(look: &Look, status: &Status) {
 }
 
 /// Frames with a VLAN tag bypass the rules.
-pub(super) fn tags_pass_on(bridge: &str) {
+pub(super) fn vlan_tags_bypass(bridge: &str) {
     tracing::warn!(
         bridge,
         "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; set \

@@ -34,7 +34,7 @@ pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = move || {
         runtime.block_on(async {
-            let listener = bind_at_last(address).await;
+            let listener = bind_with_retry(address).await;
             serve(&listener, &answers, &Connections::default()).await;
         });
     };
@@ -42,7 +42,7 @@ pub(crate) fn start(address: SocketAddr, answers: Answers) -> io::Result<()> {
 }
 
 /// Binds the address, and retries until that succeeds. Logs the first failure, and the success after one.
-async fn bind_at_last(address: SocketAddr) -> TcpListener {
+async fn bind_with_retry(address: SocketAddr) -> TcpListener {
     let mut wait = BIND_FIRST;
     let mut failed = false;
     loop {
@@ -95,7 +95,7 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
                     tokio::task::yield_now().await;
                 }
             }
-            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) if is_peer_error(&error) => {}
             Err(error) => {
                 if !failing {
                     tracing::warn!(%error, "cannot accept connections to probes and metrics; trying again");
@@ -113,7 +113,7 @@ async fn serve(listener: &TcpListener, answers: &Answers, connections: &Connecti
 }
 
 /// Whether a peer gave up before its connection was accepted; the next one may be fine.
-fn is_of_the_peer(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted

@@ -70,7 +70,7 @@ impl Status {
     }
 
     /// Notes that a rejected manifest can be read again.
-    pub(crate) fn note_mended(&self, file: &Path) {
+    pub(crate) fn note_recovered(&self, file: &Path) {
         self.inner().rejected.remove(file);
     }
 

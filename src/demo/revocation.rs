@@ -44,9 +44,9 @@ pub(super) fn show(stage: &mut Stage, screen: &Screen) -> Result<usize, Failure>
     screen::paragraph(&format!("Three conversations run, each with a message every {} ms.", INTERVAL.as_millis()))?;
 
     let mut wrong = withdraw(stage, screen, &concerned, &frames)?;
-    wrong += usize::from(!went_on(&other, screen)?);
+    wrong += usize::from(!continued(&other, screen)?);
     give_back(stage, screen, &concerned)?;
-    wrong += usize::from(!went_on(&other, screen)?);
+    wrong += usize::from(!continued(&other, screen)?);
     Ok(wrong)
 }
 
@@ -137,7 +137,7 @@ fn count_after_cut(stage: &Stage, frames: &FrameSocket, concerned: &[Conversatio
 }
 
 /// Whether a conversation that the change does not affect has a reply to every message.
-fn went_on(stream: &Stream, screen: &Screen) -> Result<bool, Failure> {
+fn continued(stream: &Stream, screen: &Screen) -> Result<bool, Failure> {
     let complete = || {
         let stats = stream.stats();
         stats.sent == stats.replies

@@ -368,13 +368,13 @@ fn workloads_are_judged_but_not_enforced() {
                   {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: b}, spec: {template: {spec: {}}}}\n---\n\
                   {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p}, spec: {podSelector: {}, \
                   ingress: [{ports: [{port: 1}], from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}}\n";
-    for (port, told) in [("1", true), ("2", false)] {
+    for (port, is_reported) in [("1", true), ("2", false)] {
         let output = run(&["trace", "-f", "-", "--from", "default/a", "--to", "default/b", "--port", port], blocks);
         let text = stdout(&output);
         assert!(text.starts_with("deny"), "{text}");
         assert_eq!(
             text.contains("ingress[0] of policy default/p has an ipBlock, which was not judged"),
-            told,
+            is_reported,
             "{text}"
         );
     }

@@ -26,7 +26,7 @@ pub struct Look {
     /// What prevents enforcement.
     pub findings: Vec<Finding>,
     /// The bridge on which frames with a VLAN tag bypass the rules.
-    pub tags_pass_on: Option<String>,
+    pub vlan_tags_bypass: Option<String>,
     /// Bridges for which netfilter was turned on, and the families that bypassed it.
     pub switched: Vec<(String, Switched)>,
     /// The reasons why something could not be inspected or set.
@@ -133,7 +133,7 @@ impl Kernel {
         let without: BTreeSet<_> = ports.without.intersection(isolated).copied().collect();
         let lasting = without.intersection(&self.without).copied();
         look.findings.extend(lasting.map(|address| Finding::NoInterface { address }));
-        look.tags_pass_on = host::passed_by_tagged_frames(&ports.names)?;
+        look.vlan_tags_bypass = host::passed_by_tagged_frames(&ports.names)?;
         self.without = without;
         self.look = look;
         Ok(NodeView { pod_interfaces: ports.names, addresses })

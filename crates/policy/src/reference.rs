@@ -134,7 +134,7 @@ fn isolates(policy: &Policy, direction: Direction, pods: &[&Pod]) -> bool {
 }
 
 /// Whether both ends are the same pod, or have the same IP.
-fn is_the_same(one: &End<'_>, other: &End<'_>) -> bool {
+fn is_same_end(one: &End<'_>, other: &End<'_>) -> bool {
     let same_pod = one.the_pod().is_some_and(|pod| other.the_pod().is_some_and(|found| found.key == pod.key));
     same_pod || (one.address.is_some() && one.address == other.address)
 }

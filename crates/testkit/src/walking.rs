@@ -70,8 +70,9 @@ impl Nodes {
             let ruleset = render(index.compiled(), &options);
             nodes.insert(name, Node { local, pod_ranges, addresses, ruleset });
         }
-        let told = state.pods.values().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
-        let known: BTreeSet<IpAddr> = told.copied().collect();
+        let from_status =
+            state.pods.values().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
+        let known: BTreeSet<IpAddr> = from_status.copied().collect();
         let claims = state.pods.values().flat_map(Pod::claims);
         let contested = claims.filter(|address| known.contains(address)).collect();
         Self { nodes, contested }

@@ -35,7 +35,7 @@ use crate::event::{Arrival, Event, Request};
 use ask::{Questions, Subject};
 use cycle::Cycle;
 use notice::Notices;
-use ranges::Asker;
+use ranges::RangePoller;
 pub use timing::Timing;
 use wire::Wire;
 
@@ -128,7 +128,7 @@ impl ApiServer {
     pub async fn run(self, tx: Sender<Arrival>, requests: Receiver<Request>) -> Result<(), SourceError> {
         let mut all = FuturesUnordered::<BoxFuture<'static, ()>>::new();
         if let Some(node) = self.node.clone() {
-            let mut asker = Asker::new(self.client.clone(), node);
+            let mut asker = RangePoller::new(self.client.clone(), node);
             let ranges = tokio::select! {
                 ranges = asker.ask() => ranges,
                 () = tx.closed() => return Ok(()),
@@ -138,7 +138,7 @@ impl ApiServer {
             {
                 return Ok(());
             }
-            all.push(asker.ask_on(self.timing.ranges, tx.clone()).boxed());
+            all.push(asker.poll(self.timing.ranges, tx.clone()).boxed());
         }
         let (namespaces, wish_namespaces) = self.cycle(Kind::Namespace, &tx);
         let (pods, wish_pods) = self.cycle(Kind::Pod, &tx);

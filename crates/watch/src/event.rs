@@ -96,7 +96,7 @@ pub enum Event {
         errors: ManifestErrors,
     },
     /// A file that was rejected is now in force, or is gone.
-    FileMended {
+    FileRecovered {
         /// The file.
         file: PathBuf,
     },

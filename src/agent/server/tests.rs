@@ -34,7 +34,7 @@ impl Bed {
         let answers = Answers::new(Status::new(Health::new()), Metrics::new().1, to_loop);
         let (connections, refreshes) = (Connections::default(), Arc::new(AtomicUsize::new(0)));
         let (served, counted) = (connections.clone(), Arc::clone(&refreshes));
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -45,11 +45,11 @@ impl Bed {
                     }
                 });
                 let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
+                sender.send(listener.local_addr().unwrap()).unwrap();
                 serve(&listener, &answers, &served).await;
             });
         });
-        Self { address: told.recv().unwrap(), connections, refreshes }
+        Self { address: receiver.recv().unwrap(), connections, refreshes }
     }
 
     /// The first line and the body of the answer to this head of a request.
@@ -100,7 +100,7 @@ async fn the_unspecified_address_serves_both_families() {
 async fn a_taken_port_is_bound_once_it_is_free() {
     let taken = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = taken.local_addr().unwrap();
-    let mut waiting = Box::pin(bind_at_last(address));
+    let mut waiting = Box::pin(bind_with_retry(address));
     assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
     drop(taken);
     let listener = timeout(LIMIT, waiting).await.unwrap();

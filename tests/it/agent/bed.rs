@@ -7,7 +7,7 @@ use std::process::Stdio;
 use palisade_lab::{Flow, Lab, Layout, Node, Pod};
 use serde_json::json;
 
-use crate::common::running::{Agent, told};
+use crate::common::running::{Agent, logged};
 
 /// Nothing may reach the pods of namespace shop.
 pub(crate) const DENY: &str = "
@@ -105,8 +105,8 @@ impl Bed {
     }
 
     /// The number of lines of the agents' log with this message.
-    pub(crate) fn told(&self, message: &str) -> usize {
-        told(&self.log(), message)
+    pub(crate) fn logged(&self, message: &str) -> usize {
+        logged(&self.log(), message)
     }
 
     /// The first packet of each flow from ops/client to shop/web passes, or none does: a TCP SYN, a UDP datagram and a

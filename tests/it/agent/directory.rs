@@ -23,7 +23,7 @@ fn a_directory_of_manifests_is_followed_and_an_idle_agent_rests() {
     let before = bed.handles();
     bed.write("deny.yaml", "nonsense: [");
     agent.wait("rejection", || agent.metric("palisade_manifests_rejected_total") == 2);
-    agent.wait("the log line", || agent.told("manifest rejected; its last good content stays in force") == 2);
+    agent.wait("the log line", || agent.logged("manifest rejected; its last good content stays in force") == 2);
     bed.assert_reached(false);
     assert_eq!((bed.handles(), agent.missing()), (before, None));
     agent.after("policy shop/deny-all deleted", || bed.remove("deny.yaml"));

@@ -62,10 +62,10 @@ fn wait_looked(agent: &Agent, passes: bool) {
     if passes {
         agent.wait_missing("net.bridge.bridge-nf-call-iptables is 0");
         // Not every user has the probe's answer at hand: the log says it too.
-        agent.wait("the log line", || agent.told("this node cannot be enforced; not ready") > 0);
+        agent.wait("the log line", || agent.logged("this node cannot be enforced; not ready") > 0);
         let tagged = "frames with a VLAN tag bypass the rules between pods of a bridge, so pods with NET_RAW can get past them; \
                       set net.bridge.bridge-nf-filter-vlan-tagged to 1";
-        assert!(agent.told(tagged) > 0, "the kernel's default is not logged");
+        assert!(agent.logged(tagged) > 0, "the kernel's default is not logged");
     } else {
         agent.wait_ready();
     }
@@ -151,7 +151,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_other_tables_were(
     let theirs = foreign(&bed);
     let_bridge_pass(&bed, true);
     wait_looked(&agent, true);
-    assert_eq!((agent.commits("repair"), agent.told(CHANGED)), (0, 0));
+    assert_eq!((agent.commits("repair"), agent.logged(CHANGED)), (0, 0));
     let_bridge_pass(&bed, false);
     wait_looked(&agent, false);
 
@@ -162,7 +162,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_other_tables_were(
         .unwrap();
     agent.wait("repair", || agent.commits("repair") == 1);
     bed.assert_reached(false);
-    assert_eq!((content(&bed), agent.told(CHANGED), foreign(&bed)), (ours.clone(), 1, theirs));
+    assert_eq!((content(&bed), agent.logged(CHANGED), foreign(&bed)), (ours.clone(), 1, theirs));
 
     // Another program flushes everything: the table is recreated at once, not at the next check ten seconds later.
     for repairs in 2..=4_u64 {
@@ -171,7 +171,10 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_other_tables_were(
         agent.wait("repair", || agent.commits("repair") == repairs);
         assert!(flushed.elapsed() < Duration::from_secs(3), "repair {repairs} took {:?}", flushed.elapsed());
         bed.assert_reached(false);
-        assert_eq!((content(&bed), agent.told(CHANGED) as u64, foreign(&bed)), (ours.clone(), repairs, String::new()));
+        assert_eq!(
+            (content(&bed), agent.logged(CHANGED) as u64, foreign(&bed)),
+            (ours.clone(), repairs, String::new())
+        );
     }
     assert_eq!(agent.missing(), None);
 }

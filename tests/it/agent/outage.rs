@@ -41,7 +41,7 @@ fn an_unreachable_api_server_changes_nothing() {
     bed.assert_reached(false);
 
     // Unreachable later: the table stays, and the agent stays ready.
-    let (said, counted, before) = (agent.told(TRYING), agent.watch_errors(), bed.handles());
+    let (said, counted, before) = (agent.logged(TRYING), agent.watch_errors(), bed.handles());
     api.stop_apiserver();
     wait_noticed(&agent, said, counted);
     bed.assert_reached(false);
@@ -50,7 +50,7 @@ fn an_unreachable_api_server_changes_nothing() {
 
     // Unreachable at a restart: the previous agent's table stays, however long.
     assert!(agent.end(Signal::SIGTERM).success());
-    let said = bed.told(TRYING);
+    let said = bed.logged(TRYING);
     let agent = bed.agent_of(&api.kubeconfig());
     agent.wait_missing("not all been listed");
     wait_noticed(&agent, said, 0);

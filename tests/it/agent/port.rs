@@ -29,7 +29,7 @@ fn policies_are_enforced_while_the_port_is_taken_and_it_is_served_once_it_is_fre
     });
     drop(taken);
     agent.wait_ready();
-    agent.wait("the log line", || agent.told("serving probes and metrics") == 1);
+    agent.wait("the log line", || agent.logged("serving probes and metrics") == 1);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn late_pod_ranges_are_blocked_from_then_on() {
     assert_eq!(complaint.unwrap()["error"], "the Node has no spec.podCIDRs");
     let (range4, range6) = scene.bed.node().pod_ranges();
     scene.api.patch(&path, &json!({ "spec": { "podCIDR": range4, "podCIDRs": [range4, range6] } })).unwrap();
-    let held = || agent.told("committed") == 2 && agent.told("this node assigns pod IPs from these ranges") == 1;
+    let held = || agent.logged("committed") == 2 && agent.logged("this node assigns pod IPs from these ranges") == 1;
     agent.wait("commit because of pod ranges", held);
     assert_eq!(scene.reached(), [false, false, false, true, true], "{}", scene.bed.list());
 }

@@ -145,13 +145,13 @@ impl Agent {
         let enforced = || self.metric("palisade_policy_implementation_delay_seconds_count");
         let (before, seen) = (enforced(), self.events().len());
         change();
-        let told = || {
+        let line = || {
             let events = self.events().into_iter().skip(seen);
             let mut commits = events.filter(|event| event["message"] == "committed");
             commits.find(|event| event["cause"].as_str().unwrap().contains(cause))
         };
-        self.wait(&format!("commit because of \"{cause}\""), || enforced() > before && told().is_some());
-        told().unwrap()
+        self.wait(&format!("commit because of \"{cause}\""), || enforced() > before && line().is_some());
+        line().unwrap()
     }
 
     /// Waits until the condition holds.
@@ -175,8 +175,8 @@ impl Agent {
     }
 
     /// The number of lines of the log with this message.
-    pub(crate) fn told(&self, message: &str) -> usize {
-        told(&self.log, message)
+    pub(crate) fn logged(&self, message: &str) -> usize {
+        logged(&self.log, message)
     }
 
     /// The process.
@@ -218,7 +218,7 @@ pub(crate) fn events(log: &Path) -> Vec<Value> {
 }
 
 /// The number of lines of a log with this message.
-pub(crate) fn told(log: &Path, message: &str) -> usize {
+pub(crate) fn logged(log: &Path, message: &str) -> usize {
     events(log).iter().filter(|event| event["message"] == message).count()
 }
 

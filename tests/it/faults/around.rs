@@ -18,7 +18,7 @@ fn finish(scene: &Scene, name: &str, fault: &str, traffic: Option<Traffic>, note
     scene.put_late();
     let in_step = scene.time_to_step(PROMPT);
     let toll = traffic.map(|traffic| traffic.stop(scene));
-    Row { name, fault, toll, told: None, in_step, note }.print();
+    Row { name, fault, toll, noticed: None, in_step, note }.print();
     assert_eq!(scene.agent.ended(), None, "the agent has ended");
     assert!(in_step.is_some(), "changes are not followed within {PROMPT:?}; {}", scene.agent.words());
     assert!(toll.is_none_or(|toll| (toll.leaked, toll.lost) == (0, 0)), "{toll:?}");
@@ -89,7 +89,7 @@ fn port_is_taken() {
     let ended = scene.agent.ended();
     drop(taken);
     let fault = "another program has the port when the agent starts";
-    Row { name: NAME, fault, toll: None, told: None, in_step: enforced, note: ended.clone().unwrap_or_default() }
+    Row { name: NAME, fault, toll: None, noticed: None, in_step: enforced, note: ended.clone().unwrap_or_default() }
         .print();
     assert!(enforced.is_some() && ended.is_none(), "nothing is enforced: {ended:?}");
     // The port is served once it is free.

@@ -8,7 +8,7 @@ use crate::faults::agent::within;
 use crate::faults::scene::{Scene, Toll};
 
 /// Whether the agent or its metrics report the fault.
-type Told = fn(&Scene) -> bool;
+type Noticed = fn(&Scene) -> bool;
 
 /// A fault and the conditions that must hold during it and afterwards.
 pub(crate) struct Case {
@@ -21,7 +21,7 @@ pub(crate) struct Case {
     /// The minimum duration. Packets are counted over this time without other conditions.
     pub(crate) lasts: Duration,
     /// The report of the fault, and its deadline, counted from the start.
-    pub(crate) told: Option<(Told, Duration)>,
+    pub(crate) noticed: Option<(Noticed, Duration)>,
     /// Ends it. The scene's late policy must be enforced afterwards.
     pub(crate) lift: fn(&Scene),
     /// The deadline for following changes again.
@@ -36,7 +36,7 @@ pub(crate) const BRIEF: Case = Case {
     prepare: |_| {},
     inject: |_| {},
     lasts: Duration::from_secs(3),
-    told: None,
+    noticed: None,
     lift: Scene::put_late,
     in_step: Duration::from_secs(60),
     lists: 3,
@@ -50,7 +50,7 @@ pub(crate) struct Row<'a> {
     pub(crate) name: &'a str,
     pub(crate) fault: &'a str,
     pub(crate) toll: Option<Toll>,
-    pub(crate) told: Option<Duration>,
+    pub(crate) noticed: Option<Duration>,
     pub(crate) in_step: Option<Duration>,
     pub(crate) note: String,
 }
@@ -68,7 +68,7 @@ impl Row<'_> {
             count(|toll| toll.sent),
             count(|toll| toll.leaked),
             count(|toll| toll.lost),
-            seconds(self.told),
+            seconds(self.noticed),
             seconds(self.in_step),
             self.note
         );
@@ -82,12 +82,12 @@ impl Case {
         let traffic = scene.traffic();
         let start = Instant::now();
         (self.inject)(&scene);
-        let by = self.told.map_or(Duration::ZERO, |(_, by)| by);
-        let is_told = || self.told.is_some_and(|(told, _)| told(&scene));
-        let mut told = within(self.lasts.min(by), is_told).map(|_| start.elapsed());
+        let by = self.noticed.map_or(Duration::ZERO, |(_, by)| by);
+        let is_noticed = || self.noticed.is_some_and(|(noticed, _)| noticed(&scene));
+        let mut noticed = within(self.lasts.min(by), is_noticed).map(|_| start.elapsed());
         observe(start + self.lasts);
-        if told.is_none() {
-            told = within(by.saturating_sub(start.elapsed()), is_told).map(|_| start.elapsed());
+        if noticed.is_none() {
+            noticed = within(by.saturating_sub(start.elapsed()), is_noticed).map(|_| start.elapsed());
         }
         let lists = Resource::WATCHED.map(|resource| scene.api.count_since(start, Verb::List, resource));
         (self.lift)(&scene);
@@ -95,12 +95,12 @@ impl Case {
         observe(Instant::now() + AFTERMATH);
         let toll = traffic.stop(&scene);
         let most = lists.into_iter().max().unwrap_or(0);
-        Row { name, fault: self.fault, toll: Some(toll), told, in_step, note: format!("{most} lists of a kind") }
+        Row { name, fault: self.fault, toll: Some(toll), noticed, in_step, note: format!("{most} lists of a kind") }
             .print();
         let words = || scene.agent.words();
         assert_eq!(scene.agent.ended(), None, "the agent has ended: {}", words());
         assert_eq!((toll.leaked, toll.lost), (0, 0), "leaked and lost of {} packets; {}", toll.sent, words());
-        assert!(self.told.is_none() || told.is_some(), "no report of it within {by:?}; {}", words());
+        assert!(self.noticed.is_none() || noticed.is_some(), "no report of it within {by:?}; {}", words());
         assert!(in_step.is_some(), "changes are not followed within {:?}; {}", self.in_step, words());
         assert!(most <= self.lists, "{lists:?} lists were requested, the limit is {} of a kind", self.lists);
     }

@@ -15,7 +15,7 @@ use Resource::{Events, Namespaces, NetworkPolicies};
 const WINDOW: Duration = Duration::from_secs(3);
 
 fn row(name: &str, fault: &str, note: String) {
-    Row { name, fault, toll: None, told: None, in_step: None, note }.print();
+    Row { name, fault, toll: None, noticed: None, in_step: None, note }.print();
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn stays_closed_until_its_pods_are_gone(name: &str, fault: &str, inject: impl Fn
     scene.put_late();
     let in_step = scene.time_to_step(LIMIT);
     let toll = traffic.stop(&scene);
-    Row { name, fault, toll: Some(toll), told: None, in_step, note: String::new() }.print();
+    Row { name, fault, toll: Some(toll), noticed: None, in_step, note: String::new() }.print();
     assert_eq!(toll.leaked, 0, "of {} packets; {}", toll.sent, scene.agent.words());
     assert!(in_step.is_some(), "changes are not followed; {}", scene.agent.words());
     scene.api.delete(Pods, "shop", "web");
@@ -95,8 +95,15 @@ fn many_policies_of_an_ending_namespace() {
     let isolated = scene.is_isolated(&scene.web);
     let toll = traffic.stop(&scene);
     let note = format!("{asked} questions");
-    Row { name: NAME, fault: "a namespace with 201 policies ends", toll: Some(toll), told: None, in_step: None, note }
-        .print();
+    Row {
+        name: NAME,
+        fault: "a namespace with 201 policies ends",
+        toll: Some(toll),
+        noticed: None,
+        in_step: None,
+        note,
+    }
+    .print();
     assert!(isolated && toll.leaked == 0, "it was opened: {toll:?}; {}", scene.agent.words());
     assert!(asked <= 5, "{asked} questions about one namespace");
 }
@@ -116,7 +123,7 @@ fn permanent_deletions_are_believed() {
     let believed = within(BELIEVED, || scene.isolated("ingress4").is_empty());
     let note = format!("{} lists", scene.api.count_since(start, Verb::List, NetworkPolicies));
     let fault = "all policies were deleted for good while the watch was down";
-    Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
+    Row { name: NAME, fault, toll: None, noticed: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
     scene.put_late();
     scene.agent.wait("late policy", BELIEVED, || scene.is_in_step());
@@ -138,7 +145,7 @@ fn permanent_deletions_of_pods_are_believed() {
     let believed = within(BELIEVED, || !scene.is_isolated(&scene.web));
     let note = format!("{} lists", scene.api.count_since(start, Verb::List, Pods));
     let fault = "most pods were deleted for good while the watch was down";
-    Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
+    Row { name: NAME, fault, toll: None, noticed: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still in force after {BELIEVED:?}; {}", scene.agent.words());
 }
 
@@ -161,6 +168,6 @@ fn unanswered_question_holds_a_deletion_and_no_longer() {
     let believed = within(LIMIT, || !scene.is_isolated(&scene.web));
     let fault = "the GET of a namespace hangs, later ones do not";
     let note = format!("{} questions", scene.api.count_since(start, Verb::Get, Namespaces));
-    Row { name: NAME, fault, toll: None, told: None, in_step: believed, note }.print();
+    Row { name: NAME, fault, toll: None, noticed: None, in_step: believed, note }.print();
     assert!(believed.is_some(), "still held {:?} after the fault; {}", lifted.elapsed(), scene.agent.words());
 }

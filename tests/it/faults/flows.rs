@@ -64,7 +64,7 @@ fn pods_end_elsewhere_with_many_flows() {
         share * 100.0
     );
     let fault = "pods end on other nodes, ten a second";
-    Row { name: NAME, fault, toll: None, told: None, in_step: Some(p99), note }.print();
+    Row { name: NAME, fault, toll: None, noticed: None, in_step: Some(p99), note }.print();
     let bound = Duration::from_millis(if full() { 50 } else { 400 });
     assert!(p99 < bound, "events take {p99:?} (p99), {:?} at most", delays[turns - 1]);
 }

@@ -32,49 +32,49 @@ cases! {
     list_without_answer: Case {
         fault: "a list of policies that is never answered",
         inject: |scene| hang(scene, Verb::List, NetworkPolicies, Answer::Hang),
-        told: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
+        noticed: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
         ..LONG
     };
     #[ignore = "takes two minutes"]
     list_that_stops_halfway: Case {
         fault: "a list of policies that stops in the middle",
         inject: |scene| hang(scene, Verb::List, NetworkPolicies, Answer::HangInside),
-        told: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
+        noticed: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
         ..LONG
     };
     #[ignore = "takes two minutes"]
     list_of_pods_without_answer: Case {
         fault: "a list of pods that is never answered",
         inject: |scene| hang(scene, Verb::List, Pods, Answer::Hang),
-        told: Some((|scene| unheard(scene, Pods), NOTICE)),
+        noticed: Some((|scene| unheard(scene, Pods), NOTICE)),
         ..LONG
     };
     #[ignore = "takes two minutes"]
     watch_without_answer: Case {
         fault: "a watch of policies that is never answered",
         inject: |scene| hang(scene, Verb::Watch, NetworkPolicies, Answer::Hang),
-        told: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
+        noticed: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
         ..LONG
     };
     #[ignore = "takes two minutes"]
     watch_that_stops_after_its_head: Case {
         fault: "a watch of policies that sends nothing after its head",
         inject: |scene| hang(scene, Verb::Watch, NetworkPolicies, Answer::HangInside),
-        told: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
+        noticed: Some((|scene| unheard(scene, NetworkPolicies), NOTICE)),
         ..LONG
     };
     #[ignore = "takes two minutes"]
     watch_of_namespaces_without_answer: Case {
         fault: "a watch of namespaces that is never answered",
         inject: |scene| hang(scene, Verb::Watch, Namespaces, Answer::Hang),
-        told: Some((|scene| unheard(scene, Namespaces), NOTICE)),
+        noticed: Some((|scene| unheard(scene, Namespaces), NOTICE)),
         ..LONG
     };
     #[ignore = "takes two minutes"]
     silent_watches: Case {
         fault: "open watches that send nothing: no event, no bookmark, no end",
         inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| scene.api.silence(kind, true)),
-        told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| unheard(scene, kind)), NOTICE)),
+        noticed: Some((|scene| Resource::WATCHED.into_iter().all(|kind| unheard(scene, kind)), NOTICE)),
         lift: |scene| {
             for kind in Resource::WATCHED {
                 scene.api.silence(kind, false);
@@ -102,7 +102,7 @@ cases! {
             scene.api.answer_all(&Answer::Status(503));
             scene.api.cut_connections();
         },
-        told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| failing(scene, kind)), NOTICE)),
+        noticed: Some((|scene| Resource::WATCHED.into_iter().all(|kind| failing(scene, kind)), NOTICE)),
         lists: 12,
         ..LONG
     };
@@ -127,7 +127,7 @@ fn node_gets_another_pod_range() {
         name: NAME,
         fault: "the node gets another podCIDR",
         toll: None,
-        told: None,
+        noticed: None,
         in_step: took,
         note: String::new(),
     }
@@ -147,7 +147,7 @@ fn quiet_cluster_is_no_fault() {
         name: NAME,
         fault: "a quiet cluster: no events",
         toll: None,
-        told: alarm,
+        noticed: alarm,
         in_step: None,
         note: "an alarm would be false".into(),
     }

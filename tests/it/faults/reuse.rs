@@ -58,7 +58,7 @@ fn former_flows_pass_nothing(name: &str, fault: &str, away: bool) {
     scene.lab.settle().unwrap();
     let toll = Toll { sent: sent.sent, leaked: sink.counts(sent.id).received, lost: 0 };
     let note = format!("{:.1} s in all", start.elapsed().as_secs_f64());
-    Row { name, fault, toll: Some(toll), told: None, in_step, note }.print();
+    Row { name, fault, toll: Some(toll), noticed: None, in_step, note }.print();
     assert_eq!(toll.leaked, 0, "of {} packets; {}", toll.sent, words());
 }
 
@@ -296,7 +296,7 @@ fn addresses_pass_from_pod_to_pod() {
     let Rounds { pods, wrong, slowest, toll, scene, .. } = all;
     let note = format!("{pods} pairs in {rounds} rounds, {} wrong", wrong.len());
     let fault = "IPs pass between pods with different isolation, agents killed in between";
-    Row { name: NAME, fault, toll: Some(toll), told: None, in_step: Some(slowest), note }.print();
+    Row { name: NAME, fault, toll: Some(toll), noticed: None, in_step: Some(slowest), note }.print();
     let first: Vec<_> = wrong.iter().take(20).collect();
     assert!(wrong.is_empty(), "{} verdicts: {first:#?}; {}", wrong.len(), scene.agent.words());
     assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());

@@ -22,7 +22,7 @@ fn slack() -> u32 {
 }
 
 fn row(name: &str, fault: &str, in_step: Option<Duration>, note: String) {
-    Row { name, fault, toll: None, told: None, in_step, note }.print();
+    Row { name, fault, toll: None, noticed: None, in_step, note }.print();
 }
 
 /// Waits for a condition, and returns the time it took and the peak memory meanwhile. Gives up on an agent that takes

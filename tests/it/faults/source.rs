@@ -82,46 +82,46 @@ cases! {
     empty_list_of_policies_once: Case {
         fault: "an empty list of policies, then true ones",
         inject: |scene| once(scene, NetworkPolicies, Shown::Nothing),
-        told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
+        noticed: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
     #[ignore = "similar to another test; hack/faults runs it"]
     empty_list_of_pods_once: Case {
         fault: "an empty list of pods, then true ones",
         inject: |scene| once(scene, Pods, Shown::Nothing),
-        told: Some((|scene| doubted(scene, Pods), DOUBT)),
+        noticed: Some((|scene| doubted(scene, Pods), DOUBT)),
         ..BRIEF
     };
     empty_list_of_namespaces_once: Case {
         fault: "an empty list of namespaces, then true ones",
         inject: |scene| once(scene, Namespaces, Shown::Nothing),
-        told: Some((|scene| doubted(scene, Namespaces), DOUBT)),
+        noticed: Some((|scene| doubted(scene, Namespaces), DOUBT)),
         ..BRIEF
     };
     cut_list_of_pods_once: Case {
         fault: "a list of pods without its second half, then true ones",
         inject: |scene| once(scene, Pods, Shown::First(3)),
-        told: Some((|scene| doubted(scene, Pods), DOUBT)),
+        noticed: Some((|scene| doubted(scene, Pods), DOUBT)),
         ..BRIEF
     };
     list_without_the_last_isolating_policy_once: Case {
         fault: "a list of policies without the only one that isolates a pod here, then true ones",
         inject: |scene| once(scene, NetworkPolicies, Shown::First(crate::faults::scene::CROWD)),
-        told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
+        noticed: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
     empty_lists_of_policies_for_ever: Case {
         fault: "all lists of policies are empty from now on; GETs return single policies",
         inject: |scene| for_ever(scene, NetworkPolicies, Shown::Nothing),
         lasts: PAST_THE_SECOND,
-        told: Some((|scene| contradicted(scene, NetworkPolicies), DOUBT)),
+        noticed: Some((|scene| contradicted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
     cut_lists_of_pods_for_ever: Case {
         fault: "all lists of pods lack their second half from now on; GETs return single pods",
         inject: |scene| for_ever(scene, Pods, Shown::First(3)),
         lasts: PAST_THE_SECOND,
-        told: Some((|scene| contradicted(scene, Pods), DOUBT)),
+        noticed: Some((|scene| contradicted(scene, Pods), DOUBT)),
         ..BRIEF
     };
     #[ignore = "similar to another test; hack/faults runs it"]
@@ -129,7 +129,7 @@ cases! {
         fault: "all lists of namespaces are empty from now on; GETs return single namespaces",
         inject: |scene| for_ever(scene, Namespaces, Shown::Nothing),
         lasts: PAST_THE_SECOND,
-        told: Some((|scene| contradicted(scene, Namespaces), DOUBT)),
+        noticed: Some((|scene| contradicted(scene, Namespaces), DOUBT)),
         ..BRIEF
     };
     empty_lists_for_ever_and_nobody_answers: Case {
@@ -139,7 +139,7 @@ cases! {
             for_ever(scene, NetworkPolicies, Shown::Nothing);
         },
         lasts: PAST_THE_SECOND,
-        told: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
+        noticed: Some((|scene| doubted(scene, NetworkPolicies), DOUBT)),
         ..BRIEF
     };
     lists_that_contradict_each_other: Case {
@@ -158,7 +158,7 @@ cases! {
         },
         // The second list comes after three seconds.
         lasts: Duration::from_secs(7),
-        told: Some((|scene| doubted(scene, NetworkPolicies) || doubted(scene, Pods), DOUBT)),
+        noticed: Some((|scene| doubted(scene, NetworkPolicies) || doubted(scene, Pods), DOUBT)),
         lists: 5,
         ..BRIEF
     };
@@ -166,7 +166,7 @@ cases! {
     wrong_cluster_once: Case {
         fault: "lists of another cluster, of every kind, then true ones",
         inject: |scene| Resource::WATCHED.into_iter().for_each(|kind| once(scene, kind, strangers(kind))),
-        told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| doubted(scene, kind)), DOUBT)),
+        noticed: Some((|scene| Resource::WATCHED.into_iter().all(|kind| doubted(scene, kind)), DOUBT)),
         ..BRIEF
     };
     restored_etcd: Case {
@@ -183,7 +183,7 @@ cases! {
             lists_of_policies(scene, Answer::Status(403));
         },
         lift: nothing_wrong,
-        told: Some((|scene| failing(scene, NetworkPolicies), LIMIT)),
+        noticed: Some((|scene| failing(scene, NetworkPolicies), LIMIT)),
         lists: 10,
         ..BRIEF
     };
@@ -191,7 +191,7 @@ cases! {
         fault: "503 for every request",
         inject: |scene| everything(scene, &Answer::Status(503)),
         lift: nothing_wrong,
-        told: Some((|scene| Resource::WATCHED.into_iter().all(|kind| failing(scene, kind)), LIMIT)),
+        noticed: Some((|scene| Resource::WATCHED.into_iter().all(|kind| failing(scene, kind)), LIMIT)),
         lists: 10,
         ..BRIEF
     };
@@ -224,7 +224,7 @@ cases! {
             lists_of_policies(scene, Answer::Garbage);
         },
         lift: nothing_wrong,
-        told: Some((|scene| failing(scene, NetworkPolicies), LIMIT)),
+        noticed: Some((|scene| failing(scene, NetworkPolicies), LIMIT)),
         lists: 10,
         ..BRIEF
     };
@@ -299,12 +299,12 @@ fn agent_starts_again_among_false_lists() {
     }
     scene.start_again();
     scene.agent.wait_ready();
-    let told = Resource::WATCHED.into_iter().any(|kind| doubted(&scene, kind));
+    let noticed = Resource::WATCHED.into_iter().any(|kind| doubted(&scene, kind));
     scene.put_late();
     let in_step = scene.time_to_step(LIMIT);
     let toll = traffic.stop(&scene);
     let fault = "the agent starts again, and the first list of every kind is empty";
-    Row { name: NAME, fault, toll: Some(toll), told: None, in_step, note: format!("doubted: {told}") }.print();
+    Row { name: NAME, fault, toll: Some(toll), noticed: None, in_step, note: format!("doubted: {noticed}") }.print();
     assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());
     assert!(in_step.is_some(), "changes are not followed; {}", scene.agent.words());
 }
@@ -319,13 +319,14 @@ fn agent_starts_again_among_lists_that_stay_false() {
     }
     let start = Instant::now();
     scene.start_again();
-    let is_told = || contradicted(&scene, Pods) && scene.agent.get("/readyz").is_some_and(|(status, _)| status == 503);
-    let told = crate::faults::agent::within(LIMIT, is_told);
+    let is_noticed =
+        || contradicted(&scene, Pods) && scene.agent.get("/readyz").is_some_and(|(status, _)| status == 503);
+    let noticed = crate::faults::agent::within(LIMIT, is_noticed);
     observe(start + PAST_THE_SECOND + DOUBT);
     let (isolated, toll) = (scene.is_isolated(&scene.web), traffic.stop(&scene));
     let fault =
         "the agent starts again, and all lists of policies and pods are empty from now on; GETs return single ones";
-    Row { name: NAME, fault, toll: Some(toll), told, in_step: None, note: String::new() }.print();
+    Row { name: NAME, fault, toll: Some(toll), noticed, in_step: None, note: String::new() }.print();
     assert_eq!((toll.leaked, toll.lost), (0, 0), "of {} packets; {}", toll.sent, scene.agent.words());
-    assert!(isolated && told.is_some(), "{}", scene.agent.words());
+    assert!(isolated && noticed.is_some(), "{}", scene.agent.words());
 }

@@ -55,7 +55,7 @@ fn limit() -> Duration {
 }
 
 fn print(name: &str, fault: &str, took: Option<Duration>, note: String) {
-    Row { name, fault, toll: None, told: None, in_step: took, note }.print();
+    Row { name, fault, toll: None, noticed: None, in_step: took, note }.print();
 }
 
 #[test]

@@ -11,8 +11,8 @@ use palisade_lab::{Listen, Server};
 
 /// Its duration, or `PALISADE_OUTAGE` seconds.
 fn length() -> Duration {
-    let told = std::env::var("PALISADE_OUTAGE").map(|seconds| seconds.parse().expect("PALISADE_OUTAGE in seconds"));
-    Duration::from_secs(told.unwrap_or(60))
+    let set = std::env::var("PALISADE_OUTAGE").map(|seconds| seconds.parse().expect("PALISADE_OUTAGE in seconds"));
+    Duration::from_secs(set.unwrap_or(60))
 }
 
 /// Stops the API server, and continues it at the end in any case.

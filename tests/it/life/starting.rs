@@ -53,8 +53,8 @@ fn window(cluster: &Cluster, scene: &Scene<'_>, peer: &Pod, number: usize) -> Wi
     });
     // Silence counts only if it lasts once the IP is known. Not polled above: that would delay the clock.
     within(PATIENCE, "a reported IP", || {
-        let told = scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]);
-        (!told.is_empty()).then_some(())
+        let reported = scene.kubectl(&["get", "pod", &name, "--output=jsonpath={.status.podIP}"]);
+        (!reported.is_empty()).then_some(())
     });
     scene.kubectl(&["delete", "pod", "--now", "--wait", &name]);
     let sent = lines.iter().map(|(flood, _)| flood.sent()).sum();

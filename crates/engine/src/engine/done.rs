@@ -61,7 +61,7 @@ impl Engine {
         for address in forgotten.finished.union(&forgotten.unfinished) {
             self.forgetting.remove(address);
         }
-        self.index.end_forgetting(&finished);
+        self.index.end_deletion(&finished);
         if self.cause.is_empty() {
             self.cause = Cause::other("flows of former pods are deleted");
         }

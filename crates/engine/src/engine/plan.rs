@@ -37,7 +37,7 @@ impl Engine {
         if !self.forgetting.is_empty() {
             return Vec::new();
         }
-        let due = self.index.begin_forgetting();
+        let due = self.index.begin_deletion();
         if due.is_empty() { Vec::new() } else { vec![Job::Wait, Job::Forget(due)] }
     }
 

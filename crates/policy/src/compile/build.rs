@@ -111,7 +111,7 @@ impl Rules {
     }
 
     /// The rules that determine the union: if some allow any peer, only they.
-    fn that_matter(&self, rules: impl Iterator<Item = usize> + Clone) -> Vec<usize> {
+    fn deciding(&self, rules: impl Iterator<Item = usize> + Clone) -> Vec<usize> {
         let anyone: Vec<_> = rules.clone().filter(|rule| self.is_for_anyone(*rule)).collect();
         if anyone.is_empty() { rules.collect() } else { anyone }
     }
@@ -134,7 +134,7 @@ impl Rules {
     }
 
     fn union_of(&mut self, rules: &BTreeSet<usize>) -> Arc<PeerUnion> {
-        let rules = self.that_matter(rules.iter().copied());
+        let rules = self.deciding(rules.iter().copied());
         self.union(&rules)
     }
 
@@ -264,7 +264,7 @@ fn disjoint(spans: &[PortSpan], rules: &mut Rules, pulse: &Pulse) -> Vec<PortRan
         pulse.beat();
         let (first, last) = (u16::try_from(from), u16::try_from(edge.saturating_sub(1)));
         if let (false, Ok(first), Ok(last)) = (open.is_empty(), first, last) {
-            let matter = rules.that_matter(open.keys().copied());
+            let matter = rules.deciding(open.keys().copied());
             let peers = rules.union(&matter);
             let mut covers = Covers::default();
             rules.cover(&peers, open.keys().copied(), &Covered::Range(first, last), &mut covers);

@@ -130,14 +130,14 @@ impl Index {
 
     /// The IPs of [`Index::due_now`], whose flows are deleted from now on. An IP that leaves a pod after this is due
     /// again when the deletion ends.
-    pub fn begin_forgetting(&mut self) -> BTreeSet<IpAddr> {
+    pub fn begin_deletion(&mut self) -> BTreeSet<IpAddr> {
         let now = self.due_now();
         self.due.again.retain(|address| !now.contains(address));
         now
     }
 
-    /// Notes that the flows that these IPs had at [`Index::begin_forgetting`] are deleted.
-    pub fn end_forgetting(&mut self, addresses: &BTreeSet<IpAddr>) {
+    /// Notes that the flows that these IPs had at [`Index::begin_deletion`] are deleted.
+    pub fn end_deletion(&mut self, addresses: &BTreeSet<IpAddr>) {
         let done = addresses.iter().filter(|address| !self.due.again.contains(address));
         let done = done.copied().collect();
         self.forgotten(&done);

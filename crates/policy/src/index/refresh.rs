@@ -56,7 +56,7 @@ impl Index {
         }
         for (name, before) in &touched.namespaces {
             let after = self.state.namespaces.get(name).map(|namespace| &namespace.labels);
-            let selectors = self.terms.selectors.telling_apart(before.as_ref(), after);
+            let selectors = self.terms.selectors.matching_one_of(before.as_ref(), after);
             self.refresh_peers_in(name, &selectors);
         }
         let mut starting = touched.starting.clone();

@@ -93,7 +93,7 @@ mod tests {
     fn candidates(selecting: &Selecting, namespace: &str, app: &str) -> Vec<String> {
         let labels = [("app".to_owned(), app.to_owned())].into();
         let pod = Pod { labels, ..Pod::new(NamespacedName::new(namespace, "pod")) };
-        selecting.candidates(&pod).into_iter().map(|name| name.to_string()).collect()
+        selecting.candidates(&pod).into_iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         selecting.remove(b);
         assert_eq!(candidates(&selecting, "shop", "api"), ["a"]);
         assert_eq!(candidates(&selecting, "shop", "x"), ["a", "c"]);
-        [a, c].map(|policy| selecting.remove(policy));
+        [a, c].into_iter().for_each(|policy| selecting.remove(policy));
         assert!(selecting.by_namespace.is_empty());
     }
 }

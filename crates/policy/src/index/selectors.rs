@@ -128,7 +128,7 @@ impl Selectors {
     }
 
     /// The namespace selectors that match exactly one of two sets of labels.
-    pub(super) fn telling_apart(&self, one: Option<&Labels>, other: Option<&Labels>) -> ByLabel {
+    pub(super) fn matching_one_of(&self, one: Option<&Labels>, other: Option<&Labels>) -> ByLabel {
         let mut differing = ByLabel::default();
         for selector in self.matching.all() {
             if let Namespaces::Matching(namespaces) = &selector.namespaces {

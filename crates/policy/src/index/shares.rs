@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Index;
 use super::apply::Touched;
 use super::load::{Pending, Share};
-use super::terms::TooMuch;
+use super::terms::Excess;
 use crate::compile::Group;
 use crate::input::{NamespacedName, Pod, Policy, State};
 
@@ -96,7 +96,7 @@ impl Index {
         let is_much = |load: &Share| load.spread.saturating_mul(changed) > limit / 4;
         let grown = self.shares.grown(limit).filter(|(_, load)| is_much(load));
         for namespace in grown.map(|(namespace, _)| namespace.clone()).collect::<Vec<_>>() {
-            self.look_up_anew(&namespace);
+            self.refill(&namespace);
         }
     }
 
@@ -135,7 +135,7 @@ impl Index {
     }
 
     /// Checks that the namespaces whose groups changed are within the limit; the error has the policies to set aside.
-    pub(super) fn admit(&self, pending: &Pending<'_>) -> Result<(), TooMuch> {
+    pub(super) fn admit(&self, pending: &Pending<'_>) -> Result<(), Excess> {
         let mut too_much = Vec::new();
         for namespace in &self.shares.suspects {
             self.pulse.beat();
@@ -163,10 +163,10 @@ impl Index {
     }
 
     /// The policies to set aside: the largest, or, if some are being retried, the largest of those.
-    fn choose(&self, namespace: &Arc<str>, load: Share, pending: &Pending<'_>) -> TooMuch {
+    fn choose(&self, namespace: &Arc<str>, load: Share, pending: &Pending<'_>) -> Excess {
         let key = |name: Arc<str>| NamespacedName { namespace: namespace.clone(), name };
         let shares = self.shares(namespace, pending).into_iter();
-        let mut shares: TooMuch = shares.map(|(name, share)| (key(name), share)).collect();
+        let mut shares: Excess = shares.map(|(name, share)| (key(name), share)).collect();
         if shares.iter().any(|(policy, _)| self.shares.tried.contains(policy)) {
             shares.retain(|(policy, _)| self.shares.tried.contains(policy));
         }
@@ -185,7 +185,7 @@ impl Index {
     }
 
     /// Reduces policies to their isolation. Returns whether there were any.
-    fn set_aside(&mut self, policies: TooMuch) -> bool {
+    fn set_aside(&mut self, policies: Excess) -> bool {
         let mut keys = BTreeSet::new();
         for (key, share) in policies {
             let Some(written) = self.state.policies.get(&key).cloned() else { continue };

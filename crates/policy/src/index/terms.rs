@@ -24,7 +24,7 @@ pub(super) struct Terms {
 }
 
 /// Policies that have too many elements, and their shares.
-pub(super) type TooMuch = Vec<(NamespacedName, Share)>;
+pub(super) type Excess = Vec<(NamespacedName, Share)>;
 
 /// Signals that enough members were found to attribute them to policies.
 struct Watch {
@@ -82,7 +82,7 @@ impl Index {
     }
 
     /// Drops the members of the selectors and named ports of a namespace's groups, so they are filled like new terms.
-    pub(super) fn look_up_anew(&mut self, namespace: &Arc<str>) {
+    pub(super) fn refill(&mut self, namespace: &Arc<str>) {
         let groups = || self.groups_in(namespace);
         let selectors: Vec<_> = groups().flat_map(Allowed::selectors).cloned().collect();
         let named_ports: Vec<_> = groups().flat_map(Allowed::named_ports).collect();
@@ -103,7 +103,7 @@ impl Index {
 
     /// Fills the new selectors and named ports. Stops as soon as a namespace has too many elements, and returns the
     /// policies at fault.
-    pub(super) fn fill(&mut self) -> Result<(), TooMuch> {
+    pub(super) fn fill(&mut self) -> Result<(), Excess> {
         if !self.terms.new_selectors.is_empty() {
             for (selector, members) in self.select_all(&self.terms.new_selectors)? {
                 self.pulse.beat();
@@ -126,10 +126,7 @@ impl Index {
     }
 
     /// The members of selectors: each pod is only compared with those indexed under its labels.
-    fn select_all(
-        &self,
-        selectors: &BTreeSet<Arc<PeerSelector>>,
-    ) -> Result<Vec<(Arc<PeerSelector>, Members)>, TooMuch> {
+    fn select_all(&self, selectors: &BTreeSet<Arc<PeerSelector>>) -> Result<Vec<(Arc<PeerSelector>, Members)>, Excess> {
         let mut named: BTreeMap<&Arc<str>, ByLabel> = BTreeMap::new();
         let mut matching: BTreeMap<&LabelSelector, ByLabel> = BTreeMap::new();
         for selector in selectors {
@@ -186,7 +183,7 @@ impl Index {
         })
     }
 
-    fn resolve_all(&self, wanted: &BTreeSet<NamedPort>) -> Result<BTreeMap<NamedPort, Ports>, TooMuch> {
+    fn resolve_all(&self, wanted: &BTreeSet<NamedPort>) -> Result<BTreeMap<NamedPort, Ports>, Excess> {
         let mut found: BTreeMap<NamedPort, Ports> = wanted.iter().map(|port| (port.clone(), Ports::new())).collect();
         let mut watch = self.watch();
         for address in self.owners.keys() {

@@ -5,7 +5,7 @@
 
 use super::membership::{Selection, selection};
 use super::terms::{self, PeerMatch, PortMatch};
-use super::{End, Ends, Reference, allow, deny, is_the_same, isolates};
+use super::{End, Ends, Reference, allow, deny, is_same_end, isolates};
 use crate::flow::{Decision, Flow, FlowError, Judgement, Reason, Transport};
 use crate::input::{Direction, Peer, Peers, Pod, Policy, Port, Ports, Rule};
 
@@ -132,7 +132,7 @@ impl<'c> Side<'c> {
             return Err(allow(Reason::NotAPod));
         }
         // 1.6 "Self": a pod cannot block access to itself.
-        if is_the_same(subject, peer) {
+        if is_same_end(subject, peer) {
             return Err(allow(Reason::Itself));
         }
         // 1.1 clause 1: a pod is isolated if a policy of its namespace selects it and has the direction in policyTypes;

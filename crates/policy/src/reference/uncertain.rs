@@ -2,7 +2,7 @@
 
 use super::membership::Selection;
 use super::terms::PeerMatch;
-use super::{ConsideredPolicy, ConsideredRule, Side, is_the_same};
+use super::{ConsideredPolicy, ConsideredRule, Side, is_same_end};
 use crate::flow::Verdict;
 use crate::input::{Direction, Policy, Requirement};
 
@@ -65,7 +65,7 @@ impl<'c> Side<'c> {
             Direction::Ingress => true,
             Direction::Egress => self.reference.facts.allow_egress_to_own_node,
         } && self.reference.is_own_node(&[pod], self.peer);
-        if is_the_same(self.subject, self.peer) || is_own_node() {
+        if is_same_end(self.subject, self.peer) || is_own_node() {
             return None;
         }
         let (mut sure, mut unsure) = (Vec::new(), Vec::new());

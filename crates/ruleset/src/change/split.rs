@@ -22,7 +22,7 @@ impl Patch {
         let changes = ByAddress::of(self, after);
         let changed: BTreeSet<_> = changes.addresses()?.collect();
         let known: BTreeSet<_> = events.iter().flatten().copied().collect();
-        if !changed.is_subset(&known) || self.hides_a_state(&changes, &changed) {
+        if !changed.is_subset(&known) || self.mixes_states(&changes, &changed) {
             return None;
         }
         let runs = runs(events, &changes)?;
@@ -35,7 +35,7 @@ impl Patch {
 
     /// Whether new or deleted sets, which get or lose all elements at once, would let one judged IP meet another as of
     /// a different moment.
-    fn hides_a_state(&self, changes: &ByAddress, changed: &BTreeSet<IpAddr>) -> bool {
+    fn mixes_states(&self, changes: &ByAddress, changed: &BTreeSet<IpAddr>) -> bool {
         let has_changed = |set: &Set| set.elements.keys().filter_map(Key::address).any(|key| changed.contains(&key));
         let mut sets = self.sets.values();
         let hides = sets.any(|change| match change {

@@ -169,7 +169,7 @@ impl Renderer {
         self.quarantined.retain(|group| !dirty.groups.contains(group));
         let families = families(policy);
         if families != self.families && !self.groups.is_empty() {
-            return self.render_anew(policy, families);
+            return self.render_all(policy, families);
         }
         self.families = families;
         self.update_in_quarantine(policy, dirty)
@@ -225,7 +225,7 @@ impl Renderer {
     pub fn set_pod_ranges(&mut self, policy: &NodePolicy, ranges: BTreeSet<IpNet>) {
         self.options.pod_ranges = ranges;
         if !self.fresh {
-            self.render_anew(policy, families(policy));
+            self.render_all(policy, families(policy));
         }
     }
 
@@ -242,7 +242,7 @@ impl Renderer {
 
     /// Renders every group again, because a family was added or removed. Names and quarantines are kept, so unchanged
     /// objects stay the same.
-    fn render_anew(&mut self, policy: &NodePolicy, families: Vec<Family>) -> Patch {
+    fn render_all(&mut self, policy: &NodePolicy, families: Vec<Family>) -> Patch {
         let (names, pulse) = (self.names.clone(), self.pulse.clone());
         let quarantined = self.quarantined.iter().filter(|group| policy.groups.contains_key(*group)).cloned().collect();
         let mut rendered = Self { families, names, quarantined, pulse, ..Self::new(self.options.clone()) };

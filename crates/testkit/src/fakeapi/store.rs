@@ -94,7 +94,7 @@ impl State {
     }
 
     /// Adds or changes an object. Kinds that are not served are ignored.
-    pub(super) fn put(&mut self, mut object: Value, told: bool) {
+    pub(super) fn put(&mut self, mut object: Value, notify: bool) {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let Some(resource) = Resource::of_kind(&text("/kind")) else { return };
         let key = (text("/metadata/namespace"), text("/metadata/name"));
@@ -106,7 +106,7 @@ impl State {
         let bytes: Bytes = object.to_string().into_bytes().into();
         let (version, objects) = (self.version, self.of(resource));
         let known = objects.by_key.insert(key, Arc::clone(&bytes)).is_some();
-        if told {
+        if notify {
             self.tell(resource, version, if known { "MODIFIED" } else { "ADDED" }, &bytes);
         } else {
             objects.history.clear();

@@ -22,7 +22,7 @@ pub(super) struct Pace {
     lists: u32,
     last_list: Option<Instant>,
     /// The start of the last list on request.
-    last_wish: Option<Instant>,
+    last_request: Option<Instant>,
 }
 
 /// Lists that may follow one another quickly: one, and another when its watch fails.
@@ -30,7 +30,7 @@ const QUICK_LISTS: u32 = 2;
 
 impl Pace {
     pub(super) fn new(timing: Timing) -> Self {
-        Self { timing, failures: 0, watched: None, lists: 0, last_list: None, last_wish: None }
+        Self { timing, failures: 0, watched: None, lists: 0, last_list: None, last_request: None }
     }
 
     /// Notes a failure. Returns the wait before the next attempt.
@@ -78,8 +78,8 @@ impl Pace {
     pub(super) fn wish(&mut self) -> Instant {
         let now = Instant::now();
         let between = self.timing.between_lists;
-        if self.last_wish.is_none_or(|last| now.duration_since(last) >= between) {
-            self.last_wish = Some(now);
+        if self.last_request.is_none_or(|last| now.duration_since(last) >= between) {
+            self.last_request = Some(now);
             return now;
         }
         self.last_list.map_or(now, |last| (last + self.between()).max(now))

@@ -35,18 +35,18 @@ struct NodeSpec {
 }
 
 /// Requests the ranges of one node.
-pub(super) struct Asker {
+pub(super) struct RangePoller {
     client: Client,
     node: Arc<str>,
     /// The last problem, so that it is logged once.
-    told: Option<String>,
+    logged: Option<String>,
     /// The last answer. A Node that is created again may have others.
     known: BTreeSet<IpNet>,
 }
 
-impl Asker {
+impl RangePoller {
     pub(super) fn new(client: Client, node: Arc<str>) -> Self {
-        Self { client, node, told: None, known: BTreeSet::new() }
+        Self { client, node, logged: None, known: BTreeSet::new() }
     }
 
     /// Requests the Node once. None if there is no answer yet, or if the ranges are the same as before.
@@ -56,7 +56,7 @@ impl Asker {
             Ok(Ok(node)) => {
                 let ranges = ranges(&node.spec);
                 if !ranges.is_empty() {
-                    self.told = None;
+                    self.logged = None;
                     let is_new = ranges != self.known;
                     return is_new.then(|| {
                         self.known.clone_from(&ranges);
@@ -70,20 +70,20 @@ impl Asker {
             }
             Ok(Err(error)) => error.to_string(),
         };
-        if self.told.as_ref() != Some(&problem) && self.known.is_empty() {
+        if self.logged.as_ref() != Some(&problem) && self.known.is_empty() {
             tracing::warn!(
                 node = &*self.node,
                 error = problem,
                 "this node's pod ranges are unknown; a new pod is isolated only once its IP is known"
             );
-            self.told = Some(problem);
+            self.logged = Some(problem);
         }
         None
     }
 
     /// Requests the Node repeatedly and sends changes, until the receiver is dropped. `period` is the pause after an
     /// answer.
-    pub(super) async fn ask_on(mut self, period: Duration, tx: Sender<Arrival>) {
+    pub(super) async fn poll(mut self, period: Duration, tx: Sender<Arrival>) {
         loop {
             tokio::time::sleep(if self.known.is_empty() { PAUSE } else { chance::about(period, 0.1) }).await;
             if let Some(ranges) = self.ask().await

@@ -60,11 +60,11 @@ pub(super) struct Wire {
 impl Wire {
     /// Reads a page of a list: the first, or the one that the previous page named.
     pub(super) async fn page<S: Structure>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
-        let page = timeout(self.patience, self.page_in_any_time::<S>(limit, next)).await;
+        let page = timeout(self.patience, self.page_without_deadline::<S>(limit, next)).await;
         page.unwrap_or(Err(Trouble::Late(self.patience)))
     }
 
-    async fn page_in_any_time<S: Structure>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
+    async fn page_without_deadline<S: Structure>(&self, limit: u32, next: Option<&str>) -> Result<Page, Trouble> {
         let parameters =
             ListParams { limit: Some(limit), continue_token: next.map(str::to_owned), ..ListParams::default() };
         let request = Request::new(url(S::KIND, None)).list(&parameters).map_err(kube::Error::BuildRequest)?;

@@ -26,7 +26,7 @@ pub(super) struct Store {
     pub(super) in_force: Assembled,
     started: bool,
     /// The directory was gone and has had no manifest since.
-    was_away: bool,
+    was_gone: bool,
     /// The last listing failed, so every file must still be read.
     unlisted: bool,
     limits: Limits,
@@ -44,7 +44,7 @@ struct FileState {
     /// Why its content on disk is not in force; empty if it is.
     rejected: Vec<Finding>,
     /// The findings last sent to the receiver.
-    told: Vec<Finding>,
+    reported: Vec<Finding>,
     /// Its size and identity when it was last read.
     size: u64,
     identity: Option<Identity>,
@@ -67,7 +67,7 @@ impl Store {
             files: BTreeMap::new(),
             in_force: Assembled::default(),
             started: false,
-            was_away: false,
+            was_gone: false,
             unlisted: false,
             limits,
             total: 0,
@@ -76,7 +76,7 @@ impl Store {
 
     /// The directory is back; its content may not be complete yet.
     pub(super) fn directory_returned(&mut self) {
-        self.was_away = true;
+        self.was_gone = true;
     }
 
     /// Reads what is dirty and returns the resulting events.
@@ -96,7 +96,7 @@ impl Store {
             }
         };
         let mut warnings = self.accept();
-        self.tell(gone, &mut events);
+        self.report_rejections(gone, &mut events);
         if self.started {
             self.put_in_force(&mut events);
         } else if readable && self.files.values().all(|file| file.rejected.is_empty()) {
@@ -123,15 +123,15 @@ impl Store {
         paths.extend(recheck.filter(|path| self.files.get(path).is_some_and(|file| !file.rejected.is_empty())));
         // A new file may exceed the limit: list to find out.
         let grows = paths.iter().any(|path| !self.files.contains_key(path)) && self.files.len() >= self.limits.files;
-        let all = work.all || self.was_away || self.unlisted;
+        let all = work.all || self.was_gone || self.unlisted;
         if all || work.altered || grows {
             self.unlisted = true;
             let listed = manifests_in(&self.directory, self.limits.files)?;
             self.unlisted = false;
-            if self.was_away && listed.is_empty() {
+            if self.was_gone && listed.is_empty() {
                 return Ok(BTreeSet::new());
             }
-            self.was_away = false;
+            self.was_gone = false;
             let known = self.files.keys().cloned();
             let candidates = listed.into_iter().chain(known).filter(|path| all || self.is_altered(path));
             paths.extend(candidates.collect::<Vec<_>>());
@@ -150,7 +150,7 @@ impl Store {
         if is_gone(&path) {
             let Some(file) = self.files.remove(&path) else { return };
             self.total = self.total.saturating_sub(file.size);
-            if !file.told.is_empty() {
+            if !file.reported.is_empty() {
                 gone.push(path);
             }
             return;
@@ -218,15 +218,15 @@ impl Store {
     }
 
     /// Reports newly rejected files, changed reasons, and files that are no longer rejected.
-    fn tell(&mut self, gone: Vec<PathBuf>, events: &mut Vec<Event>) {
-        events.extend(gone.into_iter().map(|file| Event::FileMended { file }));
+    fn report_rejections(&mut self, gone: Vec<PathBuf>, events: &mut Vec<Event>) {
+        events.extend(gone.into_iter().map(|file| Event::FileRecovered { file }));
         for (path, file) in &mut self.files {
-            if file.told == file.rejected {
+            if file.reported == file.rejected {
                 continue;
             }
-            file.told.clone_from(&file.rejected);
+            file.reported.clone_from(&file.rejected);
             events.push(if file.rejected.is_empty() {
-                Event::FileMended { file: path.clone() }
+                Event::FileRecovered { file: path.clone() }
             } else {
                 let errors = ManifestErrors { findings: file.rejected.clone() };
                 Event::FileRejected { file: path.clone(), errors }

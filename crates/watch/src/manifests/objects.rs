@@ -85,7 +85,7 @@ pub(crate) struct Duplicate<'c> {
 impl Duplicate<'_> {
     /// The error, at the second position.
     pub(crate) fn finding(&self) -> Finding {
-        self.told(self.second, self.first)
+        self.finding_at(self.second, self.first)
     }
 
     /// The error, at the position in `file`, if it is one of the two.
@@ -93,13 +93,13 @@ impl Duplicate<'_> {
         if self.second.file == file {
             Some(self.finding())
         } else if self.first.file == file {
-            Some(self.told(self.first, self.second))
+            Some(self.finding_at(self.first, self.second))
         } else {
             None
         }
     }
 
-    fn told(&self, here: &Place, there: &Place) -> Finding {
+    fn finding_at(&self, here: &Place, there: &Place) -> Finding {
         Finding {
             file: here.file.clone(),
             document: Some(here.document),

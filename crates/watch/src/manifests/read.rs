@@ -9,7 +9,7 @@ use super::document::{Content, Reading};
 use super::file::{Limits, read_bounded, read_found, read_named};
 use super::objects::{Duplicate, Objects, duplicates};
 use super::selection::Selection;
-use super::workloads::become_pods;
+use super::workloads::add_workload_pods;
 use crate::decode::DEFAULT_NAMESPACE;
 use crate::finding::{Finding, Flaw, ManifestErrors};
 
@@ -43,7 +43,7 @@ pub fn read_manifests_and_workloads(selection: impl Into<Selection>) -> Result<O
 fn read(selection: &Selection, reading: Reading) -> Result<Objects, ManifestErrors> {
     let mut contents = contents(selection, reading);
     let mut findings: Vec<_> = contents.iter().flat_map(|content| content.errors.iter().cloned()).collect();
-    findings.extend(become_pods(&mut contents));
+    findings.extend(add_workload_pods(&mut contents));
     findings.extend(duplicates(&contents).iter().map(Duplicate::finding));
     if findings.is_empty() { Ok(Objects::of(contents)) } else { Err(ManifestErrors { findings }) }
 }

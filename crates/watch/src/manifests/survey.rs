@@ -10,7 +10,7 @@ use super::document::Reading;
 use super::objects::{Duplicate, assemble, duplicates};
 use super::read::contents;
 use super::selection::Selection;
-use super::workloads::become_pods;
+use super::workloads::add_workload_pods;
 use super::written::Written;
 use crate::finding::{Finding, ObjectName};
 
@@ -30,7 +30,7 @@ pub struct Survey {
 /// Reads manifests and workloads like [`super::read_manifests_and_workloads`], but continues after mistakes.
 pub fn survey_manifests(selection: impl Into<Selection>) -> Survey {
     let mut contents = contents(&selection.into(), Reading::Everything);
-    let mut survey = Survey { findings: become_pods(&mut contents), ..Survey::default() };
+    let mut survey = Survey { findings: add_workload_pods(&mut contents), ..Survey::default() };
     survey.findings.extend(duplicates(&contents).iter().map(Duplicate::finding));
     let mut objects = Vec::new();
     for content in contents {

@@ -10,7 +10,7 @@ use crate::decode::WorkloadKind;
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 
 /// Names the pods of workloads and adds them to the objects of their files. Returns a finding for each duplicate.
-pub(super) fn become_pods(contents: &mut [Content]) -> Vec<Finding> {
+pub(super) fn add_workload_pods(contents: &mut [Content]) -> Vec<Finding> {
     let pods = contents.iter().flat_map(|content| &content.objects).filter_map(|(object, _)| match object {
         Object::Pod(pod) => Some(pod.key.clone()),
         Object::Namespace(_) | Object::Policy(_) => None,

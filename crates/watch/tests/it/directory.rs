@@ -109,7 +109,7 @@ impl Bed {
             Event::FileRejected { file, errors } => {
                 self.rejected.insert(file, errors);
             }
-            Event::FileMended { file } => {
+            Event::FileRecovered { file } => {
                 self.rejected.remove(&file).expect("was rejected");
             }
             Event::Failed(failure) => {
