@@ -1,0 +1,86 @@
+//! The rulesets that are compared.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use palisade_dataplane::table::{Ownership, Table};
+use palisade_lab::Node;
+use palisade_policy::index::Index;
+use palisade_ruleset::render::{Options, render};
+
+use crate::policies::{Ends, Shape, elsewhere, state};
+use palisade_policy::input::Family;
+
+/// A ruleset on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// No table at all, and no conntrack.
+    None,
+    /// One rule that asks for a flow's state, so that conntrack works.
+    Conntrack,
+    /// Conntrack, and a rule that drops the denied pod's packets.
+    Drop,
+    /// Established flows accepted first, then one chain for each of the server's policies in turn: the layout that other
+    /// agents write.
+    Others(u16),
+    /// What Palisade renders.
+    Palisade(Shape, u16),
+}
+
+impl Rules {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "nothing",
+            Self::Conntrack => "conntrack alone",
+            Self::Drop => "conntrack and a plain drop",
+            Self::Others(_) => "one chain per policy",
+            Self::Palisade(..) => "palisade",
+        }
+    }
+
+    /// Loads it; the node has no other rules then.
+    pub(crate) fn load(self, node: &Node, ends: &Ends) {
+        node.nft("flush ruleset").expect("an empty ruleset");
+        let text = match self {
+            Self::None => return,
+            Self::Conntrack => table("ct state invalid counter", ""),
+            Self::Drop => table(&format!("{} saddr {} drop", family(ends.denied), ends.denied), ""),
+            Self::Others(number) => others(number, ends),
+            Self::Palisade(shape, number) => return palisade(shape, number, node, ends),
+        };
+        node.nft(&text).expect("the rules");
+    }
+}
+
+fn table(rules: &str, chains: &str) -> String {
+    format!(
+        "table inet bench {{\n{chains}chain forward {{\ntype filter hook forward priority filter;\n\
+         ct state invalid counter\n{rules}\n}}\n}}\n"
+    )
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}
+
+fn others(number: u16, ends: &Ends) -> String {
+    let (mut chains, mut rules) = (String::new(), "ct state established,related accept\n".to_owned());
+    let words = family(ends.client);
+    for one in 1..=number {
+        let peer = if one == number { ends.client } else { elsewhere(one, Family::of(ends.client)).addr() };
+        writeln!(chains, "chain policy-{one} {{ {words} saddr {peer} accept; }}").expect("a string");
+        writeln!(rules, "{words} daddr {} jump policy-{one}", ends.server).expect("a string");
+    }
+    writeln!(rules, "{words} daddr {} drop", ends.server).expect("a string");
+    table(&rules, &chains)
+}
+
+fn palisade(shape: Shape, number: u16, node: &Node, ends: &Ends) {
+    let (range4, range6) = node.pod_ranges();
+    // As in a cluster, where the Node has podCIDRs.
+    let pod_ranges = [range4, range6].map(|range| range.parse().expect("a CIDR")).into();
+    let options = Options { pod_ranges, ..Options::default() };
+    let ruleset = render(Index::build("node-1", &state(shape, number, ends)).compiled(), &options);
+    node.run(|| Table::open(Ownership::Plain).expect("a socket").replace(&ruleset).map(drop).expect("the table"))
+        .expect("the node");
+}

@@ -1,0 +1,128 @@
+//! What a packet costs under Palisade's rules, compared with conntrack alone and with the layout of others.
+//!
+//! Run by `hack/bench packets [--quick] [--json FILE]`. A node, two pods that policies isolate, and two that none does, in
+//! network namespaces. One core sends small UDP packets; a packet is forwarded and filtered on the core that sends it,
+//! so the time per packet is that of its whole path. In each round every ruleset is loaded and measured, and compared
+//! with conntrack alone in the same round.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a program of measurements: it ends where it fails"
+)]
+
+mod layouts;
+mod measure;
+mod policies;
+
+use std::path::PathBuf;
+
+use layouts::Rules;
+use measure::{Bed, Traffic};
+use palisade_lab::Layout;
+use palisade_policy::input::Family;
+use policies::Shape;
+use serde_json::{Value, json};
+
+/// The command line.
+struct Run {
+    quick: bool,
+    json: Option<PathBuf>,
+}
+
+/// A comparison: some traffic under some rules, as a multiple of the same traffic under other rules.
+struct Row {
+    id: String,
+    traffic: Traffic,
+    rules: Rules,
+    baseline: Rules,
+    /// The multiple that is aimed at; none for what is shown for comparison only.
+    target: Option<f64>,
+}
+
+fn main() {
+    let run = arguments();
+    let mut results = Vec::new();
+    let places: &[(Layout, Family)] = if run.quick {
+        &[(Layout::Routed, Family::V4)]
+    } else {
+        &[(Layout::Routed, Family::V4), (Layout::Routed, Family::V6), (Layout::Bridge, Family::V4)]
+    };
+    for (layout, family) in places {
+        let bed = Bed::new(*layout, *family);
+        let (path, ip) = (
+            if *layout == Layout::Bridge { "bridged" } else { "routed" },
+            if *family == Family::V4 { "ipv4" } else { "ipv6" },
+        );
+        let name = format!("{path}/{ip}");
+        println!("\n{name}: {:50} {:>9} {:>7} {:>15} {:>7}", "", "ns", "ratio", "lowest-highest", "target");
+        let rows = rows(run.quick);
+        for (row, ratios) in rows.iter().zip(measure::in_rounds(&bed, &rows, if run.quick { 7 } else { 15 })) {
+            results.push(show(&name, row, &ratios));
+        }
+    }
+    if let Some(file) = run.json {
+        std::fs::write(file, format!("{:#}\n", Value::Array(results))).expect("the JSON file");
+    }
+}
+
+fn arguments() -> Run {
+    let mut run = Run { quick: false, json: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => run.quick = true,
+            "--json" => run.json = Some(arguments.next().expect("--json FILE").into()),
+            // Cargo adds this.
+            "--bench" => {}
+            other => panic!("unknown argument {other}: --quick, --json FILE"),
+        }
+    }
+    run
+}
+
+fn rows(quick: bool) -> Vec<Row> {
+    let sizes: &[u16] = if quick { &[1, 100, 1_000] } else { &[1, 10, 100, 1_000, 5_000] };
+    let mut rows = Vec::new();
+    let mut row =
+        |id: String, traffic, rules, baseline, target| rows.push(Row { id, traffic, rules, baseline, target });
+    row("established/no-rules".into(), Traffic::Established, Rules::None, Rules::Conntrack, None);
+    for number in sizes {
+        let others = Rules::Others(*number);
+        row(format!("established/chain-per-policy/{number}"), Traffic::Established, others, Rules::Conntrack, None);
+        for shape in Shape::ALL {
+            let rules = Rules::Palisade(shape, *number);
+            row(format!("established/{shape}/{number}"), Traffic::Established, rules, Rules::Conntrack, Some(1.12));
+        }
+    }
+    for number in sizes {
+        let palisade = Rules::Palisade(Shape::Peers, *number);
+        row(format!("unisolated/{number}"), Traffic::Unisolated, palisade, Rules::Conntrack, Some(1.04));
+        row(format!("new/{number}"), Traffic::New, palisade, Rules::Conntrack, Some(1.0 / 0.95));
+        row(format!("new/chain-per-policy/{number}"), Traffic::New, Rules::Others(*number), Rules::Conntrack, None);
+        row(format!("denied/{number}"), Traffic::Denied, palisade, Rules::Drop, Some(1.2));
+    }
+    rows
+}
+
+fn show(place: &str, row: &Row, measured: &measure::Measured) -> Value {
+    let (ratio, lowest, highest) = measured.ratios();
+    let target = row.target.map_or_else(String::new, |target| format!("≤ {target:.2}"));
+    println!(
+        "{:60} {:>9.0} {ratio:>7.2} {:>15} {target:>7}",
+        row.id,
+        measured.nanoseconds(),
+        format!("{lowest:.2}-{highest:.2}")
+    );
+    json!({
+        "id": format!("{place}/{}", row.id),
+        "measured": (ratio * 1000.0).round() / 1000.0,
+        "unit": "ratio of ns per packet",
+        "baseline": format!("{}: {:.0} ns", row.baseline.name(), measured.baseline()),
+        "spread": [lowest, highest],
+        "target": row.target,
+        "met": row.target.map(|target| ratio <= target),
+    })
+}

@@ -1,0 +1,181 @@
+//! Traffic, and the time that its packets take.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use palisade_lab::{Lab, Layout, Node, Pod};
+use palisade_policy::input::Family;
+
+use crate::Row;
+use crate::layouts::Rules;
+use crate::policies::{Ends, PORT};
+
+/// Packets of one measurement.
+const PACKETS: u32 = 20_000;
+
+/// The packets that are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Traffic {
+    /// Of one flow that has had a reply, between two isolated pods.
+    Established,
+    /// The same between two pods that no policy isolates.
+    Unisolated,
+    /// Each the first of a flow, between two isolated pods.
+    New,
+    /// Of a pod that the server does not admit.
+    Denied,
+}
+
+/// A node with the pods that traffic is measured between.
+pub(crate) struct Bed {
+    _lab: Lab,
+    node: Node,
+    pods: BTreeMap<&'static str, Pod>,
+    ends: Ends,
+}
+
+impl Bed {
+    pub(crate) fn new(layout: Layout, family: Family) -> Self {
+        let lab = Lab::builder().node(layout).build().expect("a lab");
+        let node = lab.node(1).clone();
+        let names = ["client", "server", "denied", "open-a", "open-b"];
+        let pods: BTreeMap<_, _> = names.map(|name| (name, node.add_pod(name).expect("a pod"))).into();
+        let address = |name: &str| -> IpAddr {
+            let pod = pods.get(name).expect("a pod");
+            let mut addresses = pod.addresses().into_iter();
+            addresses.find(|address| Family::of(*address) == family).expect("an IP of the family")
+        };
+        for server in ["server", "open-b"] {
+            // No ICMP error for a port without a socket.
+            let quiet =
+                "table inet quiet { chain input { type filter hook input priority filter; udp dport != 7000 drop; }; }";
+            pods.get(server).expect("a pod").namespace().nft(quiet).expect("a rule in the pod");
+        }
+        let open = [address("open-a"), address("open-b")];
+        let ends = Ends { client: address("client"), server: address("server"), denied: address("denied"), open };
+        Self { _lab: lab, node, pods, ends }
+    }
+
+    fn pod(&self, name: &str) -> &Pod {
+        self.pods.get(name).expect("a pod")
+    }
+
+    /// Nanoseconds per packet.
+    fn time(&self, traffic: Traffic) -> f64 {
+        let (from, to) = match traffic {
+            Traffic::Established | Traffic::New => ("client", "server"),
+            Traffic::Denied => ("denied", "server"),
+            Traffic::Unisolated => ("open-a", "open-b"),
+        };
+        let target = match to {
+            "server" => self.ends.server,
+            _ => self.ends.open[1],
+        };
+        self.node.conntrack(&["-F"]).expect("conntrack");
+        let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let bind = |pod: &Pod, port| pod.run(|| UdpSocket::bind((any, port))).expect("the pod").expect("a socket");
+        let (client, server) = (bind(self.pod(from), 0), bind(self.pod(to), PORT));
+        if matches!(traffic, Traffic::Established | Traffic::Unisolated) {
+            exchange(&client, &server, SocketAddr::new(target, PORT));
+        }
+        let elapsed = std::thread::scope(|scope| scope.spawn(|| send(&client, target, traffic)).join());
+        elapsed.expect("the sender").as_secs_f64() * 1e9 / f64::from(PACKETS)
+    }
+}
+
+/// A request and its reply, so that the flow is established.
+fn exchange(client: &UdpSocket, server: &UdpSocket, to: SocketAddr) {
+    for socket in [client, server] {
+        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a deadline");
+    }
+    client.send_to(b"request", to).expect("a request");
+    let (_, peer) = server.recv_from(&mut [0; 16]).expect("the request arrives");
+    server.send_to(b"reply", peer).expect("a reply");
+    client.recv_from(&mut [0; 16]).expect("the reply arrives");
+}
+
+fn send(client: &UdpSocket, target: IpAddr, traffic: Traffic) -> Duration {
+    let mut one = CpuSet::new();
+    one.set(0).expect("a CPU");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("a CPU of its own");
+    let message = [0; 18];
+    let started = Instant::now();
+    for number in 0..PACKETS {
+        let port = if traffic == Traffic::New { 10_000 + u16::try_from(number).expect("few packets") } else { PORT };
+        // A full queue of the server does not matter: the packet has met all rules by then.
+        client.send_to(&message, (target, port)).expect("a packet");
+    }
+    started.elapsed()
+}
+
+/// The rounds of a comparison: nanoseconds per packet under the rules, and under the baseline.
+pub(crate) struct Measured(Vec<(f64, f64)>);
+
+impl Measured {
+    /// The median ratio of a round, the lowest and the highest.
+    pub(crate) fn ratios(&self) -> (f64, f64, f64) {
+        let ratios = sorted(self.0.iter().map(|(rules, baseline)| rules / baseline));
+        let at = |index: usize| ratios.get(index).copied().expect("a round");
+        (at(ratios.len() / 2), at(0), at(ratios.len() - 1))
+    }
+
+    /// The median under the rules.
+    pub(crate) fn nanoseconds(&self) -> f64 {
+        middle(self.0.iter().map(|(rules, _)| *rules))
+    }
+
+    /// The median under the baseline.
+    pub(crate) fn baseline(&self) -> f64 {
+        middle(self.0.iter().map(|(_, baseline)| *baseline))
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    let values = sorted(values);
+    values.get(values.len() / 2).copied().expect("a round")
+}
+
+/// Measures each row in each round. Rows with the same rules share a load, and those with the same baseline its time.
+pub(crate) fn in_rounds(bed: &Bed, rows: &[Row], rounds: usize) -> Vec<Measured> {
+    let mut measured: Vec<_> = rows.iter().map(|_| Measured(Vec::new())).collect();
+    for _ in 0..rounds {
+        let mut times: Vec<((Rules, Traffic), f64)> = Vec::new();
+        for (rules, traffic) in wanted(rows) {
+            if times.last().is_none_or(|((loaded, _), _)| *loaded != rules) {
+                rules.load(&bed.node, &bed.ends);
+            }
+            times.push(((rules, traffic), bed.time(traffic)));
+        }
+        let time = |rules, traffic| {
+            let mut times = times.iter();
+            times.find(|(which, _)| *which == (rules, traffic)).map(|(_, time)| *time).expect("it was measured")
+        };
+        for (row, measured) in rows.iter().zip(&mut measured) {
+            measured.0.push((time(row.rules, row.traffic), time(row.baseline, row.traffic)));
+        }
+    }
+    measured
+}
+
+/// What to measure, by rules.
+fn wanted(rows: &[Row]) -> Vec<(Rules, Traffic)> {
+    let all = rows.iter().flat_map(|row| [(row.baseline, row.traffic), (row.rules, row.traffic)]);
+    let mut by_rules: Vec<(Rules, Vec<Traffic>)> = Vec::new();
+    for (rules, traffic) in all {
+        match by_rules.iter_mut().find(|(known, _)| *known == rules) {
+            Some((_, kinds)) if kinds.contains(&traffic) => {}
+            Some((_, kinds)) => kinds.push(traffic),
+            None => by_rules.push((rules, vec![traffic])),
+        }
+    }
+    by_rules.into_iter().flat_map(|(rules, kinds)| kinds.into_iter().map(move |kind| (rules, kind))).collect()
+}
