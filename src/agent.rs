@@ -29,7 +29,7 @@ use palisade_watch::{Arrival, Request};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{self, AgentArgs, Established, NewPods, Untracked};
+use crate::cli::{self, AgentArgs, NewPods, Untracked};
 use crate::output::Failure;
 use enforcer::{Enforcer, Inputs, Parts};
 use flows::Flows;
@@ -183,6 +183,8 @@ fn enforce(
     let body = move || {
         let Shared { status, metrics, health, requests } = shared;
         let kernel = Kernel::new(Ownership::Automatic, bridges);
+        let options =
+            Options { verdict_cache: options.verdict_cache.filter(|bits| report::has_no_mark_users(*bits)), ..options };
         let engine = Engine::new(node, options);
         health.watch_pulse(engine.index().pulse().clone());
         let enforcer = Enforcer::new(Parts { engine, kernel, flows, requests, status, metrics, health });
@@ -198,12 +200,13 @@ fn engine_options(arguments: &AgentArgs) -> Options {
     Options {
         render: palisade_ruleset::render::Options {
             allow_egress_to_own_node: arguments.allow_egress_to_own_node,
-            keep_established: arguments.established == Established::Keep,
+            established: arguments.established.into(),
             judge_untracked: arguments.untracked == Untracked::Judge,
             ..palisade_ruleset::render::Options::default()
         },
         legacy_isolation: arguments.legacy_namespace_isolation,
         source_answers: arguments.manifests.is_none(),
+        verdict_cache: arguments.verdict_cache.0,
         budget: Budget::of(Cost(arguments.policy_budget)),
         own_pod: own_pod.map(|(namespace, name)| NamespacedName::new(namespace, name)),
     }

@@ -1,11 +1,14 @@
 //! The command line.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use palisade_analysis::check::Code;
+use palisade_ruleset::cache::Slice;
 use palisade_watch::Selection;
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -84,6 +87,9 @@ pub(crate) struct AgentArgs {
     /// What to do with traffic of pods whose IP is not known yet, while an isolated pod of this node starts
     #[arg(long, value_name = "HOW", default_value = "hold")]
     pub(crate) new_pods: NewPods,
+    /// The bits of `ct mark` that remember allowed flows, as a mask; `off` judges every packet by all rules
+    #[arg(long, value_name = "MASK", default_value = "0xffff0000")]
+    pub(crate) verdict_cache: VerdictCache,
     /// Turn on netfilter for the bridges of pods, or only check it
     #[arg(long, value_name = "HOW", default_value = "set")]
     pub(crate) bridge_netfilter: BridgeNetfilter,
@@ -94,6 +100,32 @@ pub(crate) struct AgentArgs {
     /// The agent's own pod, as NAMESPACE/NAME: a list of pods without it is doubted
     #[arg(long, env = "POD", value_name = "POD")]
     pub(crate) pod: Option<String>,
+}
+
+/// The bits of `ct mark` that remember allowed flows, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VerdictCache(pub(crate) Option<Slice>);
+
+impl FromStr for VerdictCache {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let digits = text.strip_prefix("0x").ok_or("neither `off` nor a hexadecimal mask, such as 0xffff0000")?;
+        let mask = u32::from_str_radix(digits, 16).map_err(|error| error.to_string())?;
+        Slice::new(mask).map(|slice| Self(Some(slice))).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for VerdictCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(slice) => write!(f, "{:#010x}", slice.mask()),
+            None => f.write_str("off"),
+        }
+    }
 }
 
 /// What to do about bridges whose packets bypass netfilter.
@@ -121,6 +153,16 @@ pub(crate) enum Established {
     Judge,
     /// Let them continue until they end
     Keep,
+}
+
+impl From<Established> for palisade_ruleset::render::Established {
+    fn from(established: Established) -> Self {
+        match established {
+            // Without a cache, the agent's engine turns this into judging by all rules.
+            Established::Judge => Self::Remember,
+            Established::Keep => Self::Keep,
+        }
+    }
 }
 
 /// What to do with packets that a foreign rule keeps out of conntrack, if their pod is isolated for egress.

@@ -8,7 +8,7 @@ use palisade_ruleset::render::Options;
 use palisade_ruleset::{json, text};
 use palisade_watch::ManifestErrors;
 
-use crate::cli::{Established, Objects, RenderArgs, RenderOutput, Untracked};
+use crate::cli::{Objects, RenderArgs, RenderOutput, Untracked};
 use crate::output::{self, Failure};
 
 /// How many nodes a note names.
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
     let index = Index::build(arguments.node.as_str(), &state);
     let options = Options {
         allow_egress_to_own_node: arguments.objects.allow_egress_to_own_node,
-        keep_established: arguments.established == Established::Keep,
+        established: arguments.established.into(),
         judge_untracked: arguments.untracked == Untracked::Judge,
         ..Options::default()
     };

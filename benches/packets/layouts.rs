@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use palisade_dataplane::table::{Ownership, Table};
 use palisade_lab::Node;
 use palisade_policy::index::Index;
-use palisade_ruleset::render::{Options, render};
+use palisade_ruleset::cache::{Slice, resume};
+use palisade_ruleset::render::{Established, Options, render};
 
 use crate::policies::{Ends, Shape, elsewhere, state};
 use palisade_policy::input::Family;
@@ -23,8 +24,15 @@ pub(crate) enum Rules {
     /// Established flows accepted first, then one chain for each of the server's policies in turn: the layout that other
     /// agents write.
     Others(u16),
-    /// What Palisade renders.
-    Palisade(Shape, u16),
+    /// What Palisade renders, with or without the verdict cache.
+    Palisade(Shape, u16, Cache),
+}
+
+/// Whether the verdict cache is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cache {
+    On,
+    Off,
 }
 
 impl Rules {
@@ -34,7 +42,8 @@ impl Rules {
             Self::Conntrack => "conntrack alone",
             Self::Drop => "conntrack and a plain drop",
             Self::Others(_) => "one chain per policy",
-            Self::Palisade(..) => "palisade",
+            Self::Palisade(_, _, Cache::On) => "palisade",
+            Self::Palisade(_, _, Cache::Off) => "palisade, --verdict-cache off",
         }
     }
 
@@ -46,7 +55,7 @@ impl Rules {
             Self::Conntrack => table("ct state invalid counter", ""),
             Self::Drop => table(&format!("{} saddr {} drop", family(ends.denied), ends.denied), ""),
             Self::Others(number) => others(number, ends),
-            Self::Palisade(shape, number) => return palisade(shape, number, node, ends),
+            Self::Palisade(shape, number, cache) => return palisade(shape, number, cache, node, ends),
         };
         node.nft(&text).expect("the rules");
     }
@@ -75,12 +84,19 @@ fn others(number: u16, ends: &Ends) -> String {
     table(&rules, &chains)
 }
 
-fn palisade(shape: Shape, number: u16, node: &Node, ends: &Ends) {
+fn palisade(shape: Shape, number: u16, cache: Cache, node: &Node, ends: &Ends) {
     let (range4, range6) = node.pod_ranges();
     // As in a cluster, where the Node has podCIDRs.
     let pod_ranges = [range4, range6].map(|range| range.parse().expect("a CIDR")).into();
-    let options = Options { pod_ranges, ..Options::default() };
+    let established = if cache == Cache::On { Established::Remember } else { Established::Judge };
+    let options = Options { pod_ranges, established, ..Options::default() };
     let ruleset = render(Index::build("node-1", &state(shape, number, ends)).compiled(), &options);
-    node.run(|| Table::open(Ownership::Plain).expect("a socket").replace(&ruleset).map(drop).expect("the table"))
-        .expect("the node");
+    node.run(|| {
+        let mut table = Table::open(Ownership::Plain).expect("a socket");
+        table.replace(&ruleset).expect("the table");
+        if cache == Cache::On {
+            table.commit(&resume(Slice::default().first()).operations).expect("the rules of the cache");
+        }
+    })
+    .expect("the node");
 }

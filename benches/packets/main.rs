@@ -19,7 +19,7 @@ mod policies;
 
 use std::path::PathBuf;
 
-use layouts::Rules;
+use layouts::{Cache, Rules};
 use measure::{Bed, Traffic};
 use palisade_lab::Layout;
 use palisade_policy::input::Family;
@@ -92,13 +92,16 @@ fn rows(quick: bool) -> Vec<Row> {
     for number in sizes {
         let others = Rules::Others(*number);
         row(format!("established/chain-per-policy/{number}"), Traffic::Established, others, Rules::Conntrack, None);
-        for shape in Shape::ALL {
-            let rules = Rules::Palisade(shape, *number);
-            row(format!("established/{shape}/{number}"), Traffic::Established, rules, Rules::Conntrack, Some(1.12));
+        for (cache, name, target) in [(Cache::On, "", 1.04), (Cache::Off, "/cache-off", 1.12)] {
+            for shape in Shape::ALL {
+                let (rules, id) =
+                    (Rules::Palisade(shape, *number, cache), format!("established{name}/{shape}/{number}"));
+                row(id, Traffic::Established, rules, Rules::Conntrack, Some(target));
+            }
         }
     }
     for number in sizes {
-        let palisade = Rules::Palisade(Shape::Peers, *number);
+        let palisade = Rules::Palisade(Shape::Peers, *number, Cache::On);
         row(format!("unisolated/{number}"), Traffic::Unisolated, palisade, Rules::Conntrack, Some(1.04));
         row(format!("new/{number}"), Traffic::New, palisade, Rules::Conntrack, Some(1.0 / 0.95));
         row(format!("new/chain-per-policy/{number}"), Traffic::New, Rules::Others(*number), Rules::Conntrack, None);

@@ -200,6 +200,7 @@ impl Enforcer {
             match step {
                 Step::Ask(ask) => self.requests.ask(ask),
                 Step::Forget(addresses) => self.parts.flows.forget(addresses),
+                Step::ClearStamps(stale) => self.parts.flows.clear_stamps(stale),
                 step => {
                     self.began.get_or_insert_with(Instant::now);
                     let is_look = matches!(step, Step::Look { .. });
@@ -291,8 +292,17 @@ impl Enforcer {
     }
 
     fn forgot(&mut self, outcome: Outcome) {
-        self.parts.metrics.forgot(&outcome);
-        self.parts.engine.done(Done::Forgot(outcome.forgotten));
+        let done = match outcome {
+            Outcome::Forgot { forgotten, flows, took } => {
+                self.parts.metrics.forgot(flows, took);
+                Done::Forgot(forgotten)
+            }
+            Outcome::Cleared { cleared, took } => {
+                report::cleared(cleared, took);
+                Done::ClearedStamps { all: cleared.all }
+            }
+        };
+        self.parts.engine.done(done);
     }
 
     fn read_counters(&mut self) {

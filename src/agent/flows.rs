@@ -1,4 +1,4 @@
-//! Deletes conntrack entries on a separate thread, because a dump of a large table takes a while.
+//! Deletes conntrack entries, and clears their stamps, on a separate thread: a dump of a large table takes a while.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,26 +6,44 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use palisade_dataplane::perform::forget;
+use palisade_dataplane::conntrack::Cleared;
+use palisade_dataplane::perform::{clear_stamps, forget};
 use palisade_engine::Forgotten;
+use palisade_ruleset::cache::Stale;
 use tokio::sync::mpsc;
 
 /// The minimum time from the start of one dump to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The result of one deletion.
+/// Work for the thread.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) forgotten: Forgotten,
-    /// How many entries were deleted.
-    pub(crate) flows: usize,
-    /// How long it took.
-    pub(crate) took: Duration,
+enum Request {
+    Forget(BTreeSet<IpAddr>),
+    ClearStamps(Stale),
 }
 
-/// Sends IPs to the thread that deletes their flows.
+/// The result of one request.
 #[derive(Debug)]
-pub(crate) struct Flows(std_mpsc::Sender<BTreeSet<IpAddr>>);
+pub(crate) enum Outcome {
+    /// Flows were deleted.
+    Forgot {
+        forgotten: Forgotten,
+        /// How many entries were deleted.
+        flows: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Stamps were cleared.
+    Cleared {
+        cleared: Cleared,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// Sends requests to the thread that walks conntrack.
+#[derive(Debug)]
+pub(crate) struct Flows(std_mpsc::Sender<Request>);
 
 impl Flows {
     /// Starts the thread, in this thread's network namespace. Outcomes arrive in the order of the requests.
@@ -36,24 +54,39 @@ impl Flows {
         Ok((Self(requests), forgotten))
     }
 
-    /// Requests the deletion of these IPs' flows. The engine waits for the outcome before its next request.
+    /// Requests the deletion of these IPs' flows. The engine waits for the outcome before its next such request.
     pub(crate) fn forget(&self, addresses: BTreeSet<IpAddr>) {
-        if self.0.send(addresses).is_err() {
+        self.request(Request::Forget(addresses));
+    }
+
+    /// Requests that these stamps be cleared. The engine waits for the outcome before its next such request.
+    pub(crate) fn clear_stamps(&self, stale: Stale) {
+        self.request(Request::ClearStamps(stale));
+    }
+
+    fn request(&self, request: Request) {
+        if self.0.send(request).is_err() {
             tracing::error!("the conntrack thread has ended");
         }
     }
 }
 
-fn work(requests: &std_mpsc::Receiver<BTreeSet<IpAddr>>, outcomes: &mpsc::UnboundedSender<Outcome>) {
+fn work(requests: &std_mpsc::Receiver<Request>, outcomes: &mpsc::UnboundedSender<Outcome>) {
     let mut last: Option<Instant> = None;
-    while let Ok(addresses) = requests.recv() {
+    while let Ok(request) = requests.recv() {
         if let Some(last) = last {
             thread::sleep(EVERY.saturating_sub(last.elapsed()));
         }
         let began = Instant::now();
         last = Some(began);
-        let (forgotten, flows) = forget(addresses);
-        if outcomes.send(Outcome { forgotten, flows, took: began.elapsed() }).is_err() {
+        let outcome = match request {
+            Request::Forget(addresses) => {
+                let (forgotten, flows) = forget(addresses);
+                Outcome::Forgot { forgotten, flows, took: began.elapsed() }
+            }
+            Request::ClearStamps(stale) => Outcome::Cleared { cleared: clear_stamps(stale), took: began.elapsed() },
+        };
+        if outcomes.send(outcome).is_err() {
             return;
         }
     }

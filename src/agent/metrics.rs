@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use palisade_engine::CommitKind;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -91,6 +92,7 @@ pub(crate) struct Metrics {
     pub(crate) addresses_due: Gauge,
     pub(crate) addresses_held: Gauge,
     pub(crate) held_deletions: Gauge,
+    pub(crate) verdict_cache: Gauge,
     forget_duration: Histogram,
     dropped_packets: Family<DropLabels, Counter<u64, AtomicU64>>,
     dropped_bytes: Family<DropLabels, Counter<u64, AtomicU64>>,
@@ -124,6 +126,7 @@ impl Metrics {
             addresses_due: Gauge::default(),
             addresses_held: Gauge::default(),
             held_deletions: Gauge::default(),
+            verdict_cache: Gauge::default(),
             forget_duration: seconds(),
             dropped_packets: Family::default(),
             dropped_bytes: Family::default(),
@@ -182,6 +185,11 @@ impl Metrics {
             "unenforceable_terms",
             "Terms of policies that match nothing because they cannot be enforced",
             self.unenforceable_terms.clone(),
+        );
+        registry.register(
+            "verdict_cache_in_use",
+            "Whether packets of allowed flows are accepted by a stamp in ct mark",
+            self.verdict_cache.clone(),
         );
         registry.register("watch_events", "Events received, by resource and event", self.events.clone());
         registry.register("watch_errors", "Errors of the object source", self.watch_errors.clone());
@@ -269,9 +277,9 @@ impl Metrics {
     }
 
     /// Conntrack entries were deleted.
-    pub(crate) fn forgot(&self, outcome: &super::flows::Outcome) {
-        self.flows_deleted.inc_by(u64::try_from(outcome.flows).unwrap_or(u64::MAX));
-        self.forget_duration.observe(outcome.took.as_secs_f64());
+    pub(crate) fn forgot(&self, flows: usize, took: Duration) {
+        self.flows_deleted.inc_by(u64::try_from(flows).unwrap_or(u64::MAX));
+        self.forget_duration.observe(took.as_secs_f64());
     }
 
     /// How many IPs of local pods have each isolation.

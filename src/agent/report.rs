@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use palisade_dataplane::conntrack::Cleared;
+use palisade_dataplane::host::mark_users;
 use palisade_dataplane::perform::Look;
 use palisade_dataplane::table::Count;
 use palisade_engine::{CommitKind, Engine, ListPart, NamespaceAnswer, ObjectAnswer, Report};
 use palisade_policy::input::{Change, Direction, Family, NamespacedName};
+use palisade_ruleset::cache::Slice;
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::Reason;
 use palisade_watch::{Event, Kind};
@@ -155,6 +158,9 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
         Report::OverBudget { policy, why } => {
             tracing::warn!(%policy, why, "a policy is over budget: its pods are isolated, and it allows nothing");
         }
+        Report::NoVerdictCache => tracing::warn!(
+            "the kernel refuses the rules of the verdict cache; every packet is judged by all rules, until a restart"
+        ),
         Report::ChangedHands { addresses } => tracing::info!(
             addresses,
             "IPs changed hands while no agent was running; flows of their former pods are deleted first"
@@ -186,6 +192,29 @@ pub(super) fn engine(report: &Report, elapsed: Duration, metrics: &Metrics, stat
             tracing::info!(policies = policies.join(", "), "retrying quarantined policies");
         }
     }
+}
+
+/// Whether the verdict cache can have these bits of `ct mark`: no rule of another program uses them.
+pub(super) fn has_no_mark_users(bits: Slice) -> bool {
+    match mark_users(bits) {
+        Ok(users) if users.is_empty() => true,
+        Ok(users) => {
+            for user in users {
+                tracing::warn!(%user, "no verdict cache: another program uses its bits; see --verdict-cache");
+            }
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no verdict cache: cannot tell whether another program uses its bits");
+            false
+        }
+    }
+}
+
+/// Stamps of the verdict cache were cleared from conntrack.
+pub(super) fn cleared(cleared: Cleared, took: Duration) {
+    let elapsed_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(flows = cleared.flows, all = cleared.all, elapsed_us, "cleared old stamps from conntrack");
 }
 
 /// The result of inspecting the node.
@@ -251,6 +280,7 @@ pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     metrics.addresses_due.set(gauge(counts.due));
     metrics.addresses_held.set(gauge(counts.held));
     metrics.held_deletions.set(gauge(engine.held_deletions()));
+    metrics.verdict_cache.set(i64::from(engine.stamp().is_some()));
     let objects = renderer.counts();
     metrics.set_quarantined("budget", counts.over_budget);
     metrics.set_quarantined("kernel", objects.quarantined);

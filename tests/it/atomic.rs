@@ -29,6 +29,7 @@ use palisade_lab::{Flood, Flow as Shot, Lab, Layout, Pod as LabPod, Sink};
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport, Verdict};
 use palisade_policy::input::{Change, Pod, Protocol, State};
 use palisade_policy::reference::evaluate;
+use palisade_ruleset::cache::Slice;
 use palisade_ruleset::render::Options;
 
 /// The port of all policies and packets.
@@ -36,6 +37,9 @@ const PORT: u16 = 7000;
 /// The minimum time and number of commits of each kind of change.
 const TIME: Duration = Duration::from_millis(1_500);
 const COMMITS: usize = 220;
+/// The same without the verdict cache.
+const TIME_WITHOUT_CACHE: Duration = Duration::from_millis(700);
+const COMMITS_WITHOUT_CACHE: usize = 110;
 /// Rate of the allowed stream, low enough not to fill queues.
 const ALLOWED_RATE: u32 = 15_000;
 
@@ -117,7 +121,7 @@ impl Bed {
     }
 
     /// Runs one kind of change under traffic.
-    fn run(&self, kind: &Kind, one_batch: bool) -> Outcome {
+    fn run(&self, kind: &Kind, one_batch: bool, cache: Option<Slice>) -> Outcome {
         let mut state = self.base();
         kind.also.iter().cloned().for_each(|change| state.apply(change));
         self.check(&state, kind.name);
@@ -128,7 +132,9 @@ impl Bed {
         }
         assert_eq!(walked, state, "{} does not end where it began", kind.name);
 
-        let mut enforcer = Driven::start_with(self.lab.node(1), &state, &Options::default());
+        let mut enforcer = Driven::start_stamped(self.lab.node(1), &state, &Options::default(), cache);
+        let (time, enough) =
+            if cache.is_some() { (TIME, COMMITS) } else { (TIME_WITHOUT_CACHE, COMMITS_WITHOUT_CACHE) };
         enforcer.one_batch = one_batch;
         let address = self.server.ipv4().unwrap();
         let sink = Sink::open(&self.server, address, PORT).unwrap();
@@ -137,7 +143,7 @@ impl Bed {
         let allowed = Flood::start(&Shot::udp(&self.allowed, address, PORT), Some(ALLOWED_RATE)).unwrap();
         let started = Instant::now();
         let (mut commits, mut batches) = (0, 0);
-        while started.elapsed() < TIME || commits < COMMITS {
+        while started.elapsed() < time || commits < enough {
             for changes in &kind.cycle {
                 let done = enforcer.apply(changes.iter().cloned());
                 batches += done;
@@ -178,11 +184,10 @@ impl Bed {
     }
 }
 
-/// A pod that exists only as an object.
 /// Kinds that run at once, each in its own lab: a commit mostly waits.
 const LANES: usize = 3;
 
-fn run_all() -> Vec<(&'static str, Outcome)> {
+fn run_all(cache: Option<Slice>) -> Vec<(&'static str, Outcome)> {
     let one_batch = std::env::var("PALISADE_ATOMIC_FAULT").is_ok_and(|fault| fault == "one-batch");
     let only = std::env::var("PALISADE_ATOMIC_ONLY").unwrap_or_default();
     let next = AtomicUsize::new(0);
@@ -192,7 +197,7 @@ fn run_all() -> Vec<(&'static str, Outcome)> {
         let mut results = Vec::new();
         while let Some(kind) = kinds.get(next.fetch_add(1, Ordering::Relaxed)) {
             if kind.name.contains(&only) {
-                let result = bed.run(kind, one_batch);
+                let result = bed.run(kind, one_batch, cache);
                 println!("{result}: {}", kind.name);
                 results.push((kind.name, result));
             }
@@ -207,8 +212,17 @@ fn run_all() -> Vec<(&'static str, Outcome)> {
 
 #[test]
 fn no_denied_packet_gets_through_and_no_allowed_one_is_lost() {
+    nothing_is_leaked_or_lost(Some(Slice::default()), 5_000);
+}
+
+#[test]
+fn the_same_without_a_verdict_cache() {
+    nothing_is_leaked_or_lost(None, 2_500);
+}
+
+fn nothing_is_leaked_or_lost(cache: Option<Slice>, enough: u64) {
     let started = Instant::now();
-    let results = run_all();
+    let results = run_all(cache);
     let seconds = started.elapsed().as_secs_f64();
     let sum = |of: fn(&Outcome) -> u64| results.iter().map(|(_, result)| of(result)).sum::<u64>();
     let commits = sum(|result| result.commits as u64);
@@ -217,5 +231,5 @@ fn no_denied_packet_gets_through_and_no_allowed_one_is_lost() {
     println!("{commits} commits, {packets} packets, {rate:.0} per second, in {seconds:.0} s");
     let wrong: Vec<_> = results.iter().filter(|(_, result)| result.leaked + result.lost > 0).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(commits >= 5_000 && rate >= 50_000.0);
+    assert!(commits >= enough && rate >= 50_000.0);
 }

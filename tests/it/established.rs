@@ -8,7 +8,7 @@ use crate::common::driven::Driven;
 use crate::common::objects::{ingress, namespace, pod, policy};
 use palisade_lab::{Flow, Lab, Layout, Listen, Protocol, Stream, probe_all};
 use palisade_policy::input::{Change, State};
-use palisade_ruleset::render::Options;
+use palisade_ruleset::render::{Established, Options};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const EVERY: Duration = Duration::from_millis(2);
@@ -22,7 +22,7 @@ fn established_flows_may_be_kept() {
     state.apply(Change::Namespace(namespace("default", &[])));
     state.apply(Change::Pod(pod("default/client", "node-1", &[], &client.addresses())));
     state.apply(Change::Pod(pod("default/server", "node-1", &[("app", "server")], &server.addresses())));
-    let options = Options { keep_established: true, ..Options::default() };
+    let options = Options { established: Established::Keep, ..Options::default() };
     let mut enforcer = Driven::start_with(lab.node(1), &state, &options);
 
     let flows = |port: u16| {

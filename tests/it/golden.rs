@@ -16,6 +16,9 @@ use std::process::Command;
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
 use palisade_policy::input::{NamespacedName, Protocol, State};
 use palisade_policy::reference::Reference;
+use palisade_ruleset::cache::{self, Slice};
+use palisade_ruleset::change::Operation;
+use palisade_ruleset::text;
 use palisade_testkit::difference::of_texts;
 use palisade_testkit::walking::Nodes;
 
@@ -85,7 +88,7 @@ fn pages_quote_what_is_rendered() {
     let render = |input: &str| palisade(&["render", "-f", input, "--node", "node-1"]);
     let shop = render("docs/example/shop.yaml");
     let pages = [
-        listing::difference("docs/ruleset.md", &shop, |_| true),
+        listing::difference("docs/ruleset.md", &with_stamp(&shop), |_| true),
         listing::difference("README.md", &shop, |command| command.contains("palisade render")),
     ];
     // The policy in docs/install.md, and a pod that it selects.
@@ -103,6 +106,18 @@ fn pages_quote_what_is_rendered() {
         "quotations in pages (-) differ from the rendered text (+); correct them by hand:\n{}",
         differences.join("\n")
     );
+}
+
+/// The listing with the rules of the verdict cache, as an agent has them after six changes.
+fn with_stamp(listing: &str) -> String {
+    let seventh = (1..7).fold(Slice::default().first(), |stamp, _| stamp.next());
+    cache::resume(seventh).operations.iter().fold(listing.to_owned(), |listing, operation| {
+        let Operation::AppendRules(chain, rules) = operation else { panic!("{operation:?}") };
+        let head = listing.find(&format!("chain {chain} {{")).expect("the chain");
+        let end = head + listing[head..].find("\n\t}").expect("its end");
+        let rules: Vec<_> = rules.iter().map(text::rule).collect();
+        format!("{}\n\t\t{}{}", &listing[..end], rules.join("\n\t\t"), &listing[end..])
+    })
 }
 
 #[test]

@@ -36,4 +36,5 @@ mod nft;
 mod packets;
 mod scale;
 mod soak;
+mod stamps;
 mod untracked;

@@ -196,6 +196,7 @@ fn the_program_takes_the_arguments_and_listens_where_it_is_probed() {
         "untracked=judge",
         "newPods=pass",
         "bridgeNetfilter=check",
+        "verdictCache=off",
         "policyBudget=1000",
         "allowEgressToOwnNode=true",
         "legacyNamespaceIsolation=true",

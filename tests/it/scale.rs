@@ -123,9 +123,9 @@ fn the_last_pod_of_a_group_takes_its_chain_along() {
     let gone = node.apply(Change::PodGone(subject.key.clone()));
     assert_operations(&gone, 14 + 2 + 2);
     // The fourteen elements; the chain with its rules (app 1; for each of two ports team and tier, and of both halves of the
-    // IPv4 block; drop); the set with the ten pods of app 1.
+    // IPv4 block; the pod itself by family; drop); the set with the ten pods of app 1.
     let back = node.apply(Change::Pod(subject));
-    assert_operations(&back, 14 + (1 + 2 + 2 * (2 + 2) + 1) + 2 * (1 + 10));
+    assert_operations(&back, 14 + (1 + 2 + 2 * (2 + 2) + 2 + 1) + 2 * (1 + 10));
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn a_policy_is_its_own_chain() {
         ports.truncate(1);
     }
     let less = node.apply(Change::Policy(edited));
-    assert_operations(&less, 1 + (2 + (2 + 2) + 1));
+    assert_operations(&less, 1 + (2 + (2 + 2) + 2 + 1));
     let more = node.apply(Change::Policy(before.clone()));
-    assert_operations(&more, 1 + (2 + 2 * (2 + 2) + 1));
+    assert_operations(&more, 1 + (2 + 2 * (2 + 2) + 2 + 1));
     // The same again, and a policy that selects no local pod (app 9 of namespace 0).
     assert_operations(&node.apply(Change::Policy(before)), 0);
     assert_operations(&node.apply(Change::PolicyGone(key("namespace-0/policy-450"))), 0);

@@ -1,4 +1,4 @@
-//! Deletes flows from conntrack.
+//! Deletes flows from conntrack, and clears their marks.
 //!
 //! The verdict on a flow depends on the addresses of its conntrack entry. When an IP leaves its pod, entries with it
 //! would let peers of the old owner reach the next one as if they were replying, so these entries are deleted.
@@ -6,16 +6,21 @@
 //! The kernel has no index by address: every query walks the whole table. So one dump looks for all addresses, and it
 //! is streamed, never held in memory.
 
+mod stamps;
+
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
 use palisade_policy::input::Family;
+use palisade_ruleset::cache::Stale;
 
 use crate::Error;
 use crate::codec::nfgenmsg;
 use crate::netlink::{Attributes, NETFILTER, Socket, Writer};
+
+pub use stamps::Cleared;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
 const GET: u16 = 1 << 8 | 1;
@@ -56,7 +61,7 @@ pub struct Forgotten {
 /// The conntrack table of the network namespace that this was opened in. It may be passed to another thread.
 #[derive(Debug)]
 pub struct Conntrack {
-    /// One socket dumps while the other deletes entries.
+    /// One socket dumps while the other deletes or changes entries.
     dumps: Socket,
     deletions: Socket,
 }
@@ -67,6 +72,14 @@ pub struct Conntrack {
 /// As [`Conntrack::open`] and [`Conntrack::forget`].
 pub fn forget(addresses: &BTreeSet<IpAddr>) -> Result<Forgotten, Error> {
     Conntrack::open()?.forget(addresses)
+}
+
+/// As [`Conntrack::clear_stamps`], in the network namespace of this thread.
+///
+/// # Errors
+/// As [`Conntrack::open`] and [`Conntrack::clear_stamps`].
+pub fn clear_stamps(stale: Stale) -> Result<Cleared, Error> {
+    Conntrack::open()?.clear_stamps(stale)
 }
 
 /// As [`Conntrack::entries`], in the network namespace of this thread.

@@ -4,6 +4,7 @@
 mod bridge;
 mod flowtable;
 mod link;
+mod marks;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::Error;
 use crate::netlink::Socket;
 
 pub use bridge::{Switched, call_netfilter_on_bridge};
+pub use marks::{MarkUser, Usage, mark_users};
 
 /// A condition of the host that prevents enforcement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -204,6 +206,19 @@ fn count_services(table: &str) -> usize {
 
 fn socket() -> Result<Socket, Error> {
     Socket::open(netlink_sys::protocols::NETLINK_ROUTE).map_err(|source| Error::Socket { protocol: "route", source })
+}
+
+/// The family of a table, as nft writes it.
+fn family_name(number: u8) -> &'static str {
+    match number {
+        1 => "inet",
+        2 => "ip",
+        3 => "arp",
+        5 => "netdev",
+        7 => "bridge",
+        10 => "ip6",
+        _ => "?",
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use palisade_engine::{Class, Done, Forgotten, NodeView, Present, Step, Trouble};
+use palisade_ruleset::cache::Stale;
 use palisade_ruleset::model::Ruleset;
 
+use crate::conntrack::Cleared;
 use crate::host::{self, Finding, Switched};
 use crate::table::{Ownership, ReadBack, Table};
 use crate::{Error, conntrack};
@@ -65,8 +67,8 @@ impl Kernel {
         &self.look
     }
 
-    /// Performs a step; `wanted` is the desired table. [`Step::Forget`] is performed in place, though it may take a
-    /// while; [`Step::Ask`] has no result here.
+    /// Performs a step; `wanted` is the desired table. [`Step::Forget`] and [`Step::ClearStamps`] are performed in
+    /// place, though they may take a while; [`Step::Ask`] has no result here.
     pub fn perform(&mut self, step: Step, wanted: &Ruleset) -> Option<Done> {
         Some(match step {
             Step::Open => Done::Opened(self.open().map_err(|error| trouble(&error))),
@@ -84,6 +86,7 @@ impl Kernel {
             Step::Replace => Done::Committed(self.with(|table| table.replace(wanted).map(drop))),
             Step::Wake => Done::Committed(self.with(|table| table.wake().map(drop))),
             Step::Forget(addresses) => Done::Forgot(forget(addresses).0),
+            Step::ClearStamps(stale) => Done::ClearedStamps { all: clear_stamps(stale).all },
             Step::Ask(_) => return None,
         })
     }
@@ -111,7 +114,7 @@ impl Kernel {
             return Ok(None);
         }
         let foreign = read.unowned || differs_inexpressibly(&read, wanted);
-        Ok(Some(Present { ruleset: read.ruleset, dormant: read.dormant, foreign }))
+        Ok(Some(Present { ruleset: read.ruleset, stamp: read.stamp, dormant: read.dormant, foreign }))
     }
 
     fn look(&mut self, local: &BTreeSet<IpAddr>, isolated: &BTreeSet<IpAddr>) -> Result<NodeView, Error> {
@@ -158,6 +161,14 @@ pub fn forget(addresses: BTreeSet<IpAddr>) -> (Forgotten, usize) {
             (Forgotten { finished: BTreeSet::new(), unfinished: addresses }, 0)
         }
     }
+}
+
+/// Clears stamps from the marks of conntrack entries.
+pub fn clear_stamps(stale: Stale) -> Cleared {
+    conntrack::clear_stamps(stale).unwrap_or_else(|error| {
+        tracing::warn!(error = chain(&error), "cannot clear the marks of conntrack entries; trying again");
+        Cleared::default()
+    })
 }
 
 fn closed() -> Trouble {

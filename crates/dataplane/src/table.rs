@@ -17,6 +17,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
+use palisade_ruleset::cache::{self, Stamp};
 use palisade_ruleset::change::{Operation, Transaction, diff};
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
@@ -64,8 +65,11 @@ pub struct Table {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadBack {
     /// The table as a ruleset. A chain with a foreign rule has one empty rule instead of its rules; a foreign set or
-    /// chain has a structure that ours never have. Both differ from anything rendered.
+    /// chain has a structure that ours never have. Both differ from anything rendered. It has no rules of the verdict
+    /// cache.
     pub ruleset: Ruleset,
+    /// The stamp in the rules of the verdict cache, if it has any.
+    pub stamp: Option<Stamp>,
     /// Foreign objects, and what makes them foreign.
     pub undecodable: BTreeMap<String, String>,
     /// The generation of nftables at or before which this was true.
@@ -137,7 +141,8 @@ impl Table {
     /// [`Error::Read`]; what [`Table::commit`] has, if there was something to clear away.
     pub fn read(&mut self) -> Result<ReadBack, Error> {
         commit::clear_next(self)?;
-        let found = read::read(&mut self.socket, self.owned)?;
+        let mut found = read::read(&mut self.socket, self.owned)?;
+        found.stamp = cache::take(&mut found.ruleset);
         self.others.read(found.generation);
         Ok(found)
     }

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use palisade_policy::index::Index;
 use palisade_policy::input::{Budget, Change, Kind, LegacyIsolation, NamespacedName};
+use palisade_ruleset::cache::{Slice, Stamp};
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
-use palisade_ruleset::render::{Options as RenderOptions, Renderer};
+use palisade_ruleset::render::{Established, Options as RenderOptions, Renderer};
 
+use crate::cache::Cache;
 use crate::cause::Cause;
 use crate::doubt::Reason;
 use crate::jobs::Work;
@@ -31,6 +33,8 @@ pub struct Options {
     pub legacy_isolation: bool,
     /// The source of objects answers [`Ask`]s. A manifest directory does not.
     pub source_answers: bool,
+    /// The bits of `ct mark` that the verdict cache uses; none turns it off.
+    pub verdict_cache: Option<Slice>,
     /// The budget of one policy.
     pub budget: Budget,
     /// The agent's own pod, which every list of pods must have.
@@ -101,6 +105,7 @@ pub struct Engine {
     awaited: Option<Awaited>,
     /// Packets that met the table before its last change may be in flight.
     under_way: bool,
+    cache: Cache,
     predecessor: Predecessor,
     wishes: Wishes,
     /// IPs whose flows are being deleted.
@@ -120,8 +125,16 @@ impl Engine {
     pub fn new(node: impl Into<Arc<str>>, options: Options) -> Self {
         let mut index = Index::new(node);
         index.set_budget(options.budget);
+        let slice = options.verdict_cache.filter(|_| options.render.established != Established::Keep);
+        let established = match options.render.established {
+            Established::Keep => Established::Keep,
+            _ if slice.is_some() => Established::Remember,
+            _ => Established::Judge,
+        };
+        let render = RenderOptions { established, ..options.render };
         Self {
-            renderer: Renderer::new(options.render).with_pulse(index.pulse().clone()),
+            cache: Cache::new(slice),
+            renderer: Renderer::new(render).with_pulse(index.pulse().clone()),
             index,
             legacy: options.legacy_isolation.then(LegacyIsolation::default),
             source: Source::new(options.source_answers, options.own_pod),
@@ -152,7 +165,7 @@ impl Engine {
         &self.renderer
     }
 
-    /// The desired ruleset.
+    /// The desired ruleset, without the rules of the verdict cache.
     pub fn ruleset(&self) -> &Ruleset {
         self.renderer.ruleset()
     }
@@ -167,9 +180,15 @@ impl Engine {
         self.table == Table::Known && self.work.jobs.is_empty() && self.awaited.is_none()
     }
 
-    /// In step, no change is waiting to be rendered, and no flow is left to be deleted.
+    /// In step, no change is waiting to be rendered, no flow is left to be deleted, and the verdict cache is in use.
     pub fn is_settled(&self) -> bool {
-        self.is_in_step() && !self.index.is_dirty() && self.forgetting.is_empty() && self.index.due_now().is_empty()
+        let deletes_nothing = self.forgetting.is_empty() && self.index.due_now().is_empty();
+        self.is_in_step() && !self.index.is_dirty() && deletes_nothing && self.cache.is_settled()
+    }
+
+    /// The stamp that the verdict cache uses now.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.cache.active()
     }
 
     /// The number of renderings; input taken now is in the next one.

@@ -3,7 +3,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use palisade_ruleset::cache::Stale;
 use palisade_ruleset::change::{Batch, Transaction};
+
+use crate::cache::Cache;
 
 use crate::report::CommitKind;
 
@@ -23,6 +26,8 @@ pub(crate) enum Job {
     Finish,
     /// Delete the flows of these IPs. They are closed, or their new owners are.
     Forget(BTreeSet<IpAddr>),
+    /// Remove these stamps from conntrack; no rule writes them.
+    ClearStamps(Stale),
 }
 
 /// The jobs of one commit, and its totals.
@@ -46,20 +51,21 @@ impl Work {
     }
 
     /// Adds the batches of a transaction before the other jobs.
-    pub(crate) fn first(&mut self, transaction: &Transaction) {
-        for job in self.count(transaction).into_iter().rev() {
+    pub(crate) fn first(&mut self, transaction: &Transaction, cache: &mut Cache) {
+        for job in self.count(transaction, cache).into_iter().rev() {
             self.jobs.push_front(job);
         }
     }
 
     /// Adds the batches of a transaction after the other jobs.
-    pub(crate) fn then(&mut self, transaction: &Transaction) {
-        let jobs = self.count(transaction);
+    pub(crate) fn then(&mut self, transaction: &Transaction, cache: &mut Cache) {
+        let jobs = self.count(transaction, cache);
         self.jobs.extend(jobs);
     }
 
-    /// The jobs of a transaction. It begins once the packets in flight at the previous one have left.
-    fn count(&mut self, transaction: &Transaction) -> Vec<Job> {
+    /// The jobs of a transaction. It begins once the packets in flight at the previous one have left. If it may deny
+    /// something, its first batch also ends the use of the verdict cache's stamp.
+    fn count(&mut self, transaction: &Transaction, cache: &mut Cache) -> Vec<Job> {
         self.operations += transaction.operations();
         let mut jobs = Vec::new();
         for batch in transaction.batches() {
@@ -67,7 +73,11 @@ impl Work {
             if jobs.is_empty() || batch.waits {
                 jobs.push(Job::Wait);
             }
-            jobs.push(Job::Batch(batch.clone()));
+            let mut batch = batch.clone();
+            if transaction.restricts() {
+                batch.operations.splice(0..0, cache.suspend());
+            }
+            jobs.push(Job::Batch(batch));
         }
         jobs
     }

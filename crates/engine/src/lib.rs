@@ -8,6 +8,7 @@
 //! ```text
 //! first, and after anything failed:   Open ▸ Look ▸ Read ▸ (Wake) ▸ Commit… | Replace ▸ Wait ▸ Forget
 //! after a change of objects:          Commit… ▸ Look, if local IPs changed ▸ Commit… ▸ Wait ▸ Forget
+//! when that is done:                  ClearStamps, if old ones are left ▸ Commit, for the verdict cache
 //! ```
 //!
 //! - A failed step leads to reading the table again, never to a commit on top of an unknown one.
@@ -16,6 +17,7 @@
 //! - A list or a deletion that would open pods is believed only after a check: see [`doubt`] and [`Ask`].
 
 mod adopt;
+mod cache;
 mod cause;
 pub mod doubt;
 mod engine;

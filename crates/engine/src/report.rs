@@ -79,6 +79,8 @@ pub enum Report {
         /// Its cost, and the action to take.
         why: String,
     },
+    /// The kernel refuses the rules of the verdict cache: every packet is judged.
+    NoVerdictCache,
     /// IPs changed hands while no agent was running.
     ChangedHands {
         /// The number of IPs.

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use palisade_policy::input::{Kind, NamespacedName};
+use palisade_ruleset::cache::{Stale, Stamp};
 use palisade_ruleset::change::Batch;
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
 
-/// One step. Each except [`Step::Ask`] and [`Step::Forget`] needs its [`Done`] before the next one.
+/// One step. Each needs its [`Done`] before the next one, except [`Step::Ask`], [`Step::Forget`] and
+/// [`Step::ClearStamps`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Open or adopt the table, without any effect on packets.
@@ -34,6 +36,9 @@ pub enum Step {
     /// Delete the conntrack entries of these IPs. Other steps follow meanwhile, and [`Done::Forgot`] may come at any
     /// time.
     Forget(BTreeSet<IpAddr>),
+    /// Remove stamps from the marks of conntrack entries. Other steps follow meanwhile, and [`Done::ClearedStamps`] may
+    /// come at any time.
+    ClearStamps(Stale),
     /// Ask the source of objects. The answer, if there is one, is an [`Input`](crate::Input).
     Ask(Ask),
 }
@@ -69,13 +74,20 @@ pub enum Done {
     Committed(Result<(), Trouble>),
     /// Of [`Step::Forget`].
     Forgot(Forgotten),
+    /// Of [`Step::ClearStamps`].
+    ClearedStamps {
+        /// No entry has such a stamp any more.
+        all: bool,
+    },
 }
 
 /// The table as it is in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Present {
-    /// Its content.
+    /// Its content, without the rules of the verdict cache.
     pub ruleset: Ruleset,
+    /// The stamp in the rules of the verdict cache, if it has any.
+    pub stamp: Option<Stamp>,
     /// Another program switched its chains off (flag `dormant`).
     pub dormant: bool,
     /// A difference that [`Present::ruleset`] cannot express: the table must be replaced whole.

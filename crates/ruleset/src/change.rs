@@ -6,6 +6,7 @@
 
 mod gates;
 mod plan;
+mod restricts;
 mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +91,7 @@ pub enum Operation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     batches: Vec<Batch>,
+    restricts: bool,
 }
 
 /// Operations that take effect together.
@@ -290,7 +292,8 @@ impl Patch {
 /// Leaves out empty batches.
 impl FromIterator<Batch> for Transaction {
     fn from_iter<T: IntoIterator<Item = Batch>>(batches: T) -> Self {
-        Self { batches: batches.into_iter().filter(|batch| !batch.operations.is_empty()).collect() }
+        let batches = batches.into_iter().filter(|batch| !batch.operations.is_empty()).collect();
+        Self { batches, restricts: true }
     }
 }
 
@@ -303,6 +306,11 @@ impl Transaction {
     /// The batches in order; none is empty.
     pub fn into_batches(self) -> impl Iterator<Item = Batch> {
         self.batches.into_iter()
+    }
+
+    /// Whether it may deny packets that were allowed before.
+    pub fn restricts(&self) -> bool {
+        self.restricts
     }
 
     /// The number of operations, elements and rules counted one by one.

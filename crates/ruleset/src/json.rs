@@ -13,7 +13,7 @@ use nftables::expr::{
 use nftables::schema::{
     Chain as JsonChain, Counter as JsonCounter, NfListObject, NfObject, Nftables, Rule as JsonRule, Table,
 };
-use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Match, Operator, Statement, VerdictMap};
+use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, Operator, Statement, VerdictMap};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use palisade_policy::input::Family;
 use serde_json::{Value, json};
@@ -106,6 +106,12 @@ fn statement(expression: &Expression) -> Statement<'_> {
             Statement::Counter(Counter::Anonymous(Some(AnonymousCounter { packets: Some(0), bytes: Some(0) })))
         }
         Expression::CountIn(name) => Statement::Counter(Counter::Named(name.as_str().into())),
+        Expression::SetMark(bits) => {
+            let kept = BinaryOperation::AND(load(Load::CtMark), Expr::Number(!bits.mask));
+            let kept = Expr::BinaryOperation(Box::new(kept));
+            let value = BinaryOperation::OR(vec![kept, Expr::Number(bits.value)]);
+            Statement::Mangle(Mangle { key: load(Load::CtMark), value: Expr::BinaryOperation(Box::new(value)) })
+        }
         Expression::Verdict(verdict) => match verdict {
             Verdict::Accept => Statement::Accept(None),
             Verdict::Drop => Statement::Drop(None),
@@ -147,10 +153,15 @@ fn compare(load_of: Load, test: &Test) -> Statement<'_> {
         Test::L4(L4::Transport(protocol)) => text(protocol.name()),
         Test::L4(L4::Icmp) => text("icmp"),
         Test::L4(L4::Icmpv6) => text("ipv6-icmp"),
+        Test::PacketType(PacketType::Unicast) => text("unicast"),
         Test::PacketType(PacketType::Broadcast) => text("broadcast"),
         Test::PacketType(PacketType::Multicast) => text("multicast"),
         Test::In(set) => reference(set),
         Test::States(states) => return in_states(left, *states),
+        Test::Mark(bits) => {
+            let masked = BinaryOperation::AND(left, Expr::Number(bits.mask));
+            return equals(Expr::BinaryOperation(Box::new(masked)), Expr::Number(bits.value));
+        }
         Test::MidStream => {
             // fin, syn, rst and ack are the bits 1, 2, 4 and 16.
             let masked = BinaryOperation::AND(left, Expr::Number(0x17));
@@ -185,8 +196,10 @@ fn load<'a>(load: Load) -> Expr<'a> {
         Load::L4Proto => meta(MetaKey::L4proto),
         Load::InputInterface => meta(MetaKey::Iifname),
         Load::PacketType => meta(MetaKey::Pkttype),
+        Load::SourceType => Named::Fib(Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Saddr]) }),
         Load::DestinationType => Named::Fib(Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) }),
         Load::CtState => ct(None, "state"),
+        Load::CtMark => ct(None, "mark"),
         Load::Client(Family::V4) => ct(original, "ip saddr"),
         Load::Client(Family::V6) => ct(original, "ip6 saddr"),
         Load::Server(Family::V4) => ct(reply, "ip saddr"),

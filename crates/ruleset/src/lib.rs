@@ -4,11 +4,13 @@
 //!
 //! - [`model`]: sets, verdict maps, chains and rules of the one table that Palisade owns.
 //! - [`render`]: the compiled policy of a node in, the [`model::Ruleset`] out; whole, or only the changes.
+//! - [`cache`]: the rules that accept a flow whose earlier packet was allowed.
 //! - [`change`]: the difference of two rulesets, and the order in which the kernel may see it.
 //! - [`text`]: the form that people read and `nft -f` loads.
 //! - [`json`]: the form that `nft -j -f` loads.
 //! - [`walk`]: a packet's path through the model.
 
+pub mod cache;
 pub mod change;
 pub mod json;
 pub mod model;

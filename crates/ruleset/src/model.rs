@@ -4,7 +4,7 @@
 mod expression;
 mod object;
 
-pub use expression::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
+pub use expression::{CtStates, Expression, L4, Load, MarkBits, PacketType, Test, Verdict};
 pub use object::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set, SetKind};
 
 /// The one table, of family `inet`; nothing outside it is read or written.

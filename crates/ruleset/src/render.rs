@@ -14,7 +14,7 @@ mod starting;
 mod words;
 
 pub use drops::Reason;
-pub use options::Options;
+pub use options::{Established, Options};
 pub use parts::{EGRESS_MAPS, INGRESS_MAPS, gates, pods_on_node};
 pub use renderer::{ObjectCounts, Renderer};
 

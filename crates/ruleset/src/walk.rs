@@ -40,6 +40,8 @@ pub struct Walk {
     pub steps: Vec<Step>,
     /// The number of lookups in sets and maps.
     pub lookups: usize,
+    /// The flow's `ct mark` after it; 0 without a flow.
+    pub mark: u32,
 }
 
 /// A ruleset that no kernel would load.
@@ -70,7 +72,7 @@ const DEEPEST: usize = 16;
 
 /// Walks a packet through the base chains of its hook. If there is none, it is accepted.
 pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
-    Walker { ruleset, later: None, packet, steps: Vec::new(), lookups: 0 }.hook()
+    Walker::new(ruleset, None, packet).hook()
 }
 
 /// The table that a packet in flight meets after some of its lookups.
@@ -89,7 +91,7 @@ pub struct Later<'a> {
 /// The kernel keeps the rules of two generations. A packet reads those of the generation it began with, even after one
 /// batch; after two, chains that it enters have the rules of the second. Elements are looked up live.
 pub fn walk_across(before: &Ruleset, later: Later<'_>, packet: &Packet) -> Result<Walk, Invalid> {
-    Walker { ruleset: before, later: Some(later), packet, steps: Vec::new(), lookups: 0 }.hook()
+    Walker::new(before, Some(later), packet).hook()
 }
 
 struct Walker<'a> {
@@ -98,6 +100,7 @@ struct Walker<'a> {
     packet: &'a Packet,
     steps: Vec<Step>,
     lookups: usize,
+    mark: u32,
 }
 
 /// A chain that a packet is in, with the rules at that time.
@@ -116,6 +119,11 @@ enum Next {
 }
 
 impl<'a> Walker<'a> {
+    fn new(ruleset: &'a Ruleset, later: Option<Later<'a>>, packet: &'a Packet) -> Self {
+        let mark = packet.flow.map_or(0, |flow| flow.mark);
+        Self { ruleset, later, packet, steps: Vec::new(), lookups: 0, mark }
+    }
+
     fn hook(mut self) -> Result<Walk, Invalid> {
         let mut end = End::Accept;
         for (name, chain) in &self.ruleset.chains {
@@ -123,7 +131,7 @@ impl<'a> Walker<'a> {
                 end = self.base_chain(name)?;
             }
         }
-        Ok(Walk { end, steps: self.steps, lookups: self.lookups })
+        Ok(Walk { end, steps: self.steps, lookups: self.lookups, mark: self.mark })
     }
 
     /// The kernel's loop (`nft_do_chain`): a jump keeps its position on a stack, a goto does not.
@@ -197,6 +205,11 @@ impl<'a> Walker<'a> {
                     }
                 }
                 Expression::Counter | Expression::CountIn(_) => {}
+                // Without a flow the kernel writes nothing, and goes on.
+                Expression::SetMark(bits) if self.packet.flow.is_some() => {
+                    self.mark = self.mark & !bits.mask | bits.value;
+                }
+                Expression::SetMark(_) => {}
                 Expression::Verdict(found) => verdict = Some(found.clone()),
             }
             if verdict.is_some() {
@@ -236,11 +249,13 @@ impl<'a> Walker<'a> {
             Test::Family(family) => load == Load::Nfproto && packet.family() == *family,
             Test::L4(l4) => load == Load::L4Proto && packet.protocol == number_of(*l4),
             Test::PacketType(wanted) => match load {
-                Load::PacketType => packet.frame_type == Some(*wanted),
-                Load::DestinationType => packet.destination_type == Some(*wanted),
+                Load::PacketType => packet.frame_type == *wanted,
+                Load::SourceType => packet.source_type == *wanted,
+                Load::DestinationType => packet.destination_type == *wanted,
                 _ => false,
             },
             Test::States(states) => load == Load::CtState && any_of(*states, packet.states),
+            Test::Mark(bits) => load == Load::CtMark && packet.flow.is_some() && self.mark & bits.mask == bits.value,
             Test::MidStream => load == Load::TcpFlags && packet.segment == Some(Segment::Middle),
             Test::In(name) => {
                 let set = self.set(name)?;

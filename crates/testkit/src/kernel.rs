@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use palisade_engine::{Class, Done, Engine, Forgotten, Input, ListPart, NodeView, Present, Step, Trouble};
 use palisade_policy::input::{Change, Kind, Object, State};
+use palisade_ruleset::cache;
 use palisade_ruleset::change::diff;
 use palisade_ruleset::model::Ruleset;
 
@@ -78,6 +79,7 @@ impl ModelKernel {
                 Done::Committed(Ok(()))
             }
             Step::Forget(addresses) => Done::Forgot(Forgotten { finished: addresses, unfinished: BTreeSet::new() }),
+            Step::ClearStamps(_) => Done::ClearedStamps { all: true },
             Step::Ask(_) => return None,
         })
     }
@@ -106,13 +108,15 @@ impl ModelKernel {
             Step::WaitForPackets => Done::Waited,
             Step::Commit(_) | Step::Replace | Step::Wake => Done::Committed(Err(trouble)),
             Step::Forget(addresses) => Done::Forgot(Forgotten { finished: BTreeSet::new(), unfinished: addresses }),
+            Step::ClearStamps(_) => Done::ClearedStamps { all: false },
             Step::Ask(_) => return None,
         })
     }
 
     fn present(&self) -> Option<Present> {
-        let ruleset = self.table.clone()?;
-        Some(Present { ruleset, dormant: self.dormant, foreign: false })
+        let mut ruleset = self.table.clone()?;
+        let stamp = cache::take(&mut ruleset);
+        Some(Present { ruleset, stamp, dormant: self.dormant, foreign: false })
     }
 
     /// Performs steps until none are left. Returns the IPs whose flows were deleted.
@@ -134,8 +138,9 @@ impl ModelKernel {
 
     /// Whether the table is the one that the engine wants.
     pub fn is_as_wanted(&self, engine: &Engine) -> bool {
-        let same = |table: &Ruleset| diff(table, engine.ruleset()).is_ok_and(|patch| patch.is_empty());
-        !self.dormant && self.table.as_ref().is_some_and(same)
+        let Some(Present { ruleset, stamp, dormant, .. }) = self.present() else { return false };
+        let is_same = diff(&ruleset, engine.ruleset()).is_ok_and(|patch| patch.is_empty());
+        !dormant && is_same && stamp == engine.stamp()
     }
 }
 

@@ -9,9 +9,12 @@ use palisade_policy::flow::{Flow, NodeFacts, Verdict};
 use palisade_policy::index::Index;
 use palisade_policy::input::{Addresses, Pod, State};
 use palisade_policy::reference::Ends;
+use palisade_ruleset::cache::{self, Slice, Stamp};
 use palisade_ruleset::model::{Hook, Ruleset};
-use palisade_ruleset::render::{Options, render};
-use palisade_ruleset::walk::{End, Invalid, Packet, walk};
+use palisade_ruleset::render::{Established, Options, render};
+use palisade_ruleset::walk::{End, Invalid, Packet, Walk, walk};
+
+use crate::table::perform;
 
 /// The interface of the pods of every node.
 const POD_PORT: &str = "pods";
@@ -65,9 +68,13 @@ impl Nodes {
                 allow_egress_to_own_node: facts.allow_egress_to_own_node,
                 pod_ranges: pod_ranges.clone(),
                 pod_interfaces: BTreeSet::from([POD_PORT.to_owned()]),
+                established: Established::Remember,
                 ..Options::default()
             };
-            let ruleset = render(index.compiled(), &options);
+            let mut ruleset = render(index.compiled(), &options);
+            for operation in &cache::resume(stamp()).operations {
+                perform(&mut ruleset, operation);
+            }
             nodes.insert(name, Node { local, pod_ranges, addresses, ruleset });
         }
         let from_status =
@@ -78,16 +85,16 @@ impl Nodes {
         Self { nodes, contested }
     }
 
-    /// Sends the first packet of a flow, and its reply, through every node that either end is on. `None` if an end has
-    /// no IP.
-    pub fn send(&self, flow: &Flow, ends: &Ends<'_>) -> Result<Option<[Way; 2]>, Invalid> {
+    /// Sends the first packet of a flow, and its reply, through every node that either end is on; then both again, with
+    /// the stamps that the first packet left. `None` if an end has no IP.
+    pub fn send(&self, flow: &Flow, ends: &Ends<'_>) -> Result<Option<[Way; 4]>, Invalid> {
         let (Some(from), Some(to)) = (ends.from.address, ends.to.address) else { return Ok(None) };
         // Broadcast, multicast and link-local addresses belong to no pod; the ruleset treats them separately, and
         // tests/it/bypass.rs too.
         if [from, to].into_iter().any(|address| Addresses::accept([address]).0.is_empty()) {
             return Ok(None);
         }
-        let mut ways = [(); 2].map(|()| Way { verdict: Verdict::Allow, steps: Vec::new() });
+        let mut ways = [(); 4].map(|()| Way { verdict: Verdict::Allow, steps: Vec::new() });
         // Skip: the pod has an IP but no node, or pods on two nodes have the IP; no single ruleset decides.
         for end in [&ends.from, &ends.to] {
             let nodes: BTreeSet<_> = end.pods.iter().map(|pod| pod.node.as_ref()).collect();
@@ -121,11 +128,13 @@ impl Nodes {
             let hook = if to_node { Hook::Input } else { Hook::Forward };
             let input_interface = node.may_have_pod(from).then(|| POD_PORT.to_owned());
             let request = Packet { input_interface, ..Packet::request(hook, from, to, flow.transport) };
-            let [way, back] = &mut ways;
-            way.pass(name, &node.ruleset, &request)?;
             // A node's replies leave through its output hook: only the request is judged.
-            let reply = if hook == Hook::Forward { request.reply(hook) } else { request };
+            let reply = if hook == Hook::Forward { request.reply(hook) } else { request.clone() };
+            let [way, back, later, later_back] = &mut ways;
+            let first = way.pass(name, &node.ruleset, &request)?;
             back.pass(name, &node.ruleset, &reply)?;
+            later.pass(name, &node.ruleset, &request.after(&first))?;
+            later_back.pass(name, &node.ruleset, &reply.after(&first))?;
         }
         Ok(Some(ways))
     }
@@ -143,12 +152,17 @@ impl Node {
 }
 
 impl Way {
-    fn pass(&mut self, node: &str, ruleset: &Ruleset, packet: &Packet) -> Result<(), Invalid> {
+    fn pass(&mut self, node: &str, ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
         let walked = walk(ruleset, packet)?;
         self.steps.extend(walked.steps.iter().map(|step| format!("{node}: {step}")));
         if walked.end == End::Drop {
             self.verdict = Verdict::Deny;
         }
-        Ok(())
+        Ok(walked)
     }
+}
+
+/// The stamp of the verdict cache in these rulesets.
+fn stamp() -> Stamp {
+    Slice::default().first()
 }

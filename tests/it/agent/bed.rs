@@ -139,14 +139,14 @@ impl Bed {
         self.nft(&["list", "table", "inet", "palisade"])
     }
 
-    /// Table inet palisade with its handle and those of all its objects and rules, without the values of counters and
-    /// without its owner. (A new table counts handles from 1 again; only its own handle differs.)
+    /// Table inet palisade with its handle and those of all its objects and rules, without the values of counters, without
+    /// its owner and without stamps. (A new table counts handles from 1 again; only its own handle differs.)
     pub(crate) fn handles(&self) -> String {
         let listing = self.nft(&["-a", "-s", "list", "table", "inet", "palisade"]);
         let (heading, rest) = listing.split_once('\n').unwrap();
         let heading = heading.split(" progname").next().unwrap();
         assert!(heading.contains("# handle "), "{heading}");
-        let lines = rest.lines().filter(|line| !line.starts_with("\tflags "));
+        let lines = without_stamps(rest).filter(|line| !line.starts_with("\tflags "));
         [heading].into_iter().chain(lines).flat_map(|line| [line, "\n"]).collect()
     }
 
@@ -185,4 +185,9 @@ pub(crate) fn pod_manifest(pod: &Pod) -> String {
         "status": { "phase": "Running", "podIPs": addresses },
     });
     format!("---\n{manifest}\n")
+}
+
+/// The lines of a listing without the rules of the verdict cache: they come after a commit, and go with the next.
+pub(crate) fn without_stamps(listing: &str) -> impl Iterator<Item = &str> {
+    listing.lines().filter(|line| !line.contains("comment \"stamp "))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use palisade_lab::Signal;
 use palisade_ruleset::model::TABLE_COMMENT;
 
-use crate::agent::bed::{ALLOW, Bed, DENY};
+use crate::agent::bed::{ALLOW, Bed, DENY, LISTEN, without_stamps};
 use crate::common::running::Agent;
 
 /// Tables of others, some with names like ours. Nothing in these tests changes their counters.
@@ -183,7 +183,7 @@ fn a_plain_table_is_repaired_when_it_was_changed_and_not_when_other_tables_were(
 /// lines are sorted.
 fn content(bed: &Bed) -> Vec<String> {
     let listing = bed.nft(&["-s", "list", "table", "inet", "palisade"]);
-    let mut lines: Vec<_> = listing.lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> = without_stamps(&listing).map(str::to_owned).collect();
     lines.sort();
     lines
 }
@@ -204,4 +204,42 @@ fn a_second_agent_finds_the_table_taken() {
     second.wait_ready();
     assert_eq!(bed.handles(), ours);
     bed.assert_reached(false);
+}
+
+/// Rules of another program that use the bits of the verdict cache, one of them of iptables.
+#[test]
+fn marks_of_other_programs_turn_the_verdict_cache_off() {
+    let bed = Bed::new("marks");
+    bed.write("deny.yaml", DENY);
+    let in_use = |agent: &Agent, used: u64| {
+        agent.wait_ready();
+        agent.wait("the verdict cache", || agent.find_metric("palisade_verdict_cache_in_use") == Some(used));
+        assert_eq!(bed.nft(&["list", "chain", "inet", "palisade", "forward"]).contains("verdict-cache"), used == 1);
+        bed.assert_reached(false);
+    };
+    let says = "no verdict cache: another program uses its bits; see --verdict-cache";
+    let agent = bed.agent();
+    in_use(&agent, 1);
+    assert_eq!(agent.logged(says), 0);
+    agent.end(Signal::SIGTERM);
+
+    // Its own table, which uses them, does not count.
+    let agent = bed.agent();
+    in_use(&agent, 1);
+    agent.end(Signal::SIGTERM);
+
+    let connmark = ["-t", "mangle", "-A", "PREROUTING", "-j", "CONNMARK", "--save-mark"];
+    let done = bed.node().command("iptables-nft").args([&connmark[..], &["--ctmask", "0xff0000"]].concat()).status();
+    assert!(done.unwrap().success());
+    let agent = bed.agent();
+    in_use(&agent, 0);
+    let said = agent.events().into_iter().find(|event| event["message"] == says).unwrap();
+    assert!(said.to_string().contains("a rule in ip mangle, chain PREROUTING writes 0x"), "{said}");
+    agent.end(Signal::SIGTERM);
+
+    // Other bits are free.
+    let manifests = bed.manifests();
+    let arguments = ["--manifests", manifests.to_str().unwrap(), "--verdict-cache", "0xff000000"];
+    let agent = Agent::start(bed.node(), LISTEN, &arguments, &bed.log());
+    in_use(&agent, 1);
 }

@@ -12,7 +12,7 @@ use palisade_lab::{Pod, Signal};
 use palisade_testkit::apiserver::ApiServer;
 use serde_json::json;
 
-use crate::agent::bed::{Bed, LISTEN};
+use crate::agent::bed::{Bed, LISTEN, without_stamps};
 use crate::agent::cluster::start;
 use crate::agent::restart::Fire;
 use crate::common::running::Agent;
@@ -52,7 +52,7 @@ fn loadable(listing: &str) -> String {
 
 /// The lines of a listing, sorted, since nft lists chains in the order of creation.
 fn sorted(listing: &str) -> Vec<&str> {
-    let mut lines: Vec<_> = listing.lines().collect();
+    let mut lines: Vec<_> = without_stamps(listing).collect();
     lines.sort_unstable();
     lines
 }

@@ -5,6 +5,7 @@ use palisade_dataplane::table::{Ownership, Table};
 use palisade_engine::{Done, Engine, Forgotten, Input, ListPart, Report, Step};
 use palisade_lab::Node;
 use palisade_policy::input::{Change, Kind, Object, State};
+use palisade_ruleset::cache::Slice;
 use palisade_ruleset::change::Batch;
 use palisade_ruleset::render::Options;
 
@@ -16,6 +17,7 @@ pub(crate) struct Driven {
     pub(crate) engine: Engine,
     /// The kernel's table. Its socket was opened in the node's namespace and stays there.
     kernel: Kernel,
+    cache: Option<Slice>,
     /// Commit several batches as one: a fault, to make tests fail.
     pub(crate) one_batch: bool,
     /// Delete the flows of IPs that leave their pods; `false` is a fault, too.
@@ -30,16 +32,21 @@ impl Driven {
 
     /// Enforces this state.
     pub(crate) fn start_with(node: &Node, state: &State, options: &Options) -> Self {
+        Self::start_stamped(node, state, options, verdict_cache())
+    }
+
+    /// The same with these bits for the verdict cache, whatever the environment says.
+    pub(crate) fn start_stamped(node: &Node, state: &State, options: &Options, cache: Option<Slice>) -> Self {
         let kernel = Kernel::new(Ownership::Plain, BridgeNetfilter::Check);
-        let engine = engine(node, options);
-        let mut driven = Self { node: node.clone(), engine, kernel, one_batch: false, forgets: true };
+        let engine = engine(node, options, cache);
+        let mut driven = Self { node: node.clone(), engine, kernel, cache, one_batch: false, forgets: true };
         driven.list(state);
         driven
     }
 
     /// Changes to an unrelated state, as an agent does that adopts another's table.
     pub(crate) fn turn_to(&mut self, state: &State, options: &Options) {
-        self.engine = engine(&self.node, options);
+        self.engine = engine(&self.node, options, self.cache);
         self.list(state);
     }
 
@@ -141,7 +148,14 @@ impl Driven {
     }
 }
 
-fn engine(node: &Node, options: &Options) -> Engine {
-    let options = palisade_engine::Options { render: options.clone(), ..palisade_engine::Options::default() };
+fn engine(node: &Node, options: &Options, verdict_cache: Option<Slice>) -> Engine {
+    let options =
+        palisade_engine::Options { render: options.clone(), verdict_cache, ..palisade_engine::Options::default() };
     Engine::new(node.name(), options)
+}
+
+/// With the agent's default, or without a cache: `PALISADE_VERDICT_CACHE=off`.
+fn verdict_cache() -> Option<Slice> {
+    let is_off = std::env::var("PALISADE_VERDICT_CACHE").is_ok_and(|value| value == "off");
+    (!is_off).then(Slice::default)
 }

@@ -129,6 +129,7 @@ pub(crate) mod nfta {
     pub(crate) const CT_DREG: u16 = 1;
     pub(crate) const CT_KEY: u16 = 2;
     pub(crate) const CT_DIRECTION: u16 = 3;
+    pub(crate) const CT_SREG: u16 = 4;
 
     pub(crate) const COUNTER_BYTES: u16 = 1;
     pub(crate) const COUNTER_PACKETS: u16 = 2;
@@ -188,6 +189,7 @@ pub(crate) mod nft {
     pub(crate) const META_PKTTYPE: u32 = 19;
 
     pub(crate) const CT_STATE: u32 = 0;
+    pub(crate) const CT_MARK: u32 = 3;
     pub(crate) const CT_PROTO_SRC: u32 = 11;
     pub(crate) const CT_PROTO_DST: u32 = 12;
     pub(crate) const CT_SRC_IP: u32 = 19;
@@ -198,7 +200,8 @@ pub(crate) mod nft {
     pub(crate) const OBJECT_COUNTER: u32 = 1;
 }
 
-/// `NFTA_FIB_F_DADDR`, a flag despite its prefix.
+/// `NFTA_FIB_F_SADDR` and `NFTA_FIB_F_DADDR`, flags despite their prefix.
+pub(crate) const FIB_F_SADDR: u32 = 1;
 pub(crate) const FIB_F_DADDR: u32 = 2;
 
 /// `NFPROTO_*` (linux/netfilter.h).

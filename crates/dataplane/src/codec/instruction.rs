@@ -22,6 +22,10 @@ pub(super) enum Instruction {
     Compare { register: u32, operator: u32, value: Vec<u8> },
     /// Masks a register (and with `mask`, exclusive or with 0).
     Mask { register: u32, mask: Vec<u8> },
+    /// Masks a register, then exclusive or.
+    MaskXor { register: u32, mask: Vec<u8>, xor: Vec<u8> },
+    /// Writes to the conntrack entry.
+    SetCt { key: u32, register: u32 },
     /// Looks registers up in a set, or in a verdict map.
     Lookup { set: String, register: u32, verdict: bool },
     /// Counts.
@@ -44,11 +48,11 @@ impl Instruction {
     fn name(&self) -> &'static str {
         match self {
             Self::Meta { .. } => "meta",
-            Self::Ct { .. } => "ct",
+            Self::Ct { .. } | Self::SetCt { .. } => "ct",
             Self::Payload { .. } => "payload",
             Self::Fib { .. } => "fib",
             Self::Compare { .. } => "cmp",
-            Self::Mask { .. } => "bitwise",
+            Self::Mask { .. } | Self::MaskXor { .. } => "bitwise",
             Self::Lookup { .. } => "lookup",
             Self::Counter => "counter",
             Self::Object { .. } => "objref",
@@ -85,13 +89,11 @@ impl Instruction {
                 writer.be32(nfta::CMP_OP, *operator);
                 write_value(writer, nfta::CMP_DATA, value);
             }
-            Self::Mask { register, mask } => {
-                writer.be32(nfta::BITWISE_SREG, *register);
-                writer.be32(nfta::BITWISE_DREG, *register);
-                writer.be32(nfta::BITWISE_OP, nft::BITWISE_MASK_XOR);
-                writer.be32(nfta::BITWISE_LEN, u32::try_from(mask.len()).unwrap_or_default());
-                write_value(writer, nfta::BITWISE_MASK, mask);
-                write_value(writer, nfta::BITWISE_XOR, &vec![0; mask.len()]);
+            Self::Mask { register, mask } => write_bitwise(writer, *register, mask, &vec![0; mask.len()]),
+            Self::MaskXor { register, mask, xor } => write_bitwise(writer, *register, mask, xor),
+            Self::SetCt { key, register } => {
+                writer.be32(nfta::CT_KEY, *key);
+                writer.be32(nfta::CT_SREG, *register);
             }
             Self::Lookup { set, register, verdict } => {
                 writer.be32(nfta::LOOKUP_SREG, *register);
@@ -126,6 +128,9 @@ impl Instruction {
     fn decode_data(name: &str, data: Attributes<'_>) -> Option<Self> {
         Some(match name {
             "meta" => Self::Meta { key: data.be32(nfta::META_KEY)?, register: data.be32(nfta::META_DREG)? },
+            "ct" if data.get(nfta::CT_SREG).is_some() => {
+                Self::SetCt { key: data.be32(nfta::CT_KEY)?, register: data.be32(nfta::CT_SREG)? }
+            }
             "ct" => Self::Ct {
                 key: data.be32(nfta::CT_KEY)?,
                 direction: data.get(nfta::CT_DIRECTION).and_then(|value| value.first().copied()),
@@ -147,7 +152,7 @@ impl Instruction {
                 operator: data.be32(nfta::CMP_OP)?,
                 value: data.nest(nfta::CMP_DATA).get(nfta::DATA_VALUE)?.to_vec(),
             },
-            "bitwise" => decode_mask(data)?,
+            "bitwise" => decode_bitwise(data)?,
             "lookup" if data.be32(nfta::LOOKUP_FLAGS).unwrap_or_default() == 0 => {
                 let destination = data.be32(nfta::LOOKUP_DREG);
                 if destination.is_some_and(|register| register != nft::REG_VERDICT) {
@@ -169,11 +174,26 @@ impl Instruction {
     }
 }
 
-fn decode_mask(data: Attributes<'_>) -> Option<Instruction> {
+fn write_bitwise(writer: &mut Writer, register: u32, mask: &[u8], xor: &[u8]) {
+    writer.be32(nfta::BITWISE_SREG, register);
+    writer.be32(nfta::BITWISE_DREG, register);
+    writer.be32(nfta::BITWISE_OP, nft::BITWISE_MASK_XOR);
+    writer.be32(nfta::BITWISE_LEN, u32::try_from(mask.len()).unwrap_or_default());
+    write_value(writer, nfta::BITWISE_MASK, mask);
+    write_value(writer, nfta::BITWISE_XOR, xor);
+}
+
+fn decode_bitwise(data: Attributes<'_>) -> Option<Instruction> {
     let register = data.be32(nfta::BITWISE_SREG)?;
     let mask = data.nest(nfta::BITWISE_MASK).get(nfta::DATA_VALUE)?.to_vec();
+    let xor = data.nest(nfta::BITWISE_XOR).get(nfta::DATA_VALUE)?.to_vec();
     let plain = data.be32(nfta::BITWISE_DREG)? == register
-        && data.be32(nfta::BITWISE_OP).unwrap_or_default() == nft::BITWISE_MASK_XOR
-        && data.nest(nfta::BITWISE_XOR).get(nfta::DATA_VALUE)?.iter().all(|byte| *byte == 0);
-    plain.then_some(Instruction::Mask { register, mask })
+        && data.be32(nfta::BITWISE_OP).unwrap_or_default() == nft::BITWISE_MASK_XOR;
+    plain.then(|| {
+        if xor.iter().all(|byte| *byte == 0) {
+            Instruction::Mask { register, mask }
+        } else {
+            Instruction::MaskXor { register, mask, xor }
+        }
+    })
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use palisade_policy::input::{Family, Protocol};
-use palisade_ruleset::model::{CtStates, Expression, L4, Load, PacketType, Test};
+use palisade_ruleset::model::{CtStates, Expression, L4, Load, MarkBits, PacketType, Test};
 use palisade_ruleset::name::Name;
 
 use super::constant::nft;
@@ -13,13 +13,15 @@ use super::lower::{
 use super::value::{address_bytes, address_length, decode_address};
 
 /// Everything that can be loaded. The instruction does not say which protocol a port belongs to.
-const LOADS: [Load; 21] = [
+const LOADS: [Load; 23] = [
     Load::Nfproto,
     Load::L4Proto,
     Load::InputInterface,
     Load::PacketType,
+    Load::SourceType,
     Load::DestinationType,
     Load::CtState,
+    Load::CtMark,
     Load::Client(Family::V4),
     Load::Client(Family::V6),
     Load::Server(Family::V4),
@@ -70,8 +72,19 @@ fn lift_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
         Instruction::Counter => Some((Expression::Counter, 1)),
         Instruction::Object { kind: nft::OBJECT_COUNTER, name } => Some((Expression::CountIn(Name::parse(name)?), 1)),
         Instruction::Immediate(verdict) => Some((Expression::Verdict(verdict.clone()), 1)),
-        _ => lift_loaded(instructions),
+        _ => lift_set_mark(instructions).or_else(|| lift_loaded(instructions)),
     }
+}
+
+fn lift_set_mark(instructions: &[Instruction]) -> Option<(Expression, usize)> {
+    let [first, Instruction::MaskXor { mask, xor, .. }, Instruction::SetCt { key: nft::CT_MARK, .. }, ..] =
+        instructions
+    else {
+        return None;
+    };
+    let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+    let bits = MarkBits { mask: !number(mask)?, value: number(xor)? };
+    (lift_load(first)? == Load::CtMark).then_some((Expression::SetMark(bits), 3))
 }
 
 /// An expression that starts with a load.
@@ -147,6 +160,10 @@ fn lift_masked(load: Load, mask: &[u8], value: &[u8]) -> Option<Test> {
                 untracked: has(64),
             }))
         }
+        Value::Mark => {
+            let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+            Some(Test::Mark(MarkBits { mask: number(mask)?, value: number(value)? }))
+        }
         Value::Flags => (mask == [STREAM_FLAGS] && value == [ACK_FLAG]).then_some(Test::MidStream),
         _ => None,
     }
@@ -190,12 +207,12 @@ fn lift_equal(load: Load, value: &[u8]) -> Option<Test> {
             let number = u32::from_ne_bytes(value.try_into().ok()?);
             packet_types().find(|kind| address_type(*kind) == number).map(Test::PacketType)
         }
-        Value::Interface | Value::States | Value::Flags => None,
+        Value::Interface | Value::States | Value::Mark | Value::Flags => None,
     }
 }
 
 fn packet_types() -> impl Iterator<Item = PacketType> {
-    [PacketType::Broadcast, PacketType::Multicast].into_iter()
+    [PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast].into_iter()
 }
 
 /// A port or a byte.

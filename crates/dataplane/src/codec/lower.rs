@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use palisade_policy::input::{Family, Protocol};
-use palisade_ruleset::model::{CtStates, Expression, L4, Load, PacketType, Test};
+use palisade_ruleset::model::{CtStates, Expression, L4, Load, MarkBits, PacketType, Test};
 
-use super::constant::{FIB_F_DADDR, ip_ct_dir, nfproto, nft};
+use super::constant::{FIB_F_DADDR, FIB_F_SADDR, ip_ct_dir, nfproto, nft};
 use super::instruction::Instruction;
 use super::value::{address_bytes, address_length};
 
@@ -36,6 +36,7 @@ pub(super) enum Value {
     /// Four bytes: `fib … type`.
     AddressType,
     States,
+    Mark,
     Address(Family),
     Port,
     Byte,
@@ -49,8 +50,9 @@ impl Value {
             Load::L4Proto => Self::L4,
             Load::InputInterface => Self::Interface,
             Load::PacketType => Self::PacketType,
-            Load::DestinationType => Self::AddressType,
+            Load::SourceType | Load::DestinationType => Self::AddressType,
             Load::CtState => Self::States,
+            Load::CtMark => Self::Mark,
             Load::Client(family) | Load::Server(family) => Self::Address(family),
             Load::PacketSource(family) | Load::PacketDestination(family) => Self::Address(family),
             Load::ServerPort | Load::OriginalSourcePort | Load::OriginalDestinationPort => Self::Port,
@@ -91,10 +93,19 @@ pub(super) fn lower(expressions: &[Expression]) -> Result<Vec<Instruction>, Mism
             Expression::CountIn(name) => {
                 instructions.push(Instruction::Object { kind: nft::OBJECT_COUNTER, name: name.to_string() });
             }
+            Expression::SetMark(bits) => set_mark(*bits, &mut instructions),
             Expression::Verdict(verdict) => instructions.push(Instruction::Immediate(verdict.clone())),
         }
     }
     Ok(instructions)
+}
+
+/// Replaces some bits of the mark. Registers have it in the order of the machine.
+fn set_mark(bits: MarkBits, out: &mut Vec<Instruction>) {
+    let (mask, xor) = ((!bits.mask).to_ne_bytes().to_vec(), bits.value.to_ne_bytes().to_vec());
+    out.push(load(Load::CtMark, REGISTER));
+    out.push(Instruction::MaskXor { register: REGISTER, mask, xor });
+    out.push(Instruction::SetCt { key: nft::CT_MARK, register: REGISTER });
 }
 
 /// The number of the register that starts at a 4-byte slot: a 16-byte one if one starts there.
@@ -120,8 +131,10 @@ pub(super) fn load(load: Load, register: u32) -> Instruction {
         Load::L4Proto => meta(nft::META_L4PROTO),
         Load::InputInterface => meta(nft::META_IIFNAME),
         Load::PacketType => meta(nft::META_PKTTYPE),
+        Load::SourceType => Instruction::Fib { result: nft::FIB_RESULT_ADDRTYPE, flags: FIB_F_SADDR, register },
         Load::DestinationType => Instruction::Fib { result: nft::FIB_RESULT_ADDRTYPE, flags: FIB_F_DADDR, register },
         Load::CtState => ct(nft::CT_STATE, None),
+        Load::CtMark => ct(nft::CT_MARK, None),
         Load::Client(family) => ct(source(family), Some(ip_ct_dir::ORIGINAL)),
         Load::Server(family) => ct(source(family), Some(ip_ct_dir::REPLY)),
         Load::ServerPort => ct(nft::CT_PROTO_SRC, Some(ip_ct_dir::REPLY)),
@@ -162,6 +175,10 @@ fn lower_match(load: Load, test: &Test, out: &mut Vec<Instruction>) -> Result<()
         (Value::Family, Test::Family(family)) => out.push(equal(vec![family_number(*family)])),
         (Value::L4, Test::L4(protocol)) => out.push(equal(vec![protocol_number(*protocol)])),
         (Value::PacketType, Test::PacketType(kind)) => out.push(equal(vec![packet_type(*kind)])),
+        (Value::Mark, Test::Mark(bits)) => {
+            out.push(Instruction::Mask { register: REGISTER, mask: bits.mask.to_ne_bytes().to_vec() });
+            out.push(equal(bits.value.to_ne_bytes().to_vec()));
+        }
         (Value::AddressType, Test::PacketType(kind)) => out.push(equal(address_type(*kind).to_ne_bytes().to_vec())),
         (Value::States, Test::States(states)) => {
             out.push(Instruction::Mask { register: REGISTER, mask: state_bits(*states).to_ne_bytes().to_vec() });
@@ -233,6 +250,7 @@ pub(super) fn protocol_number(protocol: L4) -> u8 {
 /// `PACKET_*` of linux/if_packet.h.
 pub(super) fn packet_type(kind: PacketType) -> u8 {
     match kind {
+        PacketType::Unicast => 0,
         PacketType::Broadcast => 1,
         PacketType::Multicast => 2,
     }
@@ -241,6 +259,7 @@ pub(super) fn packet_type(kind: PacketType) -> u8 {
 /// `RTN_*` of linux/rtnetlink.h.
 pub(super) fn address_type(kind: PacketType) -> u32 {
     match kind {
+        PacketType::Unicast => 1,
         PacketType::Broadcast => 3,
         PacketType::Multicast => 5,
     }

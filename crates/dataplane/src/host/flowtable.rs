@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nix::errno::Errno;
 
-use super::{Finding, link};
+use super::{Finding, family_name, link};
 use crate::Error;
 use crate::netlink::{Attributes, Socket, Writer};
 
@@ -62,16 +62,8 @@ fn finding(body: &[u8], pods: &BTreeSet<String>) -> Option<Finding> {
             _ => None,
         }
     })?;
-    let family = match body.first()? {
-        1 => "inet",
-        2 => "ip",
-        10 => "ip6",
-        5 => "netdev",
-        7 => "bridge",
-        _ => "?",
-    };
     Some(Finding::Flowtable {
-        table: format!("{family} {}", attributes.string(TABLE)?),
+        table: format!("{} {}", family_name(*body.first()?), attributes.string(TABLE)?),
         flowtable: attributes.string(NAME)?.to_owned(),
         device,
     })

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use palisade_policy::input::{Family, Protocol};
 use palisade_ruleset::model::{
-    Chain, CtStates, Element, Expression, Hook, Key, KeyType, L4, Load, PacketType, Rule, Ruleset, Set, SetKind, Test,
-    Verdict,
+    Chain, CtStates, Element, Expression, Hook, Key, KeyType, L4, Load, MarkBits, PacketType, Rule, Ruleset, Set,
+    SetKind, Test, Verdict,
 };
 use palisade_ruleset::name::Name;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -170,7 +170,7 @@ fn other_test() -> BoxedStrategy<Expression> {
         L4::Icmp,
         L4::Icmpv6,
     ]);
-    let kind = prop_oneof![Just(PacketType::Broadcast), Just(PacketType::Multicast)];
+    let kind = prop_oneof![Just(PacketType::Unicast), Just(PacketType::Broadcast), Just(PacketType::Multicast)];
     let states = (1..32_u8).prop_map(|bits| CtStates {
         invalid: bits & 1 != 0,
         established: bits & 2 != 0,
@@ -184,13 +184,28 @@ fn other_test() -> BoxedStrategy<Expression> {
         l4.prop_map(|l4| Expression::Match(Load::L4Proto, Test::L4(l4))),
         Just(Expression::Match(Load::InputInterface, Test::In(Name::new("names")))),
         kind.clone().prop_map(|kind| Expression::Match(Load::PacketType, Test::PacketType(kind))),
+        kind.clone().prop_map(|kind| Expression::Match(Load::SourceType, Test::PacketType(kind))),
         kind.prop_map(|kind| Expression::Match(Load::DestinationType, Test::PacketType(kind))),
+        mark_bits().prop_map(|bits| Expression::Match(Load::CtMark, Test::Mark(bits))),
+        mark_bits().prop_map(Expression::SetMark),
         states.prop_map(|states| Expression::Match(Load::CtState, Test::States(states))),
         byte().prop_map(|test| Expression::Match(Load::HopLimit, test)),
         byte().prop_map(|test| Expression::Match(Load::Icmpv6Type, test)),
         Just(Expression::Match(Load::TcpFlags, Test::MidStream)),
     ]
     .boxed()
+}
+
+/// A run of bits, not all, and a value that is not 0.
+fn mark_bits() -> BoxedStrategy<MarkBits> {
+    (1..32_u32, any::<prop::sample::Index>(), any::<u32>())
+        .prop_map(|(bits, shift, number)| {
+            let shift = u32::try_from(shift.index(33 - usize::try_from(bits).unwrap())).unwrap();
+            let mask = (u32::MAX >> (32 - bits)) << shift;
+            let value = (number << shift) & mask;
+            MarkBits { mask, value: if value == 0 { 1 << shift } else { value } }
+        })
+        .boxed()
 }
 
 fn lookup() -> BoxedStrategy<Expression> {

@@ -6,8 +6,8 @@ use palisade_dataplane::table::{Ownership, Table};
 use palisade_policy::input::{Family, Protocol};
 use palisade_ruleset::change::diff;
 use palisade_ruleset::model::{
-    Chain, CtStates, Element, Expression, Key, KeyType, L4, Load, PacketType, Rule, Ruleset, Set, SetKind, Test,
-    Verdict,
+    Chain, CtStates, Element, Expression, Key, KeyType, L4, Load, MarkBits, PacketType, Rule, Ruleset, Set, SetKind,
+    Test, Verdict,
 };
 use palisade_ruleset::name::Name;
 use proptest::test_runner::{Config, TestRunner};
@@ -48,6 +48,7 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
     let accept = || Expression::Verdict(Verdict::Accept);
     let states = |invalid, untracked| Test::States(CtStates { invalid, untracked, ..CtStates::default() });
     let all = CtStates { invalid: true, established: true, related: true, new: true, untracked: true };
+    let bits = |mask, value| MarkBits { mask, value };
     let pair = |first, second| Expression::Lookup(vec![first, second], Name::new("pair4"));
     vec![
         ("meta nfproto ipv4", vec![v4()]),
@@ -60,6 +61,11 @@ fn rules() -> Vec<(&'static str, Vec<Expression>)> {
         ("iifname @names", vec![is(Load::InputInterface, set("names"))]),
         ("meta pkttype broadcast", vec![is(Load::PacketType, Test::PacketType(PacketType::Broadcast))]),
         ("meta pkttype multicast", vec![is(Load::PacketType, Test::PacketType(PacketType::Multicast))]),
+        ("fib saddr type unicast", vec![is(Load::SourceType, Test::PacketType(PacketType::Unicast))]),
+        ("ct mark 0x00010000/16", vec![is(Load::CtMark, Test::Mark(bits(0xffff_0000, 0x1_0000)))]),
+        ("ct mark & 0x0000ff00 == 0x00000100", vec![is(Load::CtMark, Test::Mark(bits(0xff00, 0x100)))]),
+        ("ct mark set ct mark & 0x0001ffff | 0x00010000", vec![Expression::SetMark(bits(0xffff_0000, 0x1_0000))]),
+        ("ct mark set ct mark | 0xff000000", vec![Expression::SetMark(bits(0xff00_0000, 0xff00_0000))]),
         ("fib daddr type broadcast", vec![is(Load::DestinationType, Test::PacketType(PacketType::Broadcast))]),
         ("fib daddr type multicast", vec![is(Load::DestinationType, Test::PacketType(PacketType::Multicast))]),
         ("ct state invalid", vec![is(Load::CtState, states(true, false))]),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use palisade_ruleset::cache;
+
 use super::{Awaited, BackOff, Engine, Table};
 use crate::cause::Cause;
 use crate::jobs::{Job, Work};
@@ -23,10 +25,10 @@ impl Engine {
         (self.work.operations, self.work.batches) = (0, 0);
     }
 
-    /// Takes the result of a step. It ignores an unexpected one, except [`Done::Forgot`].
+    /// Takes the result of a step. It ignores an unexpected one, except [`Done::Forgot`] and [`Done::ClearedStamps`].
     pub fn done(&mut self, done: Done) {
         let awaited = match &done {
-            Done::Forgot(_) => None,
+            Done::Forgot(_) | Done::ClearedStamps { .. } => None,
             Done::Opened(_) => Some(Awaited::Opened),
             Done::Looked(_) => Some(Awaited::Looked),
             Done::Read(_) => Some(Awaited::Read),
@@ -41,6 +43,7 @@ impl Engine {
         }
         match done {
             Done::Forgot(forgotten) => self.forgot(&forgotten),
+            Done::ClearedStamps { all } => self.cache.cleared(all),
             Done::Waited => self.under_way = false,
             Done::Opened(Ok(())) => {}
             Done::Committed(Ok(())) => {}
@@ -78,7 +81,7 @@ impl Engine {
         if self.work.jobs.is_empty() {
             self.work.jobs.push_back(Job::Finish);
         }
-        self.work.first(&transaction);
+        self.work.first(&transaction, &mut self.cache);
     }
 
     /// The kernel's table may now be anything between the old and the new state: the engine reads it before the next
@@ -89,6 +92,10 @@ impl Engine {
         self.table_is_unknown();
         self.failures = self.failures.saturating_add(1);
         let object = trouble.object.as_ref().filter(|_| trouble.class == Class::Object);
+        if object.is_some_and(|name| [cache::ACCEPT, cache::STAMP].contains(&name.as_str())) {
+            self.cache.give_up();
+            self.reports.push(Report::NoVerdictCache);
+        }
         let groups = object.map(|name| self.renderer.quarantine(self.index.compiled(), name));
         let quarantined = groups.into_iter().flatten().flat_map(|group| group.policies()).collect();
         self.back_off = Some(BackOff { class: trouble.class, failures: self.failures });

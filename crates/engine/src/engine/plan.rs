@@ -20,12 +20,12 @@ impl Engine {
                 self.work = Work::new(CommitKind::Incremental, [Job::Look]);
                 self.cause = Cause::other("the node's interfaces changed");
             }
-            Table::Known if std::mem::take(&mut self.wishes.try_quarantined) => self.end_quarantine(),
+            Table::Known if std::mem::take(&mut self.wishes.try_quarantined) && self.has_quarantined() => {
+                self.end_quarantine();
+            }
             Table::Known => {
-                self.work = Work::new(CommitKind::Incremental, self.forget_jobs());
-                if self.work.jobs.is_empty() {
-                    return false;
-                }
+                let jobs = [self.forget_jobs(), self.cache_jobs()].concat();
+                self.work = Work::new(CommitKind::Incremental, jobs);
             }
         }
         !self.work.jobs.is_empty()
@@ -41,13 +41,21 @@ impl Engine {
         if due.is_empty() { Vec::new() } else { vec![Job::Wait, Job::Forget(due)] }
     }
 
+    /// The jobs that bring the verdict cache back into use. The batch waits: packets in flight were judged by what has
+    /// changed since, and would find its rule.
+    fn cache_jobs(&mut self) -> Vec<Job> {
+        let clear = self.cache.clear().map(|stale| [Job::Wait, Job::ClearStamps(stale)]);
+        let resume = self.cache.resume().map(|batch| [Job::Wait, Job::Batch(batch)]);
+        clear.into_iter().chain(resume).flatten().collect()
+    }
+
     /// Renders the changes, and plans their commit.
     fn render(&mut self) {
         let dirty = self.index.take_dirty();
         self.rendered += 1;
         let mut work = Work::new(CommitKind::Incremental, []);
         for transaction in self.renderer.follow(self.index.compiled(), &dirty) {
-            work.then(&transaction);
+            work.then(&transaction, &mut self.cache);
         }
         if !dirty.subjects.is_empty() {
             work.jobs.push_back(Job::Look);
@@ -58,12 +66,17 @@ impl Engine {
         self.work = work;
     }
 
+    fn has_quarantined(&self) -> bool {
+        self.renderer.quarantined().next().is_some()
+    }
+
     /// Retries the objects that the kernel refused earlier, one group at a time.
     fn end_quarantine(&mut self) {
         let Some(group) = self.renderer.quarantined().next().cloned() else { return };
         let patch = self.renderer.end_quarantine(self.index.compiled(), &group);
         let mut work = Work::new(CommitKind::Incremental, []);
-        self.renderer.plan(patch, None).iter().for_each(|transaction| work.then(transaction));
+        let transactions = self.renderer.plan(patch, None);
+        transactions.iter().for_each(|transaction| work.then(transaction, &mut self.cache));
         work.jobs.push_back(Job::Finish);
         self.work = work;
         self.cause = Cause::other("a quarantined policy is tried again");

@@ -1,7 +1,7 @@
 //! The way from the kernel's table to the desired one.
 
 use palisade_policy::input::Change;
-use palisade_ruleset::change::diff;
+use palisade_ruleset::change::{Batch, diff};
 use palisade_ruleset::model::Ruleset;
 
 use super::{Engine, Predecessor, Table};
@@ -51,14 +51,19 @@ impl Engine {
         self.renderer.update(self.index.compiled(), &dirty);
         let kind = self.work.kind;
         let mut work = Work::new(kind, []);
+        let stamp = present.as_ref().and_then(|present| present.stamp);
+        if self.cache.adopt(stamp) {
+            let operations = self.cache.suspend();
+            work.jobs.push_back(Job::Batch(Batch { name: "suspend", waits: false, operations }));
+        }
         match present {
             None => {
                 self.repairing(kind, "it was deleted");
-                work.jobs.push_back(Job::Replace);
+                self.replace(&mut work);
             }
             Some(Present { foreign: true, .. }) => {
                 self.repairing(kind, "it holds objects that are not Palisade's");
-                work.jobs.push_back(Job::Replace);
+                self.replace(&mut work);
             }
             Some(present) => {
                 if present.dormant {
@@ -84,13 +89,19 @@ impl Engine {
                 if !patch.is_empty() {
                     self.repairing(work.kind, "its objects were changed");
                 }
-                self.renderer.plan(patch, None).iter().for_each(|transaction| work.then(transaction));
+                let transactions = self.renderer.plan(patch, None);
+                transactions.iter().for_each(|transaction| work.then(transaction, &mut self.cache));
             }
             Err(incompatible) => {
                 self.reports.push(Report::OtherLayout { objects: incompatible.to_string() });
-                work.jobs.push_back(Job::Replace);
+                self.replace(work);
             }
         }
+    }
+
+    fn replace(&mut self, work: &mut Work) {
+        self.cache.begin();
+        work.jobs.push_back(Job::Replace);
     }
 
     fn repairing(&mut self, kind: CommitKind, how: &'static str) {

@@ -19,9 +19,10 @@ use palisade_engine::{
 use palisade_policy::flow::Transport;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Change, Family, Kind, Object, Pod, Protocol};
+use palisade_ruleset::cache::{Slice, Stale};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::name::Name;
-use palisade_ruleset::render::{Options as RenderOptions, render};
+use palisade_ruleset::render::{Established, Options as RenderOptions, render};
 use palisade_ruleset::walk::{End, Packet, walk};
 use palisade_testkit::generate::{History, arb_history, ports_in_use};
 use palisade_testkit::kernel::{Fault, ModelKernel, hand_in, list, list_kind};
@@ -66,6 +67,7 @@ enum Turn {
 struct Course {
     history: History,
     turns: Vec<Turn>,
+    has_cache: bool,
 }
 
 fn arb_turn() -> impl Strategy<Value = Turn> {
@@ -93,7 +95,8 @@ fn arb_turn() -> impl Strategy<Value = Turn> {
 }
 
 fn arb_course() -> impl Strategy<Value = Course> {
-    (arb_history(), prop::collection::vec(arb_turn(), 1..80)).prop_map(|(history, turns)| Course { history, turns })
+    (arb_history(), prop::collection::vec(arb_turn(), 1..80), prop::bool::weighted(0.8))
+        .prop_map(|(history, turns, has_cache)| Course { history, turns, has_cache })
 }
 
 #[test]
@@ -115,19 +118,24 @@ struct Scene<'a> {
     empty: BTreeSet<Kind>,
     /// IPs with flows of a pod that has left them, and that pod as the table named it.
     stale: BTreeMap<IpAddr, String>,
+    /// Stamps that a thread is clearing.
+    clearing: Option<Stale>,
+    /// The marks of flows in conntrack.
+    marks: BTreeMap<(IpAddr, IpAddr, Option<u16>, u8), u32>,
     /// The table when it last was in step, and what the objects have said since.
     allowed: Vec<Ruleset>,
     steps: usize,
 }
 
-fn new_engine() -> Engine {
-    Engine::new(NODE, Options { source_answers: true, ..Options::default() })
+fn new_engine(has_cache: bool) -> Engine {
+    let verdict_cache = has_cache.then(Slice::default);
+    Engine::new(NODE, Options { source_answers: true, verdict_cache, ..Options::default() })
 }
 
 impl<'a> Scene<'a> {
     fn new(course: &'a Course) -> Self {
         let truth = Truth::of(&course.history.start);
-        let mut engine = new_engine();
+        let mut engine = new_engine(course.has_cache);
         list(&mut engine, &truth.state());
         Self {
             course,
@@ -136,6 +144,8 @@ impl<'a> Scene<'a> {
             engine,
             kernel: ModelKernel::default(),
             forgetting: None,
+            clearing: None,
+            marks: BTreeMap::new(),
             asked: Vec::new(),
             empty: BTreeSet::new(),
             stale: BTreeMap::new(),
@@ -236,11 +246,17 @@ impl<'a> Scene<'a> {
     /// The pod to which the table says a local IP belongs.
     fn named_in_table(&self, address: IpAddr) -> Option<String> {
         let table = self.kernel.table.as_ref()?;
-        let set = table.sets.get(&Name::new(&format!("self{}", Family::of(address).digit())))?;
+        let set = table.sets.get(&Name::new(&format!("pod-to-itself{}", Family::of(address).digit())))?;
         set.elements.get(&Key::AddressPair(address, address))?.comment.clone()
     }
 
     fn flows_done(&mut self, finished: bool) {
+        if let Some(stale) = self.clearing.take() {
+            if finished {
+                self.marks.retain(|_, mark| !stale.is_in(*mark));
+            }
+            self.engine.done(Done::ClearedStamps { all: finished });
+        }
         let Some(addresses) = self.forgetting.take() else { return };
         let mut done = Forgotten::default();
         if finished {
@@ -318,8 +334,8 @@ impl<'a> Scene<'a> {
 
     /// Another agent adopts what is in the kernel.
     fn kill(&mut self) {
-        self.engine = new_engine();
-        self.forgetting = None;
+        self.engine = new_engine(self.course.has_cache);
+        (self.forgetting, self.clearing) = (None, None);
         self.asked.clear();
         // False first lists have their own tests.
         self.empty.clear();
@@ -343,6 +359,10 @@ impl<'a> Scene<'a> {
             Step::Forget(addresses) => {
                 prop_assert!(self.forgetting.is_none(), "two dumps at a time");
                 self.forgetting = Some(addresses);
+            }
+            Step::ClearStamps(stale) => {
+                prop_assert!(self.clearing.is_none(), "two dumps at a time");
+                self.clearing = Some(stale);
             }
             step => {
                 let wanted = self.engine.ruleset().clone();
@@ -374,21 +394,41 @@ impl<'a> Scene<'a> {
         Err(TestCaseError::fail("the steps do not end"))
     }
 
-    /// The table passes only packets that it, or the objects since it was last in step, allowed.
-    fn nothing_is_open(&self) -> Result<(), TestCaseError> {
+    /// The table passes only packets that it, or the objects since it was last in step, allowed; whatever stamps their
+    /// flows have got so far.
+    fn nothing_is_open(&mut self) -> Result<(), TestCaseError> {
+        let mut marks = std::mem::take(&mut self.marks);
+        let result = self.nothing_is_open_with(&mut marks);
+        self.marks = marks;
+        result
+    }
+
+    fn nothing_is_open_with(
+        &self,
+        marks: &mut BTreeMap<(IpAddr, IpAddr, Option<u16>, u8), u32>,
+    ) -> Result<(), TestCaseError> {
         let Some(table) = self.kernel.table.as_ref().filter(|_| !self.kernel.dormant) else { return Ok(()) };
         if !table.chains.contains_key(&Name::new("forward")) {
             return Ok(());
         }
         for packet in self.packets() {
             let end = |ruleset| walk(ruleset, &packet).map(|walked| walked.end);
-            let passes = end(table).map_err(|invalid| {
+            let flow = (packet.source, packet.destination, packet.destination_port, packet.protocol);
+            let mut marked = packet.clone();
+            if let (Some(flow), Some(mark)) = (&mut marked.flow, marks.get(&flow)) {
+                flow.mark = *mark;
+            }
+            let walked = walk(table, &marked).map_err(|invalid| {
                 TestCaseError::fail(format!(
                     "{invalid}: sets {:?}, chains {:?}",
                     table.sets.keys().collect::<Vec<_>>(),
                     table.chains.keys().collect::<Vec<_>>()
                 ))
-            })? == End::Accept;
+            })?;
+            let passes = walked.end == End::Accept;
+            if passes {
+                marks.insert(flow, walked.mark);
+            }
             let may = self.allowed.iter().any(|ruleset| end(ruleset).is_ok_and(|end| end == End::Accept));
             prop_assert!(!passes || may, "{packet:?} passes, and nothing ever allowed it");
         }
@@ -430,7 +470,9 @@ impl<'a> Scene<'a> {
         policies.retain(|key, _| !state.tombstones.contains(key));
         prop_assert_eq!(&policies, &self.truth.policies);
         let index = Index::build(NODE, state);
-        let scratch = render(index.compiled(), &RenderOptions::default());
+        let established = if self.course.has_cache { Established::Remember } else { Established::Judge };
+        let options = RenderOptions { established, ..RenderOptions::default() };
+        let scratch = render(index.compiled(), &options);
         prop_assert_eq!(self.engine.renderer().quarantined().count(), 0);
         prop_assert_eq!(self.engine.ruleset(), &scratch);
         prop_assert!(self.kernel.is_as_wanted(&self.engine));

@@ -29,10 +29,7 @@ enum Step {
     Stage,
     /// Changing map elements point to a chain where the old *and* the new one must allow. Without this, a packet's
     /// egress could be judged by an old map element and its ingress by a new one.
-    Restrict {
-        /// New pods may reach themselves since [`Step::Stage`].
-        admitted: bool,
-    },
+    Restrict,
     /// An IP that moves between sets is added to its new ones.
     Widen,
     /// Elements leave sets, rules change.
@@ -44,7 +41,10 @@ enum Step {
     /// Rules read these sets directly again.
     Unshadow,
     /// Unused objects are deleted, and the entries of pods that are gone.
-    Sweep,
+    Sweep {
+        /// Pods that are gone cannot reach themselves any more.
+        expels: bool,
+    },
 }
 
 impl Step {
@@ -52,13 +52,13 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Self::Stage => "stage",
-            Self::Restrict { .. } => "restrict",
+            Self::Restrict => "restrict",
             Self::Widen => "widen",
             Self::Switch => "switch",
             Self::Finish => "finish",
             Self::Backfill => "backfill",
             Self::Unshadow => "unshadow",
-            Self::Sweep => "sweep",
+            Self::Sweep { .. } => "sweep",
         }
     }
 
@@ -66,10 +66,12 @@ impl Step {
     /// meet the effect of this one. (It also waits before the first batch of every transaction.)
     fn waits(self) -> bool {
         match self {
-            // Nothing refers to what is staged or swept, and copies equal their sets when these are read again.
-            Self::Stage | Self::Unshadow | Self::Sweep => false,
-            // If no new pod may reach itself, the stage had no effect.
-            Self::Restrict { admitted } => admitted,
+            // Nothing refers to what is staged, and copies equal their sets when these are read again. A packet that
+            // finds its pod isolated finds later that the pod may reach itself: that was staged.
+            Self::Stage | Self::Restrict | Self::Unshadow => false,
+            // Nothing refers to objects that are swept. A packet that found its pod isolated may still have to find
+            // that the pod may reach itself.
+            Self::Sweep { expels } => expels,
             Self::Widen | Self::Switch | Self::Finish | Self::Backfill => true,
         }
     }
@@ -110,7 +112,8 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction
         Strategy::ThroughCopies => through_copies(patch, after, &members, pulse),
     }
     .into_iter()
-    .collect()
+    .collect::<Transaction>()
+    .restricting(patch.restricts())
 }
 
 fn one_batch(patch: &Patch) -> Vec<Batch> {
@@ -118,7 +121,7 @@ fn one_batch(patch: &Patch) -> Vec<Batch> {
     vec![
         Step::Stage.batch(stage(patch, &scratch)),
         Step::Switch.batch(map_changes(patch).flatten().collect()),
-        Step::Sweep.batch(sweep(patch, &scratch)),
+        sweep_step(patch).batch(sweep(patch, &scratch)),
     ]
 }
 
@@ -127,11 +130,11 @@ fn in_place(patch: &Patch, members: &Members<'_>) -> Vec<Batch> {
     let at_once = restrict(&mut scratch, patch);
     vec![
         Step::Stage.batch(stage(patch, &scratch)),
-        restrict_step(patch).batch(scratch.restricted()),
+        Step::Restrict.batch(scratch.restricted()),
         Step::Widen.batch(members.add()),
         Step::Switch.batch([members.remove(), at_once].concat()),
         Step::Finish.batch(scratch.finished()),
-        Step::Sweep.batch(sweep(patch, &scratch)),
+        sweep_step(patch).batch(sweep(patch, &scratch)),
     ]
 }
 
@@ -141,12 +144,12 @@ fn through_copies(patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: 
     let at_once = restrict(&mut scratch, patch);
     vec![
         Step::Stage.batch(stage(patch, &scratch)),
-        restrict_step(patch).batch(scratch.restricted()),
+        Step::Restrict.batch(scratch.restricted()),
         Step::Switch.batch([rule_changes(patch, &scratch), at_once].concat()),
         Step::Finish.batch(scratch.finished()),
         Step::Backfill.batch(members.replace()),
         Step::Unshadow.batch(scratch.unshadow(after)),
-        Step::Sweep.batch(sweep(patch, &scratch)),
+        sweep_step(patch).batch(sweep(patch, &scratch)),
     ]
 }
 
@@ -160,8 +163,8 @@ fn restrict(scratch: &mut Scratch, patch: &Patch) -> Vec<Operation> {
     map_changes(patch).flatten().collect()
 }
 
-fn restrict_step(patch: &Patch) -> Step {
-    Step::Restrict { admitted: !Members::pairs(patch).add().is_empty() }
+fn sweep_step(patch: &Patch) -> Step {
+    Step::Sweep { expels: !Members::pairs(patch).remove().is_empty() }
 }
 
 /// The number of sets that are read through copies during the transaction.

@@ -24,6 +24,8 @@ pub enum Expression {
     Counter,
     /// Counts the packet in a named counter.
     CountIn(Name),
+    /// Writes these bits of the flow's `ct mark`, and keeps the others.
+    SetMark(MarkBits),
     /// Ends the rule.
     Verdict(Verdict),
 }
@@ -54,10 +56,14 @@ pub enum Load {
     InputInterface,
     /// `meta pkttype`.
     PacketType,
-    /// `fib daddr type`, tested against [`PacketType`] broadcast and multicast.
+    /// `fib saddr type`, tested against a [`PacketType`].
+    SourceType,
+    /// `fib daddr type`, tested against a [`PacketType`].
     DestinationType,
     /// `ct state`.
     CtState,
+    /// `ct mark`.
+    CtMark,
     /// `ct original ip saddr`: the client.
     Client(Family),
     /// `ct reply ip saddr`: the server, after Service translation.
@@ -99,6 +105,8 @@ pub enum Test {
     PacketType(PacketType),
     /// The state is one of these.
     States(CtStates),
+    /// Some bits of the mark have this value.
+    Mark(MarkBits),
     /// `tcp flags & (fin|syn|rst|ack) == ack`: a segment in the middle of a stream.
     MidStream,
     /// The value is an element of the set.
@@ -116,9 +124,21 @@ pub enum L4 {
     Icmpv6,
 }
 
-/// How the frame was addressed (`meta pkttype`), or what kind of address the destination is (`fib daddr type`).
+/// Some bits of `ct mark`, and their value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarkBits {
+    /// Which bits: a run of ones.
+    pub mask: u32,
+    /// The value, in place: no bit outside the mask is set.
+    pub value: u32,
+}
+
+/// How the frame was addressed (`meta pkttype`), or what kind of address an end is (`fib saddr type`, `fib daddr
+/// type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PacketType {
+    /// To one receiver.
+    Unicast,
     /// Broadcast.
     Broadcast,
     /// Multicast.

@@ -14,7 +14,7 @@ use palisade_policy::input::{Direction, Family, Protocol};
 use super::Options;
 use super::drops::drop_chain;
 use super::names::{Names, SetIdentity, SetKey, group_comment};
-use super::parts::{UNTRACKED, commented, is_family, states};
+use super::parts::{UNTRACKED, commented, is_family, reaches_itself, states};
 use super::words;
 use crate::model::{Chain, Element, Expression, Key, KeyType, L4, Load, Rule, Set, SetKind, Test, Verdict};
 use crate::name::{Name, comment};
@@ -74,15 +74,10 @@ pub(super) fn render_group(
             writer.terms = Terms::Packet;
             writer.allow_all(&mut rules, &[states(UNTRACKED)], allowed);
         }
-        rules.push(end(group.direction(), &words::of_end(group)));
+        writer.drop_rest(&mut rules, &words::of_end(group));
     }
     writer.objects.chain = Chain { hook: None, comment: Some(group_comment(group)), rules };
     writer.objects
-}
-
-/// The last rule of a group's chain.
-fn end(direction: Direction, text: &str) -> Rule {
-    commented([Expression::Counter, Expression::Verdict(Verdict::Goto(drop_chain(direction)))], text)
 }
 
 /// The addresses and ports that rules compare with peers and ports.
@@ -119,6 +114,13 @@ impl Writer<'_> {
         let name = self.names.of_set(&key);
         self.objects.sets.insert(key);
         name
+    }
+
+    /// The last rules of a chain.
+    fn drop_rest(&self, rules: &mut Vec<Rule>, text: &str) {
+        rules.extend(self.families.iter().copied().map(reaches_itself));
+        let drop = Expression::Verdict(Verdict::Goto(drop_chain(self.direction)));
+        rules.push(commented([Expression::Counter, drop], text));
     }
 
     fn allow_all(&mut self, rules: &mut Vec<Rule>, tests: &[Expression], allowed: &Allowed) {
@@ -189,7 +191,7 @@ impl Writer<'_> {
         let mut rules = Vec::new();
         self.allow(&mut rules, &[], peers, &Covers::default());
         if peers.anyone.is_empty() {
-            rules.push(end(self.direction, "no other peer is allowed on this port"));
+            self.drop_rest(&mut rules, "no other peer is allowed on this port");
         }
         let name = self.names.of_content(&format!("ports/{}", self.direction), text::rules(&rules));
         let text = "peers of the ports that a map sends here".to_owned();

@@ -6,14 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use palisade_policy::input::{Direction, Family, Protocol};
 
-use super::Options;
 use super::drops::{Reason, drop_chains, drop_link_scope};
 use super::parts::{
-    ESTABLISHED, NEW, RELATED, WITHOUT_FLOW, base, commented, icmpv6_type, interface_elements, is_family, is_l4,
-    isolated_any, jump, pod_interfaces, pod_to_itself, pods_on_node, prefix, regular, rule, states, verdict,
-    verdict_map,
+    ESTABLISHED, NEW, NEW_OR_WITHOUT_FLOW, NOT_ESTABLISHED, RELATED, WITHOUT_FLOW, base, commented, icmpv6_type,
+    interface_elements, is_family, is_l4, isolated_any, jump, pod_interfaces, pod_to_itself, pods_on_node, prefix,
+    reaches_itself, regular, rule, states, verdict, verdict_map,
 };
 use super::starting::{starting, starting_chain, to_starting};
+use super::{Established, Options};
+use crate::cache;
 use crate::model::{
     Chain, Expression, Hook, KeyType, L4, Load, PacketType, Rule, Ruleset, Set, SetKind, Test, Verdict,
 };
@@ -26,7 +27,9 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
         ruleset.sets.extend(sets(family));
     }
     if !options.pod_ranges.is_empty() {
-        ruleset.chains.extend(Direction::ALL.map(|direction| (starting_chain(direction), starting(direction, false))));
+        ruleset
+            .chains
+            .extend(Direction::ALL.map(|direction| (starting_chain(direction), starting(options, direction, false))));
     }
     let text = "interfaces that lead to pods of this node; empty: no pod runs here, or palisade render wrote this";
     let mut interfaces = empty_set(SetKind::Set, KeyType::InterfaceName, text);
@@ -39,11 +42,15 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
     let chains = [
         ("forward", forward(options)),
         ("input", input(options)),
+        ("not-established", not_established()),
         ("icmpv6-basics", icmpv6()),
         ("invalid-untracked", without_flow(options)),
         ("reversed-pickup", reversed_pickup()),
     ];
     ruleset.chains.extend(chains.map(|(name, chain)| (Name::new(name), chain)));
+    if options.has_verdict_cache() {
+        ruleset.chains.extend(verdict_cache());
+    }
     ruleset.chains.extend(link_scope_chains(false));
     ruleset
 }
@@ -70,43 +77,23 @@ fn empty_set(kind: SetKind, key: KeyType, comment: &str) -> Set {
 }
 
 /// The chains whose rules depend on whether any local pod is isolated.
-pub(super) fn link_scope_chains(any_isolated: bool) -> [(Name, Chain); 2] {
+pub(super) fn link_scope_chains(any_isolated: bool) -> [(Name, Chain); 3] {
     [
         (Name::new("link-scope/forward"), link_scope_forward(any_isolated)),
+        (Name::new("link-scope/ipv6"), link_scope_ipv6(any_isolated)),
         (Name::new("link-scope/input"), link_scope_input(any_isolated)),
     ]
 }
 
 /// Packets between pods, and between pods and everything beyond the node.
 fn forward(options: &Options) -> Chain {
-    let mut rules = vec![
-        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
-        icmp_errors(),
-        commented([states(WITHOUT_FLOW), jump("invalid-untracked")], "no flow: judged by the packet's own IPs"),
-    ];
-    for family in Family::ALL {
-        let pair = Expression::Lookup(vec![Load::Client(family), Load::Server(family)], pod_to_itself(family));
-        rules.push(commented([pair, verdict(Verdict::Accept)], "a pod may reach itself"));
+    let mut rules = Vec::new();
+    if options.has_verdict_cache() {
+        rules.push(commented([jump(cache::ACCEPT)], "was this flow allowed before?"));
     }
+    rules.push(commented([states(NOT_ESTABLISHED), jump("not-established")], "first packets, ICMP errors, no flow"));
     rules.extend(keep_established(options));
-    // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the connection,
-    // its server sent first, and the new flow would have client and server swapped. Linux assigns client ports from
-    // 32768 (net.ipv4.ip_local_port_range).
-    let text = "a lost connection, client and server swapped";
-    rules.push(commented(
-        [
-            states(NEW),
-            is_l4(L4::Transport(Protocol::Tcp)),
-            Expression::Match(Load::TcpFlags, Test::MidStream),
-            Expression::Match(Load::OriginalSourcePort, Test::Range(1, 32767)),
-            Expression::Match(Load::OriginalDestinationPort, Test::Range(32768, 65535)),
-            jump("reversed-pickup"),
-        ],
-        text,
-    ));
-    for direction in Direction::ALL {
-        rules.extend(to_starting(options, &[], direction, |family| Load::subject(direction, family)));
-    }
+    rules.extend(Direction::ALL.into_iter().filter_map(|direction| to_starting(options, [], direction)));
     for direction in Direction::ALL {
         for family in Family::ALL {
             let text = match direction {
@@ -118,8 +105,42 @@ fn forward(options: &Options) -> Chain {
         }
     }
     rules.push(commented([jump("link-scope/forward")], "broadcast, multicast, link-local"));
+    if options.has_verdict_cache() {
+        rules.push(commented([jump(cache::STAMP)], "allowed: accept its next packets at once"));
+    }
     let text = "each packet, replies too, by its flow: client's egress, then server's ingress. return: go on here. End of chain: allowed";
     base(Hook::Forward, text, rules)
+}
+
+/// The chains of the verdict cache; their rules come and go with each change that denies something.
+fn verdict_cache() -> [(Name, Chain); 2] {
+    let accept = "flows that the current rules allowed; empty while rules change, and in palisade render";
+    let stamp = "allowed flows get a stamp in ct mark; empty while rules change, and in palisade render";
+    [(cache::ACCEPT, accept), (cache::STAMP, stamp)].map(|(name, text)| (Name::new(name), regular(text, Vec::new())))
+}
+
+/// Packets that are not of a flow with packets in both directions.
+fn not_established() -> Chain {
+    let rules = vec![
+        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
+        icmp_errors(),
+        commented([states(WITHOUT_FLOW), jump("invalid-untracked")], "no flow: judged by the packet's own IPs"),
+        // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the
+        // connection, its server sent first, and the new flow would have client and server swapped. Linux assigns
+        // client ports from 32768 (net.ipv4.ip_local_port_range).
+        commented(
+            [
+                states(NEW),
+                is_l4(L4::Transport(Protocol::Tcp)),
+                Expression::Match(Load::TcpFlags, Test::MidStream),
+                Expression::Match(Load::OriginalSourcePort, Test::Range(1, 32767)),
+                Expression::Match(Load::OriginalDestinationPort, Test::Range(32768, 65535)),
+                jump("reversed-pickup"),
+            ],
+            "a lost connection, client and server swapped",
+        ),
+    ];
+    regular("packets of flows without a reply yet, about flows, or without any; most only pass through", rules)
 }
 
 /// ICMP errors about a flow, such as "fragmentation needed".
@@ -131,7 +152,7 @@ fn icmp_errors() -> Rule {
 /// reply.
 fn keep_established(options: &Options) -> Option<Rule> {
     let accept = [states(ESTABLISHED), verdict(Verdict::Accept)];
-    options.keep_established.then(|| commented(accept, "--established keep"))
+    (options.established == Established::Keep).then(|| commented(accept, "--established keep"))
 }
 
 /// Packets from pods to their own node. The node's own packets leave through the output hook, where Palisade has no
@@ -143,9 +164,7 @@ fn input(options: &Options) -> Chain {
         // From pods only: the node may have IPs in the range too, and pods answer its packets.
         let from_pods = Expression::Match(Load::InputInterface, Test::In(pod_interfaces()));
         let egress = Direction::Egress;
-        let no_flow = [from_pods.clone(), states(WITHOUT_FLOW)];
-        rules.extend(to_starting(options, &no_flow, egress, |family| Load::packet_end(egress, family)));
-        rules.extend(to_starting(options, &[from_pods, states(NEW)], egress, |family| Load::subject(egress, family)));
+        rules.extend(to_starting(options, [from_pods, states(NEW_OR_WITHOUT_FLOW)], egress));
         for family in Family::ALL {
             let vmap = Expression::Vmap(Load::packet_end(egress, family), verdict_map(egress, family));
             let expressions = [states(WITHOUT_FLOW), is_family(family), vmap];
@@ -187,9 +206,7 @@ fn icmpv6() -> Chain {
 /// Packets without a flow in conntrack. Flow rules cannot match them, so isolated pods neither send nor receive them.
 fn without_flow(options: &Options) -> Chain {
     let mut rules = Vec::new();
-    for direction in Direction::ALL {
-        rules.extend(to_starting(options, &[], direction, |family| Load::packet_end(direction, family)));
-    }
+    rules.extend(Direction::ALL.into_iter().filter_map(|direction| to_starting(options, [], direction)));
     for direction in Direction::ALL {
         let text = match direction {
             Direction::Egress => "is the sender isolated for egress?",
@@ -204,7 +221,7 @@ fn without_flow(options: &Options) -> Chain {
 }
 
 fn reversed_pickup() -> Chain {
-    let mut rules = Vec::new();
+    let mut rules = Family::ALL.map(reaches_itself).to_vec();
     for family in Family::ALL {
         for (end, text) in [(Load::Client(family), "the real server"), (Load::Server(family), "the real client")] {
             let isolated = Expression::Match(end, Test::In(isolated_any(family)));
@@ -215,39 +232,53 @@ fn reversed_pickup() -> Chain {
     regular("TCP that conntrack lost, picked up by a packet of its server: client and server are swapped", rules)
 }
 
-/// Forwarded packets whose IPs are in no map; all of them are bridged from pod to pod.
+/// Forwarded packets to everyone on the link; all of them are bridged from pod to pod.
 fn link_scope_forward(any_isolated: bool) -> Chain {
-    let mut rules = router_messages();
+    let mut rules = vec![rule([is_family(Family::V6), jump("link-scope/ipv6")])];
     if any_isolated {
-        let link_local6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
-        let multicast6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8));
         let multicast4 = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4));
         let everyone4 = IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST));
         let packet_type = |packet_type| [Expression::Match(Load::PacketType, Test::PacketType(packet_type))];
         let broadcast = [Expression::Match(Load::DestinationType, Test::PacketType(PacketType::Broadcast))];
-        let mut drop = |tests: &[Expression]| rules.push(rule(tests.iter().cloned().chain(link_scope_end())));
-        drop(&prefix(Load::PacketSource(Family::V6), Family::V6, link_local6));
-        drop(&prefix(Load::PacketDestination(Family::V6), Family::V6, link_local6));
-        drop(&prefix(Load::PacketDestination(Family::V6), Family::V6, multicast6));
+        let mut drop = |tests: &[Expression]| rules.push(link_scope(tests));
         drop(&prefix(Load::PacketDestination(Family::V4), Family::V4, multicast4));
         drop(&prefix(Load::PacketDestination(Family::V4), Family::V4, everyone4));
         drop(&packet_type(PacketType::Broadcast));
         drop(&packet_type(PacketType::Multicast));
         drop(&broadcast);
     }
-    regular(
-        "while any pod of this node is isolated, drops link-local, broadcast, multicast; router messages always",
-        rules,
-    )
+    regular("while any pod of this node is isolated, drops broadcast and multicast", rules)
+}
+
+/// Those of IPv6, in a chain of their own: packets of IPv4 pass by.
+fn link_scope_ipv6(any_isolated: bool) -> Chain {
+    let mut rules = router_messages();
+    if any_isolated {
+        let multicast6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8));
+        let ends = [
+            (Load::PacketSource(Family::V6), link_local6()),
+            (Load::PacketDestination(Family::V6), link_local6()),
+            (Load::PacketDestination(Family::V6), multicast6),
+        ];
+        rules.extend(ends.map(|(load, net)| link_scope(&prefix(load, Family::V6, net))));
+    }
+    regular("while any pod of this node is isolated, drops link-local and multicast; router messages always", rules)
+}
+
+fn link_local6() -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10))
+}
+
+/// A rule that drops packets that pass these tests.
+fn link_scope(tests: &[Expression]) -> Rule {
+    rule(tests.iter().cloned().chain(link_scope_end()))
 }
 
 /// Packets from pods to the node whose IPs are in no map.
 fn link_scope_input(any_isolated: bool) -> Chain {
     let mut rules = router_messages();
     if any_isolated {
-        let link_local6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
-        let source = prefix(Load::PacketSource(Family::V6), Family::V6, link_local6);
-        rules.push(rule(source.into_iter().chain(link_scope_end())));
+        rules.push(link_scope(&prefix(Load::PacketSource(Family::V6), Family::V6, link_local6())));
     }
     regular("while any pod of this node is isolated, drops link-local to the node; router messages always", rules)
 }

@@ -43,6 +43,12 @@ pub(super) fn pod_to_itself(family: Family) -> Name {
     Name::new(&format!("pod-to-itself{}", family.digit()))
 }
 
+/// The rule that lets a pod reach itself: it goes before the rule that drops.
+pub(super) fn reaches_itself(family: Family) -> Rule {
+    let pair = Expression::Lookup(vec![Load::Client(family), Load::Server(family)], pod_to_itself(family));
+    commented([pair, verdict(Verdict::Return)], "a pod may reach itself")
+}
+
 /// The interfaces that lead to the node's pods.
 pub(super) fn pod_interfaces() -> Name {
     Name::new("pod-interfaces")
@@ -82,6 +88,12 @@ pub(super) const NEW: CtStates = CtStates { new: true, ..NO_STATE };
 pub(super) const ESTABLISHED: CtStates = CtStates { established: true, ..NO_STATE };
 pub(super) const INVALID: CtStates = CtStates { invalid: true, ..NO_STATE };
 pub(super) const UNTRACKED: CtStates = CtStates { untracked: true, ..NO_STATE };
+/// All states but *established*.
+pub(super) const NOT_ESTABLISHED: CtStates =
+    CtStates { invalid: true, established: false, related: true, new: true, untracked: true };
+/// First packets, and packets without a flow.
+pub(super) const NEW_OR_WITHOUT_FLOW: CtStates =
+    CtStates { invalid: true, established: false, related: false, new: true, untracked: true };
 /// The conntrack states of packets without a flow.
 pub(super) const WITHOUT_FLOW: CtStates = CtStates { invalid: true, untracked: true, ..NO_STATE };
 

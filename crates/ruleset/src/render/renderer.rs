@@ -196,7 +196,7 @@ impl Renderer {
         let mut patch = Patch::default();
         for direction in Direction::ALL {
             let held = policy.starting.values().any(|isolates| isolates.in_direction(direction));
-            let (name, chain) = (starting_chain(direction), starting(direction, held));
+            let (name, chain) = (starting_chain(direction), starting(&self.options, direction, held));
             // The chain exists only if the node's pod ranges are known.
             if self.ruleset.chains.contains_key(&name) {
                 patch.put_chain(&self.ruleset, &name, chain);

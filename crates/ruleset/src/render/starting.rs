@@ -1,12 +1,14 @@
 //! Blocks unknown IPs while an isolated pod is starting: its packets cannot be distinguished from those of other
 //! unknown IPs, so none of them passes.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::drops::{Reason, count_and_drop};
-use super::parts::{WITHOUT_FLOW, commented, is_family, pods_on_node, prefix, regular, rule, states, verdict};
+use super::drops::Reason;
+use super::parts::{WITHOUT_FLOW, commented, is_family, pods_on_node, regular, rule, states, verdict};
 use crate::model::{Chain, Expression, Load, Rule, Test, Verdict};
 use crate::name::Name;
 
@@ -15,38 +17,45 @@ pub(super) fn starting_chain(direction: Direction) -> Name {
     Name::new(&format!("unknown-pod-ip/{direction}"))
 }
 
-/// Rules that send packets of IPs in the node's pod ranges to that chain.
+/// The rule that asks whether the client or server is an unknown pod; none without pod ranges.
 pub(super) fn to_starting(
     options: &Options,
-    tests: &[Expression],
+    tests: impl IntoIterator<Item = Expression>,
     direction: Direction,
-    load: impl Fn(Family) -> Load,
-) -> Vec<Rule> {
-    let to = |range: &IpNet| {
-        let load = load(Family::of(range.addr()));
-        let address = match load {
-            Load::PacketSource(family) | Load::PacketDestination(family) => prefix(load, family, *range).to_vec(),
-            _ => vec![Expression::Match(load, Test::Prefix(*range))],
-        };
-        let jump = verdict(Verdict::Jump(starting_chain(direction)));
-        commented(tests.iter().cloned().chain(address).chain([jump]), "the node's pod range")
-    };
-    options.pod_ranges.iter().map(to).collect()
+) -> Option<Rule> {
+    let jump = verdict(Verdict::Jump(starting_chain(direction)));
+    let rule = || commented(tests.into_iter().chain([jump]), "is an isolated pod starting?");
+    (!options.pod_ranges.is_empty()).then(rule)
 }
 
-/// The chain; it drops unknown IPs if `held`: while a pod isolated in this direction is starting.
-pub(super) fn starting(direction: Direction, held: bool) -> Chain {
-    let mut rules = Vec::new();
-    if held {
-        let known = |tests: Vec<Expression>, load, family| {
-            let known = Expression::Match(load, Test::In(pods_on_node(family)));
-            rule(tests.into_iter().chain([known, verdict(Verdict::Return)]))
-        };
-        rules.extend(Family::ALL.map(|family| known(Vec::new(), Load::subject(direction, family), family)));
-        rules.extend(Family::ALL.map(|family| {
-            known(vec![states(WITHOUT_FLOW), is_family(family)], Load::packet_end(direction, family), family)
-        }));
-        rules.extend(count_and_drop(Reason::UnknownPodIp(direction), "of no known pod, while an isolated one starts"));
-    }
+/// The chain; it drops unknown IPs in the node's pod ranges if `held`: while a pod isolated in this direction is
+/// starting.
+pub(super) fn starting(options: &Options, direction: Direction, held: bool) -> Chain {
+    let rules = if held { rules(&options.pod_ranges, direction) } else { Vec::new() };
     regular(&format!("empty unless a pod isolated for {direction} is starting; then drops IPs of no known pod"), rules)
+}
+
+fn rules(ranges: &BTreeSet<IpNet>, direction: Direction) -> Vec<Rule> {
+    let reason = Reason::UnknownPodIp(direction);
+    let of_flow = |family, test| vec![Expression::Match(Load::subject(direction, family), test)];
+    let of_packet = |family, test| {
+        let end = Expression::Match(Load::packet_end(direction, family), test);
+        vec![states(WITHOUT_FLOW), is_family(family), end]
+    };
+    let known = |tests: Vec<Expression>| rule(tests.into_iter().chain([verdict(Verdict::Return)]));
+    let mut rules: Vec<Rule> = Vec::new();
+    for family in Family::ALL {
+        rules.push(known(of_flow(family, Test::In(pods_on_node(family)))));
+        rules.push(known(of_packet(family, Test::In(pods_on_node(family)))));
+    }
+    for range in ranges {
+        let family = Family::of(range.addr());
+        let drop = |tests: Vec<Expression>| {
+            let count = Expression::CountIn(reason.counter(family));
+            let text = "the node's pod range, of no known pod, while an isolated one starts";
+            commented(tests.into_iter().chain([count, verdict(Verdict::Drop)]), text)
+        };
+        rules.extend([of_flow(family, Test::Prefix(*range)), of_packet(family, Test::Prefix(*range))].map(drop));
+    }
+    rules
 }

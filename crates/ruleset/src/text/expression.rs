@@ -4,7 +4,7 @@ use std::fmt;
 
 use palisade_policy::input::{Family, Protocol};
 
-use crate::model::{CtStates, Expression, L4, Load, PacketType, Test, Verdict};
+use crate::model::{CtStates, Expression, L4, Load, MarkBits, PacketType, Test, Verdict};
 
 /// An expression as nft prints it.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,11 @@ impl fmt::Display for Expression {
             Self::Vmap(load, map) => write!(f, "{load} vmap @{map}"),
             Self::Counter => f.write_str("counter"),
             Self::CountIn(name) => write!(f, "counter name \"{name}\""),
+            // As nft lists what it stores: (mark & mask) ^ value.
+            Self::SetMark(bits) if bits.mask == bits.value => write!(f, "ct mark set ct mark | {:#010x}", bits.value),
+            Self::SetMark(bits) => {
+                write!(f, "ct mark set ct mark & {:#010x} | {:#010x}", !bits.mask | bits.value, bits.value)
+            }
             Self::Verdict(verdict) => verdict.fmt(f),
         }
     }
@@ -82,8 +87,10 @@ impl fmt::Display for Load {
             Self::L4Proto => f.write_str("meta l4proto"),
             Self::InputInterface => f.write_str("iifname"),
             Self::PacketType => f.write_str("meta pkttype"),
+            Self::SourceType => f.write_str("fib saddr type"),
             Self::DestinationType => f.write_str("fib daddr type"),
             Self::CtState => f.write_str("ct state"),
+            Self::CtMark => f.write_str("ct mark"),
             Self::Client(family) => write!(f, "ct original {} saddr", ip(family)),
             Self::Server(family) => write!(f, "ct reply {} saddr", ip(family)),
             Self::ServerPort => f.write_str("ct reply proto-src"),
@@ -112,9 +119,15 @@ impl fmt::Display for Test {
             Self::L4(L4::Transport(protocol)) => f.write_str(protocol.name()),
             Self::L4(L4::Icmp) => f.write_str("icmp"),
             Self::L4(L4::Icmpv6) => f.write_str("ipv6-icmp"),
+            Self::PacketType(PacketType::Unicast) => f.write_str("unicast"),
             Self::PacketType(PacketType::Broadcast) => f.write_str("broadcast"),
             Self::PacketType(PacketType::Multicast) => f.write_str("multicast"),
             Self::States(states) => states.fmt(f),
+            Self::Mark(MarkBits { mask, value }) => match mask.leading_ones() {
+                // As nft lists a mask that begins with the first bit.
+                bits if bits == mask.count_ones() => write!(f, "{value:#010x}/{bits}"),
+                _ => write!(f, "& {mask:#010x} == {value:#010x}"),
+            },
             Self::MidStream => f.write_str("& (fin | syn | rst | ack) == ack"),
             Self::In(set) => write!(f, "@{set}"),
         }

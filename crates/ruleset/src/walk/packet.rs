@@ -19,6 +19,8 @@ pub struct Flow {
     pub original_ports: Option<(u16, u16)>,
     /// `ct reply proto-src`, for protocols with ports.
     pub server_port: Option<u16>,
+    /// `ct mark`.
+    pub mark: u32,
 }
 
 /// The TCP flags that rules distinguish.
@@ -49,10 +51,12 @@ pub struct Packet {
     pub flow: Option<Flow>,
     /// Its input interface.
     pub input_interface: Option<String>,
-    /// Whether the frame was broadcast or multicast.
-    pub frame_type: Option<PacketType>,
-    /// Whether the destination is a broadcast or multicast address of the node.
-    pub destination_type: Option<PacketType>,
+    /// How the frame was addressed.
+    pub frame_type: PacketType,
+    /// The kind of the source's address, to the node.
+    pub source_type: PacketType,
+    /// The kind of the destination's address, to the node.
+    pub destination_type: PacketType,
     /// The flags, of TCP.
     pub segment: Option<Segment>,
     /// The type, of ICMPv6.
@@ -80,10 +84,17 @@ impl Packet {
             protocol,
             destination_port: port,
             states: CtStates { new: true, ..CtStates::default() },
-            flow: Some(Flow { opener, server, original_ports: port.map(|port| (EPHEMERAL, port)), server_port: port }),
+            flow: Some(Flow {
+                opener,
+                server,
+                original_ports: port.map(|port| (EPHEMERAL, port)),
+                server_port: port,
+                mark: 0,
+            }),
             input_interface: None,
-            frame_type: None,
-            destination_type: None,
+            frame_type: PacketType::Unicast,
+            source_type: PacketType::Unicast,
+            destination_type: PacketType::Unicast,
             segment: is_tcp.then_some(Segment::Other),
             icmpv6_type: (icmp == L4::Icmpv6 && port.is_none()).then_some(128),
             hop_limit: 64,
@@ -99,10 +110,18 @@ impl Packet {
             destination: self.source,
             destination_port: self.destination_port.map(|_| EPHEMERAL),
             states: CtStates { established: true, ..CtStates::default() },
+            source_type: self.destination_type,
+            destination_type: self.source_type,
             segment: self.segment.map(|_| Segment::Middle),
             icmpv6_type: self.icmpv6_type.map(|_| 129),
             ..self.clone()
         }
+    }
+
+    /// The same packet of the flow as the walk of an earlier one left it.
+    #[must_use]
+    pub fn after(&self, walk: &super::Walk) -> Self {
+        Self { flow: self.flow.map(|flow| Flow { mark: walk.mark, ..flow }), ..self.clone() }
     }
 
     /// The same packet without a conntrack entry: invalid, or untracked.

@@ -58,7 +58,9 @@ impl Form<'_> {
             Expression::Lookup(loads, set) => format!("{loads:?} in {}", self.set(set)),
             Expression::Vmap(load, map) => format!("{load:?} by {}", self.set(map)),
             Expression::Verdict(verdict) => self.verdict(verdict),
-            Expression::Match(..) | Expression::Counter | Expression::CountIn(_) => format!("{expression:?}"),
+            Expression::Match(..) | Expression::Counter | Expression::CountIn(_) | Expression::SetMark(_) => {
+                format!("{expression:?}")
+            }
         };
         rule.expressions.iter().map(expression).collect::<Vec<_>>().join(", ")
     }

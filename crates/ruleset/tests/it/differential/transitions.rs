@@ -12,10 +12,11 @@ use palisade_policy::input::{
     Addresses, Change, Direction, Family, Isolates, LabelSelector, Labels, Namespace, NamespacedName, Peers, Phase,
     Pod, Policy, Ports, Protocol, Rule, State,
 };
-use palisade_ruleset::change::{Patch, Transaction};
+use palisade_ruleset::cache::{self, Slice, Stamp};
+use palisade_ruleset::change::{Batch, Patch, Transaction};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
-use palisade_ruleset::render::{Options, Renderer, gates, render};
-use palisade_ruleset::walk::{End, Later, Packet, Walk, walk, walk_across};
+use palisade_ruleset::render::{Established, Options, Renderer, gates, render};
+use palisade_ruleset::walk::{End, Flow, Later, Packet, Walk, walk, walk_across};
 use palisade_testkit::generate::{History, arb_history, ports_in_use};
 use palisade_testkit::table::perform;
 use palisade_testkit::trials::Trials;
@@ -102,7 +103,7 @@ fn follow(course: &Course) -> Result<usize, TestCaseError> {
     let mut index = Index::build(format!("node-{}", course.node), &state);
     index.take_dirty();
     let pod_ranges = if course.knows_ranges { pod_ranges(course.node) } else { BTreeSet::new() };
-    let options = Options { pod_ranges, ..Options::default() };
+    let options = Options { pod_ranges, ..options() };
     let mut renderer = Renderer::new(options.clone());
     renderer.update(index.compiled(), &index.compiled().everything());
     let mut walked = 0;
@@ -145,7 +146,7 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
     let mut state = course.history.start.clone();
     let mut index = Index::build(format!("node-{}", course.node), &state);
     index.take_dirty();
-    let mut renderer = Renderer::new(Options::default());
+    let mut renderer = Renderer::new(options());
     renderer.update(index.compiled(), &index.compiled().everything());
     let mut in_turn = 0;
     let is_pod = |change: &Change| matches!(change, Change::Pod(_) | Change::PodGone(_));
@@ -157,7 +158,7 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
         for change in changes {
             state.apply(change.clone());
             single.apply(change.clone());
-            states.push(render(single.compiled(), &Options::default()));
+            states.push(render(single.compiled(), &options()));
         }
         index.apply_all(changes.iter().cloned());
         let dirty = index.take_dirty();
@@ -165,7 +166,7 @@ fn follow_in_turn(course: &Course) -> Result<usize, TestCaseError> {
         // Without pod ranges nothing is blocked for starting pods, so there is at most one patch.
         let patch = renderer.update(index.compiled(), &dirty).pop().unwrap_or_default();
         let split = |part: &Patch| part.split(dirty.order.events()?, renderer.ruleset());
-        let parts = patch.around(&gates(&Options::default()));
+        let parts = patch.around(&gates(&options()));
         let parts: Vec<_> = parts.iter().flat_map(|part| split(part).unwrap_or_else(|| vec![part.clone()])).collect();
         if dirty.order.events().is_some() && parts.len() > 1 {
             in_turn += 1;
@@ -208,6 +209,10 @@ fn walk_in_turn(
     }
     assert_eq!(table, *after);
     Ok(())
+}
+
+fn options() -> Options {
+    Options { established: Established::Remember, ..Options::default() }
 }
 
 /// The ranges of the pods' IPs on a node, in generated clusters.
@@ -261,28 +266,49 @@ struct Transition<'a> {
 impl Transition<'_> {
     /// Walks all packets through all batches of the transaction; returns the number of walks.
     fn walk_through(&self, plans: &[Transaction], packets: &[Packet]) -> Result<usize, String> {
-        let (mut walked, mut table) = (0, self.before.clone());
+        let stamp = Slice::default().first().next();
+        let restricts = plans.iter().any(Transaction::restricts);
+        let (mut walked, mut table) = (0, with_stamp(self.before, stamp));
+        let last = with_stamp(self.after, if restricts { stamp.next() } else { stamp });
+        let packets: Vec<_> = packets.iter().flat_map(|packet| marked(packet, &table)).collect();
         // The tables that in-flight packets may have met so far.
         let mut met = vec![table.clone()];
-        let batches = plans.iter().flat_map(|plan| plan.batches().enumerate());
-        for (number, batch) in batches {
+        for batch in Self::batches(plans, stamp) {
             batch.operations.iter().for_each(|operation| perform(&mut table, operation));
-            // The engine waits before the first batch of a transaction, too.
-            if batch.waits || number == 0 {
+            if batch.waits {
                 met.drain(..met.len() - 1);
             }
             met.push(table.clone());
-            for packet in packets {
-                walked += self.check(batch.name, &met, packet)?;
+            for packet in &packets {
+                walked += self.check(batch.name, &met, &last, packet)?;
             }
         }
-        assert_eq!(table, *self.after);
+        assert_eq!(table, last);
         Ok(walked)
     }
 
+    /// The batches as the engine commits them: it waits before the first one of each transaction, suspends the verdict
+    /// cache with the first one that may deny something, and resumes it at the end.
+    fn batches(plans: &[Transaction], stamp: Stamp) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        let mut is_active = true;
+        for plan in plans {
+            for (number, batch) in plan.batches().enumerate() {
+                let mut batch = Batch { waits: batch.waits || number == 0, ..batch.clone() };
+                if plan.restricts() && is_active {
+                    batch.operations.splice(0..0, cache::suspend());
+                    is_active = false;
+                }
+                batches.push(batch);
+            }
+        }
+        batches.extend((!is_active).then(|| cache::resume(stamp.next())));
+        batches
+    }
+
     /// Walks a packet that began with any of these tables, when a batch has just made the last; returns the number of
-    /// walks.
-    fn check(&self, batch: &str, tables: &[Ruleset], packet: &Packet) -> Result<usize, String> {
+    /// walks. `last` is the table at the end.
+    fn check(&self, batch: &str, tables: &[Ruleset], last: &Ruleset, packet: &Packet) -> Result<usize, String> {
         let ends = [self.before, self.after].map(|ruleset| walk(ruleset, packet).unwrap());
         let mut walked = 0;
         for (began, table) in tables.iter().enumerate().take(tables.len() - 1) {
@@ -297,6 +323,18 @@ impl Transition<'_> {
                 if ends.iter().all(|end| end.end != during.end) && !is_moment {
                     return Err(explain(batch, passed, lookups, packet, &during, &ends));
                 }
+                // The flow's next packet, after the transaction: no stamp may outlive the verdict.
+                let next = walk(last, &packet.after(&during)).unwrap();
+                if next.end != ends[1].end {
+                    return Err(explain(
+                        "all is done, with the stamp that it got",
+                        passed,
+                        lookups,
+                        packet,
+                        &next,
+                        &ends,
+                    ));
+                }
                 if lookups > during.lookups {
                     break;
                 }
@@ -304,6 +342,21 @@ impl Transition<'_> {
         }
         Ok(walked)
     }
+}
+
+/// The table while the verdict cache uses this stamp.
+fn with_stamp(ruleset: &Ruleset, stamp: Stamp) -> Ruleset {
+    let mut table = ruleset.clone();
+    cache::resume(stamp).operations.iter().for_each(|operation| perform(&mut table, operation));
+    table
+}
+
+/// A packet without a stamp, with an old one, and with the one that the table gives its flow.
+fn marked(packet: &Packet, table: &Ruleset) -> Vec<Packet> {
+    let with = |mark| Packet { flow: packet.flow.map(|flow| Flow { mark, ..flow }), ..packet.clone() };
+    let given = walk(table, packet).unwrap().mark;
+    let old = Slice::default().first().bits().value;
+    [0, old | 0x42, given].into_iter().collect::<BTreeSet<_>>().into_iter().map(with).collect()
 }
 
 impl Transition<'_> {

@@ -1,4 +1,5 @@
-//! The packet walk through the rendered rulesets gives the evaluator's verdict, for requests and replies.
+//! The packet walk through the rendered rulesets gives the evaluator's verdict, for requests and replies,
+//! with the stamps of the verdict cache and without.
 
 use palisade_policy::reference::Reference;
 use palisade_testkit::generate::{Case, arb_case_with};
@@ -22,7 +23,7 @@ fn compare(case: &Case) -> Result<usize, TestCaseError> {
     for flow in &case.flows {
         let Ok(judgement) = reference.evaluate(flow) else { continue };
         let Some(ways) = nodes.send(flow, &reference.ends(flow).unwrap()).unwrap() else { continue };
-        for (way, which) in ways.iter().zip(["request", "reply"]) {
+        for (way, which) in ways.iter().zip(["request", "reply", "next request", "next reply"]) {
             prop_assert_eq!(
                 way.verdict,
                 judgement.verdict,
