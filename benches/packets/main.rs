@@ -100,6 +100,17 @@ fn rows(quick: bool) -> Vec<Row> {
             }
         }
     }
+    for (traffic, name, target) in [
+        (Traffic::Connections, "connections", 1.0 / 0.95),
+        (Traffic::Requests, "requests", 1.04),
+        (Traffic::Bulk, "bulk", 1.04),
+    ] {
+        for number in sizes.iter().copied().filter(|number| !quick || *number == 1_000) {
+            let rules = Rules::Palisade(Shape::Peers, number, Cache::On);
+            row(format!("{name}/{number}"), traffic, rules, Rules::Conntrack, Some(target));
+            row(format!("{name}/chain-per-policy/{number}"), traffic, Rules::Others(number), Rules::Conntrack, None);
+        }
+    }
     for number in sizes {
         let palisade = Rules::Palisade(Shape::Peers, *number, Cache::On);
         row(format!("unisolated/{number}"), Traffic::Unisolated, palisade, Rules::Conntrack, Some(1.04));
@@ -122,7 +133,7 @@ fn show(place: &str, row: &Row, measured: &measure::Measured) -> Value {
     json!({
         "id": format!("{place}/{}", row.id),
         "measured": (ratio * 1000.0).round() / 1000.0,
-        "unit": "ratio of ns per packet",
+        "unit": format!("ratio of ns per {}", row.traffic.unit()),
         "baseline": format!("{}: {:.0} ns", row.baseline.name(), measured.baseline()),
         "spread": [lowest, highest],
         "target": row.target,

@@ -1,13 +1,15 @@
 //! Traffic, and the time that its packets take.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use palisade_lab::{Lab, Layout, Node, Pod};
 use palisade_policy::input::Family;
+use socket2::SockRef;
 
 use crate::Row;
 use crate::layouts::Rules;
@@ -27,6 +29,24 @@ pub(crate) enum Traffic {
     New,
     /// Of a pod that the server does not admit.
     Denied,
+    /// A TCP connection each, with a byte there and a byte back.
+    Connections,
+    /// A byte there and a byte back each, on one TCP connection.
+    Requests,
+    /// A MiB each, on one TCP connection.
+    Bulk,
+}
+
+impl Traffic {
+    /// What is timed.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Established | Self::Unisolated | Self::New | Self::Denied => "packet",
+            Self::Connections => "connection",
+            Self::Requests => "request",
+            Self::Bulk => "MiB",
+        }
+    }
 }
 
 /// A node with the pods that traffic is measured between.
@@ -66,6 +86,7 @@ impl Bed {
     /// Nanoseconds per packet.
     fn time(&self, traffic: Traffic) -> f64 {
         let (from, to) = match traffic {
+            Traffic::Connections | Traffic::Requests | Traffic::Bulk => return self.time_tcp(traffic),
             Traffic::Established | Traffic::New => ("client", "server"),
             Traffic::Denied => ("denied", "server"),
             Traffic::Unisolated => ("open-a", "open-b"),
@@ -86,6 +107,100 @@ impl Bed {
     }
 }
 
+impl Bed {
+    /// Nanoseconds per connection, request or MiB, between the isolated pods.
+    fn time_tcp(&self, traffic: Traffic) -> f64 {
+        self.node.conntrack(&["-F"]).expect("conntrack");
+        let target = SocketAddr::new(self.ends.server, PORT);
+        let listener = self.pod("server").run(|| TcpListener::bind(target)).expect("the pod").expect("a port");
+        let client = self.pod("client");
+        let (count, elapsed) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pin(1);
+                serve(&listener, traffic);
+            });
+            let drive = || {
+                pin(0);
+                drive(target, traffic)
+            };
+            client.run(drive).expect("the pod")
+        });
+        elapsed.as_secs_f64() * 1e9 / f64::from(count)
+    }
+}
+
+/// Answers until a connection sends nothing.
+fn serve(listener: &TcpListener, traffic: Traffic) {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        connection.set_nodelay(true).expect("an option");
+        let mut bytes = 0;
+        while let Ok(read @ 1..) = connection.read(&mut buffer) {
+            bytes += read;
+            if traffic != Traffic::Bulk {
+                connection.write_all(&[0]).ok();
+            }
+        }
+        if bytes == 0 {
+            return;
+        }
+        if traffic == Traffic::Bulk {
+            connection.write_all(&[0]).expect("the end of the stream is acknowledged");
+        }
+    }
+}
+
+/// The number of units, and their time.
+fn drive(to: SocketAddr, traffic: Traffic) -> (u32, Duration) {
+    let connect = || {
+        let connection = TcpStream::connect(to).expect("a connection");
+        connection.set_nodelay(true).expect("an option");
+        connection
+    };
+    let exchange = |connection: &mut TcpStream| {
+        connection.write_all(&[0]).expect("a request");
+        connection.read_exact(&mut [0]).expect("a reply");
+    };
+    let (count, started);
+    match traffic {
+        Traffic::Connections => {
+            (count, started) = (1_500, Instant::now());
+            for _ in 0..count {
+                let mut connection = connect();
+                exchange(&mut connection);
+                // Reset, so that no port stays in TIME_WAIT.
+                SockRef::from(&connection).set_linger(Some(Duration::ZERO)).expect("an option");
+            }
+        }
+        Traffic::Requests => {
+            let mut connection = connect();
+            exchange(&mut connection);
+            (count, started) = (4_000, Instant::now());
+            (0..count).for_each(|_| exchange(&mut connection));
+        }
+        _ => {
+            let mut connection = connect();
+            (count, started) = (256, Instant::now());
+            let part = vec![0; 1 << 20];
+            (0..count).for_each(|_| connection.write_all(&part).expect("a part"));
+            connection.shutdown(Shutdown::Write).expect("the end");
+            connection.read_exact(&mut [0]).expect("all has arrived");
+        }
+    }
+    let elapsed = started.elapsed();
+    // Ends the server.
+    drop(connect());
+    (count, elapsed)
+}
+
+/// Runs on one CPU from now on.
+fn pin(cpu: usize) {
+    let mut one = CpuSet::new();
+    one.set(cpu).expect("a CPU");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("a CPU of its own");
+}
+
 /// A request and its reply, so that the flow is established.
 fn exchange(client: &UdpSocket, server: &UdpSocket, to: SocketAddr) {
     for socket in [client, server] {
@@ -98,9 +213,7 @@ fn exchange(client: &UdpSocket, server: &UdpSocket, to: SocketAddr) {
 }
 
 fn send(client: &UdpSocket, target: IpAddr, traffic: Traffic) -> Duration {
-    let mut one = CpuSet::new();
-    one.set(0).expect("a CPU");
-    sched_setaffinity(Pid::from_raw(0), &one).expect("a CPU of its own");
+    pin(0);
     let message = [0; 18];
     let started = Instant::now();
     for number in 0..PACKETS {

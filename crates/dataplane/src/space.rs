@@ -24,3 +24,13 @@ pub(crate) fn load(script: &str) {
     nft.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("nft reads");
     assert!(nft.wait().expect("nft ends").success());
 }
+
+/// Waits until the table has no owner. A program that another test starts holds every socket of this process until it
+/// runs, so a socket may outlive its table for a moment.
+pub(crate) fn wait_unowned() {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while crate::table::owner().expect("the kernel answers").is_some() {
+        assert!(std::time::Instant::now() < deadline, "the table keeps its owner");
+        thread::yield_now();
+    }
+}

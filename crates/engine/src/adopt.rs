@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use palisade_policy::index::{Former, Index};
 use palisade_policy::input::{Family, Isolates, Kind, NamespacedName};
 use palisade_ruleset::model::{Element, Key, Ruleset};
-use palisade_ruleset::name::{Name, comment};
+use palisade_ruleset::name::{Name, comment, shared_comment};
 use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS, pods_on_node};
 
 use crate::doubt::Keys;
@@ -22,7 +22,7 @@ pub(crate) fn contradiction(table: &Ruleset, index: &Index) -> Option<BTreeMap<K
         let maps = maps.into_iter().filter_map(|map| table.sets.get(&Name::new(map)));
         let is_opened = |(key, element): &(&Key, &Element)| {
             let Key::Address(address) = key else { return false };
-            let owner = compiled.local.get(address).map(|owner| comment(owner));
+            let owner = compiled.local.get(address).map(shared_comment);
             owner.is_some() && owner == element.comment && !is_isolated(*address)
         };
         let opened: Vec<_> = maps.flat_map(|map| &map.elements).filter(is_opened).map(|(_, element)| element).collect();

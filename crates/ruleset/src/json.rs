@@ -254,7 +254,7 @@ fn field_type(field: Field) -> Value {
 
 fn element(key: &Key, element: &Element) -> Value {
     let key = match &element.comment {
-        Some(comment) => json!({ "elem": { "val": value(key), "comment": comment } }),
+        Some(comment) => json!({ "elem": { "val": value(key), "comment": &**comment } }),
         None => value(key),
     };
     let verdict = element.verdict.as_ref().map(|verdict| match verdict {

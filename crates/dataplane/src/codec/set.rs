@@ -242,7 +242,7 @@ pub(crate) fn decode_elements(shape: SetShape, entries: &[&[u8]]) -> Result<BTre
             None => None,
         };
         let comment = userdata::decode_comment(attributes.get(nfta::SET_ELEM_USERDATA));
-        parsed.push((key, flags, Element { verdict, comment }));
+        parsed.push((key, flags, Element { verdict, comment: comment.map(Into::into) }));
     }
     if shape.interval { decode_ranges(shape.key, parsed) } else { decode_singles(shape.key, parsed) }
 }

@@ -26,7 +26,7 @@ use crate::Error;
 use crate::codec::{msg, nfgenmsg, nfnl, nfproto, nft, nfta};
 use crate::netlink::faults as injected;
 use crate::netlink::{Answer, Attributes, Header, Socket, Writer};
-use crate::space::{isolated, load};
+use crate::space::{isolated, load, wait_unowned};
 
 const EVERY: &str = include_str!("../../tests/it/every.nft");
 
@@ -199,6 +199,7 @@ fn a_dormant_table_is_seen_and_woken() {
         assert!(owned.is_owned());
         assert!(owned.read().unwrap().matches(&wanted));
         drop(owned);
+        wait_unowned();
         let mut orphan = Table::open(Ownership::Plain).unwrap();
         commit::claim(&mut orphan, nft::TABLE_F_PERSIST | nft::TABLE_F_DORMANT).unwrap();
         assert!(orphan.read().unwrap().dormant);
@@ -358,7 +359,7 @@ fn small_steps() -> Vec<Ruleset> {
     let look = Expression::Vmap(Load::Client(Family::V4), map.clone());
     let jump = |last| {
         let verdict = Some(Verdict::Jump(group.clone()));
-        (address(last), Element { verdict, comment: Some(format!("default/{last}")) })
+        (address(last), Element { verdict, comment: Some(format!("default/{last}").into()) })
     };
     let allow = |server: Family| {
         let from = Expression::Match(Load::Server(server), Test::In(peers.clone()));

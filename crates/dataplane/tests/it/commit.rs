@@ -21,7 +21,7 @@ fn addresses(interval: bool) -> Set {
 }
 
 fn named(comment: &str) -> Element {
-    Element { verdict: None, comment: Some(comment.to_owned()) }
+    Element { verdict: None, comment: Some(comment.into()) }
 }
 
 fn address(number: u32) -> IpAddr {
@@ -256,7 +256,7 @@ fn elements_change_comment_verdict_and_extent_in_one_batch() {
         let mut after = before.clone();
         let map = after.sets.get_mut(&Name::new("verdicts")).unwrap();
         for element in map.elements.values_mut() {
-            *element = Element { verdict: Some(Verdict::Drop), comment: Some("default/b".to_owned()) };
+            *element = Element { verdict: Some(Verdict::Drop), comment: Some("default/b".into()) };
         }
         let ranges = after.sets.get_mut(&Name::new("ranges")).unwrap();
         ranges.elements = [(range(0, 4), named("a")), (range(5, 19), named("b")), (range(30, 39), named("d"))].into();

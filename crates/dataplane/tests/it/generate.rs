@@ -125,7 +125,8 @@ fn set(kind: SetKind, key: KeyType, interval: bool) -> BoxedStrategy<Set> {
         SetKind::VerdictMap => verdict().prop_map(Some).boxed(),
     };
     let elements = keys(key, interval).prop_flat_map(move |keys| {
-        let elements = (verdict.clone(), words()).prop_map(|(verdict, comment)| Element { verdict, comment });
+        let elements = (verdict.clone(), words())
+            .prop_map(|(verdict, comment)| Element { verdict, comment: comment.map(Into::into) });
         (Just(keys.clone()), vec(elements, keys.len()))
     });
     elements

@@ -182,11 +182,11 @@ fn set(key: KeyType, interval: bool, elements: Vec<(Key, Element)>) -> Set {
 }
 
 fn with(comment: &str) -> Element {
-    Element { verdict: None, comment: Some(comment.to_owned()) }
+    Element { verdict: None, comment: Some(comment.into()) }
 }
 
 fn lead(verdict: Verdict, comment: Option<&str>) -> Element {
-    Element { verdict: Some(verdict), comment: comment.map(str::to_owned) }
+    Element { verdict: Some(verdict), comment: comment.map(Into::into) }
 }
 
 /// [`SETS`] in the model.

@@ -52,3 +52,13 @@ pub(crate) fn list() -> String {
 pub(crate) fn list_all() -> String {
     output("nft", &["list", "ruleset"], "")
 }
+
+/// Waits until the table has no owner. A program that another test starts holds every socket of this process until it
+/// runs, so a socket may outlive its table for a moment.
+pub(crate) fn wait_unowned() {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while palisade_dataplane::table::owner().unwrap().is_some() {
+        assert!(std::time::Instant::now() < deadline, "the table keeps its owner");
+        thread::yield_now();
+    }
+}

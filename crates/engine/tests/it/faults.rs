@@ -247,7 +247,7 @@ impl<'a> Scene<'a> {
     fn named_in_table(&self, address: IpAddr) -> Option<String> {
         let table = self.kernel.table.as_ref()?;
         let set = table.sets.get(&Name::new(&format!("pod-to-itself{}", Family::of(address).digit())))?;
-        set.elements.get(&Key::AddressPair(address, address))?.comment.clone()
+        set.elements.get(&Key::AddressPair(address, address))?.comment.as_deref().map(str::to_owned)
     }
 
     fn flows_done(&mut self, finished: bool) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use palisade_policy::input::Family;
 
@@ -115,8 +116,8 @@ impl Key {
 pub struct Element {
     /// The verdict; present exactly in verdict maps.
     pub verdict: Option<Verdict>,
-    /// The pod that has the IP, as `default/web-0`.
-    pub comment: Option<String>,
+    /// The pod that has the IP, as `default/web-0`. The elements of one pod share it.
+    pub comment: Option<Arc<str>>,
 }
 
 /// Where a base chain is hooked. Type `filter`, priority `filter` (0), policy `accept`.

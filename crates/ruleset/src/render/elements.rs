@@ -84,10 +84,10 @@ fn with_isolation(owner: &str, subject: Option<&Subject>) -> Element {
         (false, true) => "isolated for egress",
         (true, true) => "isolated for ingress and egress",
     };
-    Element { verdict: None, comment: Some(crate::name::comment(&format!("{isolation}: {owner}"))) }
+    Element { verdict: None, comment: Some(crate::name::comment(&format!("{isolation}: {owner}")).into()) }
 }
 
 /// The comment that names an IP's pod.
 pub(super) fn named(owner: &Arc<str>) -> Element {
-    Element { verdict: None, comment: Some(crate::name::comment(owner)) }
+    Element { verdict: None, comment: Some(crate::name::shared_comment(owner)) }
 }

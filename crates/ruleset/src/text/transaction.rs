@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn each_operation_has_a_line() {
         let name = Name::new;
-        let element = |comment: &str| Element { verdict: None, comment: Some(comment.to_owned()) };
+        let element = |comment: &str| Element { verdict: None, comment: Some(comment.into()) };
         let addresses = [([10, 0, 0, 1], "a/one"), ([10, 0, 0, 2], "a/two")];
         let elements: BTreeMap<_, _> =
             addresses.map(|(address, comment)| (Key::Address(address.into()), element(comment))).into();

@@ -14,7 +14,7 @@ use palisade_ruleset::name::Name;
 use super::listing;
 use crate::packets::slow::{Slow, send_slowly};
 use crate::packets::visit;
-use crate::space::isolated;
+use crate::space::{isolated, wait_unowned};
 use crate::table::{Ownership, Table, batches_of, cleanup, commit, read};
 
 /// Drops every packet of 127.0.0.1, by a verdict map as our tables do.
@@ -92,6 +92,8 @@ fn cut_short() {
     let mut table = Table::open(Ownership::Automatic).unwrap();
     table.replace(&closed("before")).unwrap();
     raise(&mut table);
+    drop(table);
+    wait_unowned();
     assert!(listing().contains("palisade-next"));
 }
 
@@ -104,6 +106,7 @@ fn a_replacement_that_was_cut_short_is_cleared_away() {
         assert!(!listing().contains("palisade-next"));
         // One that finds it while replacing has no use for it.
         drop(next);
+        wait_unowned();
         cut_short();
         let mut next = Table::open(Ownership::Automatic).unwrap();
         next.replace(&closed("again")).unwrap();
