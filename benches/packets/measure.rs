@@ -257,38 +257,39 @@ fn middle(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().expect("a round")
 }
 
-/// Measures each row in each round. Rows with the same rules share a load, and those with the same baseline its time.
+/// Measures each row in each round, and its baseline just before. Rows with the same rules share a load.
 pub(crate) fn in_rounds(bed: &Bed, rows: &[Row], rounds: usize) -> Vec<Measured> {
     let mut measured: Vec<_> = rows.iter().map(|_| Measured(Vec::new())).collect();
     for _ in 0..rounds {
-        let mut times: Vec<((Rules, Traffic), f64)> = Vec::new();
-        for (rules, traffic) in wanted(rows) {
-            if times.last().is_none_or(|((loaded, _), _)| *loaded != rules) {
-                rules.load(&bed.node, &bed.ends);
+        for (rules, numbers) in by_rules(rows) {
+            let mut baselines: Vec<((Rules, Traffic), f64)> = Vec::new();
+            for row in numbers.iter().filter_map(|number| rows.get(*number)) {
+                let which = (row.baseline, row.traffic);
+                if baselines.iter().all(|(known, _)| *known != which) {
+                    row.baseline.load(&bed.node, &bed.ends);
+                    baselines.push((which, bed.time(row.traffic)));
+                }
             }
-            times.push(((rules, traffic), bed.time(traffic)));
-        }
-        let time = |rules, traffic| {
-            let mut times = times.iter();
-            times.find(|(which, _)| *which == (rules, traffic)).map(|(_, time)| *time).expect("it was measured")
-        };
-        for (row, measured) in rows.iter().zip(&mut measured) {
-            measured.0.push((time(row.rules, row.traffic), time(row.baseline, row.traffic)));
+            rules.load(&bed.node, &bed.ends);
+            for number in numbers {
+                let (Some(row), Some(measured)) = (rows.get(number), measured.get_mut(number)) else { continue };
+                let mut baselines = baselines.iter();
+                let baseline = baselines.find(|(known, _)| *known == (row.baseline, row.traffic)).expect("measured");
+                measured.0.push((bed.time(row.traffic), baseline.1));
+            }
         }
     }
     measured
 }
 
-/// What to measure, by rules.
-fn wanted(rows: &[Row]) -> Vec<(Rules, Traffic)> {
-    let all = rows.iter().flat_map(|row| [(row.baseline, row.traffic), (row.rules, row.traffic)]);
-    let mut by_rules: Vec<(Rules, Vec<Traffic>)> = Vec::new();
-    for (rules, traffic) in all {
-        match by_rules.iter_mut().find(|(known, _)| *known == rules) {
-            Some((_, kinds)) if kinds.contains(&traffic) => {}
-            Some((_, kinds)) => kinds.push(traffic),
-            None => by_rules.push((rules, vec![traffic])),
+/// The numbers of the rows by their rules.
+fn by_rules(rows: &[Row]) -> Vec<(Rules, Vec<usize>)> {
+    let mut by_rules: Vec<(Rules, Vec<usize>)> = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        match by_rules.iter_mut().find(|(known, _)| *known == row.rules) {
+            Some((_, numbers)) => numbers.push(number),
+            None => by_rules.push((row.rules, vec![number])),
         }
     }
-    by_rules.into_iter().flat_map(|(rules, kinds)| kinds.into_iter().map(move |kind| (rules, kind))).collect()
+    by_rules
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use palisade_policy::input::{Direction, Family};
 
-use super::parts::{INVALID, UNTRACKED, commented, is_family, regular, rule, states, verdict};
-use crate::model::{Chain, CtStates, Expression, Rule, Verdict};
+use super::parts::{INVALID, UNTRACKED, WITH_FLOW, commented, is_family, regular, rule, states, verdict};
+use crate::model::{Chain, Expression, Rule, Verdict};
 use crate::name::Name;
 
 /// Why packets are dropped.
@@ -99,25 +99,26 @@ pub(super) fn drop_chains() -> Vec<(Name, Chain)> {
     by_direction.into_iter().chain([link_scope]).collect()
 }
 
-/// Drops packets because of isolation in a direction, by reason.
+/// Drops packets because of isolation in a direction, by reason; the most frequent one first.
 fn of_direction(direction: Direction) -> Chain {
     let mut rules = Vec::new();
-    let without_flow: [(CtStates, Reason, &str); 2] = [
+    for (state, reason, text) in [
+        (WITH_FLOW, Reason::Policy(direction), "allowed by no policy"),
         (UNTRACKED, Reason::Untracked(direction), "a foreign rule keeps it out of conntrack"),
         (INVALID, Reason::Invalid(direction), "conntrack knows no flow of it"),
-    ];
-    for (state, reason, text) in without_flow {
+    ] {
         for family in Family::ALL {
             let count = Expression::CountIn(reason.counter(family));
             rules.push(commented([states(state), is_family(family), count, verdict(Verdict::Drop)], text));
         }
     }
-    rules.extend(count_and_drop(Reason::Policy(direction), "allowed by no policy"));
+    // No packet has another state; one that had would be dropped, too.
+    rules.push(rule([verdict(Verdict::Drop)]));
     regular(&format!("counts what isolation for {direction} denies, by reason, and drops it"), rules)
 }
 
 /// Rules that count a packet by its family and drop it.
-pub(super) fn count_and_drop(reason: Reason, text: &str) -> Vec<Rule> {
+fn count_and_drop(reason: Reason, text: &str) -> Vec<Rule> {
     let count = |family| rule([is_family(family), Expression::CountIn(reason.counter(family))]);
     let drop = commented([verdict(Verdict::Drop)], text);
     Family::ALL.into_iter().map(count).chain([drop]).collect()

@@ -88,6 +88,9 @@ pub(super) const NEW: CtStates = CtStates { new: true, ..NO_STATE };
 pub(super) const ESTABLISHED: CtStates = CtStates { established: true, ..NO_STATE };
 pub(super) const INVALID: CtStates = CtStates { invalid: true, ..NO_STATE };
 pub(super) const UNTRACKED: CtStates = CtStates { untracked: true, ..NO_STATE };
+/// The conntrack states of packets with a flow.
+pub(super) const WITH_FLOW: CtStates =
+    CtStates { invalid: false, established: true, related: true, new: true, untracked: false };
 /// All states but *established*.
 pub(super) const NOT_ESTABLISHED: CtStates =
     CtStates { invalid: true, established: false, related: true, new: true, untracked: true };
