@@ -59,7 +59,7 @@ fn main() {
         let name = format!("{path}/{ip}");
         println!("\n{name}: {:50} {:>9} {:>7} {:>15} {:>7}", "", "ns", "ratio", "lowest-highest", "target");
         let rows = rows(run.quick);
-        let measured = measure::in_rounds(&bed, &rows, if run.quick { 7 } else { 15 });
+        let measured = measure::in_rounds(&bed, &rows, if run.quick { 7 } else { 5 });
         results.extend(rows.iter().zip(&measured).map(|(row, measured)| show(&name, row, measured)));
         results.extend(added(&name, &rows, &measured));
     }

@@ -63,7 +63,12 @@ impl Cache {
         self.last.is_none_or(|last| last.half() != stamp.half())
     }
 
-    /// The stamps to clear from conntrack now: no rule writes them.
+    /// Whether there are stamps to clear.
+    pub(crate) fn has_stale(&self) -> bool {
+        self.stale().is_some()
+    }
+
+    /// The stamps to clear from conntrack, from now on: no rule writes them.
     pub(crate) fn clear(&mut self) -> Option<Stale> {
         let stale = self.stale()?;
         self.clearing = Some((stale, true));

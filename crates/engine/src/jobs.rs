@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use palisade_ruleset::cache::Stale;
 use palisade_ruleset::change::{Batch, Transaction};
 
 use crate::cache::Cache;
@@ -26,8 +25,8 @@ pub(crate) enum Job {
     Finish,
     /// Delete the flows of these IPs. They are closed, or their new owners are.
     Forget(BTreeSet<IpAddr>),
-    /// Remove these stamps from conntrack; no rule writes them.
-    ClearStamps(Stale),
+    /// Remove old stamps from conntrack; no rule writes them.
+    ClearStamps,
 }
 
 /// The jobs of one commit, and its totals.

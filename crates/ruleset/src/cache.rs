@@ -130,8 +130,7 @@ impl Stamp {
             Expression::Match(Load::CtMark, Test::Mark(self.bits())),
             Expression::Verdict(Verdict::Accept),
         ];
-        let text =
-            format!("stamp {}: an earlier packet of this flow was allowed, and nothing is denied since", self.number);
+        let text = format!("stamp {}: the current rules allowed an earlier packet of this flow", self.number);
         Rule { expressions, comment: Some(comment(&text)) }
     }
 
@@ -142,7 +141,7 @@ impl Stamp {
             Expression::Match(Load::SourceType, Test::PacketType(PacketType::Unicast)),
             Expression::SetMark(self.bits()),
         ];
-        let text = format!("stamp {}: this flow is allowed, its next packets are accepted first", self.number);
+        let text = format!("stamp {}: the current rules allow this flow", self.number);
         Rule { expressions, comment: Some(comment(&text)) }
     }
 }

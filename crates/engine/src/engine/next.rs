@@ -57,7 +57,7 @@ impl Engine {
                 self.forgetting.clone_from(&addresses);
                 return Some(Step::Forget(addresses));
             }
-            Job::ClearStamps(stale) => return Some(Step::ClearStamps(stale)),
+            Job::ClearStamps => return self.cache.clear().map(Step::ClearStamps),
         };
         self.awaited = Some(awaited);
         Some(step)

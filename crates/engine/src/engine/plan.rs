@@ -44,7 +44,7 @@ impl Engine {
     /// The jobs that bring the verdict cache back into use. The batch waits: packets in flight were judged by what has
     /// changed since, and would find its rule.
     fn cache_jobs(&mut self) -> Vec<Job> {
-        let clear = self.cache.clear().map(|stale| [Job::Wait, Job::ClearStamps(stale)]);
+        let clear = self.cache.has_stale().then_some([Job::Wait, Job::ClearStamps]);
         let resume = self.cache.resume().map(|batch| [Job::Wait, Job::Batch(batch)]);
         clear.into_iter().chain(resume).flatten().collect()
     }

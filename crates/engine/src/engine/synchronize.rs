@@ -52,10 +52,7 @@ impl Engine {
         let kind = self.work.kind;
         let mut work = Work::new(kind, []);
         let stamp = present.as_ref().and_then(|present| present.stamp);
-        if self.cache.adopt(stamp) {
-            let operations = self.cache.suspend();
-            work.jobs.push_back(Job::Batch(Batch { name: "suspend", waits: false, operations }));
-        }
+        let has_other_stamp = self.cache.adopt(stamp);
         match present {
             None => {
                 self.repairing(kind, "it was deleted");
@@ -66,6 +63,10 @@ impl Engine {
                 self.replace(&mut work);
             }
             Some(present) => {
+                if has_other_stamp {
+                    let operations = self.cache.suspend();
+                    work.jobs.push_back(Job::Batch(Batch { name: "suspend", waits: false, operations }));
+                }
                 if present.dormant {
                     self.repairing(kind, "its chains were switched off");
                     work.jobs.push_back(Job::Wake);

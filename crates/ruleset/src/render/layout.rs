@@ -106,7 +106,7 @@ fn forward(options: &Options) -> Chain {
     }
     rules.push(commented([jump("link-scope/forward")], "broadcast, multicast, link-local"));
     if options.has_verdict_cache() {
-        rules.push(commented([jump(cache::STAMP)], "allowed: accept its next packets at once"));
+        rules.push(commented([jump(cache::STAMP)], "allowed: remember the flow"));
     }
     let text = "each packet, replies too, by its flow: client's egress, then server's ingress. return: go on here. End of chain: allowed";
     base(Hook::Forward, text, rules)
@@ -140,7 +140,7 @@ fn not_established() -> Chain {
             "a lost connection, client and server swapped",
         ),
     ];
-    regular("packets of flows without a reply yet, about flows, or without any; most only pass through", rules)
+    regular("first packets of flows, ICMP errors, packets without a flow; most return", rules)
 }
 
 /// ICMP errors about a flow, such as "fragmentation needed".
