@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use palisade_policy::index::Index;
-use palisade_ruleset::render::{Options, render};
+use palisade_ruleset::render::{Established, Options, render};
 use palisade_ruleset::text;
 
 use crate::soak::world::World;
@@ -32,7 +32,8 @@ pub(crate) fn compare(world: &World, limit: Duration) -> Result<(), String> {
 /// The listing of a new table in the kernel of the node without an agent.
 fn from_scratch(world: &World) -> Listing {
     let index = Index::build(world.node().name(), &world.state());
-    let options = Options { pod_interfaces: ["cni0".to_owned()].into(), ..Options::default() };
+    let established = Established::Remember;
+    let options = Options { pod_interfaces: ["cni0".to_owned()].into(), established, ..Options::default() };
     let ruleset = render(index.compiled(), &options);
     let scratch = world.scratch_node();
     scratch.nft("add table inet palisade\ndelete table inet palisade").unwrap();
@@ -48,6 +49,8 @@ fn objects(listing: &str) -> Listing {
             None if line.starts_with('\t') && line.ends_with('{') => object = Some((line.to_owned(), Vec::new())),
             None => {}
             Some(_) if line == "\t}" => objects.extend(object.take()),
+            // Stamps come after a commit and go with the next.
+            Some(_) if line.contains("comment \"stamp ") => {}
             Some((_, lines)) => lines.push(line.to_owned()),
         }
     }
