@@ -179,7 +179,7 @@ fn enforce(
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
-    let (flows, forgotten) = Flows::start().map_err(no_thread)?;
+    let (flows, outcomes) = Flows::start().map_err(no_thread)?;
     let body = move || {
         let Shared { status, metrics, health, requests } = shared;
         let kernel = Kernel::new(Ownership::Automatic, bridges);
@@ -188,7 +188,7 @@ fn enforce(
         let engine = Engine::new(node, options);
         health.watch_pulse(engine.index().pulse().clone());
         let enforcer = Enforcer::new(Parts { engine, kernel, flows, requests, status, metrics, health });
-        runtime.block_on(enforcer.run(Inputs { events, forgotten, refreshes }));
+        runtime.block_on(enforcer.run(Inputs { events, outcomes, refreshes }));
         drop(ended);
     };
     thread::Builder::new().name("enforcer".to_owned()).spawn(body).map_err(no_thread)?;

@@ -24,15 +24,8 @@ pub(crate) enum Rules {
     /// Established flows accepted first, then one chain for each of the server's policies in turn: the layout that other
     /// agents write.
     Others(u16),
-    /// What Palisade renders, with or without the verdict cache.
-    Palisade(Shape, u16, Cache),
-}
-
-/// Whether the verdict cache is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cache {
-    On,
-    Off,
+    /// What Palisade renders.
+    Palisade(Shape, u16, Established),
 }
 
 impl Rules {
@@ -42,8 +35,9 @@ impl Rules {
             Self::Conntrack => "conntrack alone",
             Self::Drop => "conntrack and a plain drop",
             Self::Others(_) => "one chain per policy",
-            Self::Palisade(_, _, Cache::On) => "palisade",
-            Self::Palisade(_, _, Cache::Off) => "palisade, --verdict-cache off",
+            Self::Palisade(_, _, Established::Remember) => "palisade",
+            Self::Palisade(_, _, Established::Judge) => "palisade, --verdict-cache off",
+            Self::Palisade(_, _, Established::Keep) => "palisade, --established keep",
         }
     }
 
@@ -55,7 +49,7 @@ impl Rules {
             Self::Conntrack => table("ct state invalid counter", ""),
             Self::Drop => table(&format!("{} saddr {} drop", family(ends.denied), ends.denied), ""),
             Self::Others(number) => others(number, ends),
-            Self::Palisade(shape, number, cache) => return palisade(shape, number, cache, node, ends),
+            Self::Palisade(shape, number, established) => return palisade(shape, number, established, node, ends),
         };
         node.nft(&text).expect("the rules");
     }
@@ -84,17 +78,16 @@ fn others(number: u16, ends: &Ends) -> String {
     table(&rules, &chains)
 }
 
-fn palisade(shape: Shape, number: u16, cache: Cache, node: &Node, ends: &Ends) {
+fn palisade(shape: Shape, number: u16, established: Established, node: &Node, ends: &Ends) {
     let (range4, range6) = node.pod_ranges();
     // As in a cluster, where the Node has podCIDRs.
     let pod_ranges = [range4, range6].map(|range| range.parse().expect("a CIDR")).into();
-    let established = if cache == Cache::On { Established::Remember } else { Established::Judge };
     let options = Options { pod_ranges, established, ..Options::default() };
     let ruleset = render(Index::build("node-1", &state(shape, number, ends)).compiled(), &options);
     node.run(|| {
         let mut table = Table::open(Ownership::Plain).expect("a socket");
         table.replace(&ruleset).expect("the table");
-        if cache == Cache::On {
+        if options.has_verdict_cache() {
             table.commit(&resume(Slice::default().first()).operations).expect("the rules of the cache");
         }
     })

@@ -2,8 +2,8 @@
 //!
 //! Run by `hack/bench packets [--quick] [--json FILE]`. A node, two pods that policies isolate, and two that none does, in
 //! network namespaces. One core sends small UDP packets; a packet is forwarded and filtered on the core that sends it,
-//! so the time per packet is that of its whole path. In each round every ruleset is loaded and measured, and compared
-//! with conntrack alone in the same round.
+//! so the time per packet is that of its whole path. In each round every ruleset is loaded and measured, just after its
+//! baseline.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,13 +16,15 @@
 mod layouts;
 mod measure;
 mod policies;
+mod tcp;
 
 use std::path::PathBuf;
 
-use layouts::{Cache, Rules};
+use layouts::Rules;
 use measure::{Bed, Traffic};
 use palisade_lab::Layout;
 use palisade_policy::input::Family;
+use palisade_ruleset::render::Established;
 use policies::Shape;
 use serde_json::{Value, json};
 
@@ -92,10 +94,11 @@ fn rows(quick: bool) -> Vec<Row> {
     for number in sizes {
         let others = Rules::Others(*number);
         row(format!("established/chain-per-policy/{number}"), Traffic::Established, others, Rules::Conntrack, None);
-        for (cache, name, target) in [(Cache::On, "", 1.04), (Cache::Off, "/cache-off", 1.12)] {
+        for (established, name, target) in [(Established::Remember, "", 1.04), (Established::Judge, "/cache-off", 1.12)]
+        {
             for shape in Shape::ALL {
                 let (rules, id) =
-                    (Rules::Palisade(shape, *number, cache), format!("established{name}/{shape}/{number}"));
+                    (Rules::Palisade(shape, *number, established), format!("established{name}/{shape}/{number}"));
                 row(id, Traffic::Established, rules, Rules::Conntrack, Some(target));
             }
         }
@@ -106,13 +109,13 @@ fn rows(quick: bool) -> Vec<Row> {
         (Traffic::Bulk, "bulk", 1.04),
     ] {
         for number in sizes.iter().copied().filter(|number| !quick || *number == 1_000) {
-            let rules = Rules::Palisade(Shape::Peers, number, Cache::On);
+            let rules = Rules::Palisade(Shape::Peers, number, Established::Remember);
             row(format!("{name}/{number}"), traffic, rules, Rules::Conntrack, Some(target));
             row(format!("{name}/chain-per-policy/{number}"), traffic, Rules::Others(number), Rules::Conntrack, None);
         }
     }
     for number in sizes {
-        let palisade = Rules::Palisade(Shape::Peers, *number, Cache::On);
+        let palisade = Rules::Palisade(Shape::Peers, *number, Established::Remember);
         row(format!("unisolated/{number}"), Traffic::Unisolated, palisade, Rules::Conntrack, Some(1.04));
         row(format!("new/{number}"), Traffic::New, palisade, Rules::Conntrack, None);
         row(format!("new/chain-per-policy/{number}"), Traffic::New, Rules::Others(*number), Rules::Conntrack, None);

@@ -1,19 +1,18 @@
 //! Traffic, and the time that its packets take.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use palisade_lab::{Lab, Layout, Node, Pod};
 use palisade_policy::input::Family;
-use socket2::SockRef;
 
 use crate::Row;
 use crate::layouts::Rules;
 use crate::policies::{Ends, PORT};
+use crate::tcp;
 
 /// Packets of one measurement.
 const PACKETS: u32 = 20_000;
@@ -86,7 +85,10 @@ impl Bed {
     /// Nanoseconds per packet.
     fn time(&self, rules: Rules, traffic: Traffic) -> f64 {
         let (from, to) = match traffic {
-            Traffic::Connections | Traffic::Requests | Traffic::Bulk => return self.time_tcp(traffic),
+            Traffic::Connections | Traffic::Requests | Traffic::Bulk => {
+                self.node.conntrack(&["-F"]).expect("conntrack");
+                return tcp::time(self.pod("client"), self.pod("server"), self.ends.server, traffic);
+            }
             Traffic::Established | Traffic::New => ("client", "server"),
             Traffic::Denied => ("denied", "server"),
             Traffic::Unisolated => ("open-a", "open-b"),
@@ -112,95 +114,8 @@ impl Bed {
     }
 }
 
-impl Bed {
-    /// Nanoseconds per connection, request or MiB, between the isolated pods.
-    fn time_tcp(&self, traffic: Traffic) -> f64 {
-        self.node.conntrack(&["-F"]).expect("conntrack");
-        let target = SocketAddr::new(self.ends.server, PORT);
-        let listener = self.pod("server").run(|| TcpListener::bind(target)).expect("the pod").expect("a port");
-        let client = self.pod("client");
-        let (count, elapsed) = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pin(1);
-                serve(&listener, traffic);
-            });
-            let drive = || {
-                pin(0);
-                drive(target, traffic)
-            };
-            client.run(drive).expect("the pod")
-        });
-        elapsed.as_secs_f64() * 1e9 / f64::from(count)
-    }
-}
-
-/// Answers until a connection sends nothing.
-fn serve(listener: &TcpListener, traffic: Traffic) {
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let (mut connection, _) = listener.accept().expect("a connection");
-        connection.set_nodelay(true).expect("an option");
-        let mut bytes = 0;
-        while let Ok(read @ 1..) = connection.read(&mut buffer) {
-            bytes += read;
-            if traffic != Traffic::Bulk {
-                connection.write_all(&[0]).ok();
-            }
-        }
-        if bytes == 0 {
-            return;
-        }
-        if traffic == Traffic::Bulk {
-            connection.write_all(&[0]).expect("the end of the stream is acknowledged");
-        }
-    }
-}
-
-/// The number of units, and their time.
-fn drive(to: SocketAddr, traffic: Traffic) -> (u32, Duration) {
-    let connect = || {
-        let connection = TcpStream::connect(to).expect("a connection");
-        connection.set_nodelay(true).expect("an option");
-        connection
-    };
-    let exchange = |connection: &mut TcpStream| {
-        connection.write_all(&[0]).expect("a request");
-        connection.read_exact(&mut [0]).expect("a reply");
-    };
-    let (count, started);
-    match traffic {
-        Traffic::Connections => {
-            (count, started) = (1_500, Instant::now());
-            for _ in 0..count {
-                let mut connection = connect();
-                exchange(&mut connection);
-                // Reset, so that no port stays in TIME_WAIT.
-                SockRef::from(&connection).set_linger(Some(Duration::ZERO)).expect("an option");
-            }
-        }
-        Traffic::Requests => {
-            let mut connection = connect();
-            exchange(&mut connection);
-            (count, started) = (4_000, Instant::now());
-            (0..count).for_each(|_| exchange(&mut connection));
-        }
-        _ => {
-            let mut connection = connect();
-            (count, started) = (256, Instant::now());
-            let part = vec![0; 1 << 20];
-            (0..count).for_each(|_| connection.write_all(&part).expect("a part"));
-            connection.shutdown(Shutdown::Write).expect("the end");
-            connection.read_exact(&mut [0]).expect("all has arrived");
-        }
-    }
-    let elapsed = started.elapsed();
-    // Ends the server.
-    drop(connect());
-    (count, elapsed)
-}
-
 /// Runs on one CPU from now on.
-fn pin(cpu: usize) {
+pub(crate) fn pin(cpu: usize) {
     let mut one = CpuSet::new();
     one.set(cpu).expect("a CPU");
     sched_setaffinity(Pid::from_raw(0), &one).expect("a CPU of its own");
@@ -223,7 +138,7 @@ fn send(client: &UdpSocket, target: IpAddr, traffic: Traffic, packets: u32) -> D
     let started = Instant::now();
     for number in 0..packets {
         let port = if traffic == Traffic::New { 10_000 + u16::try_from(number).expect("few packets") } else { PORT };
-        // A full queue of the server does not matter: the packet has met all rules by then.
+        // If the server's queue is full, the packet has met all rules before it is dropped.
         client.send_to(&message, (target, port)).expect("a packet");
     }
     started.elapsed()

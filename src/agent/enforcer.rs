@@ -46,7 +46,7 @@ pub(crate) struct Parts {
 /// The loop's inputs.
 pub(crate) struct Inputs {
     pub(crate) events: mpsc::Receiver<Arrival>,
-    pub(crate) forgotten: mpsc::UnboundedReceiver<Outcome>,
+    pub(crate) outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(crate) refreshes: mpsc::Receiver<Refresh>,
 }
 
@@ -90,7 +90,7 @@ impl Enforcer {
                     Some(event) => self.take_all(event, &mut inlets.events),
                     None => return,
                 },
-                Some(outcome) = inlets.forgotten.recv() => self.forgot(outcome),
+                Some(outcome) = inlets.outcomes.recv() => self.conntrack_done(outcome),
                 Some(done) = inlets.refreshes.recv() => {
                     self.read_counters();
                     done.send(()).ok();
@@ -291,7 +291,7 @@ impl Enforcer {
         }
     }
 
-    fn forgot(&mut self, outcome: Outcome) {
+    fn conntrack_done(&mut self, outcome: Outcome) {
         let done = match outcome {
             Outcome::Forgot { forgotten, flows, took } => {
                 self.parts.metrics.forgot(flows, took);

@@ -49,9 +49,9 @@ impl Flows {
     /// Starts the thread, in this thread's network namespace. Outcomes arrive in the order of the requests.
     pub(crate) fn start() -> std::io::Result<(Self, mpsc::UnboundedReceiver<Outcome>)> {
         let (requests, receiver) = std_mpsc::channel();
-        let (outcomes, forgotten) = mpsc::unbounded_channel();
-        thread::Builder::new().name("conntrack".to_owned()).spawn(move || work(&receiver, &outcomes))?;
-        Ok((Self(requests), forgotten))
+        let (sender, outcomes) = mpsc::unbounded_channel();
+        thread::Builder::new().name("conntrack".to_owned()).spawn(move || work(&receiver, &sender))?;
+        Ok((Self(requests), outcomes))
     }
 
     /// Requests the deletion of these IPs' flows. The engine waits for the outcome before its next such request.

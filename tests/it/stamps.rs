@@ -6,10 +6,11 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::driven::Driven;
 use crate::common::objects::{ingress, key, namespace, pod, pods, policy, port, rule};
+use crate::common::running::wait;
 use palisade_lab::packet::{Ends, Mac, arp, ethernet};
 use palisade_lab::{Flood, Flow, Lab, Layout, Pod, Protocol as LabProtocol, Sink};
 use palisade_policy::input::{Change, Policy, Protocol, State};
@@ -67,14 +68,6 @@ fn admits(role: &str) -> Policy {
     ingress(policy("default/server", &[("role", "server")]), vec![rule(vec![pods(&[("role", role)])], vec![])])
 }
 
-fn wait(what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// A stream at full speed: no packet that is sent after the commit that revokes it arrives, however often.
 #[test]
 fn a_revoked_flow_stops_with_its_commit_every_time() {
@@ -87,12 +80,12 @@ fn a_revoked_flow_stops_with_its_commit_every_time() {
     for turn in 0..150 {
         let before = received();
         bed.put(admits("client"));
-        wait("the flow is allowed, and does not arrive", || received() > before + 50);
+        wait(LIMIT, "arrival of an allowed flow", || received() > before + 50);
         let client = bed.client.ipv4().unwrap().into();
-        wait("the flow has no stamp", || bed.marks(client, PORT) == [bed.stamp() << 16]);
+        wait(LIMIT, "stamp", || bed.marks(client, PORT) == [bed.stamp() << 16]);
         bed.put(admits("nobody"));
         let last = flood.sent();
-        wait("the flood does not send", || flood.sent() > last + 200);
+        wait(LIMIT, "more packets of the flood", || flood.sent() > last + 200);
         bed.lab.settle().unwrap();
         let highest = sink.counts(flood.id()).highest.unwrap();
         assert!(highest <= last, "turn {turn}: packet {highest} arrived, sent after {last}, when the flow was revoked");
@@ -161,7 +154,7 @@ fn a_connection_that_a_helper_expects_is_judged() {
     connection.write_all(offer.as_bytes()).unwrap();
     let expected = || std::fs::read_to_string("/proc/thread-self/net/nf_conntrack_expect").unwrap();
     let node = bed.lab.node(1).clone();
-    wait("no expectation", || node.run(expected).unwrap().contains("dport=51210"));
+    wait(LIMIT, "expectation", || node.run(expected).unwrap().contains("dport=51210"));
     // The client is not isolated so far.
     let server = bed.server.clone();
     let connect = || {
@@ -175,7 +168,7 @@ fn a_connection_that_a_helper_expects_is_judged() {
     // The client admits nobody. The control connection stays allowed, and gets the current stamp again.
     bed.put(ingress(policy("default/client", &[("role", "client")]), vec![]));
     connection.write_all(offer.as_bytes()).unwrap();
-    wait("no expectation", || node.run(expected).unwrap().contains("dport=51210"));
+    wait(LIMIT, "expectation", || node.run(expected).unwrap().contains("dport=51210"));
     assert_eq!(bed.marks(from.into(), 21), [bed.stamp() << 16]);
     assert!(connect().is_err(), "the data connection is accepted by the stamp of its control connection");
 }

@@ -63,7 +63,7 @@ pub struct Forgotten {
 pub struct Conntrack {
     /// One socket dumps while the other deletes or changes entries.
     dumps: Socket,
-    deletions: Socket,
+    changes: Socket,
 }
 
 /// As [`Conntrack::forget`], in the network namespace of this thread.
@@ -97,7 +97,7 @@ impl Conntrack {
     /// [`Error::Socket`].
     pub fn open() -> Result<Self, Error> {
         let socket = || Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source });
-        Ok(Self { dumps: socket()?, deletions: socket()? })
+        Ok(Self { dumps: socket()?, changes: socket()? })
     }
 
     /// Deletes the entries, of both families and all protocols, that have one of these addresses as the source or
@@ -134,7 +134,7 @@ impl Conntrack {
 
     /// One dump, and the deletion of matching entries. Returns whether the dump was complete.
     fn pass(&mut self, wanted: &Wanted, forgotten: &mut Forgotten) -> io::Result<bool> {
-        let Self { dumps, deletions } = self;
+        let Self { dumps, changes } = self;
         dumps.dump_once(
             GET,
             |writer| header(writer, wanted.family),
@@ -144,7 +144,7 @@ impl Conntrack {
                 if found.peek().is_none() {
                     return;
                 }
-                match delete(deletions, entry) {
+                match change(changes, DELETE, entry, |_| {}) {
                     Ok(()) => forgotten.flows += 1,
                     // It ended by itself, or was found twice.
                     Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
@@ -204,13 +204,14 @@ fn header(writer: &mut Writer, family: Option<Family>) {
     nfgenmsg(writer, u8::try_from(number).unwrap_or_default(), 0);
 }
 
-/// Deletes exactly this entry, by its full tuple, zone and identity. Without a tuple the kernel would delete all.
-fn delete(socket: &mut Socket, entry: &[u8]) -> io::Result<()> {
+/// Deletes or changes exactly this entry, by its full tuple, zone and identity. Without a tuple the kernel would delete
+/// all.
+fn change(socket: &mut Socket, kind: u16, entry: &[u8], fill: impl FnOnce(&mut Writer)) -> io::Result<()> {
     let attributes = Attributes::after(entry, 4);
     let [original, _] = TUPLES;
     let tuple = attributes.get(original).filter(|tuple| !tuple.is_empty());
     let Some(tuple) = tuple else { return Err(Errno::ENOENT.into()) };
-    socket.request(DELETE, 0, |writer| {
+    socket.request(kind, 0, |writer| {
         nfgenmsg(writer, entry.first().copied().unwrap_or_default(), 0);
         writer.nest(original, |writer| writer.raw(tuple));
         for kind in [ZONE, ID] {
@@ -218,6 +219,7 @@ fn delete(socket: &mut Socket, entry: &[u8]) -> io::Result<()> {
                 writer.attribute(kind, value);
             }
         }
+        fill(writer);
     })?;
     Ok(())
 }

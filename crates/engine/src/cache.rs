@@ -1,7 +1,7 @@
 //! Which stamp the verdict cache uses, and which ones must be cleared from conntrack first.
 //!
 //! The rules of the cache are suspended in the batch that may deny something, and come back with the next stamp once
-//! nothing else is to be done. A stamp is used again only after every flow with it lost it: while the stamps of one
+//! there is no other work. A stamp is used again only after every flow with it lost it: while the stamps of one
 //! half are in use, those of the other are cleared. See ADR 13.
 
 use std::collections::BTreeSet;
@@ -76,13 +76,10 @@ impl Cache {
     }
 
     fn stale(&self) -> Option<Stale> {
-        let slice = self.slice.filter(|_| self.clearing.is_none())?;
-        let half = match self.last {
-            Some(last) => Some(last.half().other()),
-            // Rules of an earlier agent may still write any.
-            None if self.active.is_some() => return None,
-            None => None,
-        };
+        // Without a last stamp, the rules are those of an earlier agent: they may write any.
+        let is_foreign = self.active.is_some() && self.last.is_none();
+        let slice = self.slice.filter(|_| self.clearing.is_none() && !is_foreign)?;
+        let half = self.last.map(|last| last.half().other());
         let is_clean = half.map_or(self.clean.len() == 2, |half| self.clean.contains(&half));
         (!is_clean).then_some(Stale { slice, half })
     }
@@ -129,7 +126,7 @@ impl Cache {
         *self = Self::default();
     }
 
-    /// Whether nothing is left to be done.
+    /// Whether it has no work: nothing to clear, and no stamp to begin with.
     pub(crate) fn is_settled(&self) -> bool {
         self.next().is_none() && self.clearing.is_none() && self.stale().is_none()
     }

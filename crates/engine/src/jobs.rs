@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use palisade_ruleset::change::{Batch, Transaction};
 
 use crate::cache::Cache;
-
 use crate::report::CommitKind;
 
 /// One job, in the order of the queue.

@@ -101,22 +101,24 @@ impl fmt::Write for Hasher {
 
 /// `text` as a comment, shared with the caller if it is one as it stands.
 pub fn shared_comment(text: &Arc<str>) -> Arc<str> {
-    let is_plain = |byte: u8| !byte.is_ascii_control() && !matches!(byte, b'"' | b'\\') && byte.is_ascii();
-    if text.len() <= MAX_COMMENT && text.bytes().all(is_plain) { text.clone() } else { comment(text).into() }
+    let is_one = text.len() <= MAX_COMMENT && text.chars().all(|c| safe(c) == c);
+    if is_one { text.clone() } else { comment(text).into() }
+}
+
+/// The character, or what stands for it in a comment.
+fn safe(c: char) -> char {
+    match c {
+        '"' => '\'',
+        '\\' => '/',
+        c if c.is_control() => ' ',
+        c => c,
+    }
 }
 
 /// `text` as a comment: nft escapes neither quotes nor line ends, so these and other control characters become `'` and
 /// spaces; a comment of more than 128 bytes is truncated and ends in a hash of the whole.
 pub fn comment(text: &str) -> String {
-    let safe: String = text
-        .chars()
-        .map(|c| match c {
-            '"' => '\'',
-            '\\' => '/',
-            c if c.is_control() => ' ',
-            c => c,
-        })
-        .collect();
+    let safe: String = text.chars().map(safe).collect();
     if safe.len() <= MAX_COMMENT {
         return safe;
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "it stands for the kernel, and panics where that refuses")]
 
+use palisade_ruleset::cache::{self, Stamp};
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Ruleset, Verdict};
 
@@ -18,6 +19,15 @@ pub fn perform(table: &mut Ruleset, operation: &Operation) {
     if let Err(errno) = try_perform(table, operation) {
         panic!("{errno}: {operation:?}");
     }
+}
+
+/// The table while the verdict cache uses this stamp.
+///
+/// # Panics
+/// If the table has no chains for it.
+pub fn with_stamp(mut table: Ruleset, stamp: Stamp) -> Ruleset {
+    cache::resume(stamp).operations.iter().for_each(|operation| perform(&mut table, operation));
+    table
 }
 
 /// Like [`perform`], but returns the kernel's error.

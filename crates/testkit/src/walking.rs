@@ -9,12 +9,12 @@ use palisade_policy::flow::{Flow, NodeFacts, Verdict};
 use palisade_policy::index::Index;
 use palisade_policy::input::{Addresses, Pod, State};
 use palisade_policy::reference::Ends;
-use palisade_ruleset::cache::{self, Slice, Stamp};
+use palisade_ruleset::cache::Slice;
 use palisade_ruleset::model::{Hook, Ruleset};
 use palisade_ruleset::render::{Established, Options, render};
 use palisade_ruleset::walk::{End, Invalid, Packet, Walk, walk};
 
-use crate::table::perform;
+use crate::table::with_stamp;
 
 /// The interface of the pods of every node.
 const POD_PORT: &str = "pods";
@@ -71,10 +71,7 @@ impl Nodes {
                 established: Established::Remember,
                 ..Options::default()
             };
-            let mut ruleset = render(index.compiled(), &options);
-            for operation in &cache::resume(stamp()).operations {
-                perform(&mut ruleset, operation);
-            }
+            let ruleset = with_stamp(render(index.compiled(), &options), Slice::default().first());
             nodes.insert(name, Node { local, pod_ranges, addresses, ruleset });
         }
         let from_status =
@@ -160,9 +157,4 @@ impl Way {
         }
         Ok(walked)
     }
-}
-
-/// The stamp of the verdict cache in these rulesets.
-fn stamp() -> Stamp {
-    Slice::default().first()
 }

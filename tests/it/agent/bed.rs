@@ -7,6 +7,7 @@ use std::process::Stdio;
 use palisade_lab::{Flow, Lab, Layout, Node, Pod};
 use serde_json::json;
 
+use crate::common::listing::without_stamps;
 use crate::common::running::{Agent, logged};
 
 /// Nothing may reach the pods of namespace shop.
@@ -185,9 +186,4 @@ pub(crate) fn pod_manifest(pod: &Pod) -> String {
         "status": { "phase": "Running", "podIPs": addresses },
     });
     format!("---\n{manifest}\n")
-}
-
-/// The lines of a listing without the rules of the verdict cache: they come after a commit, and go with the next.
-pub(crate) fn without_stamps(listing: &str) -> impl Iterator<Item = &str> {
-    listing.lines().filter(|line| !line.contains("comment \"stamp "))
 }

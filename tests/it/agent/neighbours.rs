@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use palisade_lab::Signal;
 use palisade_ruleset::model::TABLE_COMMENT;
 
-use crate::agent::bed::{ALLOW, Bed, DENY, LISTEN, without_stamps};
+use crate::agent::bed::{ALLOW, Bed, DENY, LISTEN};
+use crate::common::listing::without_stamps;
 use crate::common::running::Agent;
 
 /// Tables of others, some with names like ours. Nothing in these tests changes their counters.

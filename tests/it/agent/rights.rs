@@ -3,9 +3,8 @@
 //! If a needed right is missing, the log says what the ClusterRole must allow.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
-use std::{fs, thread};
 
 use palisade_lab::{Host, Signal};
 use palisade_testkit::apiserver::{ApiServer, Authorization, network_policy_path};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::agent::bed::{Bed, DENY};
 use crate::agent::cluster::{create_pods, delete_pods, start_with};
-use crate::common::running::{Agent, LIMIT, PAUSE};
+use crate::common::running::{Agent, LIMIT, wait};
 
 const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/install.yaml");
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/palisade";
@@ -25,7 +24,7 @@ type Right = (String, String, String);
 fn the_rights_of_the_manifest_suffice_and_each_is_needed() {
     let bed = Bed::new("rights");
     let (api, host) = start_with(&bed, Authorization::Rbac);
-    wait(|| api.get("/api/v1/namespaces/kube-system").is_ok(), "namespace kube-system");
+    wait(LIMIT, "namespace kube-system", || api.get("/api/v1/namespaces/kube-system").is_ok());
     api.kubectl(&["apply", "--filename", INSTALL]).unwrap();
     store_unenforceable(&api, &host);
     let kubeconfig = as_service_account(&bed, &api);
@@ -134,7 +133,7 @@ fn wait_for_rights(api: &ApiServer, granted: &BTreeSet<Right>) {
         });
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         let allowed = || api.request("POST", path, Some(&review)).unwrap()["status"]["allowed"] == true;
-        wait(|| allowed() == granted.contains(&right), &format!("{right:?} as set"));
+        wait(LIMIT, &format!("{right:?} as set"), || allowed() == granted.contains(&right));
     }
 }
 
@@ -188,12 +187,4 @@ fn complaints(agent: &Agent) -> Vec<String> {
 fn names(complaint: &str, verb: &str, resource: &str) -> bool {
     let (_, rights) = complaint.split_once("the ClusterRole must allow").unwrap();
     rights.contains(verb) && rights.contains(resource)
-}
-
-fn wait(condition: impl Fn() -> bool, what: &str) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "no {what} within {LIMIT:?}");
-        thread::sleep(PAUSE);
-    }
 }

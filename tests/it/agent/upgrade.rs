@@ -12,9 +12,10 @@ use palisade_lab::{Pod, Signal};
 use palisade_testkit::apiserver::ApiServer;
 use serde_json::json;
 
-use crate::agent::bed::{Bed, LISTEN, without_stamps};
+use crate::agent::bed::{Bed, LISTEN};
 use crate::agent::cluster::start;
 use crate::agent::restart::Fire;
+use crate::common::listing::without_stamps;
 use crate::common::running::Agent;
 
 /// Every kind of object that a table can have: shared sets, many blocks, named ports, port maps, both directions.

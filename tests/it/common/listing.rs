@@ -103,6 +103,11 @@ fn is_part_of(part: &[String], whole: &[String]) -> bool {
     })
 }
 
+/// The lines of a listing without the rules of the verdict cache: they come after a commit, and go with the next.
+pub(crate) fn without_stamps(listing: &str) -> impl Iterator<Item = &str> {
+    listing.lines().filter(|line| !line.contains("comment \"stamp "))
+}
+
 #[test]
 fn a_stale_quotation_is_found() {
     let listing =

@@ -210,6 +210,15 @@ impl Agent {
     }
 }
 
+/// Waits until a condition holds.
+pub(crate) fn wait(limit: Duration, what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "no {what} within {limit:?}");
+        thread::sleep(PAUSE);
+    }
+}
+
 /// The lines of a log in JSON, without an incomplete last one.
 pub(crate) fn events(log: &Path) -> Vec<Value> {
     let log = fs::read_to_string(log).unwrap();

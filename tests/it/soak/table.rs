@@ -8,6 +8,7 @@ use palisade_policy::index::Index;
 use palisade_ruleset::render::{Established, Options, render};
 use palisade_ruleset::text;
 
+use crate::common::listing::without_stamps;
 use crate::soak::world::World;
 
 const TABLE: [&str; 5] = ["-s", "list", "table", "inet", "palisade"];
@@ -44,13 +45,11 @@ fn from_scratch(world: &World) -> Listing {
 fn objects(listing: &str) -> Listing {
     let mut objects = Listing::new();
     let mut object: Option<(String, Vec<String>)> = None;
-    for line in listing.lines() {
+    for line in without_stamps(listing) {
         match &mut object {
             None if line.starts_with('\t') && line.ends_with('{') => object = Some((line.to_owned(), Vec::new())),
             None => {}
             Some(_) if line == "\t}" => objects.extend(object.take()),
-            // Stamps come after a commit and go with the next.
-            Some(_) if line.contains("comment \"stamp ") => {}
             Some((_, lines)) => lines.push(line.to_owned()),
         }
     }

@@ -55,6 +55,7 @@ pub(crate) mod nfta {
     pub(crate) const CHAIN_TYPE: u16 = 7;
     pub(crate) const CHAIN_USERDATA: u16 = 12;
 
+    pub(crate) const RULE_TABLE: u16 = 1;
     pub(crate) const RULE_CHAIN: u16 = 2;
     pub(crate) const RULE_EXPRESSIONS: u16 = 4;
     pub(crate) const RULE_USERDATA: u16 = 7;

@@ -20,10 +20,8 @@ pub(super) enum Instruction {
     Fib { result: u32, flags: u32, register: u32 },
     /// Compares a register.
     Compare { register: u32, operator: u32, value: Vec<u8> },
-    /// Masks a register (and with `mask`, exclusive or with 0).
-    Mask { register: u32, mask: Vec<u8> },
     /// Masks a register, then exclusive or.
-    MaskXor { register: u32, mask: Vec<u8>, xor: Vec<u8> },
+    Bitwise { register: u32, mask: Vec<u8>, xor: Vec<u8> },
     /// Writes to the conntrack entry.
     SetCt { key: u32, register: u32 },
     /// Looks registers up in a set, or in a verdict map.
@@ -52,7 +50,7 @@ impl Instruction {
             Self::Payload { .. } => "payload",
             Self::Fib { .. } => "fib",
             Self::Compare { .. } => "cmp",
-            Self::Mask { .. } | Self::MaskXor { .. } => "bitwise",
+            Self::Bitwise { .. } => "bitwise",
             Self::Lookup { .. } => "lookup",
             Self::Counter => "counter",
             Self::Object { .. } => "objref",
@@ -89,8 +87,14 @@ impl Instruction {
                 writer.be32(nfta::CMP_OP, *operator);
                 write_value(writer, nfta::CMP_DATA, value);
             }
-            Self::Mask { register, mask } => write_bitwise(writer, *register, mask, &vec![0; mask.len()]),
-            Self::MaskXor { register, mask, xor } => write_bitwise(writer, *register, mask, xor),
+            Self::Bitwise { register, mask, xor } => {
+                writer.be32(nfta::BITWISE_SREG, *register);
+                writer.be32(nfta::BITWISE_DREG, *register);
+                writer.be32(nfta::BITWISE_OP, nft::BITWISE_MASK_XOR);
+                writer.be32(nfta::BITWISE_LEN, u32::try_from(mask.len()).unwrap_or_default());
+                write_value(writer, nfta::BITWISE_MASK, mask);
+                write_value(writer, nfta::BITWISE_XOR, xor);
+            }
             Self::SetCt { key, register } => {
                 writer.be32(nfta::CT_KEY, *key);
                 writer.be32(nfta::CT_SREG, *register);
@@ -174,26 +178,11 @@ impl Instruction {
     }
 }
 
-fn write_bitwise(writer: &mut Writer, register: u32, mask: &[u8], xor: &[u8]) {
-    writer.be32(nfta::BITWISE_SREG, register);
-    writer.be32(nfta::BITWISE_DREG, register);
-    writer.be32(nfta::BITWISE_OP, nft::BITWISE_MASK_XOR);
-    writer.be32(nfta::BITWISE_LEN, u32::try_from(mask.len()).unwrap_or_default());
-    write_value(writer, nfta::BITWISE_MASK, mask);
-    write_value(writer, nfta::BITWISE_XOR, xor);
-}
-
 fn decode_bitwise(data: Attributes<'_>) -> Option<Instruction> {
     let register = data.be32(nfta::BITWISE_SREG)?;
     let mask = data.nest(nfta::BITWISE_MASK).get(nfta::DATA_VALUE)?.to_vec();
     let xor = data.nest(nfta::BITWISE_XOR).get(nfta::DATA_VALUE)?.to_vec();
     let plain = data.be32(nfta::BITWISE_DREG)? == register
         && data.be32(nfta::BITWISE_OP).unwrap_or_default() == nft::BITWISE_MASK_XOR;
-    plain.then(|| {
-        if xor.iter().all(|byte| *byte == 0) {
-            Instruction::Mask { register, mask }
-        } else {
-            Instruction::MaskXor { register, mask, xor }
-        }
-    })
+    plain.then_some(Instruction::Bitwise { register, mask, xor })
 }

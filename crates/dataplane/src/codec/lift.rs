@@ -77,13 +77,12 @@ fn lift_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
 }
 
 fn lift_set_mark(instructions: &[Instruction]) -> Option<(Expression, usize)> {
-    let [first, Instruction::MaskXor { mask, xor, .. }, Instruction::SetCt { key: nft::CT_MARK, .. }, ..] =
+    let [first, Instruction::Bitwise { mask, xor, .. }, Instruction::SetCt { key: nft::CT_MARK, .. }, ..] =
         instructions
     else {
         return None;
     };
-    let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
-    let bits = MarkBits { mask: !number(mask)?, value: number(xor)? };
+    let bits = MarkBits { mask: !word(mask)?, value: word(xor)? };
     (lift_load(first)? == Load::CtMark).then_some((Expression::SetMark(bits), 3))
 }
 
@@ -127,7 +126,7 @@ fn lift_load(instruction: &Instruction) -> Option<Load> {
 /// The test that follows a load, and its number of instructions.
 fn lift_test(load: Load, rest: &[Instruction]) -> Option<(Test, usize)> {
     match rest {
-        [Instruction::Mask { mask, .. }, Instruction::Compare { value, .. }, ..] => {
+        [Instruction::Bitwise { mask, .. }, Instruction::Compare { value, .. }, ..] => {
             lift_masked(load, mask, value).map(|test| (test, 2))
         }
         [
@@ -150,7 +149,7 @@ fn lift_masked(load: Load, mask: &[u8], value: &[u8]) -> Option<Test> {
             IpNet::with_netmask(address, mask).ok().map(Test::Prefix)
         }
         Value::States => {
-            let bits = u32::from_ne_bytes(mask.try_into().ok()?);
+            let bits = word(mask)?;
             let has = |bit| bits & bit != 0;
             Some(Test::States(CtStates {
                 invalid: has(1),
@@ -160,10 +159,7 @@ fn lift_masked(load: Load, mask: &[u8], value: &[u8]) -> Option<Test> {
                 untracked: has(64),
             }))
         }
-        Value::Mark => {
-            let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
-            Some(Test::Mark(MarkBits { mask: number(mask)?, value: number(value)? }))
-        }
+        Value::Mark => Some(Test::Mark(MarkBits { mask: word(mask)?, value: word(value)? })),
         Value::Flags => (mask == [STREAM_FLAGS] && value == [ACK_FLAG]).then_some(Test::MidStream),
         _ => None,
     }
@@ -204,7 +200,7 @@ fn lift_equal(load: Load, value: &[u8]) -> Option<Test> {
             packet_types().find(|kind| packet_type(*kind) == number).map(Test::PacketType)
         }
         Value::AddressType => {
-            let number = u32::from_ne_bytes(value.try_into().ok()?);
+            let number = word(value)?;
             packet_types().find(|kind| address_type(*kind) == number).map(Test::PacketType)
         }
         Value::Interface | Value::States | Value::Mark | Value::Flags => None,
@@ -213,6 +209,11 @@ fn lift_equal(load: Load, value: &[u8]) -> Option<Test> {
 
 fn packet_types() -> impl Iterator<Item = PacketType> {
     [PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast].into_iter()
+}
+
+/// A number of the kernel, in the order of the machine.
+fn word(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// A port or a byte.

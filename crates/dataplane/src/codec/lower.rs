@@ -104,7 +104,7 @@ pub(super) fn lower(expressions: &[Expression]) -> Result<Vec<Instruction>, Mism
 fn set_mark(bits: MarkBits, out: &mut Vec<Instruction>) {
     let (mask, xor) = ((!bits.mask).to_ne_bytes().to_vec(), bits.value.to_ne_bytes().to_vec());
     out.push(load(Load::CtMark, REGISTER));
-    out.push(Instruction::MaskXor { register: REGISTER, mask, xor });
+    out.push(Instruction::Bitwise { register: REGISTER, mask, xor });
     out.push(Instruction::SetCt { key: nft::CT_MARK, register: REGISTER });
 }
 
@@ -176,16 +176,16 @@ fn lower_match(load: Load, test: &Test, out: &mut Vec<Instruction>) -> Result<()
         (Value::L4, Test::L4(protocol)) => out.push(equal(vec![protocol_number(*protocol)])),
         (Value::PacketType, Test::PacketType(kind)) => out.push(equal(vec![packet_type(*kind)])),
         (Value::Mark, Test::Mark(bits)) => {
-            out.push(Instruction::Mask { register: REGISTER, mask: bits.mask.to_ne_bytes().to_vec() });
+            out.push(masked(bits.mask.to_ne_bytes().to_vec()));
             out.push(equal(bits.value.to_ne_bytes().to_vec()));
         }
         (Value::AddressType, Test::PacketType(kind)) => out.push(equal(address_type(*kind).to_ne_bytes().to_vec())),
         (Value::States, Test::States(states)) => {
-            out.push(Instruction::Mask { register: REGISTER, mask: state_bits(*states).to_ne_bytes().to_vec() });
+            out.push(masked(state_bits(*states).to_ne_bytes().to_vec()));
             out.push(Instruction::Compare { register: REGISTER, operator: nft::CMP_NEQ, value: vec![0; 4] });
         }
         (Value::Flags, Test::MidStream) => {
-            out.push(Instruction::Mask { register: REGISTER, mask: vec![STREAM_FLAGS] });
+            out.push(masked(vec![STREAM_FLAGS]));
             out.push(equal(vec![ACK_FLAG]));
         }
         _ => return Err(mismatch()),
@@ -211,10 +211,14 @@ fn lower_prefix(load: Load, family: Family, net: IpNet, out: &mut Vec<Instructio
         out.push(equal(address.get(..whole)?.to_vec()));
     } else {
         out.push(instruction);
-        out.push(Instruction::Mask { register: REGISTER, mask: address_bytes(net.netmask()) });
+        out.push(masked(address_bytes(net.netmask())));
         out.push(equal(address));
     }
     Some(())
+}
+
+fn masked(mask: Vec<u8>) -> Instruction {
+    Instruction::Bitwise { register: REGISTER, xor: vec![0; mask.len()], mask }
 }
 
 fn equal(value: Vec<u8>) -> Instruction {

@@ -2,13 +2,11 @@
 
 use std::io;
 
-use nix::errno::Errno;
 use palisade_ruleset::cache::Stale;
 
-use super::{Conntrack, GET, TUPLES, ZONE, failed, header};
+use super::{Conntrack, GET, change, failed, header};
 use crate::Error;
-use crate::codec::nfgenmsg;
-use crate::netlink::{Attributes, Socket};
+use crate::netlink::{Attributes, Writer};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`; for an entry that exists, a change.
 const CHANGE: u16 = 1 << 8;
@@ -49,7 +47,7 @@ impl Conntrack {
 
     /// One dump. Returns how many entries had such a stamp, and whether the dump was complete.
     fn clear_once(&mut self, stale: Stale) -> io::Result<(usize, bool)> {
-        let Self { dumps, deletions: changes } = self;
+        let Self { dumps, changes } = self;
         let mut found = 0;
         let complete = dumps.dump_once(
             GET,
@@ -59,7 +57,11 @@ impl Conntrack {
                 let mark = Attributes::after(entry, 4).be32(MARK).unwrap_or_default();
                 if stale.is_in(mark) {
                     found += 1;
-                    if let Err(error) = clear(changes, entry, stale.slice.mask()) {
+                    let clear = |writer: &mut Writer| {
+                        writer.be32(MARK, 0);
+                        writer.be32(MARK_MASK, stale.slice.mask());
+                    };
+                    if let Err(error) = change(changes, CHANGE, entry, clear) {
                         tracing::debug!(%error, "the mark of a conntrack entry cannot be changed");
                     }
                 }
@@ -67,21 +69,4 @@ impl Conntrack {
         )?;
         Ok((found, complete))
     }
-}
-
-fn clear(socket: &mut Socket, entry: &[u8], bits: u32) -> io::Result<()> {
-    let attributes = Attributes::after(entry, 4);
-    let [original, _] = TUPLES;
-    let tuple = attributes.get(original).filter(|tuple| !tuple.is_empty());
-    let Some(tuple) = tuple else { return Err(Errno::ENOENT.into()) };
-    socket.request(CHANGE, 0, |writer| {
-        nfgenmsg(writer, entry.first().copied().unwrap_or_default(), 0);
-        writer.nest(original, |writer| writer.raw(tuple));
-        if let Some(zone) = attributes.get(ZONE) {
-            writer.attribute(ZONE, zone);
-        }
-        writer.be32(MARK, 0);
-        writer.be32(MARK_MASK, bits);
-    })?;
-    Ok(())
 }

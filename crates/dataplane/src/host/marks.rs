@@ -13,8 +13,6 @@ use crate::Error;
 use crate::codec::{msg, nfgenmsg, nft, nfta};
 use crate::netlink::{Attributes, NETFILTER, Socket};
 
-/// `NFTA_RULE_TABLE`.
-const RULE_TABLE: u16 = 1;
 /// `NFT_META_MARK`, and `NFTA_META_SREG`.
 const META_MARK: u32 = 3;
 const META_SREG: u16 = 3;
@@ -23,6 +21,9 @@ const TARGET_NAME: u16 = 1;
 const TARGET_INFO: u16 = 3;
 /// The modes of `struct xt_connmark_tginfo1` (linux/netfilter/xt_connmark.h).
 const CONNMARK_RESTORE: u8 = 2;
+
+/// How often to dump until a dump is complete.
+const TRIES: usize = 5;
 
 /// A rule that uses bits of `ct mark`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,23 +63,28 @@ impl fmt::Display for MarkUser {
 pub fn mark_users(slice: Slice) -> Result<Vec<MarkUser>, Error> {
     let mut socket = Socket::open(NETFILTER).map_err(|source| Error::Socket { protocol: "netfilter", source })?;
     let mut users: BTreeMap<String, MarkUser> = BTreeMap::new();
-    let dumped = socket.dump_once(
-        msg::GETRULE,
-        |writer| nfgenmsg(writer, 0, 0),
-        |body| {
-            if let Some(user) = user(body, slice) {
-                users.entry(user.place.clone()).or_insert(user);
-            }
-        },
-    );
-    // A dump that was interrupted has most rules, and others may come at any time anyway.
-    dumped.map_err(|source| Error::Read { what: "rules of other tables", source })?;
+    // If other programs keep changing nftables, the rules of several dumps together have to do: others may come at any
+    // time anyway.
+    for _ in 0..TRIES {
+        let complete = socket.dump_once(
+            msg::GETRULE,
+            |writer| nfgenmsg(writer, 0, 0),
+            |body| {
+                if let Some(user) = user(body, slice) {
+                    users.entry(user.place.clone()).or_insert(user);
+                }
+            },
+        );
+        if complete.map_err(|source| Error::Read { what: "rules of other tables", source })? {
+            break;
+        }
+    }
     Ok(users.into_values().collect())
 }
 
 fn user(body: &[u8], slice: Slice) -> Option<MarkUser> {
     let rule = Attributes::after(body, 4);
-    let table = rule.string(RULE_TABLE)?;
+    let table = rule.string(nfta::RULE_TABLE)?;
     let family = super::family_name(*body.first()?);
     // The table palisade-next has the same rules.
     if family == "inet" && table.starts_with(TABLE) {

@@ -8,6 +8,7 @@
 //! of IPs in a predecessor's table are ignored; policies of a terminating namespace are removed without a question; a
 //! list that stays empty is believed although the server has the missing objects.
 
+mod marks;
 mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use palisade_testkit::trials::Trials;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
+use marks::Marks;
 use truth::Truth;
 
 /// Steps performed in a test run.
@@ -121,7 +123,7 @@ struct Scene<'a> {
     /// Stamps that a thread is clearing.
     clearing: Option<Stale>,
     /// The marks of flows in conntrack.
-    marks: BTreeMap<(IpAddr, IpAddr, Option<u16>, u8), u32>,
+    marks: Marks,
     /// The table when it last was in step, and what the objects have said since.
     allowed: Vec<Ruleset>,
     steps: usize,
@@ -145,7 +147,7 @@ impl<'a> Scene<'a> {
             kernel: ModelKernel::default(),
             forgetting: None,
             clearing: None,
-            marks: BTreeMap::new(),
+            marks: Marks::default(),
             asked: Vec::new(),
             empty: BTreeSet::new(),
             stale: BTreeMap::new(),
@@ -253,7 +255,7 @@ impl<'a> Scene<'a> {
     fn flows_done(&mut self, finished: bool) {
         if let Some(stale) = self.clearing.take() {
             if finished {
-                self.marks.retain(|_, mark| !stale.is_in(*mark));
+                self.marks.clear(stale);
             }
             self.engine.done(Done::ClearedStamps { all: finished });
         }
@@ -397,28 +399,13 @@ impl<'a> Scene<'a> {
     /// The table passes only packets that it, or the objects since it was last in step, allowed; whatever stamps their
     /// flows have got so far.
     fn nothing_is_open(&mut self) -> Result<(), TestCaseError> {
-        let mut marks = std::mem::take(&mut self.marks);
-        let result = self.nothing_is_open_with(&mut marks);
-        self.marks = marks;
-        result
-    }
-
-    fn nothing_is_open_with(
-        &self,
-        marks: &mut BTreeMap<(IpAddr, IpAddr, Option<u16>, u8), u32>,
-    ) -> Result<(), TestCaseError> {
         let Some(table) = self.kernel.table.as_ref().filter(|_| !self.kernel.dormant) else { return Ok(()) };
         if !table.chains.contains_key(&Name::new("forward")) {
             return Ok(());
         }
         for packet in self.packets() {
             let end = |ruleset| walk(ruleset, &packet).map(|walked| walked.end);
-            let flow = (packet.source, packet.destination, packet.destination_port, packet.protocol);
-            let mut marked = packet.clone();
-            if let (Some(flow), Some(mark)) = (&mut marked.flow, marks.get(&flow)) {
-                flow.mark = *mark;
-            }
-            let walked = walk(table, &marked).map_err(|invalid| {
+            let walked = walk(table, &self.marks.on(&packet)).map_err(|invalid| {
                 TestCaseError::fail(format!(
                     "{invalid}: sets {:?}, chains {:?}",
                     table.sets.keys().collect::<Vec<_>>(),
@@ -426,9 +413,7 @@ impl<'a> Scene<'a> {
                 ))
             })?;
             let passes = walked.end == End::Accept;
-            if passes {
-                marks.insert(flow, walked.mark);
-            }
+            self.marks.keep(&packet, &walked);
             let may = self.allowed.iter().any(|ruleset| end(ruleset).is_ok_and(|end| end == End::Accept));
             prop_assert!(!passes || may, "{packet:?} passes, and nothing ever allowed it");
         }

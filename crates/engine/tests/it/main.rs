@@ -8,5 +8,6 @@
     reason = "in tests, also outside of test functions"
 )]
 
+mod cache;
 mod faults;
 mod order;

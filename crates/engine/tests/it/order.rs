@@ -14,13 +14,12 @@ use palisade_policy::input::{
     Addresses, Change, Isolates, Kind, LabelSelector, Labels, Namespace, NamespaceScope, NamespacedName, Object, Peer,
     Peers, Phase, Pod, Policy, Ports, Rule, State,
 };
-use palisade_ruleset::cache::Slice;
 use palisade_ruleset::change::Operation;
 use palisade_ruleset::model::{Key, Ruleset};
 use palisade_ruleset::name::Name;
 use palisade_testkit::kernel::{ModelKernel, list, list_kind};
 
-const NODE: &str = "node-1";
+pub(crate) const NODE: &str = "node-1";
 
 fn key(name: &str) -> NamespacedName {
     NamespacedName::new("shop", name)
@@ -57,7 +56,7 @@ fn shop(terminating: bool) -> Namespace {
 }
 
 /// A local pod, four pods of another node, and the policies of these names, each of which isolates the local pod.
-fn state(policies: &[&str]) -> State {
+pub(crate) fn state(policies: &[&str]) -> State {
     let mut state = State::default();
     state.apply(Change::Namespace(shop(false)));
     state.apply(Change::Pod(pod("web", NODE, 1)));
@@ -469,41 +468,5 @@ fn what_is_new_in_a_second_list_is_judged_and_asked_about_by_itself() {
         // Objects that are known to be gone say nothing about the two new ones.
         let (asked, _) = scene.answer_objects(ObjectAnswer::Present);
         assert!(reason == Reason::Object || asked == ["shop/f", "shop/g"], "{asked:?}");
-    }
-}
-
-/// The node's ranges arrive at any step: what was planned is dropped, and the verdict cache comes into use all the same.
-#[test]
-fn the_verdict_cache_comes_into_use_whenever_work_is_dropped() {
-    let with_cache = || {
-        let options = Options { verdict_cache: Some(Slice::default()), ..Options::default() };
-        let mut engine = Engine::new(NODE, options);
-        list(&mut engine, &state(&["a"]));
-        engine
-    };
-    let settle = |engine: &mut Engine, kernel: &mut ModelKernel, steps: usize| {
-        let mut done = 0;
-        while done < steps
-            && let Some(step) = engine.next_step()
-        {
-            let outcome = kernel.perform(step, engine.ruleset()).expect("nothing is asked");
-            engine.done(outcome);
-            done += 1;
-        }
-        done
-    };
-    let all = settle(&mut with_cache(), &mut ModelKernel::default(), usize::MAX);
-    assert!(all > 6, "{all} steps");
-    for interrupted in 0..all {
-        let (mut engine, mut kernel) = (with_cache(), ModelKernel::default());
-        settle(&mut engine, &mut kernel, interrupted);
-        // The step after these is under way.
-        let step = engine.next_step();
-        engine.take(Input::PodRanges(["10.0.0.0/24".parse().unwrap()].into()));
-        let outcome = step.and_then(|step| kernel.perform(step, engine.ruleset()));
-        outcome.into_iter().for_each(|outcome| engine.done(outcome));
-        settle(&mut engine, &mut kernel, usize::MAX);
-        assert!(engine.is_settled() && engine.stamp().is_some(), "interrupted after {interrupted} steps");
-        assert!(kernel.is_as_wanted(&engine), "interrupted after {interrupted} steps");
     }
 }

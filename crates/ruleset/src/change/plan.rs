@@ -121,7 +121,7 @@ fn one_batch(patch: &Patch) -> Vec<Batch> {
     vec![
         Step::Stage.batch(stage(patch, &scratch)),
         Step::Switch.batch(map_changes(patch).flatten().collect()),
-        sweep_step(patch).batch(sweep(patch, &scratch)),
+        sweep(patch, &scratch),
     ]
 }
 
@@ -134,7 +134,7 @@ fn in_place(patch: &Patch, members: &Members<'_>) -> Vec<Batch> {
         Step::Widen.batch(members.add()),
         Step::Switch.batch([members.remove(), at_once].concat()),
         Step::Finish.batch(scratch.finished()),
-        sweep_step(patch).batch(sweep(patch, &scratch)),
+        sweep(patch, &scratch),
     ]
 }
 
@@ -149,7 +149,7 @@ fn through_copies(patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: 
         Step::Finish.batch(scratch.finished()),
         Step::Backfill.batch(members.replace()),
         Step::Unshadow.batch(scratch.unshadow(after)),
-        sweep_step(patch).batch(sweep(patch, &scratch)),
+        sweep(patch, &scratch),
     ]
 }
 
@@ -161,10 +161,6 @@ fn restrict(scratch: &mut Scratch, patch: &Patch) -> Vec<Operation> {
         return Vec::new();
     }
     map_changes(patch).flatten().collect()
-}
-
-fn sweep_step(patch: &Patch) -> Step {
-    Step::Sweep { expels: !Members::pairs(patch).remove().is_empty() }
 }
 
 /// The number of sets that are read through copies during the transaction.
@@ -204,7 +200,7 @@ fn exchange(name: &Name, gone: BTreeMap<Key, Element>, new: BTreeMap<Key, Elemen
 }
 
 /// The elements that a set or map loses and gains.
-type Changed<'a> = (&'a Name, &'a BTreeMap<Key, Element>, &'a BTreeMap<Key, Element>);
+pub(super) type Changed<'a> = (&'a Name, &'a BTreeMap<Key, Element>, &'a BTreeMap<Key, Element>);
 
 /// The existing maps whose elements change.
 fn changed_maps(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
@@ -212,14 +208,14 @@ fn changed_maps(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
 }
 
 /// The existing sets and maps whose elements change.
-fn element_changes(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
+pub(super) fn element_changes(patch: &Patch) -> impl Iterator<Item = Changed<'_>> {
     patch.sets.iter().filter_map(|(name, change)| match change {
         SetChange::Elements { remove, add } => Some((name, remove, add)),
         _ => None,
     })
 }
 
-fn is_map(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool {
+pub(super) fn is_map(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool {
     remove.values().chain(add.values()).any(|element| element.verdict.is_some())
 }
 
@@ -250,15 +246,16 @@ fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
 }
 
 /// Deletes objects that nothing refers to: first their contents, which may refer to each other, then the objects.
-fn sweep(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
+fn sweep(patch: &Patch, scratch: &Scratch) -> Batch {
     let mut sweep = Members::pairs(patch).remove();
+    let step = Step::Sweep { expels: !sweep.is_empty() };
     sweep.extend(scratch.sweep());
     let gone: Vec<_> = patch.chains.iter().filter(|(_, change)| matches!(change, ChainChange::Delete)).collect();
     sweep.extend(gone.iter().map(|(name, _)| Operation::FlushChain((*name).clone())));
     let sets = patch.sets.iter().filter(|(_, change)| matches!(change, SetChange::Delete));
     sweep.extend(sets.map(|(name, _)| Operation::DeleteSet(name.clone())));
     sweep.extend(gone.iter().map(|(name, _)| Operation::DeleteChain((*name).clone())));
-    sweep
+    step.batch(sweep)
 }
 
 /// New base chains with their rules, and new rules of existing chains. Rules take effect with their generation, so the

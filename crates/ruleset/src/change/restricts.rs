@@ -5,29 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChainChange, Patch, SetChange, Transaction};
+use super::plan::{changes_rules, element_changes, is_map};
+use super::{Patch, Transaction};
 use crate::model::{Element, Key};
 
 impl Patch {
     /// Whether it may deny packets that were allowed before. In doubt, it may.
     pub fn restricts(&self) -> bool {
-        let by_rules = self.chains.values().any(|change| match change {
-            ChainChange::Create(chain) => chain.hook.is_some(),
-            ChainChange::Rules { .. } => true,
-            // Nothing leads to a chain that is deleted, unless rules change too.
-            ChainChange::Delete => false,
-        });
-        by_rules
-            || self.sets.values().any(|change| match change {
-                SetChange::Create(_) | SetChange::Delete => false,
-                SetChange::Elements { remove, add } => elements_restrict(remove, add),
-            })
+        // No packet meets new objects, or those that are deleted, unless rules or elements change too.
+        changes_rules(self) || element_changes(self).any(|(_, remove, add)| elements_restrict(remove, add))
     }
 }
 
 fn elements_restrict(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool {
-    let is_map = remove.values().chain(add.values()).any(|element| element.verdict.is_some());
-    if is_map {
+    if is_map(remove, add) {
         // Another verdict, or an IP that becomes isolated.
         add.iter().any(|(key, new)| remove.get(key).is_none_or(|old| old.verdict != new.verdict))
     } else {
@@ -43,6 +34,7 @@ impl Transaction {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ChainChange, SetChange};
     use super::*;
     use crate::model::{Chain, Hook, KeyType, Rule, Set, SetKind, Verdict};
     use crate::name::Name;

@@ -108,13 +108,23 @@ fn of_direction(direction: Direction) -> Chain {
         (INVALID, Reason::Invalid(direction), "conntrack knows no flow of it"),
     ] {
         for family in Family::ALL {
-            let count = Expression::CountIn(reason.counter(family));
-            rules.push(commented([states(state), is_family(family), count, verdict(Verdict::Drop)], text));
+            rules.push(drop_counted([states(state), is_family(family)], reason, family, text));
         }
     }
     // No packet has another state; one that had would be dropped, too.
     rules.push(rule([verdict(Verdict::Drop)]));
     regular(&format!("counts what isolation for {direction} denies, by reason, and drops it"), rules)
+}
+
+/// The rule that drops packets that pass these tests, and counts them.
+pub(super) fn drop_counted(
+    tests: impl IntoIterator<Item = Expression>,
+    reason: Reason,
+    family: Family,
+    text: &str,
+) -> Rule {
+    let end = [Expression::CountIn(reason.counter(family)), verdict(Verdict::Drop)];
+    commented(tests.into_iter().chain(end), text)
 }
 
 /// Rules that count a packet by its family and drop it.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use palisade_policy::input::{Direction, Family, Protocol};
 
-use super::drops::{Reason, drop_chains, drop_link_scope};
+use super::drops::{Reason, drop_chains, drop_counted, drop_link_scope};
 use super::parts::{
     ESTABLISHED, NEW, NEW_OR_WITHOUT_FLOW, NOT_ESTABLISHED, RELATED, WITHOUT_FLOW, base, commented, icmpv6_type,
     interface_elements, is_family, is_l4, isolated_any, jump, pod_interfaces, pod_to_itself, pods_on_node, prefix,
@@ -27,9 +27,8 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
         ruleset.sets.extend(sets(family));
     }
     if !options.pod_ranges.is_empty() {
-        ruleset
-            .chains
-            .extend(Direction::ALL.map(|direction| (starting_chain(direction), starting(options, direction, false))));
+        let nobody = |direction| (starting_chain(direction), starting(options, direction, false));
+        ruleset.chains.extend(Direction::ALL.map(nobody));
     }
     let text = "interfaces that lead to pods of this node; empty: no pod runs here, or palisade render wrote this";
     let mut interfaces = empty_set(SetKind::Set, KeyType::InterfaceName, text);
@@ -225,8 +224,7 @@ fn reversed_pickup() -> Chain {
     for family in Family::ALL {
         for (end, text) in [(Load::Client(family), "the real server"), (Load::Server(family), "the real client")] {
             let isolated = Expression::Match(end, Test::In(isolated_any(family)));
-            let count = Expression::CountIn(Reason::ReversedPickup.counter(family));
-            rules.push(commented([isolated, count, verdict(Verdict::Drop)], &format!("{text} is isolated")));
+            rules.push(drop_counted([isolated], Reason::ReversedPickup, family, &format!("{text} is isolated")));
         }
     }
     regular("TCP that conntrack lost, picked up by a packet of its server: client and server are swapped", rules)

@@ -89,14 +89,11 @@ pub(super) const ESTABLISHED: CtStates = CtStates { established: true, ..NO_STAT
 pub(super) const INVALID: CtStates = CtStates { invalid: true, ..NO_STATE };
 pub(super) const UNTRACKED: CtStates = CtStates { untracked: true, ..NO_STATE };
 /// The conntrack states of packets with a flow.
-pub(super) const WITH_FLOW: CtStates =
-    CtStates { invalid: false, established: true, related: true, new: true, untracked: false };
+pub(super) const WITH_FLOW: CtStates = CtStates { established: true, related: true, new: true, ..NO_STATE };
 /// All states but *established*.
-pub(super) const NOT_ESTABLISHED: CtStates =
-    CtStates { invalid: true, established: false, related: true, new: true, untracked: true };
+pub(super) const NOT_ESTABLISHED: CtStates = CtStates { related: true, new: true, ..WITHOUT_FLOW };
 /// First packets, and packets without a flow.
-pub(super) const NEW_OR_WITHOUT_FLOW: CtStates =
-    CtStates { invalid: true, established: false, related: false, new: true, untracked: true };
+pub(super) const NEW_OR_WITHOUT_FLOW: CtStates = CtStates { new: true, ..WITHOUT_FLOW };
 /// The conntrack states of packets without a flow.
 pub(super) const WITHOUT_FLOW: CtStates = CtStates { invalid: true, untracked: true, ..NO_STATE };
 

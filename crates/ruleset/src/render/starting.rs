@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use palisade_policy::input::{Direction, Family};
 
 use super::Options;
-use super::drops::Reason;
+use super::drops::{Reason, drop_counted};
 use super::parts::{WITHOUT_FLOW, commented, is_family, pods_on_node, regular, rule, states, verdict};
 use crate::model::{Chain, Expression, Load, Rule, Test, Verdict};
 use crate::name::Name;
@@ -50,11 +50,8 @@ fn rules(ranges: &BTreeSet<IpNet>, direction: Direction) -> Vec<Rule> {
     }
     for range in ranges {
         let family = Family::of(range.addr());
-        let drop = |tests: Vec<Expression>| {
-            let count = Expression::CountIn(reason.counter(family));
-            let text = "the node's pod range, of no known pod, while an isolated one starts";
-            commented(tests.into_iter().chain([count, verdict(Verdict::Drop)]), text)
-        };
+        let text = "the node's pod range, of no known pod, while an isolated one starts";
+        let drop = |tests| drop_counted(tests, reason, family, text);
         rules.extend([of_flow(family, Test::Prefix(*range)), of_packet(family, Test::Prefix(*range))].map(drop));
     }
     rules

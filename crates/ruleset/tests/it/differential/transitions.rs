@@ -18,7 +18,7 @@ use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::render::{Established, Options, Renderer, gates, render};
 use palisade_ruleset::walk::{End, Flow, Later, Packet, Walk, walk, walk_across};
 use palisade_testkit::generate::{History, arb_history, ports_in_use};
-use palisade_testkit::table::perform;
+use palisade_testkit::table::{perform, with_stamp};
 use palisade_testkit::trials::Trials;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
@@ -268,8 +268,8 @@ impl Transition<'_> {
     fn walk_through(&self, plans: &[Transaction], packets: &[Packet]) -> Result<usize, String> {
         let stamp = Slice::default().first().next();
         let restricts = plans.iter().any(Transaction::restricts);
-        let (mut walked, mut table) = (0, with_stamp(self.before, stamp));
-        let last = with_stamp(self.after, if restricts { stamp.next() } else { stamp });
+        let (mut walked, mut table) = (0, with_stamp(self.before.clone(), stamp));
+        let last = with_stamp(self.after.clone(), if restricts { stamp.next() } else { stamp });
         let packets: Vec<_> = packets.iter().flat_map(|packet| marked(packet, &table)).collect();
         // The tables that in-flight packets may have met so far.
         let mut met = vec![table.clone()];
@@ -342,13 +342,6 @@ impl Transition<'_> {
         }
         Ok(walked)
     }
-}
-
-/// The table while the verdict cache uses this stamp.
-fn with_stamp(ruleset: &Ruleset, stamp: Stamp) -> Ruleset {
-    let mut table = ruleset.clone();
-    cache::resume(stamp).operations.iter().for_each(|operation| perform(&mut table, operation));
-    table
 }
 
 /// A packet without a stamp, with an old one, and with the one that the table gives its flow.
