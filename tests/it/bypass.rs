@@ -138,7 +138,12 @@ fn addresses_outside_the_maps() {
             "subnet broadcast to the server's MAC",
             datagram(&client, server.mac(), Ends::V4(four, Ipv4Addr::new(10, 42, 1, 255))),
         ),
-        ("multicast to the server's MAC", datagram(&client, server.mac(), Ends::V6(six, mdns))),
+        ("broadcast to the server's MAC", datagram(&client, server.mac(), Ends::V4(four, Ipv4Addr::BROADCAST))),
+        (
+            "IPv4 multicast to the server's MAC",
+            datagram(&client, server.mac(), Ends::V4(four, Ipv4Addr::new(224, 0, 0, 251))),
+        ),
+        ("IPv6 multicast to the server's MAC", datagram(&client, server.mac(), Ends::V6(six, mdns))),
     ];
     assert_eq!(bed.heard(&frames), names(&frames), "with nobody isolated");
     bed.put(nobody());

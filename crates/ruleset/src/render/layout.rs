@@ -1,9 +1,9 @@
 //! The parts of every table: base chains, verdict maps, and the chains for packets that no policy judges.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv6Net};
 use palisade_policy::input::{Direction, Family, Protocol};
 
 use super::drops::{Reason, drop_chains, drop_counted, drop_link_scope};
@@ -42,6 +42,7 @@ pub(super) fn skeleton(options: &Options) -> Ruleset {
         ("forward", forward(options)),
         ("input", input(options)),
         ("not-established", not_established()),
+        ("first-packet", first_packet()),
         ("icmpv6-basics", icmpv6()),
         ("invalid-untracked", without_flow(options)),
         ("reversed-pickup", reversed_pickup()),
@@ -121,15 +122,23 @@ fn verdict_cache() -> [(Name, Chain); 2] {
 /// Packets that are not of a flow with packets in both directions.
 fn not_established() -> Chain {
     let rules = vec![
+        commented([states(NEW), verdict(Verdict::Goto(Name::new("first-packet")))], "the first packet of a flow"),
         rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
         icmp_errors(),
         commented([states(WITHOUT_FLOW), jump("invalid-untracked")], "no flow: judged by the packet's own IPs"),
+    ];
+    regular("first packets of flows, ICMP errors, packets without a flow; most return", rules)
+}
+
+/// First packets of flows.
+fn first_packet() -> Chain {
+    let rules = vec![
+        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
         // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the
         // connection, its server sent first, and the new flow would have client and server swapped. Linux assigns
         // client ports from 32768 (net.ipv4.ip_local_port_range).
         commented(
             [
-                states(NEW),
                 is_l4(L4::Transport(Protocol::Tcp)),
                 Expression::Match(Load::TcpFlags, Test::MidStream),
                 Expression::Match(Load::OriginalSourcePort, Test::Range(1, 32767)),
@@ -139,7 +148,7 @@ fn not_established() -> Chain {
             "a lost connection, client and server swapped",
         ),
     ];
-    regular("first packets of flows, ICMP errors, packets without a flow; most return", rules)
+    regular("first packets of flows; most return", rules)
 }
 
 /// ICMP errors about a flow, such as "fragmentation needed".
@@ -230,20 +239,20 @@ fn reversed_pickup() -> Chain {
     regular("TCP that conntrack lost, picked up by a packet of its server: client and server are swapped", rules)
 }
 
-/// Forwarded packets to everyone on the link; all of them are bridged from pod to pod.
+/// Forwarded packets to everyone on the link; all of them are bridged from pod to pod. `fib` knows the broadcast IP of
+/// each subnet, 255.255.255.255 and the multicast range.
 fn link_scope_forward(any_isolated: bool) -> Chain {
-    let mut rules = vec![rule([is_family(Family::V6), jump("link-scope/ipv6")])];
+    let mut rules = Vec::new();
+    let is = |load, kind| [Expression::Match(load, Test::PacketType(kind))];
+    let everyone = [PacketType::Broadcast, PacketType::Multicast];
     if any_isolated {
-        let multicast4 = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4));
-        let everyone4 = IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST));
-        let packet_type = |packet_type| [Expression::Match(Load::PacketType, Test::PacketType(packet_type))];
-        let broadcast = [Expression::Match(Load::DestinationType, Test::PacketType(PacketType::Broadcast))];
-        let mut drop = |tests: &[Expression]| rules.push(link_scope(tests));
-        drop(&prefix(Load::PacketDestination(Family::V4), Family::V4, multicast4));
-        drop(&prefix(Load::PacketDestination(Family::V4), Family::V4, everyone4));
-        drop(&packet_type(PacketType::Broadcast));
-        drop(&packet_type(PacketType::Multicast));
-        drop(&broadcast);
+        rules.extend(everyone.map(|kind| link_scope(&is(Load::PacketType, kind))));
+    }
+    rules.push(rule([is_family(Family::V6), verdict(Verdict::Goto(Name::new("link-scope/ipv6")))]));
+    if any_isolated {
+        let [to_one] = is(Load::DestinationType, PacketType::Unicast);
+        rules.push(commented([to_one, verdict(Verdict::Return)], "nearly every packet: to one receiver"));
+        rules.extend(everyone.map(|kind| link_scope(&is(Load::DestinationType, kind))));
     }
     regular("while any pod of this node is isolated, drops broadcast and multicast", rules)
 }

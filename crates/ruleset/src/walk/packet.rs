@@ -65,6 +65,15 @@ pub struct Packet {
     pub hop_limit: u8,
 }
 
+/// What kind of address `fib` finds it to be; a subnet's broadcast IP is only known to a node of that subnet.
+fn kind_of(address: IpAddr) -> PacketType {
+    match address {
+        IpAddr::V4(address) if address.is_broadcast() => PacketType::Broadcast,
+        _ if address.is_multicast() => PacketType::Multicast,
+        _ => PacketType::Unicast,
+    }
+}
+
 /// A client port, for flows where it does not matter.
 const EPHEMERAL: u16 = 45_678;
 
@@ -93,8 +102,8 @@ impl Packet {
             }),
             input_interface: None,
             frame_type: PacketType::Unicast,
-            source_type: PacketType::Unicast,
-            destination_type: PacketType::Unicast,
+            source_type: kind_of(opener),
+            destination_type: kind_of(server),
             segment: is_tcp.then_some(Segment::Other),
             icmpv6_type: (icmp == L4::Icmpv6 && port.is_none()).then_some(128),
             hop_limit: 64,
