@@ -10,6 +10,7 @@
 mod by_address;
 mod members;
 mod scratch;
+mod stage;
 
 use std::collections::BTreeMap;
 
@@ -118,39 +119,39 @@ pub(super) fn plan(patch: &Patch, after: &Ruleset, pulse: &Pulse) -> Transaction
 
 fn one_batch(patch: &Patch) -> Vec<Batch> {
     let scratch = Scratch::default();
-    vec![
-        Step::Stage.batch(stage(patch, &scratch)),
-        Step::Switch.batch(map_changes(patch).flatten().collect()),
-        sweep(patch, &scratch),
-    ]
+    let mut batches = stage::batches(patch, &scratch);
+    batches.extend([Step::Switch.batch(map_changes(patch).flatten().collect()), sweep(patch, &scratch)]);
+    batches
 }
 
 fn in_place(patch: &Patch, members: &Members<'_>) -> Vec<Batch> {
     let mut scratch = Scratch::default();
     let at_once = restrict(&mut scratch, patch);
-    vec![
-        Step::Stage.batch(stage(patch, &scratch)),
+    let mut batches = stage::batches(patch, &scratch);
+    batches.extend([
         Step::Restrict.batch(scratch.restricted()),
         Step::Widen.batch(members.add()),
         Step::Switch.batch([members.remove(), at_once].concat()),
         Step::Finish.batch(scratch.finished()),
         sweep(patch, &scratch),
-    ]
+    ]);
+    batches
 }
 
 fn through_copies(patch: &Patch, after: &Ruleset, members: &Members<'_>, pulse: &Pulse) -> Vec<Batch> {
     let mut scratch = Scratch::default();
     scratch.copy_sets(patch, after, members, pulse);
     let at_once = restrict(&mut scratch, patch);
-    vec![
-        Step::Stage.batch(stage(patch, &scratch)),
+    let mut batches = stage::batches(patch, &scratch);
+    batches.extend([
         Step::Restrict.batch(scratch.restricted()),
         Step::Switch.batch([rule_changes(patch, &scratch), at_once].concat()),
         Step::Finish.batch(scratch.finished()),
         Step::Backfill.batch(members.replace()),
         Step::Unshadow.batch(scratch.unshadow(after)),
         sweep(patch, &scratch),
-    ]
+    ]);
+    batches
 }
 
 /// Restricts changing map elements. Returns the changes of those that cannot be restricted: only chains that elements
@@ -217,32 +218,6 @@ pub(super) fn element_changes(patch: &Patch) -> impl Iterator<Item = Changed<'_>
 
 pub(super) fn is_map(remove: &BTreeMap<Key, Element>, add: &BTreeMap<Key, Element>) -> bool {
     remove.values().chain(add.values()).any(|element| element.verdict.is_some())
-}
-
-/// New objects, each before what refers to it. No packet can reach them yet: base chains are added by the switch. Also
-/// lets new pods reach themselves, before they are isolated.
-fn stage(patch: &Patch, scratch: &Scratch) -> Vec<Operation> {
-    let mut stage: Vec<_> = patch.counters.iter().cloned().map(Operation::AddCounter).collect();
-    stage.extend(scratch.stage_sets());
-    let created = || {
-        patch.sets.iter().filter_map(|(name, change)| match change {
-            SetChange::Create(set) => Some((name, set)),
-            _ => None,
-        })
-    };
-    for (name, set) in created() {
-        stage.push(Operation::AddSet(name.clone(), set.without_elements()));
-    }
-    let chains: Vec<_> = new_chains(patch).filter(|(_, chain)| chain.hook.is_none()).collect();
-    stage.extend(chains.iter().map(|(name, chain)| add_chain(name, chain)));
-    stage.extend(chains.iter().filter_map(|(name, chain)| append(name, scratch.rules_of_new(name, chain))));
-    // Elements last: those of verdict maps refer to chains.
-    for (name, set) in created().filter(|(_, set)| !set.elements.is_empty()) {
-        stage.push(Operation::AddElements(name.clone(), set.elements.clone()));
-    }
-    stage.extend(scratch.stage());
-    stage.extend(Members::pairs(patch).add());
-    stage
 }
 
 /// Deletes objects that nothing refers to: first their contents, which may refer to each other, then the objects.
