@@ -222,6 +222,10 @@ impl Enforcer {
             self.began = None;
         }
         self.requests.send(&self.parts.engine);
+        // Now, so that the next change need not wait.
+        if let Some(table) = self.parts.kernel.table() {
+            table.wait_for_packets();
+        }
         report::state(&self.parts.engine, &self.parts.metrics, &self.parts.status);
     }
 

@@ -5,9 +5,11 @@
 //! every CPU knows that each has finished the packet that it was handling. That takes some 0.1 ms, while an RCU grace
 //! period takes about 10.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::Duration;
-use std::{fs, io};
 
 use rustix::system::uname;
 use rustix::thread::{CpuSet, MembarrierCommand, membarrier, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -21,35 +23,67 @@ const MOST_CPUS: usize = 64;
 /// The online CPUs, as `0-3,8` (Linux, `Documentation/ABI/testing/sysfs-devices-system-cpu`).
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// Returns when every packet that was in the kernel's hooks at the call has left them.
-pub(crate) fn leave() {
-    match visit_cpus() {
-        Ok(()) => return,
-        Err(error) => tracing::trace!(%error, "cannot run on every CPU; waiting for a grace period instead"),
-    }
-    wait_for_grace_period();
+/// More bytes than a list of so few CPUs has.
+const LIST: usize = 1024;
+
+/// The packets in flight.
+#[derive(Debug)]
+pub(crate) struct Packets {
+    /// The list of CPUs, to be read again for each wait: CPUs come and go. None if it cannot be opened.
+    online: Option<File>,
+    /// The kernel preempts softirqs.
+    preempts: bool,
 }
 
-/// Runs on every CPU for a moment.
-///
-/// # Errors
-/// A CPU cannot be visited, or visits would prove nothing. The thread may then run on the same CPUs as before.
-fn visit_cpus() -> io::Result<()> {
-    let refused = |why: &str| io::Error::new(io::ErrorKind::Unsupported, why.to_owned());
-    if uname().version().to_string_lossy().contains("PREEMPT_RT") {
-        return Err(refused("softirqs can be preempted on PREEMPT_RT"));
+impl Packets {
+    pub(crate) fn new() -> Self {
+        let preempts = uname().version().to_string_lossy().contains("PREEMPT_RT");
+        Self { online: File::open(ONLINE).ok(), preempts }
     }
-    let online = cpus(&fs::read_to_string(ONLINE)?).ok_or_else(|| refused("the list of CPUs is unreadable"))?;
-    if online.len() > MOST_CPUS {
-        return Err(refused("there are too many CPUs"));
+
+    /// Returns when every packet that was in the kernel's hooks at the call has left them.
+    pub(crate) fn leave(&self) {
+        match self.visit_cpus() {
+            Ok(()) => return,
+            Err(error) => tracing::trace!(%error, "cannot run on every CPU; waiting for a grace period instead"),
+        }
+        wait_for_grace_period();
     }
-    let allowed = sched_getaffinity(None)?;
-    if !online.iter().all(|cpu| allowed.is_set(*cpu)) {
-        return Err(refused("the process may not use all CPUs"));
+
+    /// Runs on every CPU for a moment.
+    ///
+    /// # Errors
+    /// A CPU cannot be visited, or visits would prove nothing. The thread may then run on the same CPUs as before.
+    fn visit_cpus(&self) -> io::Result<()> {
+        if self.preempts {
+            return Err(refused("softirqs can be preempted on PREEMPT_RT"));
+        }
+        let online = self.online()?;
+        if online.len() > MOST_CPUS {
+            return Err(refused("there are too many CPUs"));
+        }
+        let allowed = sched_getaffinity(None)?;
+        if !online.iter().all(|cpu| allowed.is_set(*cpu)) {
+            return Err(refused("the process may not use all CPUs"));
+        }
+        let visited = online.into_iter().try_for_each(visit);
+        sched_setaffinity(None, &allowed)?;
+        visited
     }
-    let visited = online.into_iter().try_for_each(visit);
-    sched_setaffinity(None, &allowed)?;
-    visited
+
+    /// The numbers of the online CPUs.
+    fn online(&self) -> io::Result<Vec<usize>> {
+        let unreadable = || refused("the list of CPUs is unreadable");
+        let mut list = [0; LIST];
+        let length = self.online.as_ref().ok_or_else(unreadable)?.read_at(&mut list, 0)?;
+        // A list that fills the buffer may be longer.
+        let list = list.get(..length).filter(|list| list.len() < LIST).ok_or_else(unreadable)?;
+        std::str::from_utf8(list).ok().and_then(cpus).ok_or_else(unreadable)
+    }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why.to_owned())
 }
 
 /// Returns while running on this CPU.
@@ -120,9 +154,11 @@ mod tests {
     fn a_packet_that_was_in_a_hook_has_left_it() {
         isolated(|| {
             let Slow { receiver, time: slow } = Slow::new();
-            for (name, wait) in
-                [("nothing", (|| {}) as fn()), ("visits", leave), ("grace period", wait_for_grace_period)]
-            {
+            for (name, wait) in [
+                ("nothing", (|| {}) as fn()),
+                ("visits", || Packets::new().leave()),
+                ("grace period", wait_for_grace_period),
+            ] {
                 let tries = (0..200).filter_map(|_| arrives_by(wait, &receiver, slow)).take(10);
                 let tries: Vec<_> = tries.collect();
                 assert_eq!(tries.len(), 10, "the machine is too busy");
@@ -149,7 +185,7 @@ mod tests {
             times[25]
         };
         let allowed = sched_getaffinity(None).unwrap();
-        let (visits, grace) = (median(|| visit_cpus().unwrap()), median(wait_for_grace_period));
+        let (visits, grace) = (median(|| Packets::new().visit_cpus().unwrap()), median(wait_for_grace_period));
         println!("every CPU visited: {visits:?}, grace period: {grace:?} (medians)");
         assert_eq!(sched_getaffinity(None).unwrap(), allowed);
     }

@@ -22,8 +22,9 @@ use palisade_ruleset::change::{Operation, Transaction, diff};
 use palisade_ruleset::model::Ruleset;
 use palisade_ruleset::name::Name;
 
+use crate::Error;
 use crate::netlink::Socket;
-use crate::{Error, packets};
+use crate::packets::Packets;
 
 pub use foreign::ForeignChanges;
 use others::Others;
@@ -57,6 +58,7 @@ pub struct Table {
     others: Others,
     /// Packets in flight may have seen the table before its last change.
     under_way: bool,
+    packets: Packets,
     /// A second table may be there, of this agent or of one that was killed.
     may_have_next: bool,
 }
@@ -178,7 +180,15 @@ impl Table {
     }
 
     fn with(socket: Socket) -> Self {
-        Self { socket, owned: false, set_id: 0, others: Others::default(), under_way: false, may_have_next: true }
+        Self {
+            socket,
+            owned: false,
+            set_id: 0,
+            others: Others::default(),
+            under_way: false,
+            packets: Packets::new(),
+            may_have_next: true,
+        }
     }
 
     /// The flags that the table should have.
@@ -244,7 +254,7 @@ impl Table {
     /// already. The next transaction waits anyway; after a wait now it begins at once.
     pub fn wait_for_packets(&mut self) {
         if std::mem::take(&mut self.under_way) {
-            packets::leave();
+            self.packets.leave();
         }
     }
 
