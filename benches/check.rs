@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use palisade_policy::input::{
@@ -60,7 +61,7 @@ fn one_namespace(number: u32) -> State {
     let pods = std::mem::take(&mut state.pods).into_values().enumerate();
     state.pods = pods
         .map(|(number, mut pod)| {
-            pod.labels.extend([label(u32::try_from(number).expect("few pods"))]);
+            Arc::make_mut(&mut pod).labels.extend([label(u32::try_from(number).expect("few pods"))]);
             (pod.key.clone(), pod)
         })
         .collect();

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &RenderArgs) -> Result<(), Failure> {
 
 /// The note to print if no pod is on the node: its ruleset isolates nothing, and the name may be a typo.
 fn note_no_pods(state: &State, node: &str) -> Option<String> {
-    let nodes: BTreeSet<_> = state.pods.values().filter_map(|pod| pod.node.as_deref()).collect();
+    let nodes: BTreeSet<_> = state.every_pod().filter_map(|pod| pod.node.as_deref()).collect();
     if nodes.contains(node) {
         return None;
     }

@@ -64,7 +64,7 @@ pub(crate) fn state(shape: Shape, number: u16, ends: &Ends) -> State {
             addresses: Addresses::accept([address]).0,
             ..Pod::new(NamespacedName::new("bench", name))
         };
-        state.pods.insert(pod.key.clone(), pod);
+        state.pods.insert(pod.key.clone(), pod.into());
     };
     add("client", "node-1", &role(number), ends.client);
     add("server", "node-1", "server", ends.server);

@@ -129,7 +129,7 @@ fn named_port(state: &State, server: &Endpoint, protocol: Protocol, name: &str) 
         Endpoint::Address(address) => pod.is_live() && pod.addresses.contains(*address),
         Endpoint::Node(_) => false,
     };
-    let declared = state.pods.values().filter(is_server).flat_map(|pod| &pod.ports);
+    let declared = state.every_pod().filter(is_server).flat_map(|pod| &pod.ports);
     let declared = declared.filter(|port| port.protocol == protocol && *port.name == *name).map(|port| port.port);
     let numbers: BTreeSet<_> = declared.collect();
     match numbers.iter().copied().collect::<Vec<_>>().as_slice() {

@@ -279,7 +279,7 @@ fn a_port_may_follow_the_server_and_may_be_a_name_that_it_declares() {
         ("two", Protocol::Tcp, 1),
         ("two", Protocol::Tcp, 2),
     ];
-    let mut db = state.pods[&key("shop/db")].clone();
+    let mut db = (*state.pods[&key("shop/db")]).clone();
     db.ports = declared.map(|(name, protocol, port)| ContainerPort { name: name.into(), protocol, port }).to_vec();
     state.apply(Change::Pod(db));
     let read = |line: &Value| Request::read(line.to_string().as_bytes()).unwrap().flow(None, &state);

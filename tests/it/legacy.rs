@@ -63,7 +63,7 @@ fn stage(lab: &Lab, state: &mut State) -> BTreeMap<String, Pod> {
     for key in keys {
         let placed = lab.node(1).add_pod(&key.to_string()).unwrap();
         placed.serve(&[22, 80, 6379].map(Listen::tcp)).unwrap();
-        let mut pod = state.pods[&key].clone();
+        let mut pod = (*state.pods[&key]).clone();
         pod.addresses = Addresses::accept(placed.addresses()).0;
         state.apply(palisade_policy::input::Change::Pod(pod));
         pods.insert(key.to_string(), placed);

@@ -127,7 +127,7 @@ impl<'a> View<'a> {
             matching: RefCell::default(),
             work: Cell::new(0),
         };
-        for pod in state.pods.values() {
+        for pod in state.every_pod() {
             view.pods.add(pod);
             view.by_namespace.entry(&pod.key.namespace).or_default().add(pod);
         }

@@ -18,7 +18,7 @@ use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS};
 pub(crate) fn changes(table: &Ruleset, state: &State) -> Vec<Change> {
     let (egress, ingress) = (isolated(table, EGRESS_MAPS), isolated(table, INGRESS_MAPS));
     let mut lost: BTreeMap<(Arc<str>, Labels), Isolates> = BTreeMap::new();
-    for pod in state.pods.values().filter(|pod| is_ending(state, pod)) {
+    for pod in state.every_pod().filter(|pod| is_ending(state, pod)) {
         let policies =
             || state.policies_of(&pod.key.namespace).filter(|policy| policy.pod_selector.selects(&pod.labels));
         let was = |map: &BTreeSet<IpAddr>| pod.claims().any(|address| map.contains(&address));

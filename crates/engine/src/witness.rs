@@ -79,7 +79,7 @@ pub(crate) fn by_weight(
     own_pod: Option<&NamespacedName>,
 ) -> Vec<NamespacedName> {
     let state = index.state();
-    let local: Vec<&Pod> = state.pods.values().filter(|pod| is_local(index, pod)).collect();
+    let local: Vec<&Pod> = state.every_pod().filter(|pod| is_local(index, pod)).collect();
     let names: BTreeSet<_> = local.iter().map(|pod| &pod.key).collect();
     let spaces: BTreeSet<&Arc<str>> = local.iter().map(|pod| &pod.key.namespace).collect();
     let is_isolated = |pod: &&Pod| pod.claims().any(|address| index.compiled().subjects.contains_key(&address));

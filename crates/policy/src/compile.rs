@@ -113,26 +113,3 @@ pub struct NamedPort {
     /// The protocol.
     pub protocol: Protocol,
 }
-
-/// The owner of an IP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// One pod.
-    Pod(NamespacedName),
-    /// Several live pods have it, none with a better claim.
-    Twice(Vec<NamespacedName>),
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pod(key) => key.fmt(f),
-            Self::Twice(keys) => {
-                for (position, key) in keys.iter().enumerate() {
-                    write!(f, "{}{key}", if position > 0 { " and " } else { "" })?;
-                }
-                Ok(())
-            }
-        }
-    }
-}

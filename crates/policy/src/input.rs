@@ -6,6 +6,7 @@
 
 mod budget;
 mod kind;
+mod labels;
 mod legacy;
 mod object;
 mod policy;
@@ -16,6 +17,7 @@ mod unknown;
 pub use budget::{Budget, Cost};
 pub(crate) use budget::{PortSpan, SETS_APART, split_cost, whole_cost};
 pub use kind::{Kind, ListPart, NamespaceAnswer, Object, ObjectAnswer, ObjectName};
+pub use labels::{Labels, Pool};
 pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};
 pub use policy::{IpBlock, Isolates, NamespaceScope, Peer, Peers, Policy, Port, Ports, Rule, Unenforceable};
@@ -23,12 +25,8 @@ pub use selector::{LabelSelector, Operator, Requirement};
 pub use state::{Change, State};
 pub use unknown::{UNKNOWN_LABEL, without_unknown};
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-
-/// Labels of a pod or a namespace.
-pub type Labels = BTreeMap<String, String>;
 
 /// An address family. Everything in a table exists for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -50,7 +50,7 @@ impl<'a> Reference<'a> {
     pub fn new(state: &'a State, facts: &'a NodeFacts) -> Self {
         let mut claimants: BTreeMap<IpAddr, Vec<&'a Pod>> = BTreeMap::new();
         let mut node_addresses: BTreeMap<&'a str, BTreeSet<IpAddr>> = BTreeMap::new();
-        for pod in state.pods.values() {
+        for pod in state.every_pod() {
             for address in pod.claims() {
                 claimants.entry(address).or_default().push(pod);
             }
@@ -97,7 +97,7 @@ impl<'a> Reference<'a> {
             let is_here = pod.node.as_ref().is_some_and(|node| nodes.contains(&node));
             is_here && has_no_address && !pod.host_network && !pod.phase.is_terminal()
         };
-        let pods = self.state.pods.values().filter(is_starting);
+        let pods = self.state.every_pod().filter(is_starting);
         pods.filter(|pod| !self.isolating(direction, &[pod]).is_empty()).collect()
     }
 

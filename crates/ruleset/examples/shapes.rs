@@ -222,7 +222,7 @@ fn scale() {
     let size = Size { local_pods: 250, pods: 100_000, policies: 10_000, namespaces: 500 };
     let state = cluster(size);
     let lists = || {
-        let pods = Change::Pods(state.pods.values().cloned().collect());
+        let pods = Change::Pods(state.every_pod().cloned().collect());
         let namespaces = Change::Namespaces(state.namespaces.values().cloned().collect());
         [namespaces, pods, Change::Policies(state.policies.values().cloned().collect())]
     };

@@ -38,7 +38,7 @@ pub fn cluster(size: Size) -> State {
     }
     for number in 0..size.pods {
         let pod = pod(size, number);
-        state.pods.insert(pod.key.clone(), pod);
+        state.pods.insert(pod.key.clone(), pod.into());
     }
     for number in 0..size.policies {
         let policy = policy(size, number);
@@ -70,7 +70,8 @@ pub fn pod(size: Size, number: u32) -> Pod {
     }
 }
 
-fn policy(size: Size, number: u32) -> Policy {
+/// The policy of this number.
+pub fn policy(size: Size, number: u32) -> Policy {
     let key = NamespacedName::new(namespace(number % size.namespaces), format!("policy-{number}"));
     let app = (number / size.namespaces) % APPS;
     let labels = |key: &str, value: String| LabelSelector::labels([(key, value)]);

@@ -270,6 +270,11 @@ impl FakeApi {
         state.seen.iter().rev().take_while(|seen| seen.at >= moment).filter(|seen| seen.is(verb, resource)).count()
     }
 
+    /// When the last page of a list had been sent.
+    pub fn listed(&self) -> Option<Instant> {
+        self.shared.state().listed
+    }
+
     /// Every request, in order.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.state().seen.clone()

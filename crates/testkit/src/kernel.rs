@@ -151,7 +151,7 @@ fn refused(errno: &str) -> Trouble {
 /// Gives an engine the lists of a state, as a source does at its start.
 pub fn list(engine: &mut Engine, state: &State) {
     let namespaces = state.namespaces.values().cloned().map(Object::Namespace).collect();
-    let pods = state.pods.values().cloned().map(Object::Pod).collect();
+    let pods = state.every_pod().cloned().map(Object::Pod).collect();
     let policies = state.policies.values().cloned().map(Object::Policy).collect();
     for (kind, objects) in [(Kind::Namespace, namespaces), (Kind::Pod, pods), (Kind::NetworkPolicy, policies)] {
         list_kind(engine, kind, objects);

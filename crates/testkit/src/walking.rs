@@ -53,10 +53,10 @@ impl Nodes {
     /// Renders the ruleset of every node that a pod names.
     pub fn render(state: &State, facts: &NodeFacts) -> Self {
         let mut nodes = BTreeMap::new();
-        for name in state.pods.values().filter_map(|pod| pod.node.clone()).collect::<BTreeSet<_>>() {
+        for name in state.every_pod().filter_map(|pod| pod.node.clone()).collect::<BTreeSet<_>>() {
             let index = Index::build(name.clone(), state);
             let mut addresses: BTreeSet<IpAddr> = facts.addresses.get(&name).cloned().unwrap_or_default();
-            for pod in state.pods.values().filter(|pod| pod.node.as_ref() == Some(&name)) {
+            for pod in state.every_pod().filter(|pod| pod.node.as_ref() == Some(&name)) {
                 addresses.extend(&pod.host_addresses);
                 if pod.host_network {
                     addresses.extend(pod.addresses.iter());
@@ -75,9 +75,9 @@ impl Nodes {
             nodes.insert(name, Node { local, pod_ranges, addresses, ruleset });
         }
         let from_status =
-            state.pods.values().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
+            state.every_pod().flat_map(|pod| &pod.host_addresses).chain(facts.addresses.values().flatten());
         let known: BTreeSet<IpAddr> = from_status.copied().collect();
-        let claims = state.pods.values().flat_map(Pod::claims);
+        let claims = state.every_pod().flat_map(Pod::claims);
         let contested = claims.filter(|address| known.contains(address)).collect();
         Self { nodes, contested }
     }

@@ -86,7 +86,7 @@ impl Driven {
 
     fn list(&mut self, state: &State) {
         let namespaces = state.namespaces.values().cloned().map(Object::Namespace).collect();
-        let pods = state.pods.values().cloned().map(Object::Pod).collect();
+        let pods = state.every_pod().cloned().map(Object::Pod).collect();
         let policies = state.policies.values().cloned().map(Object::Policy).collect();
         for (kind, objects) in [(Kind::Namespace, namespaces), (Kind::Pod, pods), (Kind::NetworkPolicy, policies)] {
             for part in [ListPart::Begin(kind), ListPart::Page(objects), ListPart::End(kind)] {

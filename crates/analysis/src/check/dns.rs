@@ -177,7 +177,7 @@ impl<'a> Servers<'a> {
             let declares = view.ports(pod).iter().any(|(protocol, port)| *protocol == Protocol::Udp && *port == 53);
             pod.is_live() && (is_labelled(pod, USUAL_LABEL.1) || declares)
         };
-        let found = view.state.pods.values().filter(is_server);
+        let found = view.state.every_pod().filter(is_server);
         // Servers that no rule can distinguish count as one.
         let mut kinds = BTreeSet::new();
         let pods: Vec<_> = found
@@ -185,7 +185,7 @@ impl<'a> Servers<'a> {
             .map(|pod| (pod.clone(), view.state.namespaces.get(&pod.key.namespace)))
             .collect();
         let usual = view.state.namespaces.get(USUAL_NAMESPACE).cloned();
-        let cache = view.state.pods.values().find(|pod| pod.host_network && is_labelled(pod, CACHE_LABEL));
+        let cache = view.state.every_pod().find(|pod| pod.host_network && is_labelled(pod, CACHE_LABEL));
         Self {
             may_be_elsewhere: !view.is_whole() && pods.is_empty(),
             pods,

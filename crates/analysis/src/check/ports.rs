@@ -56,7 +56,7 @@ struct Addressed<'a> {
 
 impl<'a> Addressed<'a> {
     fn of(view: &View<'a>) -> Self {
-        let live = || view.state.pods.values().filter(|pod| pod.is_live());
+        let live = || view.state.every_pod().filter(|pod| pod.is_live());
         let mut by_address: Vec<_> =
             live().flat_map(|pod| pod.addresses.iter().map(move |address| (address, pod))).collect();
         by_address.sort_unstable_by_key(|(address, _)| *address);

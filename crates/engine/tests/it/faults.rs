@@ -19,7 +19,7 @@ use palisade_engine::{
 };
 use palisade_policy::flow::Transport;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Change, Family, Kind, Object, Pod, Protocol};
+use palisade_policy::input::{Change, Family, Kind, Object, Protocol};
 use palisade_ruleset::cache::{Slice, Stale};
 use palisade_ruleset::model::{Hook, Key, Ruleset};
 use palisade_ruleset::name::Name;
@@ -301,7 +301,7 @@ impl<'a> Scene<'a> {
         if !self.empty.contains(&kind) {
             let state = self.truth.state();
             let objects = match kind {
-                Kind::Pod => state.pods.into_values().map(Object::Pod).collect(),
+                Kind::Pod => state.every_pod().cloned().map(Object::Pod).collect(),
                 Kind::Namespace => state.namespaces.into_values().map(Object::Namespace).collect(),
                 Kind::NetworkPolicy => state.policies.into_values().map(Object::Policy).collect(),
             };
@@ -428,7 +428,7 @@ impl<'a> Scene<'a> {
 
     fn packets(&self) -> Vec<Packet> {
         let state = self.engine.index().state();
-        let addresses: BTreeSet<IpAddr> = state.pods.values().flat_map(|pod| pod.addresses.iter()).collect();
+        let addresses: BTreeSet<IpAddr> = state.every_pod().flat_map(|pod| pod.addresses.iter()).collect();
         let mut transports: Vec<_> =
             ports_in_use(state).into_iter().map(|(protocol, port)| Transport::Port(protocol, port)).take(3).collect();
         transports.extend([Transport::Portless, Transport::Port(Protocol::Tcp, 7)]);
@@ -461,7 +461,8 @@ impl<'a> Scene<'a> {
         prop_assert_eq!(self.engine.renderer().quarantined().count(), 0);
         prop_assert_eq!(self.engine.ruleset(), &scratch);
         prop_assert!(self.kernel.is_as_wanted(&self.engine));
-        let local = self.truth.pods.values().filter(|pod| pod.node.as_deref() == Some(NODE)).flat_map(Pod::claims);
+        let local =
+            self.truth.pods.values().filter(|pod| pod.node.as_deref() == Some(NODE)).flat_map(|pod| pod.claims());
         let local: BTreeSet<_> = local.collect();
         // The next agent takes a pod that came back with its name and IP, while no agent ran, for the same pod.
         let is_another = |(address, former): &(&IpAddr, &String)| {

@@ -255,7 +255,7 @@ fn nothing_is_done_before_everything_is_listed() {
     let options = Options { source_answers: true, ..Options::default() };
     let mut engine = Engine::new(NODE, options);
     list_kind(&mut engine, Kind::Namespace, vec![Object::Namespace(shop(false))]);
-    list_kind(&mut engine, Kind::Pod, start.pods.into_values().map(Object::Pod).collect());
+    list_kind(&mut engine, Kind::Pod, start.every_pod().cloned().map(Object::Pod).collect());
     assert_eq!(engine.next_step(), None);
     engine.take(Input::List(ListPart::Begin(Kind::NetworkPolicy)));
     assert_eq!(engine.next_step(), None);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Index;
-use crate::compile::Owner;
+use super::owner::Owner;
 use crate::input::{Change, Labels, NamespacedName, Pod};
 
 /// What to recompute after some events, and the state before.
@@ -33,7 +33,7 @@ impl Index {
         match change {
             Change::Pod(ref pod) => {
                 let key = pod.key.clone();
-                if self.state.pods.get(&key) != Some(pod) {
+                if self.state.pods.get(&key).map(|old| &**old) != Some(pod) {
                     self.take_pod(key, change, touched);
                 }
             }
@@ -72,8 +72,10 @@ impl Index {
             && self.means_the_same(old, new)
         {
             self.state.apply_single(change);
+            self.renew(&key);
             return;
         }
+        let old = old.map(|old| &**old);
         let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
         let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
         addresses.iter().for_each(|address| self.touch(*address, touched));
@@ -93,6 +95,19 @@ impl Index {
         }
         touched.starting.insert(key);
         self.note_policies(&replaced.policies, touched);
+    }
+
+    /// Points to the object that replaced one that means the same.
+    fn renew(&mut self, key: &NamespacedName) {
+        let Some(pod) = self.state.pods.get(key) else { return };
+        self.claims.add(pod);
+        for address in pod.claims() {
+            if let (Some(owned), Some(owner)) = (self.owners.get_mut(&address), self.claims.owner(address))
+                && owned.owner.is_same(&owner)
+            {
+                owned.owner = owner;
+            }
+        }
     }
 
     /// Whether the change of a pod affects no policy.
@@ -143,21 +158,21 @@ impl Index {
 
     /// Notes an IP to recompute, and its owner before the first event about it.
     pub(super) fn touch(&self, address: IpAddr, touched: &mut Touched) {
-        let before = || self.owner_pod(address).map(|(pod, _)| Arc::new(pod.clone()));
+        let before = || self.owner_pod(address).map(|(pod, _)| pod.clone());
         touched.addresses.entry(address).or_insert_with(before);
     }
 
     /// The owner of an IP after the events so far.
     pub(super) fn owner_now(&self, address: IpAddr) -> Option<Moment> {
-        let owner = self.claims.owner(address, &self.state)?;
-        let is_local = self.claimants(&owner).any(|pod| pod.node.as_ref() == Some(&self.node));
+        let owner = self.claims.owner(address)?;
+        let is_local = owner.is_on(&self.node);
         Some(Moment { owner, is_local })
     }
 
     /// Notes an IP whose flows must be deleted, if a pod had it before an event and no longer has it after.
     pub(super) fn release_if_left(&mut self, address: IpAddr, before: Option<Moment>) {
         let Some(before) = before else { return };
-        if self.claims.owner(address, &self.state).as_ref() != Some(&before.owner) {
+        if !self.claims.owner(address).is_some_and(|after| after.is_same(&before.owner)) {
             self.due.add(address, before.is_local);
             if before.is_local {
                 self.remember_former(address);

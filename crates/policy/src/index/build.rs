@@ -8,13 +8,13 @@ use super::apply::Touched;
 use super::counts::Tally;
 use super::due::Due;
 use super::groups::Groups;
-use super::owner::{Claims, Owned};
+use super::owner::{Claims, Owned, Owner};
 use super::selecting::Selecting;
 use super::shares::Shares;
 use super::terms::Terms;
 use super::{Dirty, NodePolicy};
 use crate::Pulse;
-use crate::compile::{Owner, Resolved};
+use crate::compile::Resolved;
 use crate::input::{Budget, Change, NamespacedName, Pod, State};
 
 /// The objects, and the compiled policy of one node that follows them.
@@ -113,14 +113,6 @@ impl Index {
         &self.pulse
     }
 
-    /// IPs that two live pods claim with equal right, for warnings.
-    pub fn duplicate_ips(&self) -> impl Iterator<Item = (IpAddr, &[NamespacedName])> {
-        self.owners.iter().filter_map(|(address, owned)| match &owned.owner {
-            Owner::Twice(keys) => Some((*address, keys.as_slice())),
-            Owner::Pod(_) => None,
-        })
-    }
-
     /// Whether a pod has this IP.
     pub fn is_owned(&self, address: IpAddr) -> bool {
         self.owners.contains_key(&address)
@@ -195,19 +187,11 @@ impl Index {
     }
 
     /// The pod that alone owns `address`.
-    pub(super) fn owner_pod(&self, address: IpAddr) -> Option<(&Pod, &Arc<str>)> {
+    pub(super) fn owner_pod(&self, address: IpAddr) -> Option<(&Arc<Pod>, &Arc<str>)> {
         let owned = self.owners.get(&address)?;
         match &owned.owner {
-            Owner::Pod(key) if !self.due.contains(address) => Some((self.state.pods.get(key)?, &owned.name)),
+            Owner::Pod(pod) if !self.due.contains(address) => Some((pod, &owned.name)),
             Owner::Pod(_) | Owner::Twice(_) => None,
         }
-    }
-
-    pub(super) fn claimants<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a Pod> {
-        let keys = match owner {
-            Owner::Pod(key) => std::slice::from_ref(key),
-            Owner::Twice(keys) => keys.as_slice(),
-        };
-        keys.iter().filter_map(|key| self.state.pods.get(key))
     }
 }

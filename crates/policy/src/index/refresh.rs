@@ -8,9 +8,9 @@ use super::apply::Touched;
 use super::counts::step;
 use super::due::{Former, REUSED};
 use super::groups::is_under;
-use super::owner::Owned;
+use super::owner::{Owned, Owner};
 use super::{Index, Subject};
-use crate::compile::{Allowed, Group, Owner, compile_resolved};
+use crate::compile::{Allowed, Group, compile_resolved};
 use crate::input::{Direction, Isolates, NamespacedName, Pod, Policy};
 
 /// The groups of a pod.
@@ -107,16 +107,19 @@ impl Index {
 
     /// Updates the owner of an IP.
     fn refresh_owner(&mut self, address: IpAddr) {
-        let after = self.claims.owner(address, &self.state);
-        let before = self.owners.get(&address).map(|owned| &owned.owner);
-        if before != after.as_ref() {
-            let twice = |owner: Option<&Owner>| usize::from(matches!(owner, Some(Owner::Twice(_))));
-            step(&mut self.tally.duplicate_ips, twice(before), false);
-            step(&mut self.tally.duplicate_ips, twice(after.as_ref()), true);
-            match after {
-                Some(owner) => self.owners.insert(address, Owned::new(owner)),
-                None => self.owners.remove(&address),
-            };
+        let after = self.claims.owner(address);
+        let before = self.owners.get_mut(&address);
+        match (before, after) {
+            (Some(before), Some(after)) if before.owner.is_same(&after) => before.owner = after,
+            (before, after) => {
+                let twice = |owner: Option<&Owner>| usize::from(matches!(owner, Some(Owner::Twice(_))));
+                step(&mut self.tally.duplicate_ips, twice(before.map(|before| &before.owner)), false);
+                step(&mut self.tally.duplicate_ips, twice(after.as_ref()), true);
+                match after {
+                    Some(owner) => self.owners.insert(address, Owned::new(owner)),
+                    None => self.owners.remove(&address),
+                };
+            }
         }
         self.due.hold(address, self.is_held(address));
     }
@@ -192,11 +195,8 @@ impl Index {
             return;
         };
         self.compiled.local.insert(address, name.clone());
-        let namespaces: Vec<Arc<str>> = match self.owners.get(&address).map(|owned| &owned.owner) {
-            Some(Owner::Pod(key)) => vec![key.namespace.clone()],
-            Some(Owner::Twice(keys)) => keys.iter().map(|key| key.namespace.clone()).collect(),
-            None => Vec::new(),
-        };
+        let pods = self.owners.get(&address).map(|owned| owned.owner.pods()).unwrap_or_default();
+        let namespaces: Vec<Arc<str>> = pods.iter().map(|pod| pod.key.namespace.clone()).collect();
         self.local_of.extend(namespaces.iter().map(|namespace| (namespace.clone(), address)));
         self.namespaces_of.insert(address, namespaces);
     }
@@ -204,10 +204,9 @@ impl Index {
     /// The owner of a local IP, isolated or not.
     fn local_owner(&self, address: IpAddr) -> Option<Arc<str>> {
         let owned = self.owners.get(&address)?;
-        let is_local = self.claimants(&owned.owner).any(|pod| pod.node.as_ref() == Some(&self.node));
         let name =
             || if self.due.contains(address) { format!("{REUSED}{}", owned.name).into() } else { owned.name.clone() };
-        is_local.then(name)
+        owned.owner.is_on(&self.node).then(name)
     }
 
     /// The former local pod of an IP that neither a pod nor the node has now.
@@ -231,7 +230,7 @@ impl Index {
     fn subject(&self, address: IpAddr, name: Arc<str>) -> Option<Subject> {
         let owner = &self.owners.get(&address)?.owner;
         let mut groups = PodGroups::default();
-        for pod in self.claimants(owner) {
+        for pod in owner.pods() {
             let found = self.groups_of(pod);
             groups.egress = groups.egress.or(found.egress);
             groups.ingress = groups.ingress.or(found.ingress);

@@ -253,7 +253,7 @@ impl Index {
 /// The policies that a node with all pods of the cluster would set aside, with the reasons. For commands that judge
 /// objects without a node.
 pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
-    let addresses = state.pods.values().map(|pod| pod.claims().count()).sum::<usize>();
+    let addresses = state.every_pod().map(|pod| pod.claims().count()).sum::<usize>();
     let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
     let mut costs: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
     for policy in state.policies.values() {
@@ -266,7 +266,7 @@ pub fn set_aside_somewhere(state: &State) -> Vec<(NamespacedName, String)> {
     }
     let everywhere: Arc<str> = "every node".into();
     let mut state = state.clone();
-    state.pods.values_mut().for_each(|pod| pod.node = Some(everywhere.clone()));
+    state.pods.values_mut().for_each(|pod| Arc::make_mut(pod).node = Some(everywhere.clone()));
     Index::build(everywhere, &state).take_set_aside()
 }
 

@@ -219,7 +219,7 @@ impl Index {
                 let present = self.compiled.peers.get(selector)?.get(&address);
                 (present != member).then(|| (selector.clone(), member.cloned()))
             };
-            let pods = before.into_iter().chain(now.map(|(pod, _)| pod));
+            let pods = before.into_iter().chain(now.map(|(pod, _)| &**pod));
             let candidates = pods.flat_map(|pod| self.terms.selectors.candidates(&pod.key.namespace, &pod.labels));
             candidates.filter_map(change).collect()
         };
@@ -262,7 +262,7 @@ impl Index {
             return;
         }
         let now = self.owner_pod(address);
-        let declared = before.into_iter().chain(now.map(|(pod, _)| pod)).flat_map(|pod| &pod.ports);
+        let declared = before.into_iter().chain(now.map(|(pod, _)| &**pod)).flat_map(|pod| &pod.ports);
         let named: BTreeSet<NamedPort> =
             declared.map(|port| NamedPort { name: port.name.clone(), protocol: port.protocol }).collect();
         for named_port in named {

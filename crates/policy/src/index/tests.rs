@@ -164,7 +164,7 @@ fn unchanged_objects_change_nothing() {
     index.take_dirty();
     let state = index.state().clone();
     index.apply_all([
-        Change::Pods(state.pods.values().cloned().collect()),
+        Change::Pods(state.every_pod().cloned().collect()),
         Change::Namespaces(state.namespaces.values().cloned().collect()),
         Change::Policies(state.policies.values().cloned().collect()),
     ]);

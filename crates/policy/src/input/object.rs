@@ -1,5 +1,6 @@
 //! Pods and namespaces, with the few fields that NetworkPolicy needs.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::{Family, Labels, Protocol};
 pub const METADATA_NAME: &str = "kubernetes.io/metadata.name";
 
 /// The name of a namespaced object; the key of pods and of policies.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NamespacedName {
     /// `metadata.namespace`.
     pub namespace: Arc<str>,
@@ -22,6 +23,21 @@ impl NamespacedName {
     /// The object `name` of `namespace`.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+// Most names that are compared with each other are in one namespace, whose name they share.
+impl Ord for NamespacedName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let same = Arc::ptr_eq(&self.namespace, &other.namespace);
+        let namespaces = if same { Ordering::Equal } else { self.namespace.cmp(&other.namespace) };
+        namespaces.then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for NamespacedName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Pods by name.
-    pub pods: BTreeMap<NamespacedName, Pod>,
+    pub pods: BTreeMap<NamespacedName, Arc<Pod>>,
     /// Namespaces by name.
     pub namespaces: BTreeMap<Arc<str>, Namespace>,
     /// Policies in force by name, tombstones included.
@@ -52,7 +52,6 @@ pub struct State {
 /// The objects that an event removed or replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Replaced {
-    pub(crate) pod: Option<Pod>,
     pub(crate) namespace: Option<Namespace>,
     /// The policy of the event, and tombstones that ended.
     pub(crate) policies: Vec<Policy>,
@@ -95,9 +94,9 @@ impl State {
     pub(crate) fn apply_single(&mut self, change: Change) -> Replaced {
         let mut replaced = Replaced::default();
         match change {
-            Change::Pod(pod) => replaced.pod = self.pods.insert(pod.key.clone(), pod),
+            Change::Pod(pod) => drop(self.pods.insert(pod.key.clone(), Arc::new(pod))),
             Change::PodGone(key) => {
-                replaced.pod = self.pods.remove(&key);
+                self.pods.remove(&key);
                 replaced.policies = self.end_tombstones(&key.namespace);
             }
             Change::Namespace(namespace) => {
@@ -131,9 +130,14 @@ impl State {
         replaced
     }
 
+    /// All pods.
+    pub fn every_pod(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values().map(|pod| &**pod)
+    }
+
     /// The pods of a namespace.
     pub fn pods_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Pod> + use<'_> {
-        in_namespace(&self.pods, namespace)
+        in_namespace(&self.pods, namespace).map(|pod| &**pod)
     }
 
     /// The policies in force in a namespace.

@@ -42,6 +42,9 @@ fn talk(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
             state.faults.answer(verb, resource)
         });
         respond(shared, stream, &message, &target, &answer)?;
+        if matches!(target.verb, Verb::List | Verb::Page) {
+            shared.state().listed = Some(Instant::now());
+        }
     }
     Ok(())
 }

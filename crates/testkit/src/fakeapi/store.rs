@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -59,6 +60,8 @@ pub(super) struct State {
     pub(super) connections: BTreeMap<u64, TcpStream>,
     pub(super) watches: BTreeMap<Resource, usize>,
     pub(super) seen: Vec<Seen>,
+    /// When the last page of a list had been sent.
+    pub(super) listed: Option<Instant>,
     pub(super) events: Vec<Value>,
     pub(super) ending: bool,
 }
@@ -74,6 +77,7 @@ impl State {
             connections: BTreeMap::new(),
             watches: BTreeMap::new(),
             seen: Vec::new(),
+            listed: None,
             events: Vec::new(),
             ending: false,
         }

@@ -114,14 +114,13 @@ impl ChangeSeed {
             Self::NamespaceAgain(name) => some_namespace(state, *name).map(Change::Namespace),
             Self::NamespaceRemoved(name, pods_first) => return remove_namespace(state, *name, *pods_first),
             Self::PolicyCreated(number, seed) => new_policy(state, *number, seed).map(Change::Policy),
-            Self::PolicyEdited(policy, seed) => some_policy(state, *policy).map(|policy| {
-                Change::Policy(seed.policy(policy.key, &state.pods.values().cloned().collect::<Vec<_>>()))
-            }),
+            Self::PolicyEdited(policy, seed) => some_policy(state, *policy)
+                .map(|policy| Change::Policy(seed.policy(policy.key, &state.every_pod().cloned().collect::<Vec<_>>()))),
             Self::PolicyGone(policy) => some_policy(state, *policy).map(|policy| Change::PolicyGone(policy.key)),
             Self::PolicyAgain(policy) => some_policy(state, *policy).map(Change::Policy),
             Self::Pods(n, back, new) => {
                 let new = new.iter().map(|(number, seed)| new_pod(*number, seed));
-                Some(Change::Pods(list(state.pods.values().cloned(), *n, *back, new, |pod| pod.key.clone())))
+                Some(Change::Pods(list(state.every_pod().cloned(), *n, *back, new, |pod| pod.key.clone())))
             }
             Self::Namespaces(n, labels) => Some(Change::Namespaces(relist_namespaces(state, *n, labels))),
             Self::Policies(n, back, new) => {
@@ -141,12 +140,12 @@ fn new_pod(number: u8, seed: &PodSeed) -> Pod {
 
 fn new_policy(state: &State, number: u8, seed: &PolicySeed) -> Option<Policy> {
     let namespaces = u8::try_from(NAMESPACES.len()).unwrap_or(u8::MAX);
-    let pods: Vec<_> = state.pods.values().cloned().collect();
+    let pods: Vec<_> = state.every_pod().cloned().collect();
     seed.policies(&format!("policy-{number}"), namespaces, &pods).into_iter().next()
 }
 
 fn some_pod(state: &State, number: u16) -> Option<Pod> {
-    pick(&state.pods.values().collect::<Vec<_>>(), number).map(|pod| (*pod).clone())
+    pick(&state.every_pod().collect::<Vec<_>>(), number).map(|pod| (*pod).clone())
 }
 
 fn some_namespace(state: &State, number: u16) -> Option<Namespace> {

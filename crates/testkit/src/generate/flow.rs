@@ -131,9 +131,9 @@ impl Vocabulary {
                 transports.extend(numbers_of(ports));
             }
         }
-        let declared: Vec<_> = state.pods.values().flat_map(|pod| pod.ports.iter().cloned()).collect();
+        let declared: Vec<_> = state.every_pod().flat_map(|pod| pod.ports.iter().cloned()).collect();
         transports.extend(declared.iter().map(|port| (port.protocol, port.port)));
-        let addresses: BTreeSet<_> = state.pods.values().flat_map(|pod| pod.addresses.iter()).collect();
+        let addresses: BTreeSet<_> = state.every_pod().flat_map(|pod| pod.addresses.iter()).collect();
         Self {
             pods: state.pods.keys().cloned().collect(),
             addresses: addresses.into_iter().collect(),

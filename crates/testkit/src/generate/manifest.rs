@@ -13,13 +13,16 @@ use serde_json::{Map, Value, json};
 ///
 /// A comment says what manifests cannot express: policies that are in force although their source has dropped them.
 pub fn manifests(state: &State) -> String {
-    let namespaces = state.namespaces.values().map(namespace);
-    let pods = state.pods.values().map(pod);
-    let policies = state.policies.values().map(policy);
-    let objects = namespaces.chain(pods).chain(policies).map(|object| document(&object));
+    let objects = objects(state).map(|object| document(&object));
     let tombstones = state.tombstones.iter().map(|key| format!("# gone from the source, still in force: {key}\n"));
     let departing = state.departing.iter().map(|name| format!("# namespace gone before its pods: {name}\n"));
     objects.chain(tombstones).chain(departing).collect()
+}
+
+/// Everything as single objects: first the namespaces, then the pods, then the policies.
+pub fn objects(state: &State) -> impl Iterator<Item = Value> {
+    let namespaces = state.namespaces.values().map(namespace);
+    namespaces.chain(state.every_pod().map(pod)).chain(state.policies.values().map(policy))
 }
 
 /// One event, as a comment with its kind and objects.
@@ -80,7 +83,7 @@ fn pod(pod: &Pod) -> Value {
         "conditions": pod.awaits_network.then(|| json!([{"type": "PodReadyToStartContainers", "status": "False"}])),
     }));
     let mut metadata = metadata(&pod.key);
-    metadata.insert("labels".to_owned(), json!(pod.labels));
+    metadata.insert("labels".to_owned(), json!(*pod.labels));
     metadata.insert("deletionTimestamp".to_owned(), deletion(pod.terminating));
     let metadata = without_empty(Value::Object(metadata));
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})

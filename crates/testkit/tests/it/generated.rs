@@ -158,7 +158,7 @@ fn corners_occur() {
         counts.note_if("departing namespace", !state.departing.is_empty());
         counts.note_if("unseen namespace", state.pods.keys().any(|key| !state.namespaces.contains_key(&key.namespace)));
         counts.note_if("many policies", state.policies.len() > 10);
-        for pod in state.pods.values() {
+        for pod in state.every_pod() {
             counts.note_if("no address", pod.addresses.is_empty());
             counts.note_if("hostNetwork", pod.host_network);
             counts.note_if("finished", pod.phase.is_terminal());

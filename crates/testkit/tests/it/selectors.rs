@@ -2,8 +2,6 @@
 //!
 //! Seen to fail when the evaluator's `NotIn` needs the key, and when it takes any requirement instead of all.
 
-use std::collections::BTreeMap;
-
 use kube_core::{Expression, Selector, SelectorExt as _};
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Reason, Transport};
 use palisade_policy::input::{
@@ -72,7 +70,7 @@ proptest! {
 
     #[test]
     fn the_reference_agrees_with_kube(selector in selector(), labels in btree_map(word(&KEYS), word(&VALUES), 0..4)) {
-        let labels: BTreeMap<String, String> = labels;
+        let labels: Labels = labels.into_iter().collect();
         prop_assert_eq!(is_selected(&selector, &labels), kubes(&selector).matches(&labels), "{} on {:?}", selector, labels);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use palisade_policy::input::{Change, Kind, NamespacedName};
+use palisade_policy::input::{Change, Kind, NamespacedName, Pool};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -48,6 +48,8 @@ pub(super) struct Cycle {
     wishes: Receiver<()>,
     pace: Pace,
     warned: Warned,
+    /// What objects have in common.
+    pool: Pool,
     /// The version to watch from.
     version: Option<String>,
     /// Objects per page.
@@ -71,6 +73,7 @@ impl Cycle {
             wishes,
             pace,
             warned,
+            pool: Pool::default(),
             version: None,
             limit: PAGE_FIRST,
             relist,
@@ -161,7 +164,8 @@ impl Cycle {
             }
             let mut objects = Vec::with_capacity(page.objects.len());
             let mut warnings = Vec::new();
-            for Received { object, warnings: of_object } in page.objects {
+            for Received { mut object, warnings: of_object } in page.objects {
+                self.pool.share(&mut object);
                 warnings.extend(self.warned.warn_listed(&ObjectName::of(&object), &of_object));
                 objects.push(object);
             }
@@ -260,7 +264,8 @@ impl Cycle {
             self.refused = None;
             match line {
                 Line::Nothing => {}
-                Line::Applied(Received { object, warnings }) => {
+                Line::Applied(Received { mut object, warnings }) => {
+                    self.pool.share(&mut object);
                     let warning = self.warned.warn(&ObjectName::of(&object), &warnings);
                     self.send_at(at, Event::Changes(vec![Change::from(object)])).await?;
                     if let Some(warning) = warning {

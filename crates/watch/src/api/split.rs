@@ -1,5 +1,7 @@
 //! Splits a list's JSON while it arrives, so that at most one of its objects is in memory as text.
 
+use memchr::memchr2;
+
 /// The longest object that is accepted; API servers accept no more than 3 MiB.
 const LONGEST: usize = 32 << 20;
 
@@ -12,6 +14,25 @@ struct Cursor {
 }
 
 impl Cursor {
+    /// Takes bytes up to the end of the text that it is in, at depth 0. Returns their number, and whether the end is
+    /// among them.
+    fn run(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut taken = 0;
+        while let Some((byte, rest)) = bytes.get(taken..).and_then(<[u8]>::split_first) {
+            // Most bytes are in strings: skip to what may end one.
+            if self.in_string && !self.escaped && !matches!(byte, b'"' | b'\\') {
+                taken += 1 + memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                continue;
+            }
+            self.step(*byte);
+            taken += 1;
+            if self.depth == 0 {
+                return (taken, true);
+            }
+        }
+        (taken, false)
+    }
+
     fn step(&mut self, byte: u8) {
         if self.in_string {
             match byte {
@@ -77,14 +98,9 @@ impl Splitter {
 
     /// Takes bytes of an object. Returns their number, and whether the object is complete.
     fn object(&mut self, bytes: &[u8]) -> (usize, bool) {
-        let inner = &mut self.inner;
-        let end = bytes.iter().position(|byte| {
-            inner.step(*byte);
-            inner.depth == 0
-        });
-        let taken = end.map_or(bytes.len(), |end| end.saturating_add(1));
+        let (taken, complete) = self.inner.run(bytes);
         self.object.extend_from_slice(bytes.get(..taken).unwrap_or(bytes));
-        (taken, end.is_some())
+        (taken, complete)
     }
 
     /// Takes bytes of the envelope up to the start of an object. Returns their number.

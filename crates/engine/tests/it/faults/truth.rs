@@ -8,7 +8,7 @@ use palisade_policy::input::{Change, Kind, Namespace, NamespacedName, Pod, Polic
 /// The objects as the server has them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
-    pub(crate) pods: BTreeMap<NamespacedName, Pod>,
+    pub(crate) pods: BTreeMap<NamespacedName, Arc<Pod>>,
     pub(crate) namespaces: BTreeMap<Arc<str>, Namespace>,
     pub(crate) policies: BTreeMap<NamespacedName, Policy>,
 }
@@ -22,13 +22,13 @@ impl Truth {
 
     pub(crate) fn apply(&mut self, change: &Change) {
         match change.clone() {
-            Change::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod)),
+            Change::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod.into())),
             Change::PodGone(key) => drop(self.pods.remove(&key)),
             Change::Namespace(namespace) => drop(self.namespaces.insert(namespace.name.clone(), namespace)),
             Change::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
             Change::Policy(policy) => drop(self.policies.insert(policy.key.clone(), policy)),
             Change::PolicyGone(key) => drop(self.policies.remove(&key)),
-            Change::Pods(all) => self.pods = all.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
+            Change::Pods(all) => self.pods = all.into_iter().map(|pod| (pod.key.clone(), pod.into())).collect(),
             Change::Namespaces(all) => self.namespaces = all.into_iter().map(|one| (one.name.clone(), one)).collect(),
             Change::Policies(all) => self.policies = all.into_iter().map(|one| (one.key.clone(), one)).collect(),
         }

@@ -107,7 +107,7 @@ fn says_nothing_new(node: u8, state: &State) -> Result<(), TestCaseError> {
     let policies: Vec<_> =
         state.policies.values().filter(|policy| !state.tombstones.contains(&policy.key)).cloned().collect();
     let lists = [
-        Change::Pods(state.pods.values().rev().cloned().collect()),
+        Change::Pods(state.pods.values().rev().map(|pod| (**pod).clone()).collect()),
         Change::Namespaces(state.namespaces.values().rev().cloned().collect()),
         Change::Policies(policies.iter().rev().cloned().collect()),
     ];
@@ -128,7 +128,7 @@ fn says_nothing_new(node: u8, state: &State) -> Result<(), TestCaseError> {
 
 /// The objects as events.
 fn created(state: &State) -> Vec<Change> {
-    let pods = state.pods.values().cloned().map(Change::Pod);
+    let pods = state.every_pod().cloned().map(Change::Pod);
     let namespaces = state.namespaces.values().cloned().map(Change::Namespace);
     pods.chain(namespaces).chain(state.policies.values().cloned().map(Change::Policy)).collect()
 }
@@ -196,7 +196,7 @@ fn in_steps(history: &History) -> Vec<Change> {
     for change in &history.changes {
         match change {
             Change::Pod(new) => {
-                if let Some(old) = state.pods.get(&new.key).cloned() {
+                if let Some(old) = state.pods.get(&new.key).map(|old| (**old).clone()) {
                     let labelled = Pod { labels: new.labels.clone(), ..old };
                     let addressed = Pod { addresses: new.addresses, ..labelled.clone() };
                     steps.extend([labelled, addressed].map(Change::Pod));

@@ -17,11 +17,11 @@ impl Renaming {
     }
 
     pub(crate) fn state(&self, state: &State) -> State {
-        let pods = state.pods.values().map(|pod| self.pod(pod));
+        let pods = state.every_pod().map(|pod| self.pod(pod));
         let namespaces = state.namespaces.values().map(|namespace| self.namespace(namespace));
         let policies = state.policies.values().map(|policy| self.policy(policy));
         State {
-            pods: pods.map(|pod| (pod.key.clone(), pod)).collect(),
+            pods: pods.map(|pod| (pod.key.clone(), pod.into())).collect(),
             namespaces: namespaces.map(|namespace| (namespace.name.clone(), namespace)).collect(),
             policies: policies.map(|policy| (policy.key.clone(), policy)).collect(),
             tombstones: state.tombstones.iter().map(|key| self.key(key)).collect(),

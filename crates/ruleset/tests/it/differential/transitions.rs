@@ -226,7 +226,7 @@ fn commits(changes: &[Change], together: usize) -> Vec<&[Change]> {
 }
 
 fn addresses(state: &State) -> BTreeSet<IpAddr> {
-    state.pods.values().flat_map(|pod| pod.addresses.iter()).collect()
+    state.every_pod().flat_map(|pod| pod.addresses.iter()).collect()
 }
 
 /// The in-flight packets: every other end is an IP affected by the change.
