@@ -59,7 +59,7 @@ fn main() {
         let bed = Bed::new(workload);
         let agent = start(&mut rows, workload, &bed, if run.quick { 3 } else { 5 });
         let scene = Scene::new(workload, &bed, &agent);
-        growth.note(&scene);
+        growth.note(&mut rows, &scene);
         match workload {
             Workload::W1 | Workload::W8 => churn::single(&mut rows, &scene, rounds / 2),
             Workload::W2 => {
@@ -190,14 +190,18 @@ fn start_again(rows: &mut Rows, workload: Workload, bed: &Bed, runs: usize) -> A
 }
 
 impl Growth {
-    fn note(&mut self, scene: &Scene<'_>) {
+    fn note(&mut self, rows: &mut Rows, scene: &Scene<'_>) {
         if matches!(scene.workload, Workload::W5 | Workload::W8) {
             return;
         }
-        let pods = f64::from(scene.workload.size().pods);
-        self.memory.push((pods, scene.agent.memory("VmRSS")));
+        let pods = scene.workload.size().pods;
+        let memory = scene.agent.memory("VmRSS");
         let events = (0..20).map(|round| churn::relabel_remote(scene.workload, round)).collect::<Vec<_>>();
         let effects: Vec<_> = events.into_iter().map(|event| scene.effect(|api| api.put(event)).first).collect();
-        self.event.push((pods, Samples::milliseconds(&effects).median()));
+        let event = Samples::milliseconds(&effects);
+        rows.add(&format!("growth/memory/{pods}"), "MiB", memory, None, None);
+        rows.median(&format!("growth/pod event/{pods}"), "ms", &event, None);
+        self.memory.push((f64::from(pods), memory));
+        self.event.push((f64::from(pods), event.median()));
     }
 }

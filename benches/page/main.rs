@@ -10,6 +10,7 @@
     reason = "a program of measurements: it ends where it fails"
 )]
 
+mod agent;
 mod plots;
 mod rows;
 mod tables;
@@ -24,13 +25,18 @@ const PLOTS: &str = "docs/performance";
 
 const INTRODUCTION: &str = "# Performance
 
-What a packet costs under Palisade's rules, as a multiple of what it costs under conntrack alone.
-This page is generated: `hack/bench packets --json FILE`, then `hack/bench page FILE`.
+What a packet costs under Palisade's rules, and what an agent costs.
+This page is generated: `hack/bench --json FILE`, then `hack/bench page FILE`.
+";
 
+const PACKETS: &str = "
+## Packets
+
+A ratio is what a packet costs under Palisade's rules, as a multiple of what it costs under conntrack alone.
 A node, two pods that policies isolate and two that none does are network namespaces; one core sends small UDP packets.
 A packet is forwarded and filtered on the core that sends it, so a ratio is that of its whole path, sockets included.
 Each round measures the rules and, just before, their baseline; ratios are medians of the rounds, with the lowest and highest in brackets.
-These machines are noisy: a ratio moves by 0.05 between runs.
+These machines are noisy: a ratio moves by 0.05 between runs, and a time by half.
 ";
 
 const LAYOUTS: &str = "
@@ -45,9 +51,13 @@ fn main() {
     std::fs::create_dir_all(PLOTS).expect("a directory for the plots");
     let mut page = INTRODUCTION.to_owned();
     page += &tables::machine();
-    for place in rows.places() {
+    let packets = rows.packets();
+    if !packets.0.is_empty() {
+        page += PACKETS;
+    }
+    for place in packets.places() {
         let of = rows.of(&place);
-        writeln!(page, "\n## {}", tables::title(&place)).expect("a string");
+        writeln!(page, "\n### {}", tables::title(&place)).expect("a string");
         page += &tables::established(&of);
         for plot in plots::ALL {
             if let Some(name) = plot.draw(&of, Path::new(PLOTS), &place) {
@@ -57,7 +67,8 @@ fn main() {
         page += LAYOUTS;
         page += &tables::others(&of);
     }
-    page += &tables::missed(&rows);
+    page += &tables::missed(&packets);
+    page += &agent::part(&rows, Path::new(PLOTS));
     std::fs::write(PAGE, page).expect(PAGE);
     println!("{PAGE}");
 }

@@ -10,6 +10,7 @@ pub(crate) struct Row {
     /// Where and what, as `routed/ipv4/established/peers/100`.
     pub(crate) id: String,
     pub(crate) measured: f64,
+    pub(crate) unit: String,
     pub(crate) baseline: String,
     pub(crate) spread: Option<(f64, f64)>,
     pub(crate) target: Option<f64>,
@@ -28,6 +29,11 @@ impl Rows {
             rows
         });
         Self(all.map(|row| Row::of(&row)).collect())
+    }
+
+    /// The rows about packets.
+    pub(crate) fn packets(&self) -> Self {
+        Self(self.0.iter().filter(|row| !row.id.starts_with("agent/")).cloned().collect())
     }
 
     /// The first two parts of ids: `routed/ipv4`.
@@ -66,6 +72,7 @@ impl Row {
         Self {
             id: row["id"].as_str().expect("an id").to_owned(),
             measured: number(&row["measured"]).expect("a number"),
+            unit: row["unit"].as_str().unwrap_or_default().to_owned(),
             baseline: row["baseline"].as_str().unwrap_or_default().to_owned(),
             spread,
             target: number(&row["target"]),

@@ -93,9 +93,9 @@ pub(crate) fn others(rows: &Rows) -> String {
 pub(crate) fn missed(rows: &Rows) -> String {
     let missed: Vec<&Row> = rows.0.iter().filter(|row| row.met == Some(false)).collect();
     if missed.is_empty() {
-        return "\nEvery target is met.\n".to_owned();
+        return "\nEvery target for packets is met.\n".to_owned();
     }
-    let mut table = "\n## Missed targets\n\n| measure | measured | target | against |\n|---|---|---|---|\n".to_owned();
+    let mut table = "\n### Missed targets\n\n| measure | measured | target | against |\n|---|---|---|---|\n".to_owned();
     for row in missed {
         let target = row.target.unwrap_or_default();
         writeln!(table, "| `{}` | {} | {target:.2} | {} |", row.id, row.cell(), row.baseline).expect("a string");

@@ -52,10 +52,10 @@ impl Cursor {
     }
 }
 
-/// Takes the bytes of a list and returns its objects, one by one.
+/// Takes the bytes of a list and has its objects read, one by one.
 ///
-/// It only finds the start and the end of each object. The decoders of the object and of the
-/// [envelope](Splitter::finish) check that these are JSON.
+/// Most objects are in one piece of the text and are read where they are. For the others it only finds the end; the
+/// decoders of the object and of the [envelope](Splitter::finish) check that these are JSON.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     /// In the envelope.
@@ -69,21 +69,31 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    /// Takes more of the text and calls `each` with every object that is complete with it.
+    /// Takes more of the text. `read` reads an object at the start of a text, and returns its length; none if it has no
+    /// end there.
     pub(super) fn push(
         &mut self,
         mut bytes: &[u8],
-        mut each: impl FnMut(&[u8]) -> Result<(), String>,
+        mut read: impl FnMut(&[u8]) -> Result<Option<usize>, String>,
     ) -> Result<(), String> {
         while !bytes.is_empty() {
-            let (taken, complete) =
-                if self.inner.depth > 0 { self.object(bytes) } else { (self.between(bytes)?, false) };
+            if self.inner.depth == 0 {
+                let taken = self.between(bytes)?;
+                bytes = bytes.get(taken..).unwrap_or_default();
+                if let Some(length) = if bytes.is_empty() { Some(0) } else { read(bytes)? } {
+                    bytes = bytes.get(length..).unwrap_or_default();
+                    continue;
+                }
+            }
+            let (taken, complete) = self.object(bytes);
             bytes = bytes.get(taken..).unwrap_or_default();
-            if self.object.len() > LONGEST || self.envelope.len() > LONGEST {
+            if self.object.len() > LONGEST {
                 return Err(format!("more than {LONGEST} bytes without an end"));
             }
             if complete {
-                each(&self.object)?;
+                if read(&self.object)? != Some(self.object.len()) {
+                    return Err("an object that ends before its last bracket".to_owned());
+                }
                 self.object.clear();
             }
         }
@@ -103,22 +113,21 @@ impl Splitter {
         (taken, complete)
     }
 
-    /// Takes bytes of the envelope up to the start of an object. Returns their number.
+    /// Takes bytes of the envelope up to an object. Returns their number.
     fn between(&mut self, bytes: &[u8]) -> Result<usize, String> {
         for (index, byte) in bytes.iter().enumerate() {
             if !self.in_items {
                 let begins = *byte == b'[' && self.outer.depth == 1 && !self.outer.in_string && self.is_after_key();
                 self.outer.step(*byte);
                 self.envelope.push(*byte);
+                if self.envelope.len() > LONGEST {
+                    return Err(format!("more than {LONGEST} bytes without an end"));
+                }
                 self.in_items = begins;
                 continue;
             }
             match byte {
-                b'{' => {
-                    self.inner.step(*byte);
-                    self.object.push(*byte);
-                    return Ok(index.saturating_add(1));
-                }
+                b'{' => return Ok(index),
                 b']' => {
                     self.outer.step(*byte);
                     self.envelope.push(*byte);
@@ -147,9 +156,17 @@ mod tests {
         let mut splitter = Splitter::default();
         let mut objects = Vec::new();
         for bytes in text.as_bytes().chunks(chunk) {
-            splitter.push(bytes, |object| {
-                objects.push(String::from_utf8(object.to_vec()).unwrap());
-                Ok(())
+            splitter.push(bytes, |text| {
+                let mut values = serde_json::Deserializer::from_slice(text).into_iter::<serde_json::Value>();
+                match values.next() {
+                    Some(Ok(_)) => {
+                        let length = values.byte_offset();
+                        objects.push(String::from_utf8(text[..length].to_vec()).unwrap());
+                        Ok(Some(length))
+                    }
+                    Some(Err(error)) if !error.is_eof() => Err(error.to_string()),
+                    _ => Ok(None),
+                }
             })?;
         }
         Ok((objects, String::from_utf8(splitter.finish()?).unwrap()))
@@ -185,14 +202,16 @@ mod tests {
             assert!(split(&text[..end], 4).is_err(), "{}", &text[..end]);
         }
         assert!(split(r#"{"items":[{},null]}"#, 4).is_err());
+        // Brackets that do not match.
+        assert!(split(r#"{"items":[{"a":[}}]}"#, 4).is_err());
     }
 
     #[test]
     fn an_endless_object_is_an_error() {
         let mut splitter = Splitter::default();
-        splitter.push(br#"{"items":[{"a":""#, |_| Ok(())).unwrap();
+        splitter.push(br#"{"items":[{"a":""#, |_| Ok(None)).unwrap();
         let megabyte = vec![b'x'; 1 << 20];
-        let taken = (0..64).take_while(|_| splitter.push(&megabyte, |_| Ok(())).is_ok()).count();
+        let taken = (0..64).take_while(|_| splitter.push(&megabyte, |_| Ok(None)).is_ok()).count();
         assert_eq!(taken, (LONGEST >> 20) - 1, "bytes of one object, in MiB");
     }
 }

@@ -78,13 +78,13 @@ impl Wire {
             if chunk.is_empty() {
                 break;
             }
-            let take = |object: &[u8]| {
-                let object: S = serde_json::from_slice(object).map_err(|error| error.to_string())?;
+            let read = |text: &[u8]| {
+                let Some((object, length)) = first::<S>(text)? else { return Ok(None) };
                 // An object without a name is ignored; no server has one.
                 objects.extend(Received::read(object));
-                Ok(())
+                Ok(Some(length))
             };
-            splitter.push(chunk, take).map_err(Trouble::Malformed)?;
+            splitter.push(chunk, read).map_err(Trouble::Malformed)?;
             let taken = chunk.len();
             bytes = bytes.saturating_add(taken);
             body.as_mut().consume(taken);
@@ -112,6 +112,16 @@ impl Wire {
         self.contact.hear(self.kind);
         let (kind, contact) = (self.kind, self.contact.clone());
         Ok(Lines { body: Box::pin(body), line: Vec::new(), kind, contact })
+    }
+}
+
+/// The object at the start of a text, and its length; none if it has no end there.
+fn first<S: Structure>(text: &[u8]) -> Result<Option<(S, usize)>, String> {
+    let mut objects = serde_json::Deserializer::from_slice(text).into_iter::<S>();
+    match objects.next() {
+        Some(Ok(object)) => Ok(Some((object, objects.byte_offset()))),
+        Some(Err(error)) if !error.is_eof() => Err(error.to_string()),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 
