@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use palisade_lab::Namespace;
-use palisade_testkit::fakeapi::FakeApi;
+use palisade_testkit::fakeapi::{FakeApi, Resource, Verb};
 
 use crate::notices::Neighbour;
 use crate::process::Agent;
@@ -53,6 +53,8 @@ impl Bed {
         self.namespace.nft("delete table inet palisade\n").ok();
         Neighbour::settle(&self.namespace);
         let agent = Agent::start(&self.namespace, &self.directory);
+        // Starting a program stops the threads of this process for a while.
+        agent.wait("list of pods", || self.api.count_since(agent.started, Verb::List, Resource::Pods) > 0);
         let neighbour = Neighbour::start(&self.namespace);
         let start = self.started(agent);
         let waits = neighbour.stop();

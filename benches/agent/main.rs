@@ -72,6 +72,8 @@ fn main() {
             Workload::W5 | Workload::W6 => {}
         }
     }
+    let pod = workload::served_pod(&Workload::W2.pod(0)).to_string().len();
+    rows.add("size/pod", "bytes", f64::from(u32::try_from(pod).expect("a small object")), None, None);
     if growth.memory.len() > 1 {
         let (memory, event) = (line(&growth.memory), line(&growth.event));
         println!("\nwith the size of the cluster");

@@ -45,14 +45,19 @@ impl Agent {
 
     /// Waits until the log has this word, and returns when.
     pub(crate) fn wait_for(&self, word: &str) -> Instant {
+        self.wait(word, || self.log().contains(word))
+    }
+
+    /// Waits for a condition, and returns when it was met.
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn() -> bool) -> Instant {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
-            if self.log().contains(word) {
+            if condition() {
                 return Instant::now();
             }
             std::thread::sleep(PAUSE);
         }
-        panic!("the agent does not say {word:?}; its log:\n{}", self.log());
+        panic!("no {what}; the agent's log:\n{}", self.log());
     }
 
     pub(crate) fn log(&self) -> String {

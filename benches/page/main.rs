@@ -13,6 +13,7 @@
 mod agent;
 mod plots;
 mod rows;
+mod scale;
 mod tables;
 
 use std::fmt::Write as _;
@@ -21,6 +22,7 @@ use std::path::Path;
 use rows::Rows;
 
 const PAGE: &str = "docs/performance.md";
+const SCALE: &str = "docs/scale.md";
 const PLOTS: &str = "docs/performance";
 
 const INTRODUCTION: &str = "# Performance
@@ -71,4 +73,8 @@ fn main() {
     page += &agent::part(&rows, Path::new(PLOTS));
     std::fs::write(PAGE, page).expect(PAGE);
     println!("{PAGE}");
+    if let Some(page) = scale::page(&rows) {
+        std::fs::write(SCALE, page).expect(SCALE);
+        println!("{SCALE}");
+    }
 }
