@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use bed::Bed;
 use churn::Scene;
-use numbers::{Samples, line};
+use numbers::Samples;
 use process::Agent;
 use rows::Rows;
 use serde_json::Value;
@@ -40,16 +40,9 @@ struct Run {
     only: Vec<String>,
 }
 
-/// What grows with the cluster.
-#[derive(Default)]
-struct Growth {
-    memory: Vec<(f64, f64)>,
-    event: Vec<(f64, f64)>,
-}
-
 fn main() {
     let run = arguments();
-    let (mut rows, mut growth) = (Rows::default(), Growth::default());
+    let mut rows = Rows::default();
     let rounds = if run.quick { 60 } else { 300 };
     if run.only.is_empty() {
         ruleset::measure(&mut rows, if run.quick { 5 } else { 9 });
@@ -59,7 +52,7 @@ fn main() {
         let bed = Bed::new(workload);
         let agent = start(&mut rows, workload, &bed, if run.quick { 3 } else { 5 });
         let scene = Scene::new(workload, &bed, &agent);
-        growth.note(&mut rows, &scene);
+        by_size(&mut rows, &scene);
         match workload {
             Workload::W1 | Workload::W8 => churn::single(&mut rows, &scene, rounds / 2),
             Workload::W2 => {
@@ -74,14 +67,6 @@ fn main() {
     }
     let pod = workload::served_pod(&Workload::W2.pod(0)).to_string().len();
     rows.add("size/pod", "bytes", f64::from(u32::try_from(pod).expect("a small object")), None, None);
-    if growth.memory.len() > 1 {
-        let (memory, event) = (line(&growth.memory), line(&growth.event));
-        println!("\nwith the size of the cluster");
-        rows.add("growth/memory without a pod", "MiB", memory.0, None, None);
-        rows.add("growth/memory per pod", "KiB", memory.1 * 1024.0, None, None);
-        rows.add("growth/pod event without a pod", "ms", event.0, None, None);
-        rows.add("growth/pod event per 1,000 pods", "ms", event.1 * 1000.0, None, None);
-    }
     if let Some(file) = run.json {
         std::fs::write(file, format!("{:#}\n", Value::Array(rows.0))).expect("the JSON file");
     }
@@ -191,19 +176,14 @@ fn start_again(rows: &mut Rows, workload: Workload, bed: &Bed, runs: usize) -> A
     last.expect("a start")
 }
 
-impl Growth {
-    fn note(&mut self, rows: &mut Rows, scene: &Scene<'_>) {
-        if matches!(scene.workload, Workload::W5 | Workload::W8) {
-            return;
-        }
-        let pods = scene.workload.size().pods;
-        let memory = scene.agent.memory("VmRSS");
-        let events = (0..20).map(|round| churn::relabel_remote(scene.workload, round)).collect::<Vec<_>>();
-        let effects: Vec<_> = events.into_iter().map(|event| scene.effect(|api| api.put(event)).first).collect();
-        let event = Samples::milliseconds(&effects);
-        rows.add(&format!("growth/memory/{pods}"), "MiB", memory, None, None);
-        rows.median(&format!("growth/pod event/{pods}"), "ms", &event, None);
-        self.memory.push((f64::from(pods), memory));
-        self.event.push((f64::from(pods), event.median()));
+/// What is compared between clusters of different sizes.
+fn by_size(rows: &mut Rows, scene: &Scene<'_>) {
+    if matches!(scene.workload, Workload::W5 | Workload::W8) {
+        return;
     }
+    let pods = scene.workload.size().pods;
+    rows.add(&format!("growth/memory/{pods}"), "MiB", scene.agent.memory("VmRSS"), None, None);
+    let events = (0..20).map(|round| churn::relabel_remote(scene.workload, round)).collect::<Vec<_>>();
+    let effects: Vec<_> = events.into_iter().map(|event| scene.effect(|api| api.put(event)).first).collect();
+    rows.median(&format!("growth/pod event/{pods}"), "ms", &Samples::milliseconds(&effects), None);
 }

@@ -43,14 +43,3 @@ impl Samples {
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
-
-/// The straight line that fits these points best: its value at 0, and its slope.
-pub(crate) fn line(points: &[(f64, f64)]) -> (f64, f64) {
-    let count = points.iter().map(|_| 1.0).sum::<f64>();
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
-    let above = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>();
-    let below = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum::<f64>();
-    let slope = above / below;
-    (mean_y - slope * mean_x, slope)
-}

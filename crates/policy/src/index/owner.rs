@@ -75,9 +75,9 @@ impl Claims {
         for address in pod.claims() {
             let claimants = self.by_address.entry(address).or_default();
             match claimants.binary_search_by(|other| other.key.cmp(&pod.key)) {
-                Ok(_) => claimants.iter_mut().filter(|other| other.key == pod.key).for_each(|at| *at = pod.clone()),
-                // Most IPs have one pod.
-                Err(0) if claimants.is_empty() => *claimants = vec![pod.clone()],
+                Ok(place) => claimants.get_mut(place).into_iter().for_each(|other| *other = pod.clone()),
+                // Most IPs have one pod, and need no room for more.
+                Err(_) if claimants.is_empty() => *claimants = vec![pod.clone()],
                 Err(place) => claimants.insert(place, pod.clone()),
             }
         }
