@@ -1,18 +1,21 @@
 //! What the kernel tells of changes of nftables, and another program that changes a table of its own meanwhile.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use netlink_sys::{Socket, SocketAddr, constants::NETLINK_NETFILTER};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
+};
 use palisade_lab::Namespace;
 
-/// `NFNLGRP_NFTABLES`.
-const GROUP: u32 = 7;
+/// The bit of `NFNLGRP_NFTABLES` (7).
+const GROUP: u32 = 1 << 6;
 
 /// Types of messages: `NFNL_SUBSYS_NFTABLES << 8`, and `NFT_MSG_NEWSETELEM`, `NFT_MSG_DELSETELEM`, `NFT_MSG_NEWGEN`.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -44,17 +47,16 @@ pub(crate) struct Notices {
 
 impl Notices {
     pub(crate) fn listen(namespace: &Namespace) -> Self {
-        let socket = namespace.run(listening).expect("a namespace").expect("CAP_NET_ADMIN, for notices of nftables");
+        let socket =
+            namespace.run(|| open(GROUP)).expect("a namespace").expect("CAP_NET_ADMIN, for notices of nftables");
+        setsockopt(&socket, sockopt::RcvBufForce, &ROOM).expect("CAP_NET_ADMIN, for a large buffer");
         let (sender, commits) = channel();
         // The thread ends with the process.
         std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 20];
             let (mut elements, mut added) = (0, Vec::new());
             loop {
-                let size = match socket.recv(&mut &mut buffer[..], 0) {
-                    Ok(size) => size,
-                    Err(error) => panic!("notices of nftables: {error}"),
-                };
+                let size = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).expect("notices of nftables");
                 let at = Instant::now();
                 for (kind, body) in messages(&buffer[..size]) {
                     match kind {
@@ -94,11 +96,11 @@ impl Notices {
     }
 }
 
-fn listening() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
-    socket.add_membership(GROUP)?;
+/// A socket of netfilter that receives the messages of these groups.
+fn open(groups: u32) -> io::Result<OwnedFd> {
+    let kind = (AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
+    let socket = socket(kind.0, kind.1, kind.2, kind.3)?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(socket)
 }
 
@@ -154,17 +156,15 @@ impl Neighbour {
 }
 
 fn commits(stop: &AtomicBool) -> io::Result<Vec<Duration>> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open(0)?;
     let mut times = Vec::new();
     let mut answer = vec![0; 64 << 10];
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let batch = batch(times.len() % 2 == 0);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        socket.send(&batch, 0)?;
-        let size = socket.recv(&mut &mut answer[..], 0)?;
+        send(socket.as_raw_fd(), &batch, MsgFlags::empty())?;
+        let size = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         times.push(due.elapsed());
         due += EVERY;
         // NLMSG_ERROR (2) with the code 0 acknowledges.
