@@ -335,7 +335,8 @@ fn the_text_form_lists_as_the_netlink_form_does() {
             Table::open(Ownership::Plain).unwrap().replace(&model).unwrap();
             list()
         });
-        assert_eq!(ours, theirs);
+        // Sets that many rules look up are created first.
+        assert_eq!(sections(&ours), sections(&theirs));
     }
 }
 
