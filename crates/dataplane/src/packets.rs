@@ -159,7 +159,7 @@ mod tests {
                 ("visits", || Packets::new().leave()),
                 ("grace period", wait_for_grace_period),
             ] {
-                let tries = (0..200).filter_map(|_| arrives_by(wait, &receiver, slow)).take(10);
+                let tries = (0..1_000).filter_map(|_| arrives_by(wait, &receiver, slow)).take(10);
                 let tries: Vec<_> = tries.collect();
                 assert_eq!(tries.len(), 10, "the machine is too busy");
                 // Without a wait, packets are still in flight.

@@ -56,7 +56,7 @@ fn while_in_flight(prepare: fn(&mut Table), act: fn(&mut Table)) {
                 (began + time / 8 < started && started < ended).then_some(())
             })
         };
-        assert_eq!((0..200).filter_map(&mut try_once).take(10).count(), 10, "the machine is too busy");
+        assert_eq!((0..1_000).filter_map(&mut try_once).take(10).count(), 10, "the machine is too busy");
         assert!(!listing().contains("palisade-next"));
     });
 }
