@@ -7,7 +7,7 @@ use std::time::Duration;
 use palisade_lab::Namespace;
 use palisade_testkit::fakeapi::{FakeApi, Resource, Verb};
 
-use crate::notices::Neighbour;
+use crate::neighbour::Neighbour;
 use crate::process::Agent;
 use crate::workload::{Workload, served};
 
@@ -17,9 +17,14 @@ pub(crate) struct Bed {
     directory: PathBuf,
 }
 
-/// How an agent started.
+/// A started agent.
 pub(crate) struct Start {
     pub(crate) agent: Agent,
+    pub(crate) times: Times,
+}
+
+/// How it started.
+pub(crate) struct Times {
     /// From its start, and from the last byte of the last list, to its line about the first commit.
     pub(crate) whole: Duration,
     pub(crate) own: Duration,
@@ -67,7 +72,7 @@ impl Bed {
         let listed = self.api.listed().expect("lists were asked for");
         let operations = agent.metrics().get("palisade_commit_operations_total").copied().unwrap_or_default();
         let (whole, own) = (at.saturating_duration_since(agent.started), at.saturating_duration_since(listed));
-        Start { agent, whole, own, operations }
+        Start { agent, times: Times { whole, own, operations } }
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use palisade_policy::input::{Addresses, NamespacedName, Pod, State};
+use palisade_policy::input::{Addresses, NamespacedName, Object, Pod};
 use palisade_testkit::cluster::policy;
 use palisade_testkit::fakeapi::{FakeApi, Resource};
-use palisade_testkit::generate::objects;
+use palisade_testkit::generate::object;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
@@ -44,6 +44,11 @@ impl<'a> Scene<'a> {
         // The rules of the verdict cache come a moment after the first commit.
         notices.until_quiet(QUIET);
         Self { workload, api: &bed.api, agent, notices }
+    }
+
+    /// What changes of single objects cause, each after the effect of the one before.
+    pub(crate) fn effects(&self, objects: Vec<Value>) -> Vec<Effect> {
+        objects.into_iter().map(|object| self.effect(|api| api.put(object))).collect()
     }
 
     /// What a change of the objects causes.
@@ -87,7 +92,7 @@ pub(crate) fn single(rows: &mut Rows, scene: &Scene<'_>, rounds: usize) {
         let id = format!("{}/{id}", scene.workload.name());
         let objects: Vec<_> = (0..rounds).map(|round| event(scene.workload, round)).collect();
         let before = scene.agent.cpu();
-        let effects: Vec<_> = objects.into_iter().map(|object| scene.effect(|api| api.put(object))).collect();
+        let effects = scene.effects(objects);
         let cost = (scene.agent.cpu() - before) / as_number(rounds);
         show(rows, &id, &effects, [median, high, last]);
         rows.add(&format!("{id}/CPU"), "ms per event", cost, None, cpu);
@@ -113,7 +118,7 @@ pub(crate) fn namespace(rows: &mut Rows, scene: &Scene<'_>, rounds: usize) {
         let labels = json!({ "team": team, "kubernetes.io/metadata.name": CROWD });
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": CROWD, "labels": labels } })
     };
-    let effects: Vec<_> = (0..rounds).map(|round| scene.effect(|api| api.put(relabel(round)))).collect();
+    let effects = scene.effects((0..rounds).map(relabel).collect());
     show(rows, "W2/namespace of 1,000 pods relabelled", &effects, [None, None, Some(25.0)]);
     let pods: Vec<String> = (0..CROWD_PODS).map(|number| crowd_pod(number).key.name.to_string()).collect();
     let pods = pods.iter().map(|name| (Resource::Pods, CROWD, name.as_str()));
@@ -148,8 +153,7 @@ pub(crate) fn burst(rows: &mut Rows, scene: &Scene<'_>, pods: usize, per_second:
         let pod = new_pod(workload, 100_000 + number);
         let Some(IpAddr::V4(address)) = pod.addresses.iter().next() else { panic!("the pod has no IPv4 address") };
         let object = served_pod(&pod);
-        let at = begin + Duration::from_secs(1) * u32::try_from(number).expect("few pods") / per_second;
-        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        wait_for_turn(begin, number, per_second);
         sent.insert(address.octets(), Instant::now());
         scene.api.put(object);
     }
@@ -174,8 +178,7 @@ pub(crate) fn rolling(rows: &mut Rows, scene: &Scene<'_>, pods: usize, per_secon
         let old = workload.pod(workload.size().pods - 100 - u32::try_from(number).expect("few pods"));
         let key = NamespacedName { name: format!("{}-next", old.key.name).into(), ..old.key.clone() };
         let next = served_pod(&Pod { key, ..old.clone() });
-        let at = begin + Duration::from_secs(1) * u32::try_from(number).expect("few pods") / per_second;
-        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        wait_for_turn(begin, number, per_second);
         scene.api.delete(Resource::Pods, &old.key.namespace, &old.key.name);
         scene.api.put(next);
     }
@@ -183,6 +186,12 @@ pub(crate) fn rolling(rows: &mut Rows, scene: &Scene<'_>, pods: usize, per_secon
     let cost = (agent.cpu() - before) / as_number(2 * pods);
     let id = format!("{}/pods replaced, {per_second} a second, the IP kept/CPU", workload.name());
     rows.add(&id, "ms per event", cost, None, None);
+}
+
+/// Waits until an event of this number is due at this rate.
+fn wait_for_turn(begin: Instant, number: usize, per_second: u32) {
+    let due = begin + Duration::from_secs(1) * u32::try_from(number).expect("few events") / per_second;
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
 /// The last pod's labels change, and back.
@@ -213,9 +222,7 @@ fn new_pod(workload: Workload, number: usize) -> Pod {
 
 /// The ports of a rule change, of a policy that isolates local pods.
 fn edit(workload: Workload, round: usize) -> Value {
-    let policy = policy(workload.size(), 17);
-    let only = State { policies: [(policy.key.clone(), policy)].into(), ..State::default() };
-    let mut object: Value = objects(&only).next().expect("a policy");
+    let mut object = object(&Object::Policy(policy(workload.size(), 17)));
     let port = if round.is_multiple_of(2) { 8081 } else { 8080 };
     object["spec"]["ingress"][1]["ports"][0]["port"] = json!(port);
     object

@@ -15,39 +15,37 @@
 
 mod bed;
 mod churn;
+#[path = "../common/clusters.rs"]
+mod clusters;
+mod neighbour;
+mod netlink;
 mod notices;
 mod numbers;
 mod process;
 mod rows;
 mod ruleset;
+#[path = "../common/run.rs"]
+mod run;
 mod workload;
 
-use std::path::PathBuf;
+use std::time::Duration;
 
-use bed::Bed;
+use bed::{Bed, Times};
 use churn::Scene;
 use numbers::Samples;
 use process::Agent;
 use rows::Rows;
-use serde_json::Value;
+use run::Run;
 use workload::Workload;
 
-/// The command line.
-struct Run {
-    quick: bool,
-    json: Option<PathBuf>,
-    /// Only these clusters.
-    only: Vec<String>,
-}
-
 fn main() {
-    let run = arguments();
+    let run = Run::read(&Workload::ALL.map(Workload::name));
     let mut rows = Rows::default();
     let rounds = if run.quick { 60 } else { 300 };
     if run.only.is_empty() {
         ruleset::measure(&mut rows, if run.quick { 5 } else { 9 });
     }
-    for workload in Workload::ALL.into_iter().filter(|workload| run.has(*workload)) {
+    for workload in Workload::ALL.into_iter().filter(|workload| is_asked(&run, *workload)) {
         println!("\n{workload:?}: {}", workload.describe());
         let bed = Bed::new(workload);
         let agent = start(&mut rows, workload, &bed, if run.quick { 3 } else { 5 });
@@ -67,35 +65,12 @@ fn main() {
     }
     let pod = workload::served_pod(&Workload::W2.pod(0)).to_string().len();
     rows.add("size/pod", "bytes", f64::from(u32::try_from(pod).expect("a small object")), None, None);
-    if let Some(file) = run.json {
-        std::fs::write(file, format!("{:#}\n", Value::Array(rows.0))).expect("the JSON file");
-    }
+    run.write(rows.0);
 }
 
-impl Run {
-    fn has(&self, workload: Workload) -> bool {
-        if self.only.is_empty() {
-            !self.quick || workload != Workload::W6
-        } else {
-            self.only.contains(&workload.name())
-        }
-    }
-}
-
-fn arguments() -> Run {
-    let mut run = Run { quick: false, json: None, only: Vec::new() };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--quick" => run.quick = true,
-            "--json" => run.json = Some(arguments.next().expect("--json FILE").into()),
-            // Cargo adds this.
-            "--bench" => {}
-            name if Workload::ALL.iter().any(|workload| workload.name() == name) => run.only.push(argument),
-            other => panic!("unknown argument {other}: --quick, --json FILE, W1, W2, W3, W5, W6, W8"),
-        }
-    }
-    run
+/// Whether the command line asks for this cluster.
+fn is_asked(run: &Run, workload: Workload) -> bool {
+    if run.only.is_empty() { !run.quick || workload != Workload::W6 } else { run.only.contains(&workload.name()) }
 }
 
 /// Starts without a table, then with the table of the last start. Returns the last agent.
@@ -105,33 +80,16 @@ fn start(rows: &mut Rows, workload: Workload, bed: &Bed, runs: usize) -> Agent {
         let (start, others) = bed.start_afresh();
         waits.extend(others);
         memory.push((start.agent.memory("VmRSS"), start.agent.memory("VmHWM")));
-        cold.push((start.whole, start.own, start.operations));
+        cold.push(start.times);
     }
     let name = workload.name();
-    let (whole, own) = match workload {
-        Workload::W2 => (None, Some(100.0)),
-        Workload::W3 => (Some(1_000.0), None),
-        Workload::W6 => (Some(2_500.0), None),
-        Workload::W1 | Workload::W5 | Workload::W8 => (None, None),
+    let targets = match workload {
+        Workload::W2 => [None, Some(100.0), None],
+        Workload::W3 => [Some(1_000.0), None, None],
+        Workload::W6 => [Some(2_500.0), None, None],
+        Workload::W1 | Workload::W5 | Workload::W8 => [None; 3],
     };
-    rows.median(
-        &format!("{name}/cold start/whole"),
-        "ms",
-        &Samples::milliseconds(cold.iter().map(|run| &run.0)),
-        whole,
-    );
-    rows.median(
-        &format!("{name}/cold start/own work"),
-        "ms",
-        &Samples::milliseconds(cold.iter().map(|run| &run.1)),
-        own,
-    );
-    rows.median(
-        &format!("{name}/cold start/operations"),
-        "operations",
-        &Samples::of(cold.iter().map(|run| run.2)),
-        None,
-    );
+    show(rows, &format!("{name}/cold start"), &cold, targets);
     let agent = start_again(rows, workload, bed, runs);
     let (steady, peak) = match workload {
         Workload::W2 => (Some(20.0), None),
@@ -154,26 +112,20 @@ fn start_again(rows: &mut Rows, workload: Workload, bed: &Bed, runs: usize) -> A
     for _ in 0..runs {
         drop(last.take());
         let start = bed.start();
-        adopted.push((start.whole, start.own, start.operations));
+        adopted.push(start.times);
         last = Some(start.agent);
     }
-    let name = workload.name();
     let own = if workload == Workload::W2 { Some(60.0) } else { None };
-    rows.median(
-        &format!("{name}/start with its table/whole"),
-        "ms",
-        &Samples::milliseconds(adopted.iter().map(|run| &run.0)),
-        None,
-    );
-    rows.median(
-        &format!("{name}/start with its table/own work"),
-        "ms",
-        &Samples::milliseconds(adopted.iter().map(|run| &run.1)),
-        own,
-    );
-    let operations = Samples::of(adopted.iter().map(|run| run.2));
-    rows.median(&format!("{name}/start with its table/operations"), "operations", &operations, Some(0.0));
+    show(rows, &format!("{}/start with its table", workload.name()), &adopted, [None, own, Some(0.0)]);
     last.expect("a start")
+}
+
+fn show(rows: &mut Rows, id: &str, starts: &[Times], [whole, own, operations]: [Option<f64>; 3]) {
+    let times = |time: fn(&Times) -> &Duration| Samples::milliseconds(starts.iter().map(time));
+    rows.median(&format!("{id}/whole"), "ms", &times(|start| &start.whole), whole);
+    rows.median(&format!("{id}/own work"), "ms", &times(|start| &start.own), own);
+    let counts = Samples::of(starts.iter().map(|start| start.operations));
+    rows.median(&format!("{id}/operations"), "operations", &counts, operations);
 }
 
 /// What is compared between clusters of different sizes.
@@ -184,6 +136,7 @@ fn by_size(rows: &mut Rows, scene: &Scene<'_>) {
     let pods = scene.workload.size().pods;
     rows.add(&format!("growth/memory/{pods}"), "MiB", scene.agent.memory("VmRSS"), None, None);
     let events = (0..20).map(|round| churn::relabel_remote(scene.workload, round)).collect::<Vec<_>>();
-    let effects: Vec<_> = events.into_iter().map(|event| scene.effect(|api| api.put(event)).first).collect();
-    rows.median(&format!("growth/pod event/{pods}"), "ms", &Samples::milliseconds(&effects), None);
+    let effects = scene.effects(events);
+    let times = Samples::milliseconds(effects.iter().map(|effect| &effect.first));
+    rows.median(&format!("growth/pod event/{pods}"), "ms", &times, None);
 }

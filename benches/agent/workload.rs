@@ -1,16 +1,17 @@
 //! The clusters that an agent is measured in.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use palisade_policy::input::{
-    Addresses, IpBlock, Isolates, LabelSelector, Namespace, NamespacedName, Peer, Peers, Pod, Policy, Port, Ports,
-    Protocol, Rule, State,
+    Addresses, IpBlock, Isolates, LabelSelector, Namespace, NamespacedName, Object, Peer, Peers, Pod, Policy, Port,
+    Ports, Protocol, Rule, State,
 };
 use palisade_testkit::cluster::{Size, cluster, pod};
-use palisade_testkit::generate::objects;
+use palisade_testkit::generate::{object, objects};
 use serde_json::{Value, json};
+
+use crate::clusters::CLUSTERS;
 
 /// A cluster, as seen by the agent of `node-0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +55,10 @@ impl Workload {
         }
     }
 
-    /// For people: `110 local pods of 5,110, 500 policies, 100 namespaces`.
-    pub(crate) fn describe(self) -> String {
-        let Size { local_pods, pods, policies, namespaces } = self.size();
-        let more = match self {
-            Self::W5 => "; one policy of 10,000 ipBlocks, one of 200 port ranges",
-            Self::W6 => " of one rule each",
-            Self::W8 => ", both families",
-            Self::W1 | Self::W2 | Self::W3 => "",
-        };
-        format!("{local_pods} local pods of {pods}, {policies} policies{more}, {namespaces} namespaces")
+    /// For people.
+    pub(crate) fn describe(self) -> &'static str {
+        let found = CLUSTERS.iter().find(|(name, _)| *name == self.name());
+        found.map_or("", |(_, text)| text)
     }
 
     pub(crate) fn state(self) -> State {
@@ -152,8 +147,7 @@ pub(crate) fn served(state: &State) -> impl Iterator<Item = Value> {
 
 /// A pod as an API server sends it.
 pub(crate) fn served_pod(pod: &Pod) -> Value {
-    let state = State { pods: [(pod.key.clone(), Arc::new(pod.clone()))].into(), ..State::default() };
-    objects(&state).map(full).next().expect("a pod")
+    full(object(&Object::Pod(pod.clone())))
 }
 
 /// Adds to a pod what every pod of a Deployment has and no policy needs: it grows to about 4 KiB.

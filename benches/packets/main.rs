@@ -16,9 +16,9 @@
 mod layouts;
 mod measure;
 mod policies;
+#[path = "../common/run.rs"]
+mod run;
 mod tcp;
-
-use std::path::PathBuf;
 
 use layouts::Rules;
 use measure::{Bed, Traffic};
@@ -26,13 +26,8 @@ use palisade_lab::Layout;
 use palisade_policy::input::Family;
 use palisade_ruleset::render::Established;
 use policies::Shape;
+use run::Run;
 use serde_json::{Value, json};
-
-/// The command line.
-struct Run {
-    quick: bool,
-    json: Option<PathBuf>,
-}
 
 /// A comparison: some traffic under some rules, as a multiple of the same traffic under other rules.
 struct Row {
@@ -45,7 +40,7 @@ struct Row {
 }
 
 fn main() {
-    let run = arguments();
+    let run = Run::read(&[]);
     let mut results = Vec::new();
     let places: &[(Layout, Family)] = if run.quick {
         &[(Layout::Routed, Family::V4)]
@@ -65,24 +60,7 @@ fn main() {
         results.extend(rows.iter().zip(&measured).map(|(row, measured)| show(&name, row, measured)));
         results.extend(added(&name, &rows, &measured));
     }
-    if let Some(file) = run.json {
-        std::fs::write(file, format!("{:#}\n", Value::Array(results))).expect("the JSON file");
-    }
-}
-
-fn arguments() -> Run {
-    let mut run = Run { quick: false, json: None };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--quick" => run.quick = true,
-            "--json" => run.json = Some(arguments.next().expect("--json FILE").into()),
-            // Cargo adds this.
-            "--bench" => {}
-            other => panic!("unknown argument {other}: --quick, --json FILE"),
-        }
-    }
-    run
+    run.write(results);
 }
 
 fn rows(quick: bool) -> Vec<Row> {

@@ -11,6 +11,8 @@
 )]
 
 mod agent;
+#[path = "../common/clusters.rs"]
+mod clusters;
 mod plots;
 mod rows;
 mod scale;

@@ -72,15 +72,13 @@ pub(crate) fn page(rows: &Rows) -> Option<String> {
     let rows = rows.of("agent");
     let memory: Vec<_> =
         rows.series("growth/memory").iter().map(|(pods, row)| (f64::from(*pods), row.measured)).collect();
-    let largest = ["W6", "W3"].into_iter().find_map(|name| {
-        let of = rows.of(name);
-        let whole = of.get("cold start/whole")?.measured - of.get("cold start/own work")?.measured;
-        let pods = if name == "W6" { 100_250.0 } else { 50_250.0 };
-        Some(whole / 1_000.0 / pods)
-    });
+    let (pods, _) = memory.last()?;
+    // The largest of those that were measured.
+    let start = ["W6", "W3", "W2"].into_iter().map(|name| rows.of(name)).find(|start| !start.0.is_empty())?;
+    let listing = start.get("cold start/whole")?.measured - start.get("cold start/own work")?.measured;
     let measured = Measured {
         pod: rows.get("size/pod")?.measured,
-        reading: largest?,
+        reading: listing / 1_000.0 / pods,
         memory: line(&memory),
         event: rows.get("W2/nothing changes/CPU")?.measured,
     };
@@ -118,7 +116,7 @@ Assumptions:
         let day = simulate(nodes, measured);
         let (events, sent) = (mean(&day.events) * f64::from(nodes), mean(&day.sent));
         let lists = f64::from(nodes) * list / RELIST;
-        let high = quantile(&day.sent, 0.99);
+        let high = high(&day.sent);
         let cells = [f64::from(nodes), events, sent, high, lists].map(grouped).join(" | ");
         writeln!(text, "| {cells} |").expect("a string");
     }
@@ -218,10 +216,9 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.iter().map(|_| 1.0).sum::<f64>()
 }
 
-fn quantile(values: &[f64], share: f64) -> f64 {
+/// The value that 99 % of the seconds of a day do not exceed.
+fn high(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let above = sorted.iter().map(|_| 1.0 - share).sum::<f64>();
-    let position = (0..sorted.len()).rev().zip(0_u32..).find(|(_, from_top)| f64::from(*from_top) >= above);
-    position.and_then(|(position, _)| sorted.get(position)).copied().unwrap_or_default()
+    sorted.into_iter().rev().nth(DAY / 100).unwrap_or_default()
 }

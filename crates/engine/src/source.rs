@@ -297,7 +297,7 @@ impl Source {
             other => other,
         };
         let known = match &object {
-            Object::Pod(pod) => state.pods.get(&pod.key).map(|known| (known.key.clone(), **known == *pod)),
+            Object::Pod(pod) => state.pod(&pod.key).map(|known| (known.key.clone(), known == pod)),
             Object::Namespace(namespace) => state
                 .namespaces
                 .get(&namespace.name)

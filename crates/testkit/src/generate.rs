@@ -23,7 +23,7 @@ use palisade_policy::input::{Change, State};
 use proptest::prelude::*;
 
 pub use flow::{flow_line, ports_in_use};
-pub use manifest::{change as change_text, manifests, objects};
+pub use manifest::{change as change_text, manifests, object, objects};
 
 /// The most nodes of a generated cluster; they are `node-1` to `node-3`.
 pub const MAX_NODES: u8 = 3;

@@ -33,7 +33,7 @@ impl Index {
         match change {
             Change::Pod(ref pod) => {
                 let key = pod.key.clone();
-                if self.state.pods.get(&key).map(|old| &**old) != Some(pod) {
+                if self.state.pod(&key) != Some(pod) {
                     self.take_pod(key, change, touched);
                 }
             }
@@ -67,7 +67,7 @@ impl Index {
 
     fn take_pod(&mut self, key: NamespacedName, change: Change, touched: &mut Touched) {
         let new = if let Change::Pod(new) = &change { Some(new) } else { None };
-        let old = self.state.pods.get(&key);
+        let old = self.state.pod(&key);
         if let (Some(old), Some(new)) = (old, new)
             && self.means_the_same(old, new)
         {
@@ -75,7 +75,6 @@ impl Index {
             self.renew(&key);
             return;
         }
-        let old = old.map(|old| &**old);
         let addresses: BTreeSet<_> = old.into_iter().chain(new).flat_map(Pod::claims).collect();
         let before: Vec<_> = addresses.iter().map(|address| self.owner_now(*address)).collect();
         addresses.iter().for_each(|address| self.touch(*address, touched));
@@ -83,7 +82,7 @@ impl Index {
         let is_held = |address: &&IpAddr| self.due.contains(**address) && self.dirty.order.has(**address);
         let changing = addresses.iter().filter(|address| !is_held(address)).copied().collect();
         self.dirty.order.push(changing);
-        if let Some(old) = self.state.pods.get(&key) {
+        if let Some(old) = self.state.pod(&key) {
             self.claims.remove(old);
         }
         let replaced = self.state.apply_single(change);

@@ -24,11 +24,6 @@ impl Labels {
     pub(super) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
-
-    /// Removes a label. Returns its value.
-    pub fn remove(&mut self, key: &str) -> Option<String> {
-        Arc::make_mut(&mut self.0).remove(key)
-    }
 }
 
 impl Deref for Labels {

@@ -130,6 +130,11 @@ impl State {
         replaced
     }
 
+    /// The pod of this name.
+    pub fn pod(&self, key: &NamespacedName) -> Option<&Pod> {
+        self.pods.get(key).map(|pod| &**pod)
+    }
+
     /// All pods.
     pub fn every_pod(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values().map(|pod| &**pod)

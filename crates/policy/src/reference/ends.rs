@@ -171,6 +171,6 @@ impl<'a> Reference<'a> {
     }
 
     fn pod(&self, key: &NamespacedName) -> Result<&'a Pod, FlowError> {
-        self.state.pods.get(key).map(|pod| &**pod).ok_or_else(|| FlowError::UnknownPod(key.clone()))
+        self.state.pod(key).ok_or_else(|| FlowError::UnknownPod(key.clone()))
     }
 }

@@ -70,7 +70,7 @@ impl Cluster {
 
     /// Changes a pod of the cluster, or a new one.
     fn pod(mut self, key: &str, edit: impl FnOnce(&mut Pod)) -> Self {
-        let mut pod = self.state.pods.get(&name(key)).map_or_else(|| pod(key), |pod| (**pod).clone());
+        let mut pod = self.state.pod(&name(key)).cloned().unwrap_or_else(|| pod(key));
         edit(&mut pod);
         self.apply(Change::Pod(pod));
         self

@@ -8,7 +8,7 @@ use palisade_policy::input::{Direction, Family, Protocol};
 
 use super::drops::{Reason, drop_chains, drop_counted, drop_link_scope};
 use super::parts::{
-    ESTABLISHED, NEW, NEW_OR_WITHOUT_FLOW, NOT_ESTABLISHED, RELATED, WITHOUT_FLOW, base, commented, icmpv6_type,
+    ESTABLISHED, NEW, NEW_OR_WITHOUT_FLOW, NOT_ESTABLISHED, RELATED, WITHOUT_FLOW, base, commented, goto, icmpv6_type,
     interface_elements, is_family, is_l4, isolated_any, jump, pod_interfaces, pod_to_itself, pods_on_node, prefix,
     reaches_itself, regular, rule, states, verdict, verdict_map,
 };
@@ -122,8 +122,8 @@ fn verdict_cache() -> [(Name, Chain); 2] {
 /// Packets that are not of a flow with packets in both directions.
 fn not_established() -> Chain {
     let rules = vec![
-        commented([states(NEW), verdict(Verdict::Goto(Name::new("first-packet")))], "the first packet of a flow"),
-        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
+        commented([states(NEW), goto("first-packet")], "the first packet of a flow"),
+        to_icmpv6_basics(),
         icmp_errors(),
         commented([states(WITHOUT_FLOW), jump("invalid-untracked")], "no flow: judged by the packet's own IPs"),
     ];
@@ -133,7 +133,7 @@ fn not_established() -> Chain {
 /// First packets of flows.
 fn first_packet() -> Chain {
     let rules = vec![
-        rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")]),
+        to_icmpv6_basics(),
         // A mid-stream segment that would open a flow from a low port to an ephemeral one: conntrack lost the
         // connection, its server sent first, and the new flow would have client and server swapped. Linux assigns
         // client ports from 32768 (net.ipv4.ip_local_port_range).
@@ -151,6 +151,10 @@ fn first_packet() -> Chain {
     regular("first packets of flows; most return", rules)
 }
 
+fn to_icmpv6_basics() -> Rule {
+    rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")])
+}
+
 /// ICMP errors about a flow, such as "fragmentation needed".
 fn icmp_errors() -> Rule {
     commented([states(RELATED), is_l4(L4::Icmp), verdict(Verdict::Accept)], "ICMP errors about known flows")
@@ -166,7 +170,7 @@ fn keep_established(options: &Options) -> Option<Rule> {
 /// Packets from pods to their own node. The node's own packets leave through the output hook, where Palisade has no
 /// chain.
 fn input(options: &Options) -> Chain {
-    let mut rules = vec![rule([is_l4(L4::Icmpv6), jump("icmpv6-basics")])];
+    let mut rules = vec![to_icmpv6_basics()];
     if !options.allow_egress_to_own_node {
         rules.push(icmp_errors());
         // From pods only: the node may have IPs in the range too, and pods answer its packets.
@@ -243,16 +247,16 @@ fn reversed_pickup() -> Chain {
 /// each subnet, 255.255.255.255 and the multicast range.
 fn link_scope_forward(any_isolated: bool) -> Chain {
     let mut rules = Vec::new();
-    let is = |load, kind| [Expression::Match(load, Test::PacketType(kind))];
+    let is = |load, kind| Expression::Match(load, Test::PacketType(kind));
     let everyone = [PacketType::Broadcast, PacketType::Multicast];
     if any_isolated {
-        rules.extend(everyone.map(|kind| link_scope(&is(Load::PacketType, kind))));
+        rules.extend(everyone.map(|kind| link_scope(&[is(Load::PacketType, kind)])));
     }
-    rules.push(rule([is_family(Family::V6), verdict(Verdict::Goto(Name::new("link-scope/ipv6")))]));
+    rules.push(rule([is_family(Family::V6), goto("link-scope/ipv6")]));
     if any_isolated {
-        let [to_one] = is(Load::DestinationType, PacketType::Unicast);
+        let to_one = is(Load::DestinationType, PacketType::Unicast);
         rules.push(commented([to_one, verdict(Verdict::Return)], "nearly every packet: to one receiver"));
-        rules.extend(everyone.map(|kind| link_scope(&is(Load::DestinationType, kind))));
+        rules.extend(everyone.map(|kind| link_scope(&[is(Load::DestinationType, kind)])));
     }
     regular("while any pod of this node is isolated, drops broadcast and multicast", rules)
 }

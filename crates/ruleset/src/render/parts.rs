@@ -77,6 +77,10 @@ pub(super) fn jump(chain: &str) -> Expression {
     verdict(Verdict::Jump(Name::new(chain)))
 }
 
+pub(super) fn goto(chain: &str) -> Expression {
+    verdict(Verdict::Goto(Name::new(chain)))
+}
+
 pub(super) fn states(states: CtStates) -> Expression {
     Expression::Match(Load::CtState, Test::States(states))
 }

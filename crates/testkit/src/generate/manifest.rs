@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use palisade_policy::input::{
-    Change, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, NamespacedName, Operator, Peer, Peers, Phase, Pod,
-    Policy, Port, Ports, Protocol, Requirement, Rule, State,
+    Change, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, NamespacedName, Object, Operator, Peer, Peers,
+    Phase, Pod, Policy, Port, Ports, Protocol, Requirement, Rule, State,
 };
 use serde_json::{Map, Value, json};
 
@@ -23,6 +23,15 @@ pub fn manifests(state: &State) -> String {
 pub fn objects(state: &State) -> impl Iterator<Item = Value> {
     let namespaces = state.namespaces.values().map(namespace);
     namespaces.chain(state.every_pod().map(pod)).chain(state.policies.values().map(policy))
+}
+
+/// A single object.
+pub fn object(of: &Object) -> Value {
+    match of {
+        Object::Namespace(one) => namespace(one),
+        Object::Pod(one) => pod(one),
+        Object::Policy(one) => policy(one),
+    }
 }
 
 /// One event, as a comment with its kind and objects.

@@ -80,7 +80,10 @@ impl Splitter {
             if self.inner.depth == 0 {
                 let taken = self.between(bytes)?;
                 bytes = bytes.get(taken..).unwrap_or_default();
-                if let Some(length) = if bytes.is_empty() { Some(0) } else { read(bytes)? } {
+                if bytes.is_empty() {
+                    break;
+                }
+                if let Some(length) = read(bytes)? {
                     bytes = bytes.get(length..).unwrap_or_default();
                     continue;
                 }

@@ -95,7 +95,7 @@ impl Watching {
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        self.state.pods.get(&NamespacedName::new(namespace, name)).map(|pod| &**pod)
+        self.state.pod(&NamespacedName::new(namespace, name))
     }
 
     fn policy(&self, namespace: &str, name: &str) -> Option<&Policy> {
