@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::visit;
@@ -10,16 +11,21 @@ use crate::space::load;
 /// Rules that a slow packet meets. Each does a route lookup; together they take tens of milliseconds.
 const RULES: usize = 100_000;
 
-/// Slow rules in `input`, and a socket that packets reach through them.
+/// A CPU that handles a slow packet runs nothing else: two tests at a time would keep each other from their moments.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Slow rules in `input`, and a socket that packets reach through them. Only one at a time.
 pub(crate) struct Slow {
     pub(crate) receiver: UdpSocket,
     /// How long a packet takes at least.
     pub(crate) time: Duration,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Slow {
     /// In the network namespace of the thread. The rules come before those of other tables.
     pub(crate) fn new() -> Self {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
         let rules = "fib daddr type local fib saddr type local meta mark 77 drop\n".repeat(RULES);
         let chain = format!("chain input {{\ntype filter hook input priority -10\n{rules}}}\n");
@@ -34,7 +40,7 @@ impl Slow {
         });
         let time = times.min().unwrap();
         assert!(time > Duration::from_millis(5), "the packet is not slow: {time:?}");
-        Self { receiver, time }
+        Self { receiver, time, _alone }
     }
 }
 
