@@ -11,7 +11,7 @@ use palisade_testkit::generate::object;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
-use crate::notices::{Commit, Notices};
+use crate::notices::{Commit, Notices, PALISADE};
 use crate::numbers::Samples;
 use crate::process::{Agent, LIMIT};
 use crate::rows::Rows;
@@ -40,7 +40,7 @@ pub(crate) struct Effect {
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(workload: Workload, bed: &'a Bed, agent: &'a Agent) -> Self {
-        let notices = Notices::listen(&bed.namespace);
+        let notices = Notices::listen(&bed.namespace, PALISADE);
         // The rules of the verdict cache come a moment after the first commit.
         notices.until_quiet(QUIET);
         Self { workload, api: &bed.api, agent, notices }
@@ -212,7 +212,7 @@ fn create(workload: Workload, round: usize) -> Value {
 }
 
 /// A pod that was not there before, on another node.
-fn new_pod(workload: Workload, number: usize) -> Pod {
+pub(crate) fn new_pod(workload: Workload, number: usize) -> Pod {
     let number = u32::try_from(number).expect("few pods");
     let like = workload.pod(workload.size().local_pods + number % 100);
     let address = IpAddr::V4(Ipv4Addr::from_bits(u32::from_be_bytes([10, 112, 0, 0]) + number));
@@ -228,6 +228,6 @@ fn edit(workload: Workload, round: usize) -> Value {
     object
 }
 
-fn as_number(count: usize) -> f64 {
+pub(crate) fn as_number(count: usize) -> f64 {
     f64::from(u32::try_from(count).expect("a small number"))
 }

@@ -26,6 +26,7 @@ mod rows;
 mod ruleset;
 #[path = "../common/run.rs"]
 mod run;
+mod server;
 mod workload;
 
 use std::time::Duration;
@@ -61,6 +62,10 @@ fn main() {
             }
             Workload::W3 => churn::burst(&mut rows, &scene, if run.quick { 200 } else { 1_000 }, 100),
             Workload::W5 | Workload::W6 => {}
+        }
+        drop(agent);
+        if matches!(workload, Workload::W1 | Workload::W2) {
+            server::measure(&mut rows, workload, run.quick);
         }
     }
     let pod = workload::served_pod(&Workload::W2.pod(0)).to_string().len();

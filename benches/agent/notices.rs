@@ -12,13 +12,13 @@ use crate::netlink::{ELEMENT_GONE, NEW_ELEMENT, NEW_GENERATION, messages, open};
 /// The bit of `NFNLGRP_NFTABLES` (7).
 const GROUP: u32 = 1 << 6;
 
-/// The thread of an agent that commits.
-const COMMITTER: &[u8] = b"enforcer";
+/// The thread of Palisade's agent that commits.
+pub(crate) const PALISADE: &str = "enforcer";
 
 /// Room for the notices of one large commit.
 const ROOM: usize = 256 << 20;
 
-/// A commit by the agent.
+/// A commit by the agent that is measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
     /// When its last notice was received.
@@ -35,7 +35,8 @@ pub(crate) struct Notices {
 }
 
 impl Notices {
-    pub(crate) fn listen(namespace: &Namespace) -> Self {
+    /// `committer` is the name of the thread or program that commits for the agent.
+    pub(crate) fn listen(namespace: &Namespace, committer: &'static str) -> Self {
         let socket =
             namespace.run(|| open(GROUP)).expect("a namespace").expect("CAP_NET_ADMIN, for notices of nftables");
         setsockopt(&socket, sockopt::RcvBufForce, &ROOM).expect("CAP_NET_ADMIN, for a large buffer");
@@ -56,7 +57,7 @@ impl Notices {
                         ELEMENT_GONE => elements += 1,
                         NEW_GENERATION => {
                             let (elements, added) = (std::mem::take(&mut elements), std::mem::take(&mut added));
-                            let is_ours = body.windows(COMMITTER.len()).any(|window| window == COMMITTER);
+                            let is_ours = body.windows(committer.len()).any(|window| window == committer.as_bytes());
                             if is_ours && sender.send(Commit { at, elements, added }).is_err() {
                                 return;
                             }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use palisade_lab::{Child, Namespace};
@@ -31,11 +31,20 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts an agent for `node-0` with a new log.
     pub(crate) fn start(namespace: &Namespace, directory: &Path) -> Self {
+        Self::of_cluster(namespace, directory, &directory.join("kubeconfig"))
+    }
+
+    /// The same with the API server that a kubeconfig names.
+    pub(crate) fn of_cluster(namespace: &Namespace, directory: &Path, kubeconfig: &Path) -> Self {
         let program = std::env::var_os("PALISADE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_palisade").into());
-        let log = directory.join("log");
         let mut command = namespace.command(program);
-        command.args(["agent", "--node", "node-0", "--listen", LISTEN]);
-        command.arg("--kubeconfig").arg(directory.join("kubeconfig"));
+        command.args(["agent", "--node", "node-0", "--listen", LISTEN]).arg("--kubeconfig").arg(kubeconfig);
+        Self::run(namespace, directory, command)
+    }
+
+    /// Starts this command, which is an agent, with a new log.
+    pub(crate) fn run(namespace: &Namespace, directory: &Path, mut command: Command) -> Self {
+        let log = directory.join("log");
         command.env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(&log).expect("a log"));
         let started = Instant::now();
@@ -72,6 +81,15 @@ impl Agent {
             text.split(' ').next()?.parse::<u64>().ok()
         });
         milliseconds(Duration::from_nanos(times.sum()))
+    }
+
+    /// The CPU time so far of an agent that runs other programs, theirs included, in milliseconds: the kernel counts it
+    /// in hundredths of a second (`/proc/PID/stat`, fields 14 to 17).
+    pub(crate) fn cpu_of_all(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running agent");
+        // The program's name, in brackets, may have spaces.
+        let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+        fields.skip(11).take(4).map(|ticks| ticks.parse::<f64>().expect("a count of ticks") * 10.0).sum()
     }
 
     /// MiB that it has now (`VmRSS`), or has had at most (`VmHWM`).

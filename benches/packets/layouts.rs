@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use palisade_dataplane::table::{Ownership, Table};
 use palisade_lab::Node;
 use palisade_policy::index::Index;
+use palisade_policy::input::{Family, State};
 use palisade_ruleset::cache::{Slice, resume};
 use palisade_ruleset::render::{Established, Options, render};
 
-use crate::policies::{Ends, Shape, elsewhere, state};
-use palisade_policy::input::Family;
+use crate::policies::{Ends, Shape, elsewhere, state, with_peers};
 
 /// A ruleset on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub(crate) enum Rules {
     /// Established flows accepted first, then one chain for each of the server's policies in turn: the layout that other
     /// agents write.
     Others(u16),
-    /// What Palisade renders.
+    /// What Palisade renders for this many policies of the server.
     Palisade(Shape, u16, Established),
+    /// What Palisade renders for one policy of the server that admits this many pods.
+    Peers(u16, Established),
 }
 
 impl Rules {
@@ -35,9 +37,11 @@ impl Rules {
             Self::Conntrack => "conntrack alone",
             Self::Drop => "conntrack and a plain drop",
             Self::Others(_) => "one chain per policy",
-            Self::Palisade(_, _, Established::Remember) => "palisade",
-            Self::Palisade(_, _, Established::Judge) => "palisade, --verdict-cache off",
-            Self::Palisade(_, _, Established::Keep) => "palisade, --established keep",
+            Self::Palisade(_, _, established) | Self::Peers(_, established) => match established {
+                Established::Remember => "palisade",
+                Established::Judge => "palisade, --verdict-cache off",
+                Established::Keep => "palisade, --established keep",
+            },
         }
     }
 
@@ -49,7 +53,10 @@ impl Rules {
             Self::Conntrack => table("ct state invalid counter", ""),
             Self::Drop => table(&format!("{} saddr {} drop", family(ends.denied), ends.denied), ""),
             Self::Others(number) => others(number, ends),
-            Self::Palisade(shape, number, established) => return palisade(shape, number, established, node, ends),
+            Self::Palisade(shape, number, established) => {
+                return palisade(&state(shape, number, ends), established, node);
+            }
+            Self::Peers(number, established) => return palisade(&with_peers(number, ends), established, node),
         };
         node.nft(&text).expect("the rules");
     }
@@ -78,12 +85,12 @@ fn others(number: u16, ends: &Ends) -> String {
     table(&rules, &chains)
 }
 
-fn palisade(shape: Shape, number: u16, established: Established, node: &Node, ends: &Ends) {
+fn palisade(state: &State, established: Established, node: &Node) {
     let (range4, range6) = node.pod_ranges();
     // As in a cluster, where the Node has podCIDRs.
     let pod_ranges = [range4, range6].map(|range| range.parse().expect("a CIDR")).into();
     let options = Options { pod_ranges, established, ..Options::default() };
-    let ruleset = render(Index::build("node-1", &state(shape, number, ends)).compiled(), &options);
+    let ruleset = render(Index::build("node-1", state).compiled(), &options);
     node.run(|| {
         let mut table = Table::open(Ownership::Plain).expect("a socket");
         table.replace(&ruleset).expect("the table");

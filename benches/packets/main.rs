@@ -65,10 +65,23 @@ fn main() {
 
 fn rows(quick: bool) -> Vec<Row> {
     let sizes: &[u16] = if quick { &[1, 100, 1_000] } else { &[1, 10, 100, 1_000, 5_000] };
+    let peers: &[u16] = if quick { &[10, 1_000, 50_000] } else { &[10, 100, 1_000, 10_000, 50_000] };
     let mut rows = Vec::new();
     let mut row =
         |id: String, traffic, rules, baseline, target| rows.push(Row { id, traffic, rules, baseline, target });
     row("established/no-rules".into(), Traffic::Established, Rules::None, Rules::Conntrack, None);
+    let nothing = Rules::Palisade(Shape::Peers, 0, Established::Remember);
+    row("established/no-policies".into(), Traffic::Established, nothing, Rules::Conntrack, Some(1.04));
+    for number in peers {
+        for (established, name, target) in [(Established::Remember, "", 1.04), (Established::Judge, "/cache-off", 1.12)]
+        {
+            let (rules, id) =
+                (Rules::Peers(*number, established), format!("established{name}/pods-of-a-peer/{number}"));
+            row(id, Traffic::Established, rules, Rules::Conntrack, Some(target));
+        }
+        let rules = Rules::Peers(*number, Established::Remember);
+        row(format!("new/pods-of-a-peer/{number}"), Traffic::New, rules, Rules::Conntrack, None);
+    }
     for number in sizes {
         let others = Rules::Others(*number);
         row(format!("established/chain-per-policy/{number}"), Traffic::Established, others, Rules::Conntrack, None);

@@ -57,13 +57,7 @@ pub(crate) fn state(shape: Shape, number: u16, ends: &Ends) -> State {
     let namespace = Namespace::new("bench", [].into());
     state.namespaces.insert(namespace.name.clone(), namespace);
     let mut add = |name: &str, node: &str, role: &str, address: IpAddr| {
-        let pod = Pod {
-            labels: [("role".to_owned(), role.to_owned())].into(),
-            node: Some(node.into()),
-            phase: Phase::Running,
-            addresses: Addresses::accept([address]).0,
-            ..Pod::new(NamespacedName::new("bench", name))
-        };
+        let pod = pod(name, node, role, address);
         state.pods.insert(pod.key.clone(), pod.into());
     };
     add("client", "node-1", &role(number), ends.client);
@@ -82,6 +76,27 @@ pub(crate) fn state(shape: Shape, number: u16, ends: &Ends) -> State {
     }));
     state.policies = policies.into_iter().map(|policy| (policy.key.clone(), policy)).collect();
     state
+}
+
+/// The cluster with one policy of the server, which selects the client and as many pods elsewhere as make this number.
+pub(crate) fn with_peers(number: u16, ends: &Ends) -> State {
+    let mut state = state(Shape::Peers, 1, ends);
+    for other in 1..number {
+        let pod =
+            pod(&format!("like-client-{other}"), "node-2", &role(1), elsewhere(other, Family::of(ends.client)).addr());
+        state.pods.insert(pod.key.clone(), pod.into());
+    }
+    state
+}
+
+fn pod(name: &str, node: &str, role: &str, address: IpAddr) -> Pod {
+    Pod {
+        labels: [("role".to_owned(), role.to_owned())].into(),
+        node: Some(node.into()),
+        phase: Phase::Running,
+        addresses: Addresses::accept([address]).0,
+        ..Pod::new(NamespacedName::new("bench", name))
+    }
 }
 
 fn of_server(shape: Shape, number: u16, is_last: bool, ends: &Ends) -> Policy {

@@ -43,6 +43,35 @@ const GROWTH: [Growth; 2] = [
     },
 ];
 
+const SERVER: &str = "
+### At a real API server
+
+kube-apiserver and etcd run beside the agent, with the same objects.
+Times begin with the API server's answer to the IP of a new pod of another node, and end when that IP is in the kernel.
+Each agent is alone, and starts without rules; kube-router's CPU includes the programs that it runs.
+";
+
+/// Agents at a real API server, a line each.
+fn server(rows: &Rows) -> String {
+    let columns = ["cold start", "pod created, median", "pod created, longest", "pod created, CPU", "memory"];
+    let mut table = String::new();
+    for (workload, size) in CLUSTERS {
+        let of = rows.of(workload).of("real API server");
+        let mut agents: Vec<&str> = of.0.iter().filter_map(|row| Some(row.id.split_once('/')?.0)).collect();
+        agents.dedup();
+        if agents.is_empty() {
+            continue;
+        }
+        write!(table, "\n{workload}: {size}\n\n| agent | {} |\n|---|---|---|---|---|---|\n", columns.join(" | "))
+            .expect("a string");
+        for agent in agents {
+            let cells = columns.map(|column| of.get(&format!("{agent}/{column}")).map_or_else(String::new, with_unit));
+            writeln!(table, "| {agent} | {} |", cells.join(" | ")).expect("a string");
+        }
+    }
+    if table.is_empty() { table } else { SERVER.to_owned() + &table }
+}
+
 const BOUNDS: &str = "
 ### What bounds the missed targets
 
@@ -72,11 +101,13 @@ pub(crate) fn part(rows: &Rows, plots: &Path) -> String {
         page += &table(&rows.of("ruleset"));
     }
     for (name, size) in CLUSTERS {
-        let of = rows.of(name);
+        let mut of = rows.of(name);
+        of.0.retain(|row| !row.id.starts_with("real API server/"));
         if !of.0.is_empty() {
             write!(page, "\n### {name}: {size}\n\n{}", table(&of)).expect("a string");
         }
     }
+    page += &server(&rows);
     page += &growth(&rows, plots);
     page += BOUNDS;
     page

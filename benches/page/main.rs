@@ -70,6 +70,7 @@ fn main() {
         }
         page += LAYOUTS;
         page += &tables::others(&of);
+        page += &tables::peers(&of);
     }
     page += &tables::missed(&packets);
     page += &agent::part(&rows, Path::new(PLOTS));

@@ -63,6 +63,39 @@ pub(crate) fn established(rows: &Rows) -> String {
     table
 }
 
+/// Packets by the number of pods that a policy's peer selects.
+pub(crate) fn peers(rows: &Rows) -> String {
+    let sizes: Vec<u32> = rows.series("new/pods-of-a-peer").iter().map(|(number, _)| *number).collect();
+    if sizes.is_empty() {
+        return String::new();
+    }
+    let mut table = "\nOne policy, by the number of pods that its peer selects.\n\n|".to_owned();
+    sizes.iter().for_each(|size| write!(table, " | {size}").expect("a string"));
+    table += " |\n|---|";
+    table += &"---|".repeat(sizes.len());
+    for (id, text) in [
+        ("established", "established, verdict cache on"),
+        ("established/cache-off", "established, verdict cache off"),
+        ("new", "first packet of a flow"),
+    ] {
+        write!(table, "\n| {text} |").expect("a string");
+        for size in &sizes {
+            write!(table, " {} |", cell(rows.get(&format!("{id}/pods-of-a-peer/{size}")))).expect("a string");
+        }
+    }
+    if let (Some(nothing), Some(none)) = (rows.get("established/no-policies"), rows.get("established/no-rules")) {
+        write!(
+            table,
+            "\n\nAn established flow costs {} under a table without policies, and {} without any rules or conntrack.",
+            nothing.cell(),
+            none.cell()
+        )
+        .expect("a string");
+    }
+    table.push('\n');
+    table
+}
+
 /// All other traffic by number of policies.
 pub(crate) fn others(rows: &Rows) -> String {
     let mut sizes: Vec<u32> = rows.series("new").iter().map(|(number, _)| *number).collect();
