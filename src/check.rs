@@ -7,15 +7,15 @@ mod print;
 mod report;
 mod sarif;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use palisade_analysis::check::{Remark, Severity};
 use palisade_analysis::{Input, ObjectFacts, is_whole_cluster};
-use palisade_watch::{ApiServer, Flaw, Survey};
+use palisade_watch::{Flaw, Survey};
 
 use crate::cli::{CheckArgs, CheckOutput, FailOn};
 use crate::output::{self, Failure};
+use crate::source;
 
 /// The exit status if there are findings that count; 2 means that something could not be read.
 const FOUND: u8 = 1;
@@ -23,7 +23,7 @@ const FOUND: u8 = 1;
 /// Reads, checks and prints. Exit status 0 without findings that count, 1 with such findings.
 pub(crate) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     let (survey, whole) = if arguments.paths.is_empty() {
-        (in_cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?, true)
+        (source::cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?, true)
     } else {
         let survey = palisade_watch::survey_manifests(arguments.how.of(&arguments.paths));
         let whole = arguments.whole_cluster || is_whole_cluster(survey.written.keys());
@@ -70,18 +70,6 @@ fn remarks(survey: &Survey, whole: bool) -> Vec<Remark> {
 /// Whether an object of a cluster, such as `pods/shop/web` or `namespaces/shop`, is in this namespace.
 fn is_of(object: &str, namespace: &str) -> bool {
     object.split('/').nth(1) == Some(namespace)
-}
-
-fn in_cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Survey, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::caused("cannot start", &error))?;
-    let survey = runtime.block_on(async { ApiServer::connect_to(kubeconfig, context).await?.survey().await });
-    survey.map_err(|error| {
-        Failure::caused("cannot read the cluster", &error)
-            .hint("name manifests with -f, or a cluster with --kubeconfig")
-    })
 }
 
 /// Files and directories that could not be read.

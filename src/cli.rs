@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use palisade_analysis::check::Code;
 use palisade_ruleset::cache::Slice;
 use palisade_watch::Selection;
@@ -19,6 +19,12 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// The command line, as it is parsed and described.
+pub(crate) fn command() -> Command {
+    // A verb without other operands takes `-f *.yaml`.
+    Cli::command().mut_subcommand("trace", |trace| trace.mut_arg("paths", |paths| paths.num_args(1..)))
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -28,11 +34,22 @@ pub(crate) enum Verb {
     ///
     /// Exit status: 0 if the ruleset was printed, 2 if something could not be read.
     Render(RenderArgs),
-    /// Say whether manifests allow a flow, or each flow in a file, and why
+    /// Say whether the policies of manifests or of a cluster allow a flow, or each flow in a file, and why
     ///
     /// Exit status: 0 if every flow is allowed, 1 if one is denied, 2 if one could not be judged or something could not
     /// be read.
     Trace(TraceArgs),
+    /// Explain a flow, a pod or a policy: what decides, what misses it by one term, and where a node has it
+    #[command(subcommand)]
+    Explain(Explain),
+    /// Say which flows a change of manifests opens and closes
+    ///
+    /// Exit status: 0 if no flow changes, 1 if one does, 2 if something could not be read.
+    Diff(DiffArgs),
+    /// List pods and the policies that isolate them
+    Pods(PodsArgs),
+    /// Print the ruleset that this node's kernel has, whole or for one pod
+    List(ListArgs),
     /// Find mistakes in policies, in manifests or in a cluster
     ///
     /// Exit status: 0 without findings of the severity in --fail-on or worse, 1 with such findings, 2 if something could
@@ -184,7 +201,7 @@ pub(crate) enum NewPods {
 }
 
 /// How to read manifests.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Reading {
     /// Also read the subdirectories of directories
     #[arg(short = 'R', long, requires = "paths")]
@@ -192,13 +209,39 @@ pub(crate) struct Reading {
     /// The namespace of names without one
     #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) namespace: Option<String>,
+    /// An object of a later -f replaces the one with its name of an earlier -f, as if each were applied in turn
+    #[arg(long = "override", requires = "paths")]
+    pub(crate) replace: bool,
 }
 
 impl Reading {
     /// These paths, read in this way.
     pub(crate) fn of(&self, paths: &[PathBuf]) -> Selection {
-        Selection { paths: paths.to_vec(), recursive: self.recursive, namespace: self.namespace.clone() }
+        let Self { recursive, namespace, replace } = self.clone();
+        Selection { paths: paths.to_vec(), recursive, namespace, replace }
     }
+}
+
+/// The objects that a verb judges: those of manifests, with the pods that workloads create, or those of a cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Source {
+    /// Manifests: a file, a directory, or `-` for stdin; repeatable; without it, a cluster is read
+    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with = "kubeconfig")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: Reading,
+    /// A kubeconfig; by default $KUBECONFIG, ~/.kube/config or the cluster that this runs in
+    #[arg(long, value_name = "F")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; by default its current one
+    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    pub(crate) context: Option<String>,
+    /// Let every pod reach its own node, whatever its egress policies say
+    #[arg(long)]
+    pub(crate) allow_egress_to_own_node: bool,
+    /// Honour the namespace annotation net.beta.kubernetes.io/network-policy with DefaultDeny, as before Kubernetes 1.7
+    #[arg(long)]
+    pub(crate) legacy_namespace_isolation: bool,
 }
 
 /// The objects that a verb reads.
@@ -249,7 +292,7 @@ pub(crate) enum RenderOutput {
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
     #[command(flatten)]
-    pub(crate) objects: Objects,
+    pub(crate) source: Source,
     /// The client: namespace/pod, an IP, or node/NAME
     #[arg(long, value_name = "X", required_unless_present = "flows", conflicts_with = "flows")]
     pub(crate) from: Option<String>,
@@ -283,6 +326,146 @@ pub(crate) enum TraceOutput {
     Text,
     /// One JSON object for each flow
     Json,
+}
+
+/// `palisade explain`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Explain {
+    /// Why a flow is allowed or denied, and what one change would allow it
+    ///
+    /// Exit status: 0 if it is allowed, 1 if it is denied, 2 if it could not be judged or something could not be read.
+    Flow(ExplainFlowArgs),
+    /// What isolates a pod, who may reach it and whom it may reach
+    Pod(ExplainPodArgs),
+    /// What a policy selects, what it allows, and what of that nothing else allows
+    Policy(ExplainPolicyArgs),
+}
+
+/// `palisade explain flow`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainFlowArgs {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The client: namespace/pod, an IP, or node/NAME
+    pub(crate) from: String,
+    /// The server: namespace/pod or an IP; its port may follow after a colon
+    pub(crate) to: String,
+    /// The server's port after Service translation, or a port name that the server declares; required except for ICMP
+    pub(crate) port: Option<String>,
+    /// TCP, UDP, SCTP or ICMP
+    #[arg(long, default_value = "TCP")]
+    pub(crate) protocol: String,
+    /// IPv4 or IPv6; by default the first family of the client that the server also has
+    #[arg(long)]
+    pub(crate) family: Option<String>,
+    /// The format of the answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: TraceOutput,
+    /// An extra IP of a node, as NAME=IP; repeatable
+    #[arg(long = "node-address", value_name = "NAME=IP", value_parser = node_address)]
+    pub(crate) node_addresses: Vec<(String, IpAddr)>,
+}
+
+/// `palisade explain pod`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainPodArgs {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The pod, as namespace/pod
+    pub(crate) pod: String,
+    /// The format of the answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: TraceOutput,
+}
+
+/// `palisade explain policy`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainPolicyArgs {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The policy, as namespace/policy
+    pub(crate) policy: String,
+    /// The format of the answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: TraceOutput,
+}
+
+/// `palisade diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Manifests before and after: files or directories; only those after, with --live or --git
+    #[arg(required = true, num_args = 1..=2, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Also read the subdirectories of directories
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Before is a cluster, after is the same with the policies and namespaces of the manifests applied
+    #[arg(long, conflicts_with = "git")]
+    pub(crate) live: bool,
+    /// Before is what this git revision has at the path
+    #[arg(long, value_name = "REV")]
+    pub(crate) git: Option<String>,
+    /// A kubeconfig, for --live; by default $KUBECONFIG, ~/.kube/config or the cluster that this runs in
+    #[arg(long, value_name = "F", requires = "live")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; by default its current one
+    #[arg(long, value_name = "NAME", requires = "live")]
+    pub(crate) context: Option<String>,
+    /// Let every pod reach its own node, whatever its egress policies say
+    #[arg(long)]
+    pub(crate) allow_egress_to_own_node: bool,
+    /// The format of the difference
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: DiffOutput,
+}
+
+/// The format of a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffOutput {
+    /// A line for each pair of ends
+    Text,
+    /// An object with changes, added and removed
+    Json,
+    /// Tables for a comment on a pull request
+    Markdown,
+}
+
+/// `palisade pods`.
+#[derive(Debug, Args)]
+pub(crate) struct PodsArgs {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// All namespaces; the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Only pods that this selector matches, as for `kubectl get -l`
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Only pods that no policy isolates in one direction or both
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// The format of the list
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: PodsOutput,
+}
+
+/// The format of a list of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PodsOutput {
+    /// A table
+    Text,
+    /// The same with nodes, IPs and the names of all policies
+    Wide,
+    /// An array of pods
+    Json,
+}
+
+/// `palisade list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only the chains and elements of this pod, as namespace/pod, or of this IP
+    #[arg(value_name = "POD")]
+    pub(crate) of: Option<String>,
 }
 
 /// `palisade check`.
@@ -388,10 +571,8 @@ fn node_address(text: &str) -> Result<(String, IpAddr), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        super::command().debug_assert();
     }
 }

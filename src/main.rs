@@ -6,25 +6,35 @@ mod cleanup;
 mod cli;
 #[cfg(feature = "demo")]
 mod demo;
+mod diff;
+mod ends;
+mod explain;
+mod list;
 mod output;
+mod pods;
 mod render;
+mod source;
 mod trace;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::FromArgMatches as _;
 
 use crate::cli::{Cli, Verb};
 use crate::output::Failure;
 
 fn main() -> ExitCode {
     // Wrong usage exits here, with status 2.
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&cli::command().get_matches()).unwrap_or_else(|error| error.exit());
     let done = match cli.verb {
         Verb::Agent(arguments) => return agent::run(arguments),
         // These fail with exit status 2: 1 is an answer.
         Verb::Render(arguments) => render::run(&arguments).map(succeeded).map_err(unread),
         Verb::Trace(arguments) => trace::run(&arguments).map_err(unread),
+        Verb::Explain(of) => explain::run(&of).map_err(unread),
+        Verb::Diff(arguments) => diff::run(&arguments).map_err(unread),
+        Verb::Pods(arguments) => pods::run(&arguments).map(succeeded).map_err(unread),
+        Verb::List(arguments) => list::run(&arguments).map(succeeded),
         Verb::Check(arguments) => check::run(&arguments).map_err(unread),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).map(succeeded),
         #[cfg(feature = "demo")]
@@ -48,13 +58,13 @@ fn unread(failure: Failure) -> Failure {
 /// Prints a shell's completion script.
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);
+    clap_complete::generate(shell, &mut cli::command(), "palisade", &mut script);
     output::block(&String::from_utf8_lossy(&script))
 }
 
 /// Prints the man page of the program, or of a verb.
 fn man(verb: Option<&str>) -> Result<(), Failure> {
-    let mut program = Cli::command();
+    let mut program = cli::command();
     program.build();
     let page = match verb {
         None => program,

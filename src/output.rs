@@ -103,3 +103,15 @@ pub(crate) fn block(text: &str) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
+
+/// Rows of text in columns, as kubectl prints them: three spaces between, none at the end of a line.
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<_> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

@@ -6,10 +6,10 @@ use palisade_policy::index::Index;
 use palisade_policy::input::{LegacyIsolation, State};
 use palisade_ruleset::render::Options;
 use palisade_ruleset::{json, text};
-use palisade_watch::ManifestErrors;
 
 use crate::cli::{Objects, RenderArgs, RenderOutput, Untracked};
 use crate::output::{self, Failure};
+use crate::source;
 
 /// How many nodes a note names.
 const NAMES: usize = 8;
@@ -50,20 +50,7 @@ fn note_no_pods(state: &State, node: &str) -> Option<String> {
 
 /// Reads the objects of a verb; warnings go to stderr.
 pub(crate) fn read(objects: &Objects) -> Result<State, Failure> {
-    taken(palisade_watch::read_manifests(objects.how.of(&objects.paths)), objects)
-}
-
-/// The same, plus the pods that workloads create. For verbs that only judge: the agent enforces only pods.
-pub(crate) fn read_with_workloads(objects: &Objects) -> Result<State, Failure> {
-    taken(palisade_watch::read_manifests_and_workloads(objects.how.of(&objects.paths)), objects)
-}
-
-fn taken(read: Result<palisade_watch::Objects, ManifestErrors>, objects: &Objects) -> Result<State, Failure> {
-    let read = read.map_err(|errors| Failure::new(errors.to_string()))?;
-    for warning in read.warnings.iter().filter(|warning| !warning.flaw.is_advice()) {
-        output::warn(&warning.to_string());
-    }
-    let mut state = read.into();
+    let (mut state, _) = source::of_manifests(palisade_watch::read_manifests(objects.how.of(&objects.paths)))?;
     if objects.legacy_namespace_isolation {
         LegacyIsolation::honour(&mut state);
     }

@@ -2,25 +2,27 @@
 //!
 //! It asks the reference evaluator, so its answer does not depend on the ruleset.
 
-mod request;
+pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use palisade_analysis::near::{Term, misses};
 use palisade_analysis::words;
 use palisade_policy::flow::{Flow, FlowError, Judgement, NodeFacts, Verdict};
-use palisade_policy::index::set_aside;
-use palisade_policy::input::State;
+use palisade_policy::input::{Direction, State};
 use palisade_policy::reference::{Considered, Reference};
 use serde::Serialize;
 
 use crate::cli::{TraceArgs, TraceOutput};
+use crate::ends::{Flows, Names};
 use crate::output::{self, Failure};
-use crate::render;
+use crate::source;
 
 use request::{EXAMPLE, Request};
 
@@ -29,25 +31,29 @@ const DENIED: u8 = 1;
 
 /// Judges the flow or flows in the arguments. The exit status is 1 if one is denied.
 pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
-    let namespace = arguments.objects.how.namespace.as_deref();
+    let namespace = arguments.source.how.namespace.as_deref();
     let single = match &arguments.flows {
         Some(_) => None,
         None => Some(single_request(arguments, namespace).map_err(Failure::new)?),
     };
     check_stdin(arguments)?;
-    let mut state = render::read_with_workloads(&arguments.objects)?;
-    // Like an agent with the default budget. The reason of a verdict also says so.
-    for (policy, why) in set_aside(&mut state) {
-        output::warn(&format!("policy {policy} {why}"));
-    }
-    let facts = facts(arguments);
-    let judge = Judge { namespace, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
+    let (state, services) = source::read_with_services(&arguments.source)?;
+    let facts = facts(arguments.source.allow_egress_to_own_node, &arguments.node_addresses);
+    let names = Names { state: &state, services: &services, namespace };
+    let judge = Judge { names, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
     match (single, &arguments.flows) {
         (Some(request), _) => {
-            let flow = request.flow(namespace, &state).map_err(Failure::new)?;
-            let (considered, judgement) = judge.judge(&flow).map_err(|error| Failure::new(error.to_string()))?;
-            output::line(&judge.answer(&flow, &considered, &judgement))?;
-            Ok(status(judgement.verdict == Verdict::Deny))
+            let Flows { flows, meant } = judge.names.flows(&request).map_err(Failure::new)?;
+            if judge.form == TraceOutput::Text {
+                meant.iter().try_for_each(|line| output::line(line))?;
+            }
+            let mut denied = false;
+            for flow in &flows {
+                let (considered, judgement) = judge.judge(flow).map_err(|error| Failure::new(error.to_string()))?;
+                denied |= judgement.verdict == Verdict::Deny;
+                output::line(&judge.answer(flow, &considered, &judgement))?;
+            }
+            Ok(status(denied))
         }
         (None, Some(file)) => judge_file(&judge, file),
         (None, None) => Ok(ExitCode::SUCCESS),
@@ -67,7 +73,7 @@ fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Requ
         port: arguments.port.as_deref().map(request::port),
         family: arguments.family.clone().map(Into::into),
     };
-    request.check(namespace)?;
+    Names::check(&request, namespace)?;
     Ok(request)
 }
 
@@ -75,16 +81,16 @@ fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Requ
 fn check_stdin(arguments: &TraceArgs) -> Result<(), Failure> {
     let is_stdin = |path: &Path| path == Path::new("-");
     let flows = arguments.flows.as_deref().is_some_and(is_stdin);
-    if flows && arguments.objects.paths.iter().any(|path| is_stdin(path)) {
+    if flows && arguments.source.paths.iter().any(|path| is_stdin(path)) {
         return Err(Failure::usage("both -f and --flows read stdin").hint("write one of them to a file"));
     }
     Ok(())
 }
 
-fn facts(arguments: &TraceArgs) -> NodeFacts {
-    let allow_egress_to_own_node = arguments.objects.allow_egress_to_own_node;
+/// What the arguments say about nodes.
+pub(crate) fn facts(allow_egress_to_own_node: bool, addresses: &[(String, IpAddr)]) -> NodeFacts {
     let mut facts = NodeFacts { allow_egress_to_own_node, ..NodeFacts::default() };
-    for (node, address) in &arguments.node_addresses {
+    for (node, address) in addresses {
         facts.addresses.entry(node.as_str().into()).or_default().insert(*address);
     }
     facts
@@ -125,16 +131,18 @@ enum Trouble {
 
 /// The objects, and the output format.
 struct Judge<'a> {
-    /// The namespace of pods that are named without one.
-    namespace: Option<&'a str>,
+    names: Names<'a>,
     state: &'a State,
     reference: Reference<'a>,
     form: TraceOutput,
 }
 
-/// An answer in JSON; the first three fields are an interface.
+/// An answer in JSON; all but the reasons are an interface.
 #[derive(Serialize)]
 struct Answer {
+    from: String,
+    to: String,
+    transport: String,
     verdict: String,
     egress: String,
     ingress: String,
@@ -180,13 +188,20 @@ impl Judge<'_> {
         }
     }
 
+    /// The answer to a line. A Service or a workload is one flow for each pod, and the first that is denied decides.
     fn line(&self, line: &[u8]) -> Result<(String, Verdict), String> {
-        let read = Request::read(line).and_then(|request| request.flow(self.namespace, self.state));
-        let flow = read.map_err(|error| format!("{error}; {EXAMPLE}"))?;
-        let (considered, judgement) = self.judge(&flow).map_err(|error| error.to_string())?;
+        let read = Request::read(line).and_then(|request| self.names.flows(&request));
+        let Flows { flows, .. } = read.map_err(|error| format!("{error}; {EXAMPLE}"))?;
+        let mut judged = Vec::new();
+        for flow in &flows {
+            let (considered, judgement) = self.judge(flow).map_err(|error| error.to_string())?;
+            judged.push((flow, considered, judgement));
+        }
+        let denied = judged.iter().find(|(_, _, judgement)| judgement.verdict == Verdict::Deny);
+        let (flow, considered, judgement) = denied.or_else(|| judged.first()).ok_or("it stands for no flow")?;
         let answer = match self.form {
-            TraceOutput::Json => self.answer(&flow, &considered, &judgement),
-            TraceOutput::Text => words::line(&flow, &considered.ends, &judgement),
+            TraceOutput::Json => self.answer(flow, considered, judgement),
+            TraceOutput::Text => words::line(flow, &considered.ends, judgement),
         };
         Ok((answer, judgement.verdict))
     }
@@ -201,12 +216,17 @@ impl Judge<'_> {
         let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
         match self.form {
             TraceOutput::Text => format!(
-                "{}\n  egress   {}: {egress}\n  ingress  {}: {ingress}",
+                "{}\n  egress   {}: {egress}{}\n  ingress  {}: {ingress}{}",
                 words::line(flow, &considered.ends, judgement),
                 judgement.egress.verdict,
+                nearest(considered, Direction::Egress),
                 judgement.ingress.verdict,
+                nearest(considered, Direction::Ingress),
             ),
             TraceOutput::Json => json(&Answer {
+                from: flow.from.to_string(),
+                to: flow.to.to_string(),
+                transport: words::near::transport(flow.transport),
                 verdict: judgement.verdict.to_string(),
                 egress: judgement.egress.verdict.to_string(),
                 ingress: judgement.ingress.verdict.to_string(),
@@ -215,6 +235,13 @@ impl Judge<'_> {
             }),
         }
     }
+}
+
+/// The rule that misses by one term, on a line of its own, if one does.
+fn nearest(considered: &Considered<'_>, direction: Direction) -> String {
+    let found = misses(considered.side(direction));
+    let miss = found.first().filter(|miss| miss.term != Term::NewRule);
+    miss.map(|miss| format!("\n           nearest miss: {}", words::near::miss(miss))).unwrap_or_default()
 }
 
 /// A struct of strings can always be serialized.

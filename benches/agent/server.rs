@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use palisade_lab::Namespace;
-use palisade_policy::input::{Object, State};
-use palisade_testkit::apiserver::{ApiServer, pod_path};
-use palisade_testkit::generate::object;
+use palisade_policy::input::State;
+use palisade_testkit::apiserver::ApiServer;
 use serde_json::{Value, json};
 
 use crate::churn::{as_number, new_pod};
@@ -23,6 +22,9 @@ const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
 /// Where the program of kube-router is; `hack/bench` builds it.
 const KUBE_ROUTER: &str = "PALISADE_KUBE_ROUTER";
+
+/// The version of kube-router.
+const KUBE_ROUTER_VERSION: &str = "PALISADE_KUBE_ROUTER_VERSION";
 
 /// Pauses between two looks at the kernel's IP sets.
 const LOOK: Duration = Duration::from_millis(20);
@@ -62,6 +64,11 @@ impl Contender {
         Agent::run(namespace, directory, command)
     }
 
+    /// The version of another program, as `hack/bench` found it.
+    fn version(self) -> String {
+        if self == Self::Palisade { String::new() } else { std::env::var(KUBE_ROUTER_VERSION).unwrap_or_default() }
+    }
+
     /// What its log says once its first rules are in the kernel.
     fn is_done(self) -> &'static str {
         match self {
@@ -95,14 +102,15 @@ pub(crate) fn measure(rows: &mut Rows, workload: Workload, quick: bool) {
         let rounds = match contender {
             Contender::Palisade if !quick => 100,
             Contender::Palisade => 30,
-            Contender::Nftables | Contender::Iptables => 5,
+            // A minute each in W2.
+            Contender::Nftables | Contender::Iptables => 3,
         };
         cluster.clear();
         let agent = contender.start(&cluster);
         let done = agent.wait_for(contender.is_done());
         let id = format!("{}/real API server/{}", workload.name(), contender.name());
         let start = Samples::milliseconds(&[done - agent.started]);
-        rows.add(&format!("{id}/cold start"), "ms", start.median(), None, None);
+        rows.compared(&format!("{id}/cold start"), "ms", &contender.version(), start.median(), None, None);
         let sight = Sight::new(contender, &cluster);
         let before = contender.cpu(&agent);
         let created = (0..rounds).map(|_| {

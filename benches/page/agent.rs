@@ -66,7 +66,9 @@ fn server(rows: &Rows) -> String {
             .expect("a string");
         for agent in agents {
             let cells = columns.map(|column| of.get(&format!("{agent}/{column}")).map_or_else(String::new, with_unit));
-            writeln!(table, "| {agent} | {} |", cells.join(" | ")).expect("a string");
+            let version = of.get(&format!("{agent}/cold start")).map(|row| row.baseline.as_str()).unwrap_or_default();
+            let version = if version.is_empty() { String::new() } else { format!(" ({version})") };
+            writeln!(table, "| {agent}{version} | {} |", cells.join(" | ")).expect("a string");
         }
     }
     if table.is_empty() { table } else { SERVER.to_owned() + &table }

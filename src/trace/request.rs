@@ -3,34 +3,36 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use palisade_policy::flow::{Endpoint, Flow, FlowError, Transport};
+use palisade_policy::flow::{Endpoint, Flow, Transport};
 use palisade_policy::input::{Family, NamespacedName, Pod, Protocol, State};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::ends::{no_pod, protocol_of};
+
 /// An example of a line of a file of flows, for errors.
-pub(super) const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
+pub(crate) const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
 
 /// A line of a file of flows, or the equivalent arguments. An unknown field is an error: it may have been meant to
 /// change the answer.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// `namespace/pod`, an IP, or `node/NAME`.
-    pub(super) from: String,
+    pub(crate) from: String,
     /// `namespace/pod` or an IP; its port may follow after a colon.
-    pub(super) to: String,
+    pub(crate) to: String,
     /// TCP by default.
-    pub(super) protocol: Option<String>,
+    pub(crate) protocol: Option<String>,
     /// A number, or a name that the server declares. Required except for ICMP, which ignores it.
-    pub(super) port: Option<Value>,
+    pub(crate) port: Option<Value>,
     /// `IPv4` or `IPv6`.
-    pub(super) family: Option<Value>,
+    pub(crate) family: Option<Value>,
 }
 
 impl Request {
     /// Reads a line of a file of flows.
-    pub(super) fn read(line: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(line: &[u8]) -> Result<Self, String> {
         match line.trim_ascii_start().first() {
             Some(b'{') => {}
             None => return Err("the line is empty".to_owned()),
@@ -45,12 +47,14 @@ impl Request {
 
     /// The flow that it describes. A pod without a namespace is in `namespace`, if given. A port name is one that the
     /// server declares in `state`.
-    pub(super) fn flow(&self, namespace: Option<&str>, state: &State) -> Result<Flow, String> {
-        self.with_ports(namespace, |server, protocol, name| named_port(state, server, protocol, name))
+    pub(crate) fn flow(&self, namespace: Option<&str>, state: &State) -> Result<Flow, String> {
+        let flow = self.with_ports(namespace, |server, protocol, name| named_port(state, server, protocol, name))?;
+        let unknown = [&flow.from, &flow.to].into_iter().find_map(|end| no_pod(state, end));
+        unknown.map_or(Ok(flow), Err)
     }
 
     /// Finds the mistakes that do not depend on the objects.
-    pub(super) fn check(&self, namespace: Option<&str>) -> Result<(), String> {
+    pub(crate) fn check(&self, namespace: Option<&str>) -> Result<(), String> {
         self.with_ports(namespace, |_, _, _| Ok(1)).map(drop)
     }
 
@@ -76,17 +80,17 @@ impl Request {
         })
     }
 
+    /// The protocol; none for those without ports.
+    pub(crate) fn protocol(&self) -> Result<Option<Protocol>, String> {
+        protocol_of(self.protocol.as_deref().unwrap_or("TCP"))
+    }
+
     fn transport(
         &self,
         port: Option<&Value>,
         named: impl Fn(Protocol, &str) -> Result<u16, String>,
     ) -> Result<Transport, String> {
-        let name = self.protocol.as_deref().unwrap_or("TCP");
-        if name.eq_ignore_ascii_case("ICMP") {
-            return Ok(Transport::Portless);
-        }
-        let protocol = Protocol::ALL.into_iter().find(|protocol| name.eq_ignore_ascii_case(protocol.name()));
-        let protocol = protocol.ok_or_else(|| format!("protocol {name:?} is not one of TCP, UDP, SCTP and ICMP"))?;
+        let Some(protocol) = self.protocol()? else { return Ok(Transport::Portless) };
         let port = port.ok_or_else(|| format!("port is missing; {protocol} needs one"))?;
         let number = match port.as_str() {
             Some(name) if is_port_name(name) => named(protocol, name)?,
@@ -97,12 +101,12 @@ impl Request {
 }
 
 /// A port as it is written on the command line: a number, or text.
-pub(super) fn port(text: &str) -> Value {
+pub(crate) fn port(text: &str) -> Value {
     text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
 }
 
 /// The server and the port after it, such as `shop/db:80`, `10.0.0.1:80` or `[fd00::1]:80`.
-fn split_port(text: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_port(text: &str) -> (&str, Option<&str>) {
     if text.parse::<IpAddr>().is_ok() {
         return (text, None);
     }
@@ -119,10 +123,8 @@ fn is_port_name(text: &str) -> bool {
 
 /// The port that the server, a pod, declares with this name.
 fn named_port(state: &State, server: &Endpoint, protocol: Protocol, name: &str) -> Result<u16, String> {
-    if let Endpoint::Pod(key) = server
-        && !state.pods.contains_key(key)
-    {
-        return Err(FlowError::UnknownPod(key.clone()).to_string());
+    if let Some(unknown) = no_pod(state, server) {
+        return Err(unknown);
     }
     let is_server = |pod: &&Pod| match server {
         Endpoint::Pod(key) => pod.key == *key,
@@ -162,7 +164,7 @@ fn endpoint(text: &str, namespace: Option<&str>) -> Result<Endpoint, String> {
 }
 
 fn wrong_end(text: &str) -> String {
-    format!("{text:?} is not namespace/pod, an IP address or node/NAME")
+    format!("{text:?} is not namespace/pod, an IP address, node/NAME, svc/NAMESPACE/NAME or deploy/NAMESPACE/NAME")
 }
 
 /// Just enough to tell a name from a block, a URL or an address with a zone.

@@ -4,12 +4,13 @@
 //! was named instead of the one that has its IP; a port's name is looked up with another protocol; errors of text go to
 //! stdout.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport};
 use palisade_policy::input::{
     Change, ContainerPort, Family, Isolates, LabelSelector, Namespace, NamespacedName, Peers, Phase, Pod, Policy, Port,
-    Ports, Protocol, Rule, State,
+    Ports, Protocol, Rule, Services, State,
 };
 use palisade_policy::reference::Reference;
 use serde_json::{Value, json};
@@ -17,6 +18,13 @@ use serde_json::{Value, json};
 use super::request::{EXAMPLE, Request};
 use super::{Judge, Tally};
 use crate::cli::TraceOutput;
+use crate::ends::Names;
+
+/// Without Services.
+fn names(state: &State) -> Names<'_> {
+    static NONE: Services = Services { services: BTreeMap::new(), slices: Vec::new() };
+    Names { state, services: &NONE, namespace: None }
+}
 
 fn key(text: &str) -> NamespacedName {
     let (namespace, name) = text.split_once('/').unwrap();
@@ -56,7 +64,7 @@ fn cluster() -> State {
 
 fn trace(state: &State, form: TraceOutput, lines: &str) -> Vec<String> {
     let facts = NodeFacts::default();
-    let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form };
+    let judge = Judge { names: names(state), state, reference: Reference::new(state, &facts), form };
     let mut out = Vec::new();
     judge.lines(lines.as_bytes(), &mut out, &mut Vec::new()).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
@@ -142,8 +150,12 @@ fn a_line_that_cannot_be_judged_gets_an_error_in_its_place() {
 fn bytes_that_are_not_text_are_an_error_in_place() {
     let state = cluster();
     let facts = NodeFacts::default();
-    let judge =
-        Judge { namespace: None, state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Json };
+    let judge = Judge {
+        names: names(&state),
+        state: &state,
+        reference: Reference::new(&state, &facts),
+        form: TraceOutput::Json,
+    };
     let mut out = Vec::new();
     judge
         .lines(&b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..], &mut out, &mut Vec::new())
@@ -178,7 +190,7 @@ fn requests_are_read_as_intended() {
 /// The answer to one line in text, with reasons.
 fn text(state: &State, line: &str) -> String {
     let facts = NodeFacts::default();
-    let judge = Judge { namespace: None, state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
+    let judge = Judge { names: names(state), state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
     let flow = Request::read(line.as_bytes()).unwrap().flow(None, state).unwrap();
     let (considered, judgement) = judge.judge(&flow).unwrap();
     judge.answer(&flow, &considered, &judgement)
@@ -251,8 +263,12 @@ fn every_answer_has_the_fields_that_scripts_rely_on() {
 fn text_has_answers_on_stdout_and_errors_with_an_example_on_stderr() {
     let state = cluster();
     let facts = NodeFacts::default();
-    let judge =
-        Judge { namespace: None, state: &state, reference: Reference::new(&state, &facts), form: TraceOutput::Text };
+    let judge = Judge {
+        names: names(&state),
+        state: &state,
+        reference: Reference::new(&state, &facts),
+        form: TraceOutput::Text,
+    };
     let lines =
         "{}\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}\n\n{\"from\":\"shop/web\",\"to\":\"shop/db\"}\n";
     let (mut out, mut err) = (Vec::new(), Vec::new());

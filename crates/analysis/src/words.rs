@@ -1,20 +1,19 @@
 //! Flows and the reasons of verdicts in words, based only on what the reference evaluator considered.
 
-use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason, Transport};
+use palisade_policy::flow::{Endpoint, Flow, Judgement, Reason};
 use palisade_policy::input::{Direction, NamespacedName, State};
 use palisade_policy::reference::{Considered, End, Ends, PeerMatch, Side};
 
 use crate::names::list;
+
+pub mod near;
 
 /// How many names a list spells out.
 const NAMES: usize = 8;
 
 /// The verdict on a flow in one line.
 pub fn line(flow: &Flow, ends: &Ends<'_>, judgement: &Judgement) -> String {
-    let transport = match flow.transport {
-        Transport::Port(protocol, port) => format!("{protocol} {port}"),
-        Transport::Portless => "ICMP".to_owned(),
-    };
+    let transport = near::transport(flow.transport);
     let from = end(&flow.from, &ends.from);
     let to = end(&flow.to, &ends.to);
     format!("{}: {from} to {to}, {transport}", judgement.verdict)

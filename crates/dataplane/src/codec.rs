@@ -18,7 +18,7 @@ mod value;
 pub(crate) use constant::{msg, nfnl, nfproto, nft, nfta};
 pub(crate) use lower::Mismatch;
 pub(crate) use object::{decode_chain, decode_counter, write_chain, write_counter, write_table};
-pub(crate) use rule::{decode_rule, write_rule};
+pub(crate) use rule::{decode_count, decode_rule, write_rule};
 pub(crate) use set::{SetShape, decode_elements, decode_key, decode_set, element_wire, write_set, zero_end};
 
 use crate::netlink::Writer;

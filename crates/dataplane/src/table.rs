@@ -11,6 +11,7 @@ mod foreign;
 mod others;
 mod owner;
 mod read;
+mod show;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -28,6 +29,7 @@ use crate::packets::Packets;
 
 pub use foreign::ForeignChanges;
 use others::Others;
+pub use show::{PacketsAndBytes, Shown};
 
 /// The comment of the table.
 pub const COMMENT: &str = palisade_ruleset::model::TABLE_COMMENT;
@@ -291,6 +293,14 @@ pub fn cleanup() -> Result<bool, Error> {
 /// Failures to talk to the kernel.
 pub fn owner() -> Result<Option<String>, Error> {
     claim::live_owner()
+}
+
+/// The table with the values of its counters, read without a claim on it; `None` if there is no table.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn show() -> Result<Option<Shown>, Error> {
+    show::show()
 }
 
 impl ReadBack {

@@ -12,6 +12,7 @@ mod object;
 mod policy;
 mod pool;
 mod selector;
+mod service;
 mod state;
 mod unknown;
 
@@ -23,7 +24,8 @@ pub use legacy::{LEGACY_ANNOTATION, LegacyIsolation};
 pub use object::{Addresses, ContainerPort, METADATA_NAME, Namespace, NamespacedName, Phase, Pod};
 pub use policy::{IpBlock, Isolates, NamespaceScope, Peer, Peers, Policy, Port, Ports, Rule, Unenforceable};
 pub use pool::Pool;
-pub use selector::{LabelSelector, Operator, Requirement};
+pub use selector::{LabelSelector, NotASelector, Operator, Requirement};
+pub use service::{EndpointSlice, Service, ServicePort, Services, TargetPort};
 pub use state::{Change, State};
 pub use unknown::{UNKNOWN_LABEL, without_unknown};
 

@@ -3,6 +3,7 @@
 //! Spelled and ordered as `nft list table inet palisade` (1.0.6) prints it, except for counters' values.
 
 mod expression;
+mod listing;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -12,14 +13,25 @@ use crate::model::{Chain, Element, Field, Hook, Key, KeyType, Rule, Ruleset, Set
 use crate::name::Name;
 
 pub(crate) use expression::spelled;
+pub use listing::Listing;
 pub use transaction::transaction;
 
 /// The table block, as in a listing.
 pub fn ruleset(ruleset: &Ruleset) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    write_ruleset(&mut text, ruleset).ok();
+    write_ruleset(&mut text, ruleset, &Counts::default()).ok();
     text
+}
+
+/// Packets and bytes of the counters in rules, by chain and the position of the rule.
+pub type RuleCounts = BTreeMap<(Name, usize), (u64, u64)>;
+
+/// Packets and bytes of counters: of named ones, and of rules.
+#[derive(Clone, Copy, Default)]
+struct Counts<'a> {
+    named: Option<&'a BTreeMap<Name, (u64, u64)>>,
+    rules: Option<&'a RuleCounts>,
 }
 
 /// A script for `nft -f` that makes the table equal to this one, whatever it contained.
@@ -55,7 +67,7 @@ pub(crate) fn elements(elements: &BTreeMap<Key, Element>) -> impl fmt::Display {
     })
 }
 
-fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {
+fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset, counts: &Counts<'_>) -> fmt::Result {
     writeln!(out, "table inet {TABLE} {{\n\tcomment \"{TABLE_COMMENT}\"\n")?;
     let mut first = true;
     let mut separate = |out: &mut dyn Write| -> fmt::Result {
@@ -66,7 +78,11 @@ fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {
     };
     for name in &ruleset.counters {
         separate(out)?;
-        writeln!(out, "\tcounter {name} {{\n\t}}")?;
+        writeln!(out, "\tcounter {name} {{")?;
+        if let Some((packets, bytes)) = counts.named.and_then(|named| named.get(name)) {
+            writeln!(out, "\t\tpackets {packets} bytes {bytes}")?;
+        }
+        writeln!(out, "\t}}")?;
     }
     for (name, set) in &ruleset.sets {
         separate(out)?;
@@ -74,7 +90,7 @@ fn write_ruleset(out: &mut impl Write, ruleset: &Ruleset) -> fmt::Result {
     }
     for (name, chain) in in_order(ruleset) {
         separate(out)?;
-        write_chain(out, name, chain)?;
+        write_chain(out, name, chain, counts)?;
     }
     writeln!(out, "}}")
 }
@@ -154,7 +170,7 @@ impl fmt::Display for Key {
     }
 }
 
-fn write_chain(out: &mut impl Write, name: &Name, chain: &Chain) -> fmt::Result {
+fn write_chain(out: &mut impl Write, name: &Name, chain: &Chain, counts: &Counts<'_>) -> fmt::Result {
     writeln!(out, "\tchain {name} {{")?;
     if let Some(comment) = &chain.comment {
         writeln!(out, "\t\tcomment \"{comment}\"")?;
@@ -166,16 +182,29 @@ fn write_chain(out: &mut impl Write, name: &Name, chain: &Chain) -> fmt::Result 
         };
         writeln!(out, "\t\ttype filter hook {hook} priority filter; policy accept;")?;
     }
-    for rule in &chain.rules {
+    for (position, rule) in chain.rules.iter().enumerate() {
         out.write_str("\t\t")?;
-        write_rule(out, rule)?;
+        let count = counts.rules.and_then(|rules| rules.get(&(name.clone(), position)));
+        write_counted(out, rule, count)?;
         out.write_char('\n')?;
     }
     writeln!(out, "\t}}")
 }
 
 fn write_rule(out: &mut impl Write, rule: &Rule) -> fmt::Result {
-    let mut words: Vec<String> = expression::spelled(&rule.expressions).map(|spelled| spelled.to_string()).collect();
+    write_counted(out, rule, None)
+}
+
+/// The rule with the packets and bytes of its counter, if they are known.
+fn write_counted(out: &mut impl Write, rule: &Rule, count: Option<&(u64, u64)>) -> fmt::Result {
+    let spelled = expression::spelled(&rule.expressions).map(|spelled| spelled.to_string());
+    let mut words: Vec<String> = match count {
+        // Nothing else is spelled so.
+        Some((packets, bytes)) => spelled
+            .map(|word| if word == "counter" { format!("counter packets {packets} bytes {bytes}") } else { word })
+            .collect(),
+        None => spelled.collect(),
+    };
     if let Some(comment) = &rule.comment {
         words.push(format!("comment \"{comment}\""));
     }

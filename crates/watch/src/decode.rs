@@ -27,6 +27,7 @@ mod policy;
 mod rule;
 mod schema;
 mod selector;
+pub(crate) mod service;
 mod syntax;
 mod workload;
 

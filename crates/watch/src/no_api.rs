@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
+use palisade_policy::input::Services;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::contact::Contact;
@@ -59,6 +60,15 @@ impl ApiServer {
     /// None.
     #[expect(clippy::unused_async, reason = "the same signature as with a client")]
     pub async fn survey(&self) -> Result<Survey, SourceError> {
+        match self.0 {}
+    }
+
+    /// As with a client.
+    ///
+    /// # Errors
+    /// None.
+    #[expect(clippy::unused_async, reason = "the same signature as with a client")]
+    pub async fn services(&self) -> Result<Services, SourceError> {
         match self.0 {}
     }
 }

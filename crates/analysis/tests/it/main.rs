@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "in tests, also outside of test functions")]
 
 mod considered;
+mod diff;
+mod near;
 mod work;

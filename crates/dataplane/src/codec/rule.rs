@@ -36,3 +36,16 @@ pub(crate) fn decode_rule(attributes: Attributes<'_>) -> Option<(&str, Result<Ru
         .map(|expressions| Rule { expressions, comment: comment.clone() });
     Some((chain, decoded))
 }
+
+/// The chain of a rule of our table, and the packets and bytes of its own counter, if it has one.
+pub(crate) fn decode_count(attributes: Attributes<'_>) -> Option<(&str, Option<(u64, u64)>)> {
+    let chain = attributes.string(nfta::RULE_CHAIN)?;
+    let expressions = attributes.nest(nfta::RULE_EXPRESSIONS).iter();
+    let mut counters = expressions.filter_map(|(_, element)| {
+        let element = Attributes::new(element);
+        let data = element.nest(nfta::EXPR_DATA);
+        let values = || Some((data.be64(nfta::COUNTER_PACKETS)?, data.be64(nfta::COUNTER_BYTES)?));
+        if element.string(nfta::EXPR_NAME) == Some("counter") { values() } else { None }
+    });
+    Some((chain, counters.next()))
+}

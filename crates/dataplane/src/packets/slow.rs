@@ -25,7 +25,7 @@ pub(crate) struct Slow {
 impl Slow {
     /// In the network namespace of the thread. The rules come before those of other tables.
     pub(crate) fn new() -> Self {
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
         let rules = "fib daddr type local fib saddr type local meta mark 77 drop\n".repeat(RULES);
         let chain = format!("chain input {{\ntype filter hook input priority -10\n{rules}}}\n");
@@ -40,7 +40,7 @@ impl Slow {
         });
         let time = times.min().unwrap();
         assert!(time > Duration::from_millis(5), "the packet is not slow: {time:?}");
-        Self { receiver, time, _alone }
+        Self { receiver, time, _alone: alone }
     }
 }
 

@@ -33,6 +33,16 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The rules of one direction, to change them.
+    pub fn rules_mut(&mut self, direction: Direction) -> &mut Vec<Rule> {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        }
+    }
+}
+
 /// The directions in which a policy isolates the pods it selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Isolates {

@@ -1,9 +1,13 @@
 //! Label selectors.
 
+mod parse;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Labels;
+
+pub use parse::NotASelector;
 
 /// The condition of a requirement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +63,7 @@ impl LabelSelector {
 
 impl Requirement {
     /// Whether `labels` meet the requirement. This is the index's matcher; the reference evaluator has a separate one.
-    pub(crate) fn is_met_by(&self, labels: &Labels) -> bool {
+    pub fn is_met_by(&self, labels: &Labels) -> bool {
         match (&self.operator, labels.get(&self.key)) {
             (Operator::In(values), Some(value)) => values.contains(value),
             (Operator::NotIn(values), Some(value)) => !values.contains(value),

@@ -3,11 +3,14 @@
 //! The walk is lazy and copies nothing: [`Considered::judgement`] stops at the first rule that allows, and a command
 //! that explains a verdict walks to the end.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::membership::{Selection, selection};
 use super::terms::{self, PeerMatch, PortMatch};
 use super::{End, Ends, Reference, allow, deny, is_same_end, isolates};
 use crate::flow::{Decision, Flow, FlowError, Judgement, Reason, Transport};
-use crate::input::{Direction, Peer, Peers, Pod, Policy, Port, Ports, Rule};
+use crate::input::{Direction, Namespace, Peer, Peers, Pod, Policy, Port, Ports, Rule};
 
 /// A flow, and the policies that may apply to it.
 #[derive(Debug)]
@@ -28,8 +31,10 @@ pub struct Side<'c> {
     pub subject: &'c End<'c>,
     /// The other end.
     pub peer: &'c End<'c>,
-    server: &'c End<'c>,
-    transport: Transport,
+    /// The end whose port it is, in both directions.
+    pub server: &'c End<'c>,
+    /// The protocol and port of the flow.
+    pub transport: Transport,
 }
 
 /// A policy in a namespace of the subject.
@@ -106,10 +111,14 @@ impl<'c> Side<'c> {
     /// Every policy in the subject's namespaces, by name, whether or not it selects the subject.
     pub fn policies(&self) -> impl Iterator<Item = ConsideredPolicy<'c>> + use<'c> {
         let side = *self;
-        let is_of_subject =
-            move |policy: &&Policy| side.subject.pods.iter().any(|pod| pod.key.namespace == policy.key.namespace);
-        let policies = side.reference.state.policies.values().filter(is_of_subject);
+        let namespaces: BTreeSet<&Arc<str>> = side.subject.pods.iter().map(|pod| &pod.key.namespace).collect();
+        let policies = namespaces.into_iter().flat_map(move |namespace| side.reference.state.policies_of(namespace));
         policies.map(move |policy| ConsideredPolicy { side, policy })
+    }
+
+    /// The object of a pod's namespace, if it was seen.
+    pub fn namespace_of(&self, pod: &Pod) -> Option<&'c Namespace> {
+        self.reference.state.namespaces.get(&pod.key.namespace)
     }
 
     /// The policies whose rules decide, or the verdict that does not depend on rules.

@@ -2,18 +2,24 @@
 
 use kube::core::Request;
 use kube::core::params::ListParams;
-use palisade_policy::input::{Change, Kind};
+use palisade_policy::input::{Change, Kind, Services};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ApiServer;
 use super::objects::url;
-use crate::decode::{Decoded, Decoder, Issue, KubeNamespace, KubePod, KubePolicy, Path, Structure};
+use crate::decode::{
+    DEFAULT_NAMESPACE, Decoded, Decoder, Issue, KubeNamespace, KubePod, KubePolicy, Path, Structure, service,
+};
 use crate::error::SourceError;
 use crate::finding::{Finding, ObjectName, Place};
 use crate::manifests::{Lines, Survey, Written};
 
 /// Objects per page of a list.
 const PAGE_SIZE: u32 = 500;
+
+/// The status of an answer that the user's roles do not permit.
+const FORBIDDEN: u16 = 403;
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -44,6 +50,42 @@ impl ApiServer {
             }
         }
         Ok(survey)
+    }
+
+    /// Reads all Services and EndpointSlices once. A kind that the user may not read is left out.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn services(&self) -> Result<Services, SourceError> {
+        let mut services = Services::default();
+        for object in self.plain("services", "/api/v1/services").await? {
+            let read = service::service(&object, DEFAULT_NAMESPACE);
+            services.services.extend(read.map(|service| (service.key.clone(), service)));
+        }
+        for object in self.plain("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices").await? {
+            services.slices.extend(service::endpoint_slice(&object, DEFAULT_NAMESPACE));
+        }
+        Ok(services)
+    }
+
+    /// All objects at a path as they are; none if the user may not read them.
+    async fn plain(&self, resource: &'static str, path: &str) -> Result<Vec<Value>, SourceError> {
+        let failed = |source| SourceError::List { resource, source: Box::new(source) };
+        let (mut all, mut next) = (Vec::new(), None);
+        loop {
+            let parameters = ListParams { limit: Some(PAGE_SIZE), continue_token: next, ..ListParams::default() };
+            let request = Request::new(path).list(&parameters);
+            let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+            let page: Page<Value> = match self.client.request(request).await {
+                Err(kube::Error::Api(status)) if status.code == FORBIDDEN => return Ok(Vec::new()),
+                answer => answer.map_err(failed)?,
+            };
+            all.extend(page.items.into_iter().flatten());
+            next = page.metadata.next.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     async fn survey_kind<S: Structure>(&self, survey: &mut Survey) -> Result<(), SourceError> {

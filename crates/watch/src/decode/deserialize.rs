@@ -14,7 +14,7 @@ use crate::node::{Entry, Node, Value};
 impl Decoder {
     /// Reads a structure and notes values of the wrong type. A [`Field`](super::field::Field) with such a value is
     /// unreadable; outside any field, the whole structure is empty.
-    pub(super) fn read<'n, T: Deserialize<'n> + Default>(&mut self, node: &'n Node, path: &Path<'_>) -> T {
+    pub(crate) fn read<'n, T: Deserialize<'n> + Default>(&mut self, node: &'n Node, path: &Path<'_>) -> T {
         T::deserialize(Tree { node, path, decoder: self }).unwrap_or_default()
     }
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use palisade_policy::input::{Kind, Object, Pod};
+use palisade_policy::input::{EndpointSlice, Kind, Object, Pod, Service};
 
 use super::written::{Lines, Written};
-use crate::decode::{DeclaredPort, Decoded, Decoder, Issue, KubeNamespace, KubePod, Path, WorkloadKind};
+use crate::decode::{DeclaredPort, Decoded, Decoder, Issue, KubeNamespace, KubePod, Path, WorkloadKind, service};
 use crate::finding::{Finding, Flaw, ObjectName, Place};
 use crate::node::{Node, Value};
 use crate::yaml;
@@ -41,12 +41,17 @@ pub(crate) struct Workload {
 pub(crate) struct Content {
     pub(crate) objects: Vec<(Object, Place)>,
     pub(crate) reading: Reading,
+    /// The position of the path that it was read from.
+    pub(crate) origin: usize,
     /// With [`Reading::Workloads`] and up.
     pub(crate) workloads: Vec<Workload>,
     /// With [`Reading::Everything`]: one for each of `objects`, in their order.
     pub(crate) written: Vec<Written>,
     pub(crate) warnings: Vec<Finding>,
     pub(crate) errors: Vec<Finding>,
+    /// With [`Reading::Workloads`] and up.
+    pub(crate) services: Vec<Service>,
+    pub(crate) slices: Vec<EndpointSlice>,
     /// Objects of other kinds, by kind.
     pub(crate) ignored: BTreeMap<String, usize>,
     /// The namespaces with objects of custom kinds.
@@ -83,6 +88,8 @@ struct TypeMeta<'n> {
 enum Route {
     Read { kind: Kind, legacy: bool },
     Workload(WorkloadKind),
+    Service,
+    EndpointSlice,
     List,
     ListOf { group: &'static str, version: &'static str, kind: &'static str },
     Ignore,
@@ -119,9 +126,17 @@ impl Reader<'_> {
         match route(meta) {
             Route::Read { kind, legacy } => self.read(node, path, kind, legacy, decoder),
             Route::Workload(kind) if self.reading != Reading::Objects => self.workload(node, path, kind, decoder),
+            Route::Service if self.reading != Reading::Objects => {
+                let read = service::service(&plain(node, path, decoder), self.namespace);
+                self.content.services.extend(read);
+            }
+            Route::EndpointSlice if self.reading != Reading::Objects => {
+                let read = service::endpoint_slice(&plain(node, path, decoder), self.namespace);
+                self.content.slices.extend(read);
+            }
             Route::List => self.list(node, path, None),
             Route::ListOf { group, version, kind } => self.list(node, path, Some(TypeMeta { group, version, kind })),
-            Route::Ignore | Route::Workload(_) => {
+            Route::Ignore | Route::Workload(_) | Route::Service | Route::EndpointSlice => {
                 if is_custom(meta.group) {
                     let namespace = node.get("metadata").and_then(|metadata| metadata.get("namespace"));
                     let namespace = namespace.and_then(Node::text).unwrap_or(self.namespace);
@@ -292,6 +307,12 @@ fn type_meta<'n>(
 }
 
 const NETWORKING: &str = "networking.k8s.io";
+const DISCOVERY: &str = "discovery.k8s.io";
+
+/// The values of an object of which mistakes do not matter.
+fn plain(node: &Node, path: &Path<'_>, mut decoder: Decoder) -> serde_json::Value {
+    decoder.read(node, path)
+}
 
 fn route(meta: TypeMeta<'_>) -> Route {
     match (meta.group, meta.version, meta.kind) {
@@ -299,6 +320,12 @@ fn route(meta: TypeMeta<'_>) -> Route {
         ("", "v1", "Namespace") => Route::Read { kind: Kind::Namespace, legacy: false },
         (NETWORKING, "v1", "NetworkPolicy") => Route::Read { kind: Kind::NetworkPolicy, legacy: false },
         ("extensions", "v1beta1", "NetworkPolicy") => Route::Read { kind: Kind::NetworkPolicy, legacy: true },
+        ("", "v1", "Service") => Route::Service,
+        ("", "v1", "ServiceList") => Route::ListOf { group: "", version: "v1", kind: "Service" },
+        (DISCOVERY, "v1", "EndpointSlice") => Route::EndpointSlice,
+        (DISCOVERY, "v1", "EndpointSliceList") => {
+            Route::ListOf { group: DISCOVERY, version: "v1", kind: "EndpointSlice" }
+        }
         ("", "v1", "List") => Route::List,
         ("", "v1", "PodList") => Route::ListOf { group: "", version: "v1", kind: "Pod" },
         ("", "v1", "NamespaceList") => Route::ListOf { group: "", version: "v1", kind: "Namespace" },

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Object, Pod, Policy, State};
+use palisade_policy::input::{Change, Labels, Namespace, NamespacedName, Object, Pod, Policy, Services, State};
 
 use super::document::Content;
 use crate::finding::{Finding, Flaw, ObjectName, Place};
@@ -20,6 +20,8 @@ pub struct Objects {
     pub policies: Vec<Policy>,
     /// The position of each object; a namespace that is only mentioned has none.
     pub places: BTreeMap<ObjectName, Place>,
+    /// The Services and EndpointSlices, if workloads are read too.
+    pub services: Services,
     /// Warnings.
     pub warnings: Vec<Finding>,
     /// How many objects of other kinds there were, by kind.
@@ -129,6 +131,30 @@ pub(crate) fn duplicates<'c>(contents: impl IntoIterator<Item = &'c Content>) ->
     duplicates
 }
 
+/// Forgets each object and workload that a later path has too.
+pub(super) fn forget_replaced(contents: &mut [Content]) {
+    let (mut objects, mut workloads) = (BTreeMap::new(), BTreeMap::new());
+    for content in contents.iter().rev() {
+        for (object, _) in &content.objects {
+            objects.entry(ObjectName::of(object)).or_insert(content.origin);
+        }
+        for workload in &content.workloads {
+            workloads.entry((workload.kind, workload.pod.key.clone())).or_insert(content.origin);
+        }
+    }
+    for content in contents {
+        let is_last = |object: &Object| objects.get(&ObjectName::of(object)).is_none_or(|last| *last == content.origin);
+        // With `Reading::Everything`, there is one `written` for each object.
+        let mut kept = content.objects.iter().map(|(object, _)| is_last(object)).collect::<Vec<_>>().into_iter();
+        content.written.retain(|_| kept.next().unwrap_or(true));
+        content.objects.retain(|(object, _)| is_last(object));
+        let origin = content.origin;
+        content.workloads.retain(|workload| {
+            workloads.get(&(workload.kind, workload.pod.key.clone())).is_none_or(|last| *last == origin)
+        });
+    }
+}
+
 impl Objects {
     /// Merges files that have neither errors nor duplicates.
     pub(crate) fn of(contents: Vec<Content>) -> Self {
@@ -140,6 +166,10 @@ impl Objects {
             ..Self::default()
         };
         for content in contents {
+            objects.services.slices.extend(content.slices);
+            for service in content.services {
+                objects.services.services.insert(service.key.clone(), service);
+            }
             objects.warnings.extend(content.warnings);
             objects.places.extend(content.objects.into_iter().map(|(object, place)| (ObjectName::of(&object), place)));
             for (kind, count) in content.ignored {

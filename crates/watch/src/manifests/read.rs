@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{Content, Reading};
 use super::file::{Limits, read_bounded, read_found, read_named};
-use super::objects::{Duplicate, Objects, duplicates};
+use super::objects::{Duplicate, Objects, duplicates, forget_replaced};
 use super::selection::Selection;
 use super::workloads::add_workload_pods;
 use crate::decode::DEFAULT_NAMESPACE;
@@ -51,10 +51,11 @@ fn read(selection: &Selection, reading: Reading) -> Result<Objects, ManifestErro
 /// The content of each file.
 pub(super) fn contents(selection: &Selection, reading: Reading) -> Vec<Content> {
     let namespace = selection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-    let mut reader = Reader { reading, namespace, limits: Limits::NAMED, contents: Vec::new() };
+    let mut reader = Reader { reading, namespace, limits: Limits::NAMED, contents: Vec::new(), origin: 0 };
     let mut seen = BTreeSet::new();
     let mut is_new = |file: &Path| seen.insert(fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()));
-    for path in &selection.paths {
+    for (origin, path) in selection.paths.iter().enumerate() {
+        reader.origin = origin;
         if path.as_os_str() == "-" {
             if is_new(path) {
                 reader.take(path, |limits| read_bounded(io::stdin().lock(), limits));
@@ -71,6 +72,9 @@ pub(super) fn contents(selection: &Selection, reading: Reading) -> Vec<Content> 
             reader.take(path, |limits| read_named(path, limits));
         }
     }
+    if selection.replace {
+        forget_replaced(&mut reader.contents);
+    }
     reader.contents
 }
 
@@ -81,6 +85,8 @@ struct Reader<'s> {
     /// What remains of the limits.
     limits: Limits,
     contents: Vec<Content>,
+    /// The position of the path that is being read.
+    origin: usize,
 }
 
 impl Reader<'_> {
@@ -88,7 +94,8 @@ impl Reader<'_> {
         let bytes = read(self.limits);
         let length = bytes.as_ref().map_or(0, Vec::len);
         self.limits = self.limits.after(u64::try_from(length).unwrap_or(u64::MAX));
-        self.contents.push(parse_text(file, bytes, self.reading, self.namespace));
+        let content = parse_text(file, bytes, self.reading, self.namespace);
+        self.contents.push(Content { origin: self.origin, ..content });
     }
 
     fn warn(&mut self, path: &Path, reason: &str) {

@@ -11,6 +11,9 @@ pub struct Selection {
     pub recursive: bool,
     /// The namespace of objects that name none; by default `default`.
     pub namespace: Option<String>,
+    /// An object of a later path replaces the one with its name of an earlier path, as if each were applied in turn;
+    /// otherwise that is a mistake.
+    pub replace: bool,
 }
 
 impl From<&[PathBuf]> for Selection {

@@ -1,0 +1,93 @@
+//! Who may reach whom, on which ports: between workloads, and between a workload and the world.
+//!
+//! Every answer is the reference evaluator's, for all ports at once: the ports of the rules whose peer matches.
+
+mod ports;
+mod workload;
+mod world;
+
+use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport, Verdict};
+use palisade_policy::input::{Direction, Family, NamespacedName, Pod, Port, Ports, State};
+use palisade_policy::reference::{ConsideredPolicy, ConsideredRule, End, Reference, Side};
+
+pub use ports::PortSet;
+pub use workload::{Workload, name, workloads};
+pub use world::{Atom, World, join};
+
+/// What policies allow between ends.
+#[derive(Debug)]
+pub struct Reach<'a> {
+    state: &'a State,
+    reference: Reference<'a>,
+}
+
+/// Allowed ports by family: IPv4, IPv6. Where an end has no address of a family, nothing; where neither end's address is
+/// known, both are the same.
+pub type ByFamily = [PortSet; 2];
+
+impl<'a> Reach<'a> {
+    /// What these objects allow.
+    pub fn new(state: &'a State, facts: &'a NodeFacts) -> Self {
+        Self { state, reference: Reference::new(state, facts) }
+    }
+
+    /// The objects.
+    pub fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// What a pod may send to another.
+    pub fn between(&self, from: &NamespacedName, to: &NamespacedName) -> ByFamily {
+        Family::ALL.map(|family| self.allowed(&Endpoint::Pod(from.clone()), &Endpoint::Pod(to.clone()), family))
+    }
+
+    /// What may pass between these ends in a family; nothing if there is no such flow.
+    pub fn allowed(&self, from: &Endpoint, to: &Endpoint, family: Family) -> PortSet {
+        let flow = Flow { from: from.clone(), to: to.clone(), transport: Transport::Portless, family: Some(family) };
+        let Ok(considered) = self.reference.consider(&flow) else { return PortSet::nothing() };
+        let [egress, ingress] = Direction::ALL.map(|direction| ports_of(&considered.side(direction)));
+        egress.and(&ingress)
+    }
+
+    /// The policies that isolate a pod in a direction.
+    pub fn isolating(&self, pod: &Pod, direction: Direction) -> Vec<NamespacedName> {
+        let is_isolating = |policy: &&palisade_policy::input::Policy| {
+            *policy.key.namespace == *pod.key.namespace
+                && policy.isolates.in_direction(direction)
+                && pod.is_live()
+                && policy.pod_selector.selects(&pod.labels)
+        };
+        self.state.policies.values().filter(is_isolating).map(|policy| policy.key.clone()).collect()
+    }
+}
+
+/// The ports that a direction allows, if the flow's own port does not matter.
+fn ports_of(side: &Side<'_>) -> PortSet {
+    if let Some(settled) = side.settled() {
+        return if settled.verdict == Verdict::Allow { PortSet::everything() } else { PortSet::nothing() };
+    }
+    let isolating = side.policies().filter(ConsideredPolicy::isolates);
+    let rules = isolating.flat_map(|policy| policy.rules().collect::<Vec<_>>());
+    let matching = rules.filter(ConsideredRule::is_peer_match);
+    matching.fold(PortSet::nothing(), |all, rule| all.or(&of_rule(&rule.rule.ports, side.server)))
+}
+
+/// The ports of a rule at a server.
+pub(crate) fn of_rule(ports: &Ports, server: &End<'_>) -> PortSet {
+    let Ports::Of(list) = ports else { return PortSet::everything() };
+    let mut set = PortSet::nothing();
+    for port in list {
+        match port {
+            Port::All(protocol) => set.add(*protocol, 1, u16::MAX),
+            Port::Range { protocol, first, last } => set.add(*protocol, *first, *last),
+            Port::Named { protocol, name } => {
+                let declared = server.the_pod().into_iter().flat_map(|pod| &pod.ports);
+                for port in declared.filter(|port| port.name == *name && port.protocol == *protocol) {
+                    set.add(*protocol, port.port, port.port);
+                }
+            }
+            Port::Unmatchable => {}
+        }
+    }
+    set
+}

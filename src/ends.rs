@@ -1,0 +1,217 @@
+//! The ends of a flow as people name them: pods, IPs, nodes, and Services and workloads, which stand for several pods.
+
+use palisade_analysis::ends::{backends, of_workload};
+use palisade_policy::flow::{Endpoint, Flow, Transport};
+use palisade_policy::input::{NamespacedName, Protocol, Service, Services, State};
+use palisade_policy::nearest;
+
+use crate::trace::request::{self, Request};
+
+/// The kinds of workloads, as kubectl abbreviates them.
+const WORKLOADS: [&str; 16] = [
+    "deploy",
+    "deployment",
+    "deployments",
+    "sts",
+    "statefulset",
+    "ds",
+    "daemonset",
+    "rs",
+    "replicaset",
+    "job",
+    "cronjob",
+    "cj",
+    "rc",
+    "replicationcontroller",
+    "statefulsets",
+    "daemonsets",
+];
+
+/// The objects that ends are looked up in.
+pub(crate) struct Names<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) services: &'a Services,
+    /// The namespace of names without one.
+    pub(crate) namespace: Option<&'a str>,
+}
+
+/// The flows that a request stands for: one for each pod at each end.
+pub(crate) struct Flows {
+    pub(crate) flows: Vec<Flow>,
+    /// What the ends stand for, if they are several pods: `service shop/api TCP 80: 2 backends`.
+    pub(crate) meant: Vec<String>,
+}
+
+/// What an end is written as.
+enum Named {
+    Service(NamespacedName),
+    Workload(NamespacedName),
+    /// A pod, an IP or a node.
+    Other,
+}
+
+impl Names<'_> {
+    /// The flows of a request. The port is the server's; of a Service, the Service's.
+    pub(crate) fn flows(&self, request: &Request) -> Result<Flows, String> {
+        let mut meant = Vec::new();
+        let clients = self.clients(&request.from, &mut meant)?;
+        let (to, own_port) = request::split_port(&request.to);
+        let service = match named(to, self.namespace)? {
+            Named::Service(key) => Some(self.service(&key)?),
+            Named::Workload(key) => {
+                let servers = self.pods(&key, &mut meant)?;
+                return Ok(Flows { flows: self.each(request, &clients, &servers, own_port)?, meant });
+            }
+            Named::Other => to.parse().ok().and_then(|address| self.services.with_address(address)),
+        };
+        let Some(service) = service else {
+            return Ok(Flows { flows: self.each(request, &clients, &[to.to_owned()], own_port)?, meant });
+        };
+        let flows = self.behind(request, &clients, service, own_port, &mut meant)?;
+        Ok(Flows { flows, meant })
+    }
+
+    /// Finds the mistakes that do not depend on the objects.
+    pub(crate) fn check(request: &Request, namespace: Option<&str>) -> Result<(), String> {
+        let (to, own_port) = request::split_port(&request.to);
+        let is_other = |text| named(text, namespace).map(|named| matches!(named, Named::Other));
+        let stand_in = || "0.0.0.0".to_owned();
+        let from = if is_other(&request.from)? { request.from.clone() } else { stand_in() };
+        if is_other(to)? {
+            return Request { from, ..request.clone() }.check(namespace);
+        }
+        // A Service with one port needs none here.
+        let port = request.port.clone().or_else(|| Some(own_port.map_or_else(|| 1.into(), request::port)));
+        Request { from, to: stand_in(), port, ..request.clone() }.check(namespace)
+    }
+
+    fn clients(&self, text: &str, meant: &mut Vec<String>) -> Result<Vec<String>, String> {
+        match named(text, self.namespace)? {
+            Named::Workload(key) => self.pods(&key, meant),
+            Named::Service(key) => Err(format!("service {key} opens no flows: name a pod or a workload as the client")),
+            Named::Other => Ok(vec![text.to_owned()]),
+        }
+    }
+
+    /// A pod of each sort that a workload has, by name.
+    fn pods(&self, key: &NamespacedName, meant: &mut Vec<String>) -> Result<Vec<String>, String> {
+        let pods = of_workload(self.state, key);
+        if pods.is_empty() {
+            let names = self.state.every_pod().map(|pod| palisade_analysis::reach::name(pod).to_string());
+            return Err(unknown("workload", key, names));
+        }
+        let names: Vec<_> = pods.iter().map(|pod| pod.key.to_string()).collect();
+        meant.push(format!("workload {key}: judged by {}", names.join(", ")));
+        Ok(names)
+    }
+
+    fn service(&self, key: &NamespacedName) -> Result<&Service, String> {
+        let names = || self.services.services.keys().map(ToString::to_string);
+        self.services.services.get(key).ok_or_else(|| unknown("service", key, names()))
+    }
+
+    fn each(
+        &self,
+        request: &Request,
+        clients: &[String],
+        servers: &[String],
+        port: Option<&str>,
+    ) -> Result<Vec<Flow>, String> {
+        let mut flows = Vec::new();
+        for (from, to) in clients.iter().flat_map(|from| servers.iter().map(move |to| (from, to))) {
+            let to = port.map_or_else(|| to.clone(), |port| with_port(to, port));
+            let one = Request { from: from.clone(), to, ..request.clone() };
+            flows.push(one.flow(self.namespace, self.state)?);
+        }
+        Ok(flows)
+    }
+
+    /// The flows to what is behind a Service.
+    fn behind(
+        &self,
+        request: &Request,
+        clients: &[String],
+        service: &Service,
+        own_port: Option<&str>,
+        meant: &mut Vec<String>,
+    ) -> Result<Vec<Flow>, String> {
+        let protocol = request.protocol()?;
+        let Some(protocol) = protocol else {
+            return Err(format!("service {} has no ICMP: name one of its pods", service.key));
+        };
+        let asked = request.port.as_ref().map(|port| port.as_str().map_or_else(|| port.to_string(), ToOwned::to_owned));
+        let port = match (asked, own_port) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(format!("{:?} and port {one} are two ports: write one of them", request.to));
+            }
+            (one, other) => one.or_else(|| other.map(ToOwned::to_owned)),
+        };
+        let found = backends(self.state, self.services, service, protocol, port.as_deref())
+            .map_err(|error| error.to_string())?;
+        let names = found.iter().map(|backend| format!("{} {protocol} {}", backend.endpoint, backend.port));
+        meant.push(format!("service {}: leads to {}", service.key, names.collect::<Vec<_>>().join(", ")));
+        let mut flows = Vec::new();
+        for from in clients {
+            for backend in &found {
+                let one =
+                    Request { from: from.clone(), to: "0.0.0.0".to_owned(), port: Some(1.into()), ..request.clone() };
+                let flow = one.flow(self.namespace, self.state)?;
+                let transport = Transport::Port(protocol, backend.port);
+                flows.push(Flow { to: backend.endpoint.clone(), transport, ..flow });
+            }
+        }
+        Ok(flows)
+    }
+}
+
+/// What an end is written as: `svc/shop/api`, `deploy/shop/web`; the namespace may be left out with `-n`.
+fn named(text: &str, namespace: Option<&str>) -> Result<Named, String> {
+    let Some((kind, rest)) = text.split_once('/') else { return Ok(Named::Other) };
+    let is_service = matches!(kind, "svc" | "service" | "services");
+    // A namespace may have one of these names: `deploy/web` is then a pod, if no -n is given.
+    let is_kind = is_service || WORKLOADS.contains(&kind);
+    let key = match (rest.split_once('/'), namespace) {
+        _ if !is_kind => return Ok(Named::Other),
+        (Some((namespace, name)), _) => NamespacedName::new(namespace, name),
+        (None, Some(namespace)) => NamespacedName::new(namespace, rest),
+        (None, None) => return Err(format!("{text:?} has no namespace: write {kind}/NAMESPACE/{rest}, or give -n")),
+    };
+    Ok(if is_service { Named::Service(key) } else { Named::Workload(key) })
+}
+
+/// The error for a name that no object has.
+pub(crate) fn unknown(kind: &str, key: &NamespacedName, names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    let text = key.to_string();
+    let meant = nearest(&text, names.iter().map(String::as_str)).map(ToOwned::to_owned).or_else(|| {
+        // A pod is often named without what its controller adds.
+        names.iter().find(|name| name.strip_prefix(&text).is_some_and(|rest| rest.starts_with('-'))).cloned()
+    });
+    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    format!("{kind} {key} is not among the objects read{hint}")
+}
+
+fn with_port(server: &str, port: &str) -> String {
+    match server.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => format!("[{server}]:{port}"),
+        Err(_) => format!("{server}:{port}"),
+    }
+}
+
+/// The end of a pod that the objects lack, with what may have been meant.
+pub(crate) fn no_pod(state: &State, endpoint: &Endpoint) -> Option<String> {
+    let Endpoint::Pod(key) = endpoint else { return None };
+    if state.pods.contains_key(key) {
+        return None;
+    }
+    Some(unknown("pod", key, state.pods.keys().map(ToString::to_string)))
+}
+
+/// The protocol of a request; none for protocols without ports.
+pub(crate) fn protocol_of(name: &str) -> Result<Option<Protocol>, String> {
+    if name.eq_ignore_ascii_case("ICMP") {
+        return Ok(None);
+    }
+    let protocol = Protocol::ALL.into_iter().find(|protocol| name.eq_ignore_ascii_case(protocol.name()));
+    protocol.map(Some).ok_or_else(|| format!("protocol {name:?} is not one of TCP, UDP, SCTP and ICMP"))
+}

@@ -1,0 +1,47 @@
+//! Where the node of a pod has what an explanation names.
+
+use std::net::IpAddr;
+
+use palisade_policy::index::Index;
+use palisade_policy::input::{Direction, Pod, State};
+use palisade_ruleset::model::{Key, Ruleset, Verdict};
+use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS, Options, render};
+use palisade_ruleset::text;
+
+/// The ruleset of a pod's node.
+pub(super) struct Node<'a> {
+    pub(super) name: &'a str,
+    ruleset: Ruleset,
+}
+
+impl<'a> Node<'a> {
+    /// None if the pod is not on a node yet.
+    pub(super) fn of(pod: &'a Pod, state: &State, allow_egress_to_own_node: bool) -> Option<Self> {
+        let name = pod.node.as_deref()?;
+        let options = Options { allow_egress_to_own_node, ..Options::default() };
+        Some(Self { name, ruleset: render(Index::build(name, state).compiled(), &options) })
+    }
+
+    /// The chain that judges flows of an IP in a direction; none if no policy isolates it.
+    pub(super) fn chain(&self, direction: Direction, address: IpAddr) -> Option<String> {
+        let maps = match direction {
+            Direction::Egress => EGRESS_MAPS,
+            Direction::Ingress => INGRESS_MAPS,
+        };
+        let mut elements = self.ruleset.sets.iter().filter(|(name, _)| maps.contains(&name.as_str()));
+        let element = elements.find_map(|(_, map)| map.elements.get(&Key::Address(address)))?;
+        match &element.verdict {
+            Some(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The first rule of a chain whose comment names this rule of a policy, as `nft list` has it.
+    pub(super) fn rule(&self, chain: &str, reference: &str) -> Option<String> {
+        let mut chains = self.ruleset.chains.iter().filter(|(name, _)| name.as_str() == chain);
+        let (_, chain) = chains.next()?;
+        let is_of = |comment: &str| comment.split([',', ';']).any(|part| part.trim() == reference);
+        let rule = chain.rules.iter().find(|rule| rule.comment.as_deref().is_some_and(is_of))?;
+        Some(text::rule(rule))
+    }
+}
