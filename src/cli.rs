@@ -393,7 +393,7 @@ pub(crate) struct ExplainPolicyArgs {
 /// `palisade diff`.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// Manifests before and after: files or directories; only those after, with --live or --git
+    /// Manifests before and after: files or directories; only those after with --live or --git, before with --apply
     #[arg(required = true, num_args = 1..=2, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Also read the subdirectories of directories
@@ -402,6 +402,9 @@ pub(crate) struct DiffArgs {
     /// Before is a cluster, after is the same with the policies and namespaces of the manifests applied
     #[arg(long, conflicts_with = "git")]
     pub(crate) live: bool,
+    /// After is the same as before with these manifests applied: an object replaces the one with its name; repeatable
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["live", "git"])]
+    pub(crate) apply: Vec<PathBuf>,
     /// Before is what this git revision has at the path
     #[arg(long, value_name = "REV")]
     pub(crate) git: Option<String>,

@@ -3,6 +3,7 @@
 mod git;
 mod print;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use palisade_analysis::diff::{Scope, diff};
@@ -33,17 +34,18 @@ pub(crate) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
 
 /// The objects before and after.
 fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
-    let DiffArgs { paths, recursive, live, git, kubeconfig, context, .. } = arguments;
-    let select = |path: &std::path::Path| Selection {
-        paths: vec![path.to_owned()],
-        recursive: *recursive,
-        ..Selection::default()
-    };
-    let read = |path: &std::path::Path| {
-        source::of_manifests(palisade_watch::read_manifests_and_workloads(select(path)))
+    let DiffArgs { paths, recursive, live, apply, git, kubeconfig, context, .. } = arguments;
+    let read_all = |paths: Vec<PathBuf>| {
+        let selection = Selection { paths, recursive: *recursive, replace: true, namespace: None };
+        source::of_manifests(palisade_watch::read_manifests_and_workloads(selection))
             .map(|(state, _)| within_budget(state))
     };
+    let read = |path: &Path| read_all(vec![path.to_owned()]);
     match (paths.as_slice(), git) {
+        ([base], None) if !apply.is_empty() => {
+            let after = std::iter::once(base).chain(apply).cloned().collect();
+            Ok((read(base)?, read_all(after)?))
+        }
         ([one], None) if *live => {
             let before = source::cluster(kubeconfig.as_deref(), context.as_deref())?.state;
             let after = applied(&before, &read(one)?);
@@ -53,8 +55,8 @@ fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
             let earlier = git::checkout(revision, path)?;
             Ok((read(&earlier.path)?, read(path)?))
         }
-        ([before, after], None) if !*live => Ok((read(before)?, read(after)?)),
-        _ => Err(Failure::usage("name two paths, or one with --live or --git REV").hint(
+        ([before, after], None) if !*live && apply.is_empty() => Ok((read(before)?, read(after)?)),
+        _ => Err(Failure::usage("name two paths, or one with --apply PATH, --live or --git REV").hint(
             "palisade diff before/ after/; palisade diff --git main manifests/; palisade diff --live manifests/",
         )),
     }

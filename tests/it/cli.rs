@@ -8,7 +8,9 @@
 //! text; `cleanup --stay` does not stay; a denied flow ends with 0, or one that cannot be judged with 1; there is no
 //! note about a node without pods; `render` prints advice, or does not warn of a null that opens.
 
+mod pages;
 mod place;
+mod questions;
 mod trace;
 
 use std::io::{BufRead as _, BufReader, pipe};
@@ -39,7 +41,7 @@ fn wrong_usage_ends_with_2_and_says_what_was_wrong() {
         ("agent --node node-1 --manifests . --listen here", &["'here'", "--listen <ADDR>"]),
         ("agent --node node-1 --manifests . --log-format xml", &["'xml'", "text, json"]),
         (trace, &["--from <X>", "--to <Y>"]),
-        ("trace --from shop/web --to shop/db --port 80", &["--filename <PATH>..."]),
+        ("pods -A -n shop", &["--all-namespaces", "--namespace <NAMESPACE>"]),
         ("trace -f shop.yaml --from shop/web --port 80", &["--to <Y>"]),
         ("trace -f shop.yaml --from shop/web --to shop/db", &["port is missing; TCP needs one"]),
         ("trace -f shop.yaml --from shop/web --to shop/db --port 0", &["port 0 is not a number from 1 to 65535"]),

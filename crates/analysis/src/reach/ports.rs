@@ -88,6 +88,11 @@ impl PortSet {
         self.and(&rest)
     }
 
+    /// How many terms say it.
+    fn terms(&self) -> usize {
+        self.ranges.values().map(Vec::len).sum::<usize>() + usize::from(self.portless)
+    }
+
     fn set(&mut self, protocol: Protocol, ranges: Vec<(u16, u16)>) {
         if ranges.is_empty() {
             self.ranges.remove(&protocol);
@@ -124,13 +129,17 @@ fn complement(ranges: &[(u16, u16)]) -> Vec<(u16, u16)> {
 }
 
 impl fmt::Display for PortSet {
-    /// `TCP 80, 8000-8999, UDP 53`, `every port`, `nothing`.
+    /// `TCP 80,8000-8999 UDP 53`, `every port`, `all but TCP 22`, `nothing`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_everything() {
             return f.write_str("every port");
         }
         if self.is_empty() {
             return f.write_str("nothing");
+        }
+        let rest = Self::everything().without(self);
+        if rest.terms() < self.terms() {
+            return write!(f, "all but {rest}");
         }
         let of_protocol = |(protocol, ranges): (&Protocol, &Vec<(u16, u16)>)| {
             let range = |(first, last): &(u16, u16)| match (first, last) {
@@ -160,8 +169,9 @@ mod tests {
         assert_eq!(tcp(&[(80, 80), (81, 90), (1, 1)]).to_string(), "TCP 1,80-90");
         assert_eq!(tcp(&[(80, 90)]).without(&tcp(&[(85, 86)])).to_string(), "TCP 80-84,87-90");
         assert_eq!(tcp(&[(1, u16::MAX)]).without(&tcp(&[(1, 1), (u16::MAX, u16::MAX)])).to_string(), "TCP 2-65534");
+        assert_eq!(PortSet::everything().without(&tcp(&[(22, 22)])).to_string(), "all but TCP 22");
         assert!(tcp(&[(80, 90)]).without(&PortSet::everything()).is_empty());
-        assert_eq!(PortSet::everything().without(&tcp(&[(1, u16::MAX)])).to_string(), "UDP all SCTP all ICMP");
+        assert_eq!(PortSet::everything().without(&tcp(&[(1, u16::MAX)])).to_string(), "all but TCP all");
         assert_eq!(tcp(&[(80, 90)]).and(&tcp(&[(85, 100)])), tcp(&[(85, 90)]));
         assert_eq!(tcp(&[(80, 80)]).or(&PortSet::everything()), PortSet::everything());
         assert!(tcp(&[(80, 90)]).contains(Protocol::Tcp, 90) && !tcp(&[(80, 90)]).contains(Protocol::Udp, 80));

@@ -73,7 +73,7 @@ fn name(port: &Value) -> Option<Arc<str>> {
 
 fn protocol(port: &Value) -> Option<Protocol> {
     let Some(written) = port.get("protocol").filter(|written| !written.is_null()) else { return Some(Protocol::Tcp) };
-    Protocol::ALL.into_iter().find(|protocol| written.as_str() == Some(protocol.name()))
+    Protocol::ALL.into_iter().find(|protocol| written.as_str() == Some(&*protocol.to_string()))
 }
 
 fn as_port(value: &Value) -> Option<u16> {
