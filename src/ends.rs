@@ -1,11 +1,10 @@
 //! The ends of a flow as people name them: pods, IPs, nodes, and Services and workloads, which stand for several pods.
 
 use palisade_analysis::ends::{backends, of_workload};
-use palisade_policy::flow::{Endpoint, Flow, Transport};
-use palisade_policy::input::{NamespacedName, Protocol, Service, Services, State};
-use palisade_policy::nearest;
+use palisade_policy::flow::{Flow, Transport};
+use palisade_policy::input::{NamespacedName, Service, Services, State};
 
-use crate::trace::request::{self, Request};
+use crate::trace::request::{self, Request, unknown};
 
 /// The kinds of workloads, as kubectl abbreviates them.
 const WORKLOADS: [&str; 16] = [
@@ -179,39 +178,9 @@ fn named(text: &str, namespace: Option<&str>) -> Result<Named, String> {
     Ok(if is_service { Named::Service(key) } else { Named::Workload(key) })
 }
 
-/// The error for a name that no object has.
-pub(crate) fn unknown(kind: &str, key: &NamespacedName, names: impl Iterator<Item = String>) -> String {
-    let names: Vec<_> = names.collect();
-    let text = key.to_string();
-    let meant = nearest(&text, names.iter().map(String::as_str)).map(ToOwned::to_owned).or_else(|| {
-        // A pod is often named without what its controller adds.
-        names.iter().find(|name| name.strip_prefix(&text).is_some_and(|rest| rest.starts_with('-'))).cloned()
-    });
-    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
-    format!("{kind} {key} is not among the objects read{hint}")
-}
-
 fn with_port(server: &str, port: &str) -> String {
     match server.parse::<std::net::Ipv6Addr>() {
         Ok(_) => format!("[{server}]:{port}"),
         Err(_) => format!("{server}:{port}"),
     }
-}
-
-/// The end of a pod that the objects lack, with what may have been meant.
-pub(crate) fn no_pod(state: &State, endpoint: &Endpoint) -> Option<String> {
-    let Endpoint::Pod(key) = endpoint else { return None };
-    if state.pods.contains_key(key) {
-        return None;
-    }
-    Some(unknown("pod", key, state.pods.keys().map(ToString::to_string)))
-}
-
-/// The protocol of a request; none for protocols without ports.
-pub(crate) fn protocol_of(name: &str) -> Result<Option<Protocol>, String> {
-    if name.eq_ignore_ascii_case("ICMP") {
-        return Ok(None);
-    }
-    let protocol = Protocol::ALL.into_iter().find(|protocol| name.eq_ignore_ascii_case(protocol.name()));
-    protocol.map(Some).ok_or_else(|| format!("protocol {name:?} is not one of TCP, UDP, SCTP and ICMP"))
 }

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 
 use palisade_policy::flow::{Endpoint, Flow, Transport};
 use palisade_policy::input::{Family, NamespacedName, Pod, Protocol, State};
+use palisade_policy::nearest;
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::ends::{no_pod, protocol_of};
 
 /// An example of a line of a file of flows, for errors.
 pub(crate) const EXAMPLE: &str = r#"write {"from":"namespace/pod","to":"namespace/pod","port":80}"#;
@@ -185,4 +184,34 @@ fn family(family: &Value) -> Result<Family, String> {
         "6" => Ok(Family::V6),
         _ => Err(format!("family {family} is not IPv4 or IPv6")),
     }
+}
+
+/// The error for a name that no object has.
+pub(crate) fn unknown(kind: &str, key: &NamespacedName, names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    let text = key.to_string();
+    let meant = nearest(&text, names.iter().map(String::as_str)).map(ToOwned::to_owned).or_else(|| {
+        // A pod is often named without what its controller adds.
+        names.iter().find(|name| name.strip_prefix(&text).is_some_and(|rest| rest.starts_with('-'))).cloned()
+    });
+    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    format!("{kind} {key} is not among the objects read{hint}")
+}
+
+/// The end of a pod that the objects lack, with what may have been meant.
+fn no_pod(state: &State, endpoint: &Endpoint) -> Option<String> {
+    let Endpoint::Pod(key) = endpoint else { return None };
+    if state.pods.contains_key(key) {
+        return None;
+    }
+    Some(unknown("pod", key, state.pods.keys().map(ToString::to_string)))
+}
+
+/// The protocol of a request; none for protocols without ports.
+fn protocol_of(name: &str) -> Result<Option<Protocol>, String> {
+    if name.eq_ignore_ascii_case("ICMP") {
+        return Ok(None);
+    }
+    let protocol = Protocol::ALL.into_iter().find(|protocol| name.eq_ignore_ascii_case(protocol.name()));
+    protocol.map(Some).ok_or_else(|| format!("protocol {name:?} is not one of TCP, UDP, SCTP and ICMP"))
 }

@@ -23,10 +23,10 @@ fn run_again(page: &str) -> (String, usize) {
             (in_console, output) = (line == "```console", false);
         }
         if let Some(command) = line.strip_prefix("$ palisade ").filter(|_| in_console) {
-            text += &format!("{line}\n{}", printed(command));
+            text.extend([line, "\n", &printed(command)]);
             (commands, output) = (commands + 1, true);
         } else if !output {
-            text += &format!("{line}\n");
+            text.extend([line, "\n"]);
         }
     }
     (text, commands)
