@@ -1,24 +1,25 @@
 //! `diff` has exactly the flows whose verdict changes, and none twice.
 //!
-//! Seen to fail when: ingress was not compared; ranges of the world were joined although one of them changes otherwise;
-//! pods of one name were one workload although a policy tells them apart.
+//! Seen to fail when: ingress from the world was not compared; ranges of the world were joined although one of them
+//! changes otherwise; pods of one name were one workload although a block tells them apart.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use palisade_analysis::diff::{Change, End, Scope, diff};
 use palisade_policy::flow::{Endpoint, NodeFacts, Transport, Verdict};
-use palisade_policy::input::{Family, State};
+use palisade_policy::input::{
+    Addresses, Family, IpBlock, Isolates, LabelSelector, Namespace, NamespacedName, Peer, Peers, Phase, Pod, Policy,
+    Ports, Rule, State,
+};
 use palisade_policy::reference::Reference;
 use palisade_testkit::generate::{Case, arb_case};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 /// The end that a resolved end of a flow is; none if it is not compared: a pod that no policy can select.
-fn is_end(
-    end: &End,
-    found: &palisade_policy::reference::End<'_>,
-    nodes: &std::collections::BTreeSet<std::net::IpAddr>,
-) -> bool {
+fn is_end(end: &End, found: &palisade_policy::reference::End<'_>, nodes: &BTreeSet<IpAddr>) -> bool {
     match (end, found.the_pod(), found.address) {
         (End::Workload(_, pods), Some(pod), _) => pods.contains(&pod.key),
         (End::Node(address), None, Some(found)) => *address == found,
@@ -103,4 +104,44 @@ fn a_flow_is_named_once() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A pod of a Deployment.
+fn replica(number: u8) -> Pod {
+    Pod {
+        labels: [("app".to_owned(), "web".to_owned()), ("pod-template-hash".to_owned(), "5d4f".to_owned())].into(),
+        phase: Phase::Running,
+        addresses: Addresses::accept([IpAddr::from([10, 42, number, 9])]).0,
+        ..Pod::new(NamespacedName::new("shop", format!("web-5d4f-{number}")))
+    }
+}
+
+#[test]
+fn pods_of_a_deployment_are_one_end_unless_a_block_tells_them_apart() {
+    let mut before = State::default();
+    before.namespaces.insert("shop".into(), Namespace::new("shop", [].into()));
+    for number in 1..=4 {
+        let pod = replica(number);
+        before.pods.insert(pod.key.clone(), pod.into());
+    }
+    let ends = |cidr: &str| {
+        let peer = Peer::IpBlock(IpBlock { cidr: cidr.parse().unwrap(), except: Vec::new() });
+        let policy = Policy {
+            key: NamespacedName::new("shop", "blocks"),
+            pod_selector: LabelSelector::everything(),
+            isolates: Isolates { ingress: true, egress: false },
+            ingress: vec![Rule { peers: Peers::Of(vec![peer]), ports: Ports::Any }],
+            egress: Vec::new(),
+            unenforceable: Vec::new(),
+        };
+        let policies = [(policy.key.clone(), policy)].into();
+        let after = State { policies, ..before.clone() };
+        let found = diff(&before, &after, &NodeFacts::default(), Scope::All).changes;
+        let between = found.iter().filter(|change| !matches!(change.from, End::World(..)));
+        between.map(|change| format!("{} → {}", change.from, change.to)).collect::<Vec<_>>()
+    };
+    assert_eq!(ends("192.0.2.0/24"), ["shop/web → shop/web"]);
+    // The block has the first pod: the others can no longer reach any, and the first still reaches them.
+    let three = "shop/web (pod web-5d4f-2 and 2 more)";
+    assert_eq!(ends("10.42.1.0/24"), [format!("{three} → shop/web (pod web-5d4f-1)"), format!("{three} → {three}")]);
 }

@@ -1,7 +1,6 @@
 //! The nearest miss is right: with its one term changed, and nothing else, the flow passes in that direction.
 //!
-//! Seen to fail when: an `except` stayed; a port was added to another rule; a selector that misses by two requirements
-//! counted as near; the namespace's labels were not looked at.
+//! Seen to fail when: an `except` stayed; no port was added; a selector that misses by two requirements counted as near.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
