@@ -4,7 +4,7 @@ use palisade_analysis::ends::{backends, of_workload};
 use palisade_policy::flow::{Flow, Transport};
 use palisade_policy::input::{NamespacedName, Service, Services, State};
 
-use crate::trace::request::{self, Request, unknown};
+use crate::trace::request::{self, Request, no_pod, unknown};
 
 /// The kinds of workloads, as kubectl abbreviates them.
 const WORKLOADS: [&str; 16] = [
@@ -109,6 +109,13 @@ impl Names<'_> {
         self.services.services.get(key).ok_or_else(|| unknown("service", key, names()))
     }
 
+    /// The flow between two single ends, which the objects must have if they are pods.
+    fn flow(&self, request: &Request) -> Result<Flow, String> {
+        let flow = request.flow(self.namespace, self.state)?;
+        let unknown = [&flow.from, &flow.to].into_iter().find_map(|end| no_pod(self.state, end));
+        unknown.map_or(Ok(flow), Err)
+    }
+
     fn each(
         &self,
         request: &Request,
@@ -120,7 +127,7 @@ impl Names<'_> {
         for (from, to) in clients.iter().flat_map(|from| servers.iter().map(move |to| (from, to))) {
             let to = port.map_or_else(|| to.clone(), |port| with_port(to, port));
             let one = Request { from: from.clone(), to, ..request.clone() };
-            flows.push(one.flow(self.namespace, self.state)?);
+            flows.push(self.flow(&one)?);
         }
         Ok(flows)
     }
@@ -154,7 +161,7 @@ impl Names<'_> {
             for backend in &found {
                 let one =
                     Request { from: from.clone(), to: "0.0.0.0".to_owned(), port: Some(1.into()), ..request.clone() };
-                let flow = one.flow(self.namespace, self.state)?;
+                let flow = self.flow(&one)?;
                 let transport = Transport::Port(protocol, backend.port);
                 flows.push(Flow { to: backend.endpoint.clone(), transport, ..flow });
             }

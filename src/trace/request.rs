@@ -47,9 +47,7 @@ impl Request {
     /// The flow that it describes. A pod without a namespace is in `namespace`, if given. A port name is one that the
     /// server declares in `state`.
     pub(crate) fn flow(&self, namespace: Option<&str>, state: &State) -> Result<Flow, String> {
-        let flow = self.with_ports(namespace, |server, protocol, name| named_port(state, server, protocol, name))?;
-        let unknown = [&flow.from, &flow.to].into_iter().find_map(|end| no_pod(state, end));
-        unknown.map_or(Ok(flow), Err)
+        self.with_ports(namespace, |server, protocol, name| named_port(state, server, protocol, name))
     }
 
     /// Finds the mistakes that do not depend on the objects.
@@ -199,7 +197,7 @@ pub(crate) fn unknown(kind: &str, key: &NamespacedName, names: impl Iterator<Ite
 }
 
 /// The end of a pod that the objects lack, with what may have been meant.
-fn no_pod(state: &State, endpoint: &Endpoint) -> Option<String> {
+pub(crate) fn no_pod(state: &State, endpoint: &Endpoint) -> Option<String> {
     let Endpoint::Pod(key) = endpoint else { return None };
     if state.pods.contains_key(key) {
         return None;

@@ -128,7 +128,7 @@ fn a_line_that_cannot_be_judged_gets_an_error_in_its_place() {
         (r#"{"from":"shop/web","to":"shop/db","prot":80}"#, "unknown field `prot`"),
         (r#"{"from":"shop/web","port":80}"#, "missing field `to`"),
         (r#"{"from":"shop/web","to":"node/node-1","port":80}"#, "cannot be the destination"),
-        (r#"{"from":"web","to":"shop/db","port":80}"#, "\"web\" is not namespace/pod, an IP address or node/NAME"),
+        (r#"{"from":"web","to":"shop/db","port":80}"#, "\"web\" is not namespace/pod, an IP address, node/NAME"),
         (r#"{"from":"10.0.0.0/8","to":"shop/db","port":80}"#, "is not namespace/pod"),
         (r#"{"from":"fe80::1%eth0","to":"shop/db","port":80}"#, "is not namespace/pod"),
         (r#"{"from":"shop/web","to":"shop/db","port":80} x"#, "trailing characters"),
@@ -252,7 +252,8 @@ fn every_answer_has_the_fields_that_scripts_rely_on() {
     assert_eq!(
         answers,
         [concat!(
-            r#"{"verdict":"deny","egress":"allow","ingress":"deny","#,
+            r#"{"from":"shop/web","to":"shop/db","transport":"TCP 81","#,
+            r#""verdict":"deny","egress":"allow","ingress":"deny","#,
             r#""egress_reason":"no policy isolates shop/web for egress","#,
             r#""ingress_reason":"policy shop/allow-80 isolates shop/db for ingress, and none of its rules matches"}"#,
         )]

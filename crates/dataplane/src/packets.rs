@@ -124,6 +124,7 @@ pub(crate) mod slow;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
     use std::time::Instant;
 
     use super::slow::{Slow, send_slowly};
@@ -137,8 +138,10 @@ mod tests {
         let to = receiver.local_addr().unwrap();
         thread::scope(|scope| {
             visit(1).unwrap();
-            let sender = scope.spawn(move || send_slowly(to));
-            thread::sleep(*time / 2);
+            let (begins, has_begun) = channel();
+            let sender = scope.spawn(move || send_slowly(to, &begins));
+            has_begun.recv().unwrap();
+            thread::sleep(*time / 4);
             let started = Instant::now();
             wait();
             let arrived = receiver.recv(&mut [0; 8]).is_ok();
@@ -146,7 +149,7 @@ mod tests {
             if !arrived {
                 receiver.recv(&mut [0; 8]).unwrap();
             }
-            (began + *time / 4 < started && started < ended).then_some(arrived)
+            (began + *time / 8 < started && started < ended).then_some(arrived)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,8 @@ impl Slow {
         receiver.set_nonblocking(true).unwrap();
         // The first one finds nothing in the CPU's caches.
         let times = (0..5).map(|_| {
-            let (began, ended) = send_slowly(receiver.local_addr().unwrap());
+            let (sender, _begins) = channel();
+            let (began, ended) = send_slowly(receiver.local_addr().unwrap(), &sender);
             receiver.recv(&mut [0; 8]).unwrap();
             ended - began
         });
@@ -44,10 +46,12 @@ impl Slow {
     }
 }
 
-/// Sends a packet that stays in a hook of the first CPU for long; returns when that began and ended.
-pub(crate) fn send_slowly(to: SocketAddr) -> (Instant, Instant) {
+/// Sends a packet that stays in a hook of the first CPU for long; says so just before, and returns when that began and
+/// ended.
+pub(crate) fn send_slowly(to: SocketAddr, begins: &Sender<()>) -> (Instant, Instant) {
     visit(0).unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    begins.send(()).unwrap();
     let began = Instant::now();
     socket.send_to(b"slow", to).unwrap();
     (began, Instant::now())

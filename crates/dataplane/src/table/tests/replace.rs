@@ -1,6 +1,7 @@
 //! A table that is replaced, and a replacement that was cut short.
 
 use std::net::Ipv4Addr;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
@@ -48,13 +49,15 @@ fn while_in_flight(prepare: fn(&mut Table), act: fn(&mut Table)) {
             table.wait_for_packets();
             thread::scope(|scope| {
                 visit(1).unwrap();
-                let sender = scope.spawn(move || send_slowly(to));
-                thread::sleep(*time / 4);
+                let (begins, has_begun) = channel();
+                let sender = scope.spawn(move || send_slowly(to, &begins));
+                has_begun.recv().unwrap();
+                thread::sleep(*time / 8);
                 let started = Instant::now();
                 act(&mut table);
                 let (began, ended) = sender.join().unwrap();
                 assert!(receiver.recv(&mut [0; 8]).is_err(), "the packet passed, at attempt {number}");
-                (began + *time / 8 < started && started < ended).then_some(())
+                (began + *time / 16 < started && started < ended).then_some(())
             })
         };
         assert_eq!((0..400).filter_map(&mut try_once).take(10).count(), 10, "the machine is too busy");
