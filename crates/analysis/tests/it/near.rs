@@ -29,7 +29,7 @@ fn kind(term: Term<'_>) -> &'static str {
     }
 }
 
-fn mend_each(case: &Case, flow: &Flow, seen: &mut Seen) -> Result<(), TestCaseError> {
+fn fix_each(case: &Case, flow: &Flow, seen: &mut Seen) -> Result<(), TestCaseError> {
     let Case { state, facts, .. } = case;
     let reference = Reference::new(state, facts);
     // Two ends may share no family.
@@ -42,10 +42,14 @@ fn mend_each(case: &Case, flow: &Flow, seen: &mut Seen) -> Result<(), TestCaseEr
         for miss in &found {
             *seen.entry(kind(miss.term)).or_default() += 1;
             let mut changed = state.clone();
-            changed.policies.insert(miss.policy.key.clone(), miss.mended());
+            changed.policies.insert(miss.policy.key.clone(), miss.fixed());
             let after = Reference::new(&changed, facts);
             let after = after.consider(flow).map_err(|error| TestCaseError::fail(error.to_string()))?;
             let decision = after.side(direction).decision();
+            // A changed podSelector may isolate a pod that is starting, and until its IP is known, it may be this one.
+            if matches!((miss.term, &decision.reason), (Term::Subject(_), Reason::Starting { .. })) {
+                continue;
+            }
             prop_assert_eq!(decision.verdict, Verdict::Allow, "{:?} {} {:?}", miss.term, miss.policy.key, miss.index);
             // A requirement that is relaxed selects more pods; it must not only have un-isolated this one.
             prop_assert!(matches!(decision.reason, Reason::Rule { .. }), "{:?}", decision.reason);
@@ -58,7 +62,7 @@ fn mend_each(case: &Case, flow: &Flow, seen: &mut Seen) -> Result<(), TestCaseEr
 fn one_changed_term_opens_the_flow() {
     let seen = RefCell::new(Seen::new());
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) };
-    let every_flow = |case: Case| case.flows.iter().try_for_each(|flow| mend_each(&case, flow, &mut seen.borrow_mut()));
+    let every_flow = |case: Case| case.flows.iter().try_for_each(|flow| fix_each(&case, flow, &mut seen.borrow_mut()));
     TestRunner::new(config).run(&arb_case(), every_flow).unwrap();
     println!("{:?}", seen.borrow());
     for kind in ["except", "ports", "pod label", "namespace label", "other namespace", "subject", "address", "new rule"]
