@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use palisade_analysis::diff::{Scope, diff};
-use palisade_policy::flow::NodeFacts;
-use palisade_policy::index::set_aside;
 use palisade_policy::input::State;
 use palisade_watch::Selection;
 
@@ -22,7 +20,7 @@ const DIFFERS: u8 = 1;
 /// Compares and prints.
 pub(crate) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
     let (before, after) = sides(arguments)?;
-    let facts = NodeFacts { allow_egress_to_own_node: arguments.allow_egress_to_own_node, ..NodeFacts::default() };
+    let facts = source::facts(arguments.allow_egress_to_own_node, &[]);
     let found = diff(&before, &after, &facts, Scope::All);
     output::block(&match arguments.output {
         DiffOutput::Text => print::text(&found),
@@ -38,7 +36,7 @@ fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
     let read_all = |paths: Vec<PathBuf>| {
         let selection = Selection { paths, recursive: *recursive, replace: true, namespace: None };
         source::of_manifests(palisade_watch::read_manifests_and_workloads(selection))
-            .map(|(state, _)| within_budget(state))
+            .map(|(state, _)| source::within_budget(state))
     };
     let read = |path: &Path| read_all(vec![path.to_owned()]);
     match (paths.as_slice(), git) {
@@ -49,7 +47,7 @@ fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
         ([one], None) if *live => {
             let before = source::cluster(kubeconfig.as_deref(), context.as_deref())?.state;
             let after = applied(&before, &read(one)?);
-            Ok((within_budget(before), within_budget(after)))
+            Ok((source::within_budget(before), source::within_budget(after)))
         }
         ([path], Some(revision)) => {
             let earlier = git::checkout(revision, path)?;
@@ -60,14 +58,6 @@ fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
             "palisade diff before/ after/; palisade diff --git main manifests/; palisade diff --live manifests/",
         )),
     }
-}
-
-/// Like an agent with the default budget.
-fn within_budget(mut state: State) -> State {
-    for (policy, why) in set_aside(&mut state) {
-        output::warn(&format!("policy {policy} {why}"));
-    }
-    state
 }
 
 /// The cluster after its policies and the labels of its namespaces were applied from manifests. Pods stay: their

@@ -156,15 +156,19 @@ impl Names<'_> {
             .map_err(|error| error.to_string())?;
         let names = found.iter().map(|backend| format!("{} {protocol} {}", backend.endpoint, backend.port));
         meant.push(format!("service {}: leads to {}", service.key, names.collect::<Vec<_>>().join(", ")));
+        let family = request.family()?;
         let mut flows = Vec::new();
         for from in clients {
-            for backend in &found {
-                let one =
-                    Request { from: from.clone(), to: "0.0.0.0".to_owned(), port: Some(1.into()), ..request.clone() };
-                let flow = self.flow(&one)?;
-                let transport = Transport::Port(protocol, backend.port);
-                flows.push(Flow { to: backend.endpoint.clone(), transport, ..flow });
+            let from = Request { from: from.clone(), ..request.clone() }.client(self.namespace)?;
+            if let Some(unknown) = no_pod(self.state, &from) {
+                return Err(unknown);
             }
+            flows.extend(found.iter().map(|backend| Flow {
+                from: from.clone(),
+                to: backend.endpoint.clone(),
+                transport: Transport::Port(protocol, backend.port),
+                family,
+            }));
         }
         Ok(flows)
     }

@@ -5,13 +5,14 @@ mod node;
 mod pod;
 mod policy;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use palisade_policy::input::NamespacedName;
-use palisade_policy::nearest;
 
 use crate::cli::Explain;
 use crate::output::Failure;
+use crate::trace::request::unknown;
 
 /// Explains.
 pub(crate) fn run(explain: &Explain) -> Result<ExitCode, Failure> {
@@ -27,19 +28,12 @@ fn named<'a, T>(
     kind: &str,
     text: &str,
     namespace: Option<&str>,
-    all: &'a std::collections::BTreeMap<NamespacedName, T>,
+    all: &'a BTreeMap<NamespacedName, T>,
 ) -> Result<&'a T, Failure> {
     let key = match (text.split_once('/'), namespace) {
         (Some((namespace, name)), _) => NamespacedName::new(namespace, name),
         (None, Some(namespace)) => NamespacedName::new(namespace, text),
         (None, None) => NamespacedName::new("default", text),
     };
-    all.get(&key).ok_or_else(|| {
-        let names: Vec<_> = all.keys().map(ToString::to_string).collect();
-        let failure = Failure::new(format!("{kind} {key} is not among the objects read"));
-        match nearest(&key.to_string(), names.iter().map(String::as_str)) {
-            Some(meant) => failure.hint(format!("did you mean {meant}?")),
-            None => failure,
-        }
-    })
+    all.get(&key).ok_or_else(|| Failure::new(unknown(kind, &key, all.keys().map(ToString::to_string))))
 }

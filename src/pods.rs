@@ -46,9 +46,12 @@ pub(crate) fn run(arguments: &PodsArgs) -> Result<(), Failure> {
     let facts = NodeFacts::default();
     let reach = Reach::new(&state, &facts);
     let namespace = arguments.source.how.namespace.as_deref();
-    // Of manifests, -n is the namespace of those that name none, as for other verbs; they have no other.
     let is_asked = |pod: &&Pod| namespace.is_none_or(|own| *pod.key.namespace == *own) && selector.selects(&pod.labels);
-    let line = |pod| Line { pod, policies: Direction::ALL.map(|direction| reach.isolating(pod, direction)) };
+    let policies = |pod, direction| {
+        let isolating = reach.isolating(pod, direction).into_iter();
+        isolating.map(|policy| policy.key.clone()).collect()
+    };
+    let line = |pod| Line { pod, policies: Direction::ALL.map(|direction| policies(pod, direction)) };
     let lines = state.every_pod().filter(is_asked).map(line);
     let lines: Vec<_> = lines.filter(|line| !arguments.open || (line.is_open() && line.exempt().is_none())).collect();
     match arguments.output {

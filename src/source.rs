@@ -1,7 +1,9 @@
 //! Reads the objects that a verb judges.
 
+use std::net::IpAddr;
 use std::path::Path;
 
+use palisade_policy::flow::NodeFacts;
 use palisade_policy::index::set_aside;
 use palisade_policy::input::{LegacyIsolation, Services, State};
 use palisade_watch::{ApiServer, ManifestErrors, Objects, SourceError, Survey};
@@ -12,24 +14,43 @@ use crate::output::{self, Failure};
 /// The objects of manifests, with the pods that workloads create, or of a cluster. Warnings go to stderr. Policies above
 /// their budget allow nothing, as with an agent of the default budget.
 pub(crate) fn read(source: &Source) -> Result<State, Failure> {
-    read_with_services(source).map(|(state, _)| state)
+    let state = if source.paths.is_empty() {
+        cluster(source.kubeconfig.as_deref(), source.context.as_deref())?.state
+    } else {
+        manifests(source)?.0
+    };
+    Ok(as_enforced(state, source))
 }
 
 /// The same with the Services and EndpointSlices.
 pub(crate) fn read_with_services(source: &Source) -> Result<(State, Services), Failure> {
-    let (mut state, services) = if source.paths.is_empty() {
-        let survey = cluster(source.kubeconfig.as_deref(), source.context.as_deref())?;
-        (survey.state, survey.services)
+    let (state, services) = if source.paths.is_empty() {
+        ask(source.kubeconfig.as_deref(), source.context.as_deref(), async |server| {
+            Ok((server.survey().await?.state, server.services().await?))
+        })?
     } else {
-        of_manifests(palisade_watch::read_manifests_and_workloads(source.how.of(&source.paths)))?
+        manifests(source)?
     };
+    Ok((as_enforced(state, source), services))
+}
+
+fn manifests(source: &Source) -> Result<(State, Services), Failure> {
+    of_manifests(palisade_watch::read_manifests_and_workloads(source.how.of(&source.paths)))
+}
+
+fn as_enforced(mut state: State, source: &Source) -> State {
     if source.legacy_namespace_isolation {
         LegacyIsolation::honour(&mut state);
     }
+    within_budget(state)
+}
+
+/// The objects as an agent with the default budget sees them.
+pub(crate) fn within_budget(mut state: State) -> State {
     for (policy, why) in set_aside(&mut state) {
         output::warn(&format!("policy {policy} {why}"));
     }
-    Ok((state, services))
+    state
 }
 
 /// The objects of manifests; warnings go to stderr.
@@ -44,18 +65,31 @@ pub(crate) fn of_manifests(read: Result<Objects, ManifestErrors>) -> Result<(Sta
 
 /// All objects of a cluster.
 pub(crate) fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Survey, Failure> {
+    ask(kubeconfig, context, async |server| server.survey().await)
+}
+
+/// What an API server answers.
+fn ask<T>(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+    question: impl AsyncFnOnce(&ApiServer) -> Result<T, SourceError>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
-    let survey = runtime.block_on(async {
-        let server = ApiServer::connect_to(kubeconfig, context).await?;
-        let mut survey = server.survey().await?;
-        survey.services = server.services().await?;
-        Ok::<_, SourceError>(survey)
-    });
-    survey.map_err(|error| {
+    let answer = runtime.block_on(async { question(&ApiServer::connect_to(kubeconfig, context).await?).await });
+    answer.map_err(|error| {
         Failure::caused("cannot read the cluster", &error)
             .hint("name manifests with -f, or a cluster with --kubeconfig")
     })
+}
+
+/// What the arguments say about nodes.
+pub(crate) fn facts(allow_egress_to_own_node: bool, addresses: &[(String, IpAddr)]) -> NodeFacts {
+    let mut facts = NodeFacts { allow_egress_to_own_node, ..NodeFacts::default() };
+    for (node, address) in addresses {
+        facts.addresses.entry(node.as_str().into()).or_default().insert(*address);
+    }
+    facts
 }

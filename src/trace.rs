@@ -8,13 +8,12 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use palisade_analysis::near::{Term, misses};
 use palisade_analysis::words;
-use palisade_policy::flow::{Flow, FlowError, Judgement, NodeFacts, Verdict};
+use palisade_policy::flow::{Flow, FlowError, Judgement, Verdict};
 use palisade_policy::input::{Direction, State};
 use palisade_policy::reference::{Considered, Reference};
 use serde::Serialize;
@@ -38,7 +37,7 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     };
     check_stdin(arguments)?;
     let (state, services) = source::read_with_services(&arguments.source)?;
-    let facts = facts(arguments.source.allow_egress_to_own_node, &arguments.node_addresses);
+    let facts = source::facts(arguments.source.allow_egress_to_own_node, &arguments.node_addresses);
     let names = Names { state: &state, services: &services, namespace };
     let judge = Judge { names, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
     match (single, &arguments.flows) {
@@ -60,19 +59,15 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-fn status(denied: bool) -> ExitCode {
+pub(crate) fn status(denied: bool) -> ExitCode {
     if denied { ExitCode::from(DENIED) } else { ExitCode::SUCCESS }
 }
 
 /// The flow in the arguments. Reports mistakes that do not depend on the objects before they are read.
 fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Request, String> {
-    let request = Request {
-        from: arguments.from.clone().ok_or("--from is missing")?,
-        to: arguments.to.clone().ok_or("--to is missing")?,
-        protocol: Some(arguments.protocol.clone()),
-        port: arguments.port.as_deref().map(request::port),
-        family: arguments.family.clone().map(Into::into),
-    };
+    let from = arguments.from.as_deref().ok_or("--from is missing")?;
+    let to = arguments.to.as_deref().ok_or("--to is missing")?;
+    let request = Request::of(from, to, &arguments.protocol, arguments.port.as_deref(), arguments.family.as_deref());
     Names::check(&request, namespace)?;
     Ok(request)
 }
@@ -85,15 +80,6 @@ fn check_stdin(arguments: &TraceArgs) -> Result<(), Failure> {
         return Err(Failure::usage("both -f and --flows read stdin").hint("write one of them to a file"));
     }
     Ok(())
-}
-
-/// What the arguments say about nodes.
-pub(crate) fn facts(allow_egress_to_own_node: bool, addresses: &[(String, IpAddr)]) -> NodeFacts {
-    let mut facts = NodeFacts { allow_egress_to_own_node, ..NodeFacts::default() };
-    for (node, address) in addresses {
-        facts.addresses.entry(node.as_str().into()).or_default().insert(*address);
-    }
-    facts
 }
 
 fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<ExitCode, Failure> {

@@ -1,12 +1,14 @@
 //! `palisade explain flow`.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use palisade_analysis::flow::{Explanation, Nearest, OneWay, explain};
-use palisade_policy::flow::{Reason, Verdict};
-use palisade_policy::input::{Direction, State};
-use palisade_policy::reference::{Considered, Reference};
+use palisade_policy::flow::{NodeFacts, Reason, Verdict};
+use palisade_policy::input::{Direction, Pod, State};
+use palisade_policy::reference::{Reference, Side};
 use serde_json::{Value, json};
 
 use super::node::Node;
@@ -14,11 +16,8 @@ use crate::cli::{ExplainFlowArgs, TraceOutput};
 use crate::ends::{Flows, Names};
 use crate::output::{self, Failure};
 use crate::source;
-use crate::trace::facts;
-use crate::trace::request::{self, Request};
-
-/// The exit status if the flow is denied.
-const DENIED: u8 = 1;
+use crate::trace::request::Request;
+use crate::trace::status;
 
 /// How many rules the text spells out; JSON has all.
 const RULES: usize = 24;
@@ -32,28 +31,22 @@ struct Place {
 
 pub(super) fn run(arguments: &ExplainFlowArgs) -> Result<ExitCode, Failure> {
     let ExplainFlowArgs { source, from, to, port, protocol, family, .. } = arguments;
-    let request = Request {
-        from: from.clone(),
-        to: to.clone(),
-        protocol: Some(protocol.clone()),
-        port: port.as_deref().map(request::port),
-        family: family.clone().map(Into::into),
-    };
+    let request = Request::of(from, to, protocol, port.as_deref(), family.as_deref());
     let namespace = source.how.namespace.as_deref();
-    // Mistakes that do not depend on the objects are told before they are read.
+    // Report what is wrong with the request itself before reading any objects.
     Names::check(&request, namespace).map_err(Failure::new)?;
     let (state, services) = source::read_with_services(source)?;
     let Flows { flows, meant } =
         Names { state: &state, services: &services, namespace }.flows(&request).map_err(Failure::new)?;
-    let facts = facts(source.allow_egress_to_own_node, &arguments.node_addresses);
+    let facts = source::facts(source.allow_egress_to_own_node, &arguments.node_addresses);
+    let mut nodes = Nodes { state: &state, facts: &facts, known: BTreeMap::new() };
     let reference = Reference::new(&state, &facts);
     let mut all = Vec::new();
     for flow in &flows {
         let considered = reference.consider(flow).map_err(|error| Failure::new(error.to_string()))?;
         let judgement = considered.judgement();
         let reasons = [(Direction::Egress, &judgement.egress.reason), (Direction::Ingress, &judgement.ingress.reason)];
-        let places = reasons
-            .map(|(direction, reason)| place(&state, &considered, direction, reason, source.allow_egress_to_own_node));
+        let places = reasons.map(|(direction, reason)| nodes.place(considered.side(direction), reason));
         all.push((explain(&state, flow, &considered, &judgement), places));
     }
     match arguments.output {
@@ -68,26 +61,35 @@ pub(super) fn run(arguments: &ExplainFlowArgs) -> Result<ExitCode, Failure> {
         }
     }
     let denied = all.iter().any(|(explanation, _)| explanation.verdict == Verdict::Deny);
-    Ok(if denied { ExitCode::from(DENIED) } else { ExitCode::SUCCESS })
+    Ok(status(denied))
 }
 
-/// Where the node of the judged pod has what decides.
-fn place(
-    state: &State,
-    considered: &Considered<'_>,
-    direction: Direction,
-    reason: &Reason,
-    allow_egress_to_own_node: bool,
-) -> Option<Place> {
-    let side = considered.side(direction);
-    let (pod, address) = (side.subject.the_pod()?, side.subject.address?);
-    let node = Node::of(pod, state, allow_egress_to_own_node)?;
-    let chain = node.chain(direction, address)?;
-    let rule = match reason {
-        Reason::Rule { policy, direction, index } => node.rule(&chain, &format!("{policy} {direction}[{index}]")),
-        _ => None,
-    };
-    Some(Place { node: node.name.to_owned(), chain, rule })
+/// The rulesets of the nodes that were asked about, each rendered once.
+struct Nodes<'a> {
+    state: &'a State,
+    facts: &'a NodeFacts,
+    known: BTreeMap<&'a str, Node<'a>>,
+}
+
+impl<'a> Nodes<'a> {
+    /// Where the node of the judged pod has what decides.
+    fn place(&mut self, side: Side<'_>, reason: &Reason) -> Option<Place> {
+        let (key, address) = (&side.subject.the_pod()?.key, side.subject.address?);
+        let node = self.of(self.state.pod(key)?)?;
+        let chain = node.chain(side.direction, address)?;
+        let rule = match reason {
+            Reason::Rule { policy, direction, index } => node.rule(chain, &format!("{policy} {direction}[{index}]")),
+            _ => None,
+        };
+        Some(Place { node: node.name.to_owned(), chain: chain.to_string(), rule })
+    }
+
+    fn of(&mut self, pod: &'a Pod) -> Option<&Node<'a>> {
+        match self.known.entry(pod.node.as_deref()?) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(free) => Some(free.insert(Node::of(pod, self.state, self.facts)?)),
+        }
+    }
 }
 
 fn text(explanation: &Explanation, places: &[Option<Place>]) -> String {

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use palisade_policy::flow::NodeFacts;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Direction, Pod, State};
 use palisade_ruleset::model::{Key, Ruleset, Verdict};
+use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS, Options, render};
 use palisade_ruleset::text;
 
@@ -16,30 +18,30 @@ pub(super) struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// None if the pod is not on a node yet.
-    pub(super) fn of(pod: &'a Pod, state: &State, allow_egress_to_own_node: bool) -> Option<Self> {
+    pub(super) fn of(pod: &'a Pod, state: &State, facts: &NodeFacts) -> Option<Self> {
         let name = pod.node.as_deref()?;
+        let allow_egress_to_own_node = facts.allow_egress_to_own_node;
         let options = Options { allow_egress_to_own_node, ..Options::default() };
         Some(Self { name, ruleset: render(Index::build(name, state).compiled(), &options) })
     }
 
     /// The chain that judges flows of an IP in a direction; none if no policy isolates it.
-    pub(super) fn chain(&self, direction: Direction, address: IpAddr) -> Option<String> {
+    pub(super) fn chain(&self, direction: Direction, address: IpAddr) -> Option<&Name> {
         let maps = match direction {
             Direction::Egress => EGRESS_MAPS,
             Direction::Ingress => INGRESS_MAPS,
         };
-        let mut elements = self.ruleset.sets.iter().filter(|(name, _)| maps.contains(&name.as_str()));
-        let element = elements.find_map(|(_, map)| map.elements.get(&Key::Address(address)))?;
+        let mut maps = maps.iter().filter_map(|name| self.ruleset.sets.get(&Name::new(name)));
+        let element = maps.find_map(|map| map.elements.get(&Key::Address(address)))?;
         match &element.verdict {
-            Some(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain.to_string()),
+            Some(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain),
             _ => None,
         }
     }
 
     /// The first rule of a chain whose comment names this rule of a policy, as `nft list` has it.
-    pub(super) fn rule(&self, chain: &str, reference: &str) -> Option<String> {
-        let mut chains = self.ruleset.chains.iter().filter(|(name, _)| name.as_str() == chain);
-        let (_, chain) = chains.next()?;
+    pub(super) fn rule(&self, chain: &Name, reference: &str) -> Option<String> {
+        let chain = self.ruleset.chains.get(chain)?;
         let is_of = |comment: &str| comment.split([',', ';']).any(|part| part.trim() == reference);
         let rule = chain.rules.iter().find(|rule| rule.comment.as_deref().is_some_and(is_of))?;
         Some(text::rule(rule))

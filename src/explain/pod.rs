@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use palisade_analysis::reach::{Atom, ByFamily, PortSet, Reach, Workload, World, join, name, workloads};
-use palisade_policy::flow::NodeFacts;
-use palisade_policy::input::{Direction, Family, NamespacedName, Pod, State};
+use palisade_analysis::reach::{ByFamily, PortSet, Reach, Workload, World, by_family, join, name, spelled, workloads};
+use palisade_policy::input::{Direction, NamespacedName, Pod, State};
 use serde_json::{Value, json};
 
 use super::node::Node;
@@ -29,12 +28,11 @@ pub(super) fn run(arguments: &ExplainPodArgs) -> Result<(), Failure> {
     let ExplainPodArgs { source, pod, output } = arguments;
     let state = source::read(source)?;
     let pod = super::named("pod", pod, source.how.namespace.as_deref(), &state.pods)?;
-    let allow_egress_to_own_node = source.allow_egress_to_own_node;
-    let facts = NodeFacts { allow_egress_to_own_node, ..NodeFacts::default() };
-    let node = Node::of(pod, &state, allow_egress_to_own_node);
+    let facts = source::facts(source.allow_egress_to_own_node, &[]);
+    let node = Node::of(pod, &state, &facts);
     let reach = Reach::new(&state, &facts);
-    let workloads = workloads(&[&state]);
-    let ways = Direction::ALL.map(|direction| one_way(&reach, &facts, &workloads, pod, direction, node.as_ref()));
+    let (workloads, world) = (workloads(&[&state]), World::of(&[&state], &facts));
+    let ways = Direction::ALL.map(|direction| one_way(&reach, &workloads, &world, pod, direction, node.as_ref()));
     match output {
         TraceOutput::Text => output::block(&text(&state, pod, &ways)),
         TraceOutput::Json => output::line(&as_json(&state, pod, &ways).to_string()),
@@ -43,8 +41,8 @@ pub(super) fn run(arguments: &ExplainPodArgs) -> Result<(), Failure> {
 
 fn one_way(
     reach: &Reach<'_>,
-    facts: &NodeFacts,
     workloads: &[Workload],
+    world: &World,
     pod: &Pod,
     direction: Direction,
     node: Option<&Node<'_>>,
@@ -60,32 +58,24 @@ fn one_way(
         // Workloads of one name that policies treat differently: what any of them may.
         peers
             .entry(workload.key.to_string())
-            .and_modify(|known| *known = [0, 1].map(|family: usize| union(known.get(family), allowed.get(family))))
+            .and_modify(|known| *known = by_family(known, &allowed, PortSet::or))
             .or_insert_with(|| allowed.clone());
     }
     let of_pods = peers.into_iter().filter_map(|(name, allowed)| Some((name, in_words(&allowed)?)));
-    let world = World::of(&[reach.state()], facts);
-    let atoms = world.atoms(&[reach], &pod.key, direction).into_iter().flatten();
-    let of_world = join(atoms).into_iter().filter(|atom| !atom.ports.is_empty() && has(pod, atom));
-    let of_world = of_world.map(|atom| (format!("world {atom}"), atom.ports.to_string()));
+    // An IP of a family that the pod does not have is allowed nothing.
+    let of_world = join(world.ranges([reach], &pod.key, direction)).into_iter();
+    let of_world = of_world.filter(|(_, [ports])| !ports.is_empty());
+    let of_world = of_world.map(|(range, [ports])| (format!("world {}", spelled(range)), ports.to_string()));
     let chains = node.into_iter().flat_map(|node| pod.claims().filter_map(|address| node.chain(direction, address)));
+    let chains = chains.map(ToString::to_string);
     let mut chains: Vec<_> = chains.collect();
     chains.dedup();
-    OneWay { direction, policies: reach.isolating(pod, direction), peers: of_pods.chain(of_world).collect(), chains }
-}
-
-fn union(one: Option<&PortSet>, other: Option<&PortSet>) -> PortSet {
-    let nothing = PortSet::nothing();
-    one.unwrap_or(&nothing).or(other.unwrap_or(&nothing))
-}
-
-/// Whether the pod can have flows of this family.
-fn has(pod: &Pod, atom: &Atom) -> bool {
-    pod.addresses.is_empty() || pod.addresses.of(Family::of(atom.first)).is_some()
+    let policies = reach.isolating(pod, direction).into_iter().map(|policy| policy.key.clone()).collect();
+    OneWay { direction, policies, peers: of_pods.chain(of_world).collect(), chains }
 }
 
 /// What is allowed, if anything is.
-pub(super) fn in_words([four, six]: &ByFamily) -> Option<String> {
+fn in_words([four, six]: &ByFamily) -> Option<String> {
     match (four.is_empty(), six.is_empty()) {
         (true, true) => None,
         (false, true) => Some(four.to_string()),
@@ -95,7 +85,7 @@ pub(super) fn in_words([four, six]: &ByFamily) -> Option<String> {
     }
 }
 
-/// What about the pod makes policies not apply as one may think.
+/// Why policies may not apply to the pod as expected.
 fn warnings(state: &State, pod: &Pod) -> Vec<String> {
     let mut warnings = Vec::new();
     if pod.host_network {
@@ -133,21 +123,23 @@ fn text(state: &State, pod: &Pod, ways: &[OneWay; 2]) -> String {
         _ = writeln!(text, "  warning    {warning}");
     }
     for OneWay { direction, policies, peers, chains } in ways {
-        let policies = policies.iter().map(ToString::to_string).collect();
-        let (isolation, others) = match direction {
+        let (relation, others) = match direction {
             Direction::Egress => ("may reach", "every destination"),
             Direction::Ingress => ("may be reached by", "every source"),
         };
-        let policies: Vec<String> = policies;
         if policies.is_empty() {
             _ = writeln!(text, "\n{direction}: not isolated; its own policies allow {others}");
         } else {
-            _ = writeln!(text, "\n{direction}: isolated by {}", policies.join(", "));
+            _ = writeln!(
+                text,
+                "\n{direction}: isolated by {}",
+                list(policies.iter().map(ToString::to_string).collect())
+            );
         }
         for chain in chains {
             _ = writeln!(text, "  chain {chain}");
         }
-        _ = writeln!(text, "  {isolation}, with the other end's policies taken into account:");
+        _ = writeln!(text, "  {relation}, with the other end's policies taken into account:");
         if peers.is_empty() {
             _ = writeln!(text, "    nothing");
         }

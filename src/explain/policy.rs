@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use palisade_analysis::diff::Change;
 use palisade_analysis::policy::{Explanation, OfRule, explain};
-use palisade_policy::flow::NodeFacts;
 use palisade_policy::input::Policy;
 use serde_json::{Value, json};
 
@@ -19,8 +18,7 @@ pub(super) fn run(arguments: &ExplainPolicyArgs) -> Result<(), Failure> {
     let ExplainPolicyArgs { source, policy, output } = arguments;
     let state = source::read(source)?;
     let policy = super::named("policy", policy, source.how.namespace.as_deref(), &state.policies)?;
-    let allow_egress_to_own_node = source.allow_egress_to_own_node;
-    let facts = NodeFacts { allow_egress_to_own_node, ..NodeFacts::default() };
+    let facts = source::facts(source.allow_egress_to_own_node, &[]);
     let explanation = explain(&state, &facts, policy);
     match output {
         TraceOutput::Text => output::block(&text(policy, &explanation)),

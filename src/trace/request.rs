@@ -30,6 +30,17 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// The flow in the arguments of a verb.
+    pub(crate) fn of(from: &str, to: &str, protocol: &str, port: Option<&str>, family: Option<&str>) -> Self {
+        Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            protocol: Some(protocol.to_owned()),
+            port: port.map(self::port),
+            family: family.map(Into::into),
+        }
+    }
+
     /// Reads a line of a file of flows.
     pub(crate) fn read(line: &[u8]) -> Result<Self, String> {
         match line.trim_ascii_start().first() {
@@ -70,11 +81,21 @@ impl Request {
             (one, other) => one.as_ref().or(other.as_ref()),
         };
         Ok(Flow {
-            from: endpoint(&self.from, namespace)?,
+            from: self.client(namespace)?,
             transport: self.transport(port, |protocol, name| named(&to, protocol, name))?,
             to,
-            family: self.family.as_ref().map(family).transpose()?,
+            family: self.family()?,
         })
+    }
+
+    /// The client, which is a single pod, IP or node.
+    pub(crate) fn client(&self, namespace: Option<&str>) -> Result<Endpoint, String> {
+        endpoint(&self.from, namespace)
+    }
+
+    /// The family that it asks for.
+    pub(crate) fn family(&self) -> Result<Option<Family>, String> {
+        self.family.as_ref().map(family).transpose()
     }
 
     /// The protocol; none for those without ports.
@@ -128,9 +149,8 @@ fn named_port(state: &State, server: &Endpoint, protocol: Protocol, name: &str) 
         Endpoint::Address(address) => pod.is_live() && pod.addresses.contains(*address),
         Endpoint::Node(_) => false,
     };
-    let declared = state.every_pod().filter(is_server).flat_map(|pod| &pod.ports);
-    let declared = declared.filter(|port| port.protocol == protocol && *port.name == *name).map(|port| port.port);
-    let numbers: BTreeSet<_> = declared.collect();
+    let servers = state.every_pod().filter(is_server);
+    let numbers: BTreeSet<_> = servers.flat_map(|pod| pod.ports_named(protocol, name)).collect();
     match numbers.iter().copied().collect::<Vec<_>>().as_slice() {
         [number] => Ok(*number),
         [] => Err(format!("{server} declares no {protocol} port named {name:?}")),

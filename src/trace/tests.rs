@@ -22,7 +22,7 @@ use crate::ends::Names;
 
 /// Without Services.
 fn names(state: &State) -> Names<'_> {
-    static NONE: Services = Services { services: BTreeMap::new(), slices: Vec::new() };
+    static NONE: Services = Services { services: BTreeMap::new(), slices: BTreeMap::new() };
     Names { state, services: &NONE, namespace: None }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! `hack/fuzz-semantics` sends more of them (`PALISADE_PROBES`); see [`palisade_testkit::trials`].
 
-mod mended;
+mod nearest;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -145,8 +145,8 @@ impl Bed {
         }
         let denied = trials.iter().filter(|trial| trial.judgement.verdict == Verdict::Deny).count();
         prop_assert_eq!(self.dropped() - before, denied as u64, "packets counted as dropped, and packets denied");
-        let mended = self.mend(case, &trials, tally)?;
-        Ok(trials.len() + mended)
+        let fixed = self.fix_nearest(case, &trials, tally)?;
+        Ok(trials.len() + fixed)
     }
 
     /// Resends packets that should have arrived and that no policy has dropped: the queue of a CPU, which all

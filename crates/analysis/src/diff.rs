@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use palisade_policy::compile::AddressRange;
 use palisade_policy::flow::NodeFacts;
 use palisade_policy::input::{Direction, Family, NamespacedName, Pod, State};
 
-use crate::reach::{Atom, ByFamily, PortSet, Reach, Workload, World, workloads};
+use crate::reach::{ByFamily, PortSet, Reach, Workload, World, by_family, join, spelled, workloads};
 
 /// An end of flows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,8 +17,8 @@ pub enum End {
     Workload(String, Vec<NamespacedName>),
     /// An IP of a node.
     Node(IpAddr),
-    /// Addresses from the first to the last, except those of pods and nodes.
-    World(IpAddr, IpAddr),
+    /// The addresses of a range, except those of pods and nodes.
+    World(AddressRange),
 }
 
 impl fmt::Display for End {
@@ -26,9 +27,7 @@ impl fmt::Display for End {
         match self {
             Self::Workload(name, _) => f.write_str(name),
             Self::Node(address) => write!(f, "node {address}"),
-            Self::World(first, last) => {
-                write!(f, "world {}", Atom { first: *first, last: *last, ports: PortSet::nothing() })
-            }
+            Self::World(range) => write!(f, "world {}", spelled(*range)),
         }
     }
 }
@@ -121,17 +120,9 @@ pub fn diff(before: &State, after: &State, facts: &NodeFacts, scope: Scope<'_>) 
             let (Some((one, two)), Some(from), Some(to)) = (pair(from, to), ends.get(number), ends.get(other)) else {
                 continue;
             };
-            found.extend(
-                compare(families(&[before, after], one, two), &old.between(one, two), &new.between(one, two))
-                    .into_iter()
-                    .map(|(family, opened, closed)| Change {
-                        from: from.clone(),
-                        to: to.clone(),
-                        family,
-                        opened,
-                        closed,
-                    }),
-            );
+            let possible = families(&[before, after], one, two);
+            let changes = compare(possible, &old.between(one, two), &new.between(one, two));
+            found.extend(changes.into_iter().map(|(family, delta)| delta.between(from.clone(), to.clone(), family)));
         }
     }
     let world = World::of(&[before, after], facts);
@@ -180,13 +171,12 @@ fn ends(all: &[&Workload]) -> Vec<End> {
 struct Steady(Vec<[bool; 2]>);
 
 impl Steady {
-    fn of(old: &Reach<'_>, new: &Reach<'_>, all: &[&Workload]) -> Self {
+    fn of<'s>(old: &Reach<'s>, new: &Reach<'s>, all: &[&Workload]) -> Self {
         let (before, after) = (old.state(), new.state());
         let same_pods = before.pods == after.pods && before.namespaces == after.namespaces;
-        let policies = |reach: &Reach<'_>, workload: &Workload, direction| {
+        let policies = |reach: &Reach<'s>, workload: &Workload, direction| {
             let pod = workload.pods.first().and_then(|pod| reach.state().pod(pod));
-            let keys = pod.map(|pod| reach.isolating(pod, direction)).unwrap_or_default();
-            keys.iter().filter_map(|key| reach.state().policies.get(key).cloned()).collect::<Vec<_>>()
+            pod.map(|pod| reach.isolating(pod, direction)).unwrap_or_default()
         };
         let of = |workload: &&Workload| {
             Direction::ALL
@@ -213,25 +203,33 @@ fn families(states: &[&State], one: &NamespacedName, two: &NamespacedName) -> [b
     Family::ALL.map(|family| has(one, family) && has(two, family))
 }
 
-/// What opens and closes, by family or for both. A family that there cannot be is not told from the other.
-fn compare(
-    [four_is, six_is]: [bool; 2],
-    before: &ByFamily,
-    after: &ByFamily,
-) -> Vec<(Option<Family>, PortSet, PortSet)> {
-    let [four, six] = [0, 1].map(|family: usize| {
-        let nothing = PortSet::nothing();
-        let (old, new) = (before.get(family).unwrap_or(&nothing), after.get(family).unwrap_or(&nothing));
-        (new.without(old), old.without(new))
-    });
-    if four == six || four_is != six_is {
-        let (opened, closed) = if four_is { four } else { six };
-        return if opened.is_empty() && closed.is_empty() { Vec::new() } else { vec![(None, opened, closed)] };
+/// What opens and closes.
+#[derive(PartialEq, Eq)]
+struct Delta {
+    opened: PortSet,
+    closed: PortSet,
+}
+
+impl Delta {
+    /// None if nothing changes.
+    fn of(before: &PortSet, after: &PortSet) -> Option<Self> {
+        (before != after).then(|| Self { opened: after.without(before), closed: before.without(after) })
     }
-    let of = |family, (opened, closed): (PortSet, PortSet)| {
-        (!opened.is_empty() || !closed.is_empty()).then_some((Some(family), opened, closed))
+
+    fn between(self, from: End, to: End, family: Option<Family>) -> Change {
+        Change { from, to, family, opened: self.opened, closed: self.closed }
+    }
+}
+
+/// What opens and closes, by family or for both. A family that there cannot be is not told from the other.
+fn compare([four_is, six_is]: [bool; 2], before: &ByFamily, after: &ByFamily) -> Vec<(Option<Family>, Delta)> {
+    let [four, six] = by_family(before, after, Delta::of);
+    let changes = if four == six || four_is != six_is {
+        [(if four_is { four } else { six }).map(|delta| (None, delta)), None]
+    } else {
+        [four.map(|delta| (Some(Family::V4), delta)), six.map(|delta| (Some(Family::V6), delta))]
     };
-    [of(Family::V4, four), of(Family::V6, six)].into_iter().flatten().collect()
+    changes.into_iter().flatten().collect()
 }
 
 /// The changes between a workload and the world, or a node.
@@ -243,36 +241,17 @@ fn with_world(
     direction: Direction,
 ) -> Vec<Change> {
     let Some(pod) = workload.pods.first() else { return Vec::new() };
-    let change = |other: End, opened: PortSet, closed: PortSet| {
+    let change = |(other, delta): (End, Option<Delta>)| {
         let (from, to) = match direction {
             Direction::Egress => (end.clone(), other),
             Direction::Ingress => (other, end.clone()),
         };
-        (!opened.is_empty() || !closed.is_empty()).then_some(Change { from, to, family: None, opened, closed })
+        delta.map(|delta| delta.between(from, to, None))
     };
-    let differences = |atoms: &[Vec<Atom>]| match atoms {
-        [before, after] => before
-            .iter()
-            .zip(after)
-            .map(|(old, new)| (old.first, old.last, new.ports.without(&old.ports), old.ports.without(&new.ports)))
-            .collect::<Vec<_>>(),
-        _ => Vec::new(),
-    };
-    let nodes = differences(&world.nodes(&reaches, pod, direction));
-    let of_nodes =
-        nodes.into_iter().filter_map(|(address, _, opened, closed)| change(End::Node(address), opened, closed));
-    // Neighbours that change in the same way are one range.
-    let mut joined: Vec<(Atom, PortSet)> = Vec::new();
-    for (first, last, opened, closed) in differences(&world.atoms(&reaches, pod, direction)) {
-        let atom = Atom { first, last, ports: opened };
-        match joined.last_mut() {
-            Some((known, lost)) if known.ports == atom.ports && *lost == closed && known.is_before(&atom) => {
-                known.last = atom.last;
-            }
-            _ => joined.push((atom, closed)),
-        }
-    }
-    let of_world =
-        joined.into_iter().filter_map(|(atom, closed)| change(End::World(atom.first, atom.last), atom.ports, closed));
-    of_nodes.chain(of_world).collect()
+    let nodes = world.nodes(reaches, pod, direction).into_iter();
+    let of_nodes = nodes.map(|(address, [before, after])| (End::Node(address), Delta::of(&before, &after)));
+    let ranges = world.ranges(reaches, pod, direction).into_iter();
+    let ranges = ranges.map(|(range, [before, after])| (range, Delta::of(&before, &after)));
+    let of_world = join(ranges).into_iter().map(|(range, delta)| (End::World(range), delta));
+    of_nodes.chain(of_world).filter_map(change).collect()
 }

@@ -78,7 +78,7 @@ fn selected(state: &State, service: &NamespacedName, selector: &LabelSelector, o
 /// The endpoints of the Service's EndpointSlices.
 fn listed(services: &Services, service: &NamespacedName, own: &ServicePort) -> Vec<Backend> {
     let mut found = Vec::new();
-    for slice in services.slices.iter().filter(|slice| slice.service == *service) {
+    for slice in services.slices.values().filter(|slice| slice.service == *service) {
         let ports = slice.ports.iter().filter(|(name, of, _)| *name == own.name && *of == own.protocol);
         for (_, _, port) in ports {
             let backend = |address: &IpAddr| Backend { endpoint: Endpoint::Address(*address), port: *port };
@@ -118,10 +118,7 @@ fn port_of<'s>(service: &'s Service, protocol: Protocol, port: Option<&str>) -> 
 fn target(port: &ServicePort, pod: &Pod) -> Option<u16> {
     match &port.target {
         TargetPort::Number(number) => Some(*number),
-        TargetPort::Named(name) => {
-            let declared = pod.ports.iter().find(|own| own.name == *name && own.protocol == port.protocol);
-            declared.map(|own| own.port)
-        }
+        TargetPort::Named(name) => pod.ports_named(port.protocol, name).next(),
     }
 }
 

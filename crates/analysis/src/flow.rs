@@ -1,6 +1,6 @@
 //! A flow explained: every policy and rule that was considered, and the nearest miss.
 
-use palisade_policy::flow::{Flow, Judgement, Verdict};
+use palisade_policy::flow::{Decision, Flow, Judgement, Verdict};
 use palisade_policy::input::{Direction, NamespacedName, State};
 use palisade_policy::reference::{Considered, ConsideredPolicy, Side};
 
@@ -73,10 +73,8 @@ pub struct Nearest {
 /// Explains a flow.
 pub fn explain(state: &State, flow: &Flow, considered: &Considered<'_>, judgement: &Judgement) -> Explanation {
     let [egress, ingress] = words::reasons(state, flow, considered, judgement);
-    let one_way = |direction, decision: &palisade_policy::flow::Decision, reason| {
-        let side = considered.side(direction);
-        OneWay { direction, verdict: decision.verdict, reason, ..of_side(side) }
-    };
+    let one_way =
+        |direction, decision: &Decision, reason| of_side(considered.side(direction), decision.verdict, reason);
     Explanation {
         verdict: judgement.verdict,
         line: words::line(flow, &considered.ends, judgement),
@@ -87,7 +85,7 @@ pub fn explain(state: &State, flow: &Flow, considered: &Considered<'_>, judgemen
     }
 }
 
-fn of_side(side: Side<'_>) -> OneWay {
+fn of_side(side: Side<'_>, verdict: Verdict, reason: String) -> OneWay {
     let rules_decide = side.settled().is_none();
     let isolating: Vec<_> = side.policies().filter(ConsideredPolicy::isolates).collect();
     let others = side.policies().count() - isolating.len();
@@ -104,8 +102,8 @@ fn of_side(side: Side<'_>) -> OneWay {
     };
     OneWay {
         direction: side.direction,
-        verdict: Verdict::Allow,
-        reason: String::new(),
+        verdict,
+        reason,
         policies: if rules_decide { isolating.into_iter().map(of_policy).collect() } else { Vec::new() },
         others,
         nearest: misses(side).first().map(|miss| Nearest {
@@ -113,7 +111,7 @@ fn of_side(side: Side<'_>) -> OneWay {
             index: miss.index,
             is_listed: !matches!(miss.term, Term::Subject(_) | Term::NewRule),
             miss: words::near::miss(miss),
-            change: words::near::mend(miss),
+            change: words::near::change(miss),
         }),
     }
 }

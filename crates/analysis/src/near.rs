@@ -137,30 +137,30 @@ fn is_met(requirement: &Requirement, labels: &Labels) -> bool {
 
 impl Miss<'_> {
     /// The policy with this term changed, and nothing else, so that the flow passes in this direction.
-    pub fn mended(&self) -> Policy {
+    pub fn fixed(&self) -> Policy {
         let Self { side, policy, index, term } = *self;
-        let mut mended = policy.clone();
+        let mut fixed = policy.clone();
         match term {
             Term::Subject(requirement) => {
                 let labels = side.subject.the_pod().map(|pod| pod.labels.clone()).unwrap_or_default();
-                relax(&mut mended.pod_selector, requirement, &labels);
+                relax(&mut fixed.pod_selector, requirement, &labels);
             }
             Term::NewRule => {
                 let ports = self.port().map_or(Ports::Any, |port| Ports::Of(vec![port]));
                 // There is one, or this would not be a miss.
                 let peers = Peers::Of(self.new_peer(&policy.key.namespace).into_iter().collect());
-                mended.rules_mut(side.direction).push(Rule { peers, ports });
+                fixed.rules_mut(side.direction).push(Rule { peers, ports });
             }
             _ => {
-                if let Some(rule) = mended.rules_mut(side.direction).get_mut(index) {
-                    self.mend(rule);
+                if let Some(rule) = fixed.rules_mut(side.direction).get_mut(index) {
+                    self.fix(rule);
                 }
             }
         }
-        mended
+        fixed
     }
 
-    fn mend(&self, rule: &mut Rule) {
+    fn fix(&self, rule: &mut Rule) {
         let pod = self.side.peer.the_pod();
         match self.term {
             Term::Ports => match (self.port(), &mut rule.ports) {

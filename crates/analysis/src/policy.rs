@@ -45,10 +45,8 @@ impl OfRule {
 
 /// Explains a policy of these objects.
 pub fn explain(state: &State, facts: &NodeFacts, policy: &Policy) -> Explanation {
-    let is_selected = |pod: &&Pod| {
-        pod.is_live() && pod.key.namespace == policy.key.namespace && policy.pod_selector.selects(&pod.labels)
-    };
-    let pods: Vec<_> = state.every_pod().filter(is_selected).collect();
+    let pods = state.pods_of(&policy.key.namespace).filter(|pod| pod.is_live());
+    let pods: Vec<_> = pods.filter(|pod| policy.selects(pod)).collect();
     let keys: BTreeSet<_> = pods.iter().map(|pod| pod.key.clone()).collect();
     let mut selected = BTreeMap::new();
     pods.iter().for_each(|pod| *selected.entry(name(pod).to_string()).or_default() += 1);

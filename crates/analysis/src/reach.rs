@@ -7,12 +7,12 @@ mod workload;
 mod world;
 
 use palisade_policy::flow::{Endpoint, Flow, NodeFacts, Transport, Verdict};
-use palisade_policy::input::{Direction, Family, NamespacedName, Pod, Port, Ports, State};
+use palisade_policy::input::{Direction, Family, NamespacedName, Pod, Policy, Port, Ports, State};
 use palisade_policy::reference::{ConsideredPolicy, ConsideredRule, End, Reference, Side};
 
 pub use ports::PortSet;
 pub use workload::{Workload, name, workloads};
-pub use world::{Atom, World, join};
+pub use world::{World, join, spelled};
 
 /// What policies allow between ends.
 #[derive(Debug)]
@@ -50,15 +50,15 @@ impl<'a> Reach<'a> {
     }
 
     /// The policies that isolate a pod in a direction.
-    pub fn isolating(&self, pod: &Pod, direction: Direction) -> Vec<NamespacedName> {
-        let is_isolating = |policy: &&palisade_policy::input::Policy| {
-            *policy.key.namespace == *pod.key.namespace
-                && policy.isolates.in_direction(direction)
-                && pod.is_live()
-                && policy.pod_selector.selects(&pod.labels)
-        };
-        self.state.policies.values().filter(is_isolating).map(|policy| policy.key.clone()).collect()
+    pub fn isolating(&self, pod: &Pod, direction: Direction) -> Vec<&'a Policy> {
+        let policies = self.state.policies_of(&pod.key.namespace).filter(|_| pod.is_live());
+        policies.filter(|policy| policy.isolates.in_direction(direction) && policy.selects(pod)).collect()
     }
+}
+
+/// What comes of both for each family.
+pub fn by_family<T>([one4, one6]: &ByFamily, [two4, two6]: &ByFamily, of: impl Fn(&PortSet, &PortSet) -> T) -> [T; 2] {
+    [of(one4, two4), of(one6, two6)]
 }
 
 /// The ports that a direction allows, if the flow's own port does not matter.
@@ -73,7 +73,7 @@ fn ports_of(side: &Side<'_>) -> PortSet {
 }
 
 /// The ports of a rule at a server.
-pub(crate) fn of_rule(ports: &Ports, server: &End<'_>) -> PortSet {
+fn of_rule(ports: &Ports, server: &End<'_>) -> PortSet {
     let Ports::Of(list) = ports else { return PortSet::everything() };
     let mut set = PortSet::nothing();
     for port in list {
@@ -81,10 +81,8 @@ pub(crate) fn of_rule(ports: &Ports, server: &End<'_>) -> PortSet {
             Port::All(protocol) => set.add(*protocol, 1, u16::MAX),
             Port::Range { protocol, first, last } => set.add(*protocol, *first, *last),
             Port::Named { protocol, name } => {
-                let declared = server.the_pod().into_iter().flat_map(|pod| &pod.ports);
-                for port in declared.filter(|port| port.name == *name && port.protocol == *protocol) {
-                    set.add(*protocol, port.port, port.port);
-                }
+                let numbers = server.the_pod().into_iter().flat_map(|pod| pod.ports_named(*protocol, name));
+                numbers.for_each(|number| set.add(*protocol, number, number));
             }
             Port::Unmatchable => {}
         }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use palisade_policy::compile::{Namespaces, PeerSelector};
 use palisade_policy::input::{
     ContainerPort, Direction, Kind, LabelSelector, METADATA_NAME, Namespace, NamespaceScope, ObjectName, Operator,
-    Peer, Peers, Pod, Policy, Protocol, Rule, State, without_unknown,
+    Peer, Pod, Policy, Protocol, Rule, State, without_unknown,
 };
 
 use crate::input::Input;
@@ -293,13 +293,9 @@ pub(crate) fn rules(policy: &Policy) -> impl Iterator<Item = (Direction, String,
 
 /// The listed peers of a rule, with their fields.
 pub(crate) fn peers<'r>(direction: Direction, field: &str, rule: &'r Rule) -> impl Iterator<Item = (String, &'r Peer)> {
-    let list = match &rule.peers {
-        Peers::Any => &[],
-        Peers::Of(list) => list.as_slice(),
-    };
     let key = match direction {
         Direction::Ingress => "from",
         Direction::Egress => "to",
     };
-    list.iter().enumerate().map(move |(index, peer)| (format!("{field}.{key}[{index}]"), peer))
+    rule.peers.list().iter().enumerate().map(move |(index, peer)| (format!("{field}.{key}[{index}]"), peer))
 }

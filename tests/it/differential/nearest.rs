@@ -15,9 +15,14 @@ const MOST: usize = 4;
 
 impl Bed {
     /// Changes the nearest miss of some denied flows, one flow at a time, and sends each again. Returns how many.
-    pub(super) fn mend(&mut self, case: &Case, trials: &[Trial], tally: &mut Tally) -> Result<usize, TestCaseError> {
+    pub(super) fn fix_nearest(
+        &mut self,
+        case: &Case,
+        trials: &[Trial],
+        tally: &mut Tally,
+    ) -> Result<usize, TestCaseError> {
         let denied = trials.iter().filter(|trial| trial.judgement.verdict == Verdict::Deny);
-        let changed = denied.filter_map(|trial| Some((trial, mended(case, trial)?)));
+        let changed = denied.filter_map(|trial| Some((trial, fixed(case, trial)?)));
         let mut number = 0;
         for (trial, state) in changed.take(MOST) {
             let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
@@ -38,7 +43,7 @@ impl Bed {
 
 /// The cluster with the nearest miss changed in each direction that is denied; none if a direction is not denied for want
 /// of a rule.
-fn mended(case: &Case, trial: &Trial) -> Option<State> {
+fn fixed(case: &Case, trial: &Trial) -> Option<State> {
     let reference = Reference::new(&case.state, &case.facts);
     let considered = reference.consider(&trial.flow).ok()?;
     let mut state = case.state.clone();
@@ -51,11 +56,11 @@ fn mended(case: &Case, trial: &Trial) -> Option<State> {
         let nearest = found.first()?;
         // A policy may judge both ends: its other direction was changed already.
         let policy = state.policies.get_mut(&nearest.policy.key)?;
-        let mended = nearest.mended();
+        let fixed = nearest.fixed();
         if *policy == *nearest.policy {
-            *policy = mended;
+            *policy = fixed;
         } else {
-            *policy.rules_mut(direction) = mended.rules(direction).to_vec();
+            *policy.rules_mut(direction) = fixed.rules(direction).to_vec();
         }
     }
     let after = Reference::new(&state, &case.facts);

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use palisade_policy::input::{ContainerPort, Family, Labels, NamespacedName, Peer, Peers, Pod, Policy, State};
+use palisade_policy::input::{ContainerPort, Direction, Family, Labels, NamespacedName, Peer, Pod, Policy, State};
+
+use super::world::nets;
 
 /// Labels that controllers add to tell the pods or the versions of one workload apart.
 const OF_CONTROLLERS: [&str; 9] = [
@@ -79,20 +81,13 @@ impl View<'_> {
 
 /// Every block and except of the policies.
 fn blocks(state: &State) -> BTreeSet<IpNet> {
-    let peers = state.policies.values().flat_map(peers);
-    let blocks = peers.filter_map(|peer| match peer {
-        Peer::IpBlock(block) => Some(block),
-        Peer::Pods { .. } | Peer::Unmatchable => None,
-    });
-    blocks.flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied())).collect()
+    let both = |policy| Direction::ALL.into_iter().flat_map(move |direction| nets(policy, direction));
+    state.policies.values().flat_map(both).collect()
 }
 
 fn peers(policy: &Policy) -> impl Iterator<Item = &Peer> {
     let rules = policy.ingress.iter().chain(&policy.egress);
-    rules.flat_map(|rule| match &rule.peers {
-        Peers::Any => &[],
-        Peers::Of(list) => list.as_slice(),
-    })
+    rules.flat_map(|rule| rule.peers.list())
 }
 
 /// The labels of pods that selectors ask for.

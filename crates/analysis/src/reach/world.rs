@@ -1,28 +1,17 @@
 //! Addresses that are no pod's and no node's, in ranges that policies treat alike.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use palisade_policy::compile::AddressRange;
 use palisade_policy::flow::{Endpoint, NodeFacts};
-use palisade_policy::input::{Direction, Family, NamespacedName, Peer, Peers, Pod, Policy, State};
+use palisade_policy::input::{Direction, Family, NamespacedName, Peer, Pod, Policy, State};
 
 use super::{PortSet, Reach};
 
 /// How many CIDRs a range spells out.
 const CIDRS: usize = 4;
-
-/// Addresses from the first to the last, and what is allowed from or to them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Atom {
-    /// The first address.
-    pub first: IpAddr,
-    /// The last address.
-    pub last: IpAddr,
-    /// What is allowed.
-    pub ports: PortSet,
-}
 
 /// The addresses of the world, and those of nodes.
 #[derive(Debug)]
@@ -46,51 +35,37 @@ impl World {
         Self { known, nodes }
     }
 
-    /// What a pod may exchange with each address of a node.
-    pub fn nodes(&self, reaches: &[&Reach<'_>], pod: &NamespacedName, direction: Direction) -> Vec<Vec<Atom>> {
-        let of_reach = |reach: &&Reach<'_>| {
-            let atom = |address: &IpAddr| Atom {
-                first: *address,
-                last: *address,
-                ports: with(reach, pod, *address, direction),
-            };
-            self.nodes.iter().map(atom).collect()
-        };
-        reaches.iter().map(of_reach).collect()
+    /// What a pod may exchange with each address of a node, in each state.
+    pub fn nodes<const N: usize>(
+        &self,
+        reaches: [&Reach<'_>; N],
+        pod: &NamespacedName,
+        direction: Direction,
+    ) -> Vec<(IpAddr, [PortSet; N])> {
+        let ports = |address: IpAddr| reaches.map(|reach| with(reach, pod, address, direction));
+        self.nodes.iter().map(|address| (*address, ports(*address))).collect()
     }
 
-    /// What a pod may exchange with the world: for egress, what it may send, for ingress, what it may receive. The
-    /// ranges end wherever a block of one of the policies does that isolate the pod in one of the states.
-    pub fn atoms<'s>(&self, reaches: &[&Reach<'s>], pod: &NamespacedName, direction: Direction) -> Vec<Vec<Atom>> {
-        let of_state = |reach: &&Reach<'s>| {
-            let state = reach.state;
-            let isolating = state.pod(pod).map(|pod| reach.isolating(pod, direction)).unwrap_or_default();
-            isolating.into_iter().filter_map(|key| state.policies.get(&key)).collect::<Vec<_>>()
+    /// What a pod may exchange with the world, in each state: for egress, what it may send, for ingress, what it may
+    /// receive. A range ends wherever a block does of a policy that isolates the pod in one of the states.
+    pub fn ranges<const N: usize>(
+        &self,
+        reaches: [&Reach<'_>; N],
+        pod: &NamespacedName,
+        direction: Direction,
+    ) -> Vec<(AddressRange, [PortSet; N])> {
+        let of_pod = |reach: &Reach<'_>| {
+            let isolating = reach.state().pod(pod).map(|pod| reach.isolating(pod, direction)).unwrap_or_default();
+            isolating.into_iter().flat_map(|policy| nets(policy, direction)).collect::<Vec<_>>()
         };
-        let policies: Vec<&Policy> = reaches.iter().flat_map(of_state).collect();
-        let mut all = vec![Vec::new(); reaches.len()];
-        for family in Family::ALL {
-            for (first, last) in ranges(&policies, direction, family) {
-                let Some(one) = self.unknown_in(first, last) else { continue };
-                for (atoms, reach) in all.iter_mut().zip(reaches) {
-                    atoms.push(Atom { first, last, ports: with(reach, pod, one, direction) });
-                }
-            }
-        }
-        all
-    }
-
-    /// The first address of a range that is no pod's and no node's.
-    fn unknown_in(&self, first: IpAddr, last: IpAddr) -> Option<IpAddr> {
-        let mut next = Some(first);
-        // Known addresses are few, and each is skipped once.
-        while let Some(address) = next.filter(|address| *address <= last) {
-            if !self.known.contains(&address) {
-                return Some(address);
-            }
-            next = after(address);
-        }
-        None
+        let nets: Vec<_> = reaches.iter().flat_map(|reach| of_pod(reach)).collect();
+        let ranges = Family::ALL.into_iter().flat_map(|family| AddressRange::between(family, nets.iter().copied()));
+        let judged = ranges.filter_map(|range| {
+            // Any address stands for the range, unless it is a pod's or a node's.
+            let one = range.addresses().find(|address| !self.known.contains(address))?;
+            Some((range, reaches.map(|reach| with(reach, pod, one, direction))))
+        });
+        judged.collect()
     }
 }
 
@@ -103,88 +78,37 @@ fn with(reach: &Reach<'_>, pod: &NamespacedName, address: IpAddr, direction: Dir
     }
 }
 
-/// Neighbours that allow the same, as one.
-pub fn join(atoms: impl IntoIterator<Item = Atom>) -> Vec<Atom> {
-    let mut joined: Vec<Atom> = Vec::new();
-    for atom in atoms {
+/// Every block and except of a policy's rules.
+pub(super) fn nets(policy: &Policy, direction: Direction) -> impl Iterator<Item = IpNet> {
+    let peers = policy.rules(direction).iter().flat_map(|rule| rule.peers.list());
+    let blocks = peers.filter_map(|peer| match peer {
+        Peer::IpBlock(block) => Some(block),
+        Peer::Pods { .. } | Peer::Unmatchable => None,
+    });
+    blocks.flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied()))
+}
+
+/// Neighbours with the same value, as one.
+pub fn join<T: PartialEq>(ranges: impl IntoIterator<Item = (AddressRange, T)>) -> Vec<(AddressRange, T)> {
+    let mut joined: Vec<(AddressRange, T)> = Vec::new();
+    for (range, value) in ranges {
         match joined.last_mut() {
-            Some(before) if before.ports == atom.ports && before.is_before(&atom) => {
-                before.last = atom.last;
-            }
-            _ => joined.push(atom),
+            Some((before, same)) if *same == value && before.is_before(range) => before.last = range.last,
+            _ => joined.push((range, value)),
         }
     }
     joined
 }
 
-/// The ranges that no block of these policies tells apart.
-fn ranges(policies: &[&Policy], direction: Direction, family: Family) -> Vec<(IpAddr, IpAddr)> {
-    let (lowest, highest): (IpAddr, IpAddr) = match family {
-        Family::V4 => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()),
-        Family::V6 => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()),
+/// `0.0.0.0/0`, `10.0.0.0/8`, or, if that takes many CIDRs, `10.0.0.1-10.0.255.254`.
+pub fn spelled(range: AddressRange) -> String {
+    let cidrs: Vec<IpNet> = match (range.first, range.last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect(),
+        (IpAddr::V6(first), IpAddr::V6(last)) => Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect(),
+        _ => Vec::new(),
     };
-    let mut starts = BTreeSet::from([lowest]);
-    let rules = policies.iter().flat_map(|policy| policy.rules(direction));
-    let peers = rules.flat_map(|rule| match &rule.peers {
-        Peers::Any => &[],
-        Peers::Of(list) => list.as_slice(),
-    });
-    for peer in peers {
-        let Peer::IpBlock(block) = peer else { continue };
-        for net in std::iter::once(&block.cidr).chain(&block.except) {
-            if Family::of(net.addr()) == family {
-                starts.insert(net.network());
-                starts.extend(after(net.broadcast()));
-            }
-        }
+    if cidrs.len() > CIDRS {
+        return format!("{}-{}", range.first, range.last);
     }
-    let starts: Vec<_> = starts.into_iter().collect();
-    let ends = starts.iter().skip(1).filter_map(|next| before(*next)).chain([highest]);
-    starts.iter().copied().zip(ends).collect()
-}
-
-fn after(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
-    }
-}
-
-fn before(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(address) => address.to_bits().checked_sub(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
-    }
-}
-
-impl Atom {
-    /// Whether another one begins right after it.
-    pub fn is_before(&self, next: &Self) -> bool {
-        after(self.last) == Some(next.first)
-    }
-
-    /// The range as CIDRs.
-    pub fn cidrs(&self) -> Vec<IpNet> {
-        match (self.first, self.last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect(),
-            (IpAddr::V6(first), IpAddr::V6(last)) => Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Whether it is a whole family.
-    pub fn is_whole(&self) -> bool {
-        self.cidrs().iter().any(|net| net.prefix_len() == 0)
-    }
-}
-
-impl fmt::Display for Atom {
-    /// `0.0.0.0/0`, `10.0.0.0/8`, or, if that takes many CIDRs, `10.0.0.1-10.0.255.254`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cidrs = self.cidrs();
-        if cidrs.len() > CIDRS {
-            return write!(f, "{}-{}", self.first, self.last);
-        }
-        f.write_str(&cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
-    }
+    cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

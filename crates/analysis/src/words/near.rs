@@ -41,7 +41,7 @@ pub fn miss(miss: &Miss<'_>) -> String {
 }
 
 /// The change to the policy that lets the flow pass in this direction.
-pub fn mend(miss: &Miss<'_>) -> String {
+pub fn change(miss: &Miss<'_>) -> String {
     let Miss { side, policy, index, term } = miss;
     let (direction, key) = (side.direction, &policy.key);
     let field = format!("spec.{direction}[{index}]");

@@ -23,7 +23,9 @@ fn is_end(end: &End, found: &palisade_policy::reference::End<'_>, nodes: &BTreeS
     match (end, found.the_pod(), found.address) {
         (End::Workload(_, pods), Some(pod), _) => pods.contains(&pod.key),
         (End::Node(address), None, Some(found)) => *address == found,
-        (End::World(first, last), None, Some(found)) => (*first..=*last).contains(&found) && !nodes.contains(&found),
+        (End::World(range), None, Some(found)) => {
+            (range.first..=range.last).contains(&found) && !nodes.contains(&found)
+        }
         _ => false,
     }
 }

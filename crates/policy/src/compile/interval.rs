@@ -1,5 +1,6 @@
 //! Ranges of addresses, and blocks without their `except`s.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -81,6 +82,33 @@ impl AddressRange {
             left.push(range(family, start, end));
         }
         left
+    }
+}
+
+impl AddressRange {
+    /// The ranges of a family that none of these networks tells apart, in order.
+    pub fn between(family: Family, nets: impl IntoIterator<Item = IpNet>) -> Vec<Self> {
+        let mut starts = BTreeSet::from([0]);
+        for net in nets.into_iter().filter(|net| Family::of(net.addr()) == family) {
+            starts.insert(number(net.network()));
+            starts.extend(number(net.broadcast()).checked_add(1));
+        }
+        let highest = u128::MAX >> (128 - width(family));
+        // The address after the last IPv4 address has a number, too.
+        let starts: Vec<_> = starts.into_iter().filter(|start| *start <= highest).collect();
+        let ends = starts.iter().skip(1).map(|next| next - 1).chain([highest]);
+        starts.iter().zip(ends).map(|(first, last)| range(family, *first, last)).collect()
+    }
+
+    /// Whether another range begins right after this one.
+    pub fn is_before(self, next: Self) -> bool {
+        self.family() == next.family() && number(self.last).checked_add(1) == Some(number(next.first))
+    }
+
+    /// Its addresses, in order.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        let family = self.family();
+        (number(self.first)..=number(self.last)).map(move |one| range(family, one, one).first)
     }
 }
 

@@ -209,6 +209,12 @@ impl Pod {
         self.is_live() && self.node.as_deref() == Some(node) && has_none
     }
 
+    /// The numbers that it declares for a port name.
+    pub fn ports_named(&self, protocol: Protocol, name: &str) -> impl Iterator<Item = u16> {
+        let is_it = move |port: &&ContainerPort| port.protocol == protocol && *port.name == *name;
+        self.ports.iter().filter(is_it).map(|port| port.port)
+    }
+
     /// The IPs that it claims: those of a live pod, except any that its own status lists as an IP of the node.
     pub fn claims(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().filter(|address| self.is_live() && !self.host_addresses.contains(address))

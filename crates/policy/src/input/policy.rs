@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Direction, LabelSelector, NamespacedName, Protocol};
+use super::{Direction, LabelSelector, NamespacedName, Pod, Protocol};
 
 /// A NetworkPolicy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,11 @@ impl Policy {
 }
 
 impl Policy {
+    /// Whether its `podSelector` selects this pod. This is the index's matcher; the reference evaluator has its own.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        pod.key.namespace == self.key.namespace && self.pod_selector.selects(&pod.labels)
+    }
+
     /// The rules of one direction, to change them.
     pub fn rules_mut(&mut self, direction: Direction) -> &mut Vec<Rule> {
         match direction {
@@ -89,6 +94,16 @@ pub enum Peers {
     Of(Vec<Peer>),
 }
 
+impl Peers {
+    /// The listed peers; none if any peer will do.
+    pub fn list(&self) -> &[Peer] {
+        match self {
+            Self::Any => &[],
+            Self::Of(list) => list,
+        }
+    }
+}
+
 /// One peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -130,6 +145,16 @@ pub enum Ports {
     Any,
     /// Any one of these; never empty in a decoded policy.
     Of(Vec<Port>),
+}
+
+impl Ports {
+    /// The listed ports; none if any port will do.
+    pub fn list(&self) -> &[Port] {
+        match self {
+            Self::Any => &[],
+            Self::Of(list) => list,
+        }
+    }
 }
 
 /// One port of a rule: always the destination's, after Service translation.

@@ -45,6 +45,8 @@ pub enum TargetPort {
 /// An EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
+    /// Namespace and name.
+    pub key: NamespacedName,
     /// The Service that it is of (label `kubernetes.io/service-name`).
     pub service: NamespacedName,
     /// The addresses of its endpoints.
@@ -58,8 +60,8 @@ pub struct EndpointSlice {
 pub struct Services {
     /// The Services by name.
     pub services: BTreeMap<NamespacedName, Service>,
-    /// The EndpointSlices.
-    pub slices: Vec<EndpointSlice>,
+    /// The EndpointSlices by name.
+    pub slices: BTreeMap<NamespacedName, EndpointSlice>,
 }
 
 impl Services {

@@ -217,20 +217,12 @@ impl<'c> ConsideredRule<'c> {
     /// How far each listed peer matches; none if the rule allows any peer.
     pub fn peers(&self) -> impl Iterator<Item = (&'c Peer, PeerMatch<'c>)> + use<'c> {
         let Self { side, policy, .. } = *self;
-        let list = match &self.rule.peers {
-            Peers::Any => &[],
-            Peers::Of(list) => list.as_slice(),
-        };
-        list.iter().map(move |peer| (peer, side.reference.peer(peer, &policy.key, side.peer)))
+        self.rule.peers.list().iter().map(move |peer| (peer, side.reference.peer(peer, &policy.key, side.peer)))
     }
 
     /// How far each listed port matches; none if the rule allows any port.
     pub fn ports(&self) -> impl Iterator<Item = (&'c Port, PortMatch)> + use<'c> {
         let side = self.side;
-        let list = match &self.rule.ports {
-            Ports::Any => &[],
-            Ports::Of(list) => list.as_slice(),
-        };
-        list.iter().map(move |port| (port, terms::port(port, side.server, side.transport)))
+        self.rule.ports.list().iter().map(move |port| (port, terms::port(port, side.server, side.transport)))
     }
 }

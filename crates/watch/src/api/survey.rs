@@ -4,6 +4,7 @@ use kube::core::Request;
 use kube::core::params::ListParams;
 use palisade_policy::input::{Change, Kind, Services};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ApiServer;
@@ -63,51 +64,44 @@ impl ApiServer {
             services.services.extend(read.map(|service| (service.key.clone(), service)));
         }
         for object in self.plain("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices").await? {
-            services.slices.extend(service::endpoint_slice(&object, DEFAULT_NAMESPACE));
+            let read = service::endpoint_slice(&object, DEFAULT_NAMESPACE);
+            services.slices.extend(read.map(|slice| (slice.key.clone(), slice)));
         }
         Ok(services)
     }
 
     /// All objects at a path as they are; none if the user may not read them.
     async fn plain(&self, resource: &'static str, path: &str) -> Result<Vec<Value>, SourceError> {
-        let failed = |source| SourceError::List { resource, source: Box::new(source) };
-        let (mut all, mut next) = (Vec::new(), None);
-        loop {
-            let parameters = ListParams { limit: Some(PAGE_SIZE), continue_token: next, ..ListParams::default() };
-            let request = Request::new(path).list(&parameters);
-            let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-            let page: Page<Value> = match self.client.request(request).await {
-                Err(kube::Error::Api(status)) if status.code == FORBIDDEN => return Ok(Vec::new()),
-                answer => answer.map_err(failed)?,
-            };
-            all.extend(page.items.into_iter().flatten());
-            next = page.metadata.next.filter(|token| !token.is_empty());
-            if next.is_none() {
-                return Ok(all);
-            }
+        let mut all = Vec::new();
+        match self.each(path, |object| all.push(object)).await {
+            Err(kube::Error::Api(status)) if status.code == FORBIDDEN => Ok(Vec::new()),
+            Err(source) => Err(SourceError::List { resource, source: Box::new(source) }),
+            Ok(()) => Ok(all),
         }
     }
 
     async fn survey_kind<S: Structure>(&self, survey: &mut Survey) -> Result<(), SourceError> {
-        let mut next = None;
+        let listed = self.each(url(S::KIND, None), |structure: S| survey.take(structure)).await;
+        listed.map_err(|source| SourceError::List { resource: S::KIND.resource(), source: Box::new(source) })
+    }
+
+    /// Reads the objects at a path, page by page.
+    async fn each<S: DeserializeOwned>(
+        &self,
+        path: impl Into<String>,
+        mut take: impl FnMut(S),
+    ) -> Result<(), kube::Error> {
+        let (request, mut next) = (Request::new(path), None);
         loop {
-            let page = self.page::<S>(next).await?;
-            for structure in page.items.into_iter().flatten() {
-                survey.take(structure);
-            }
+            let parameters = ListParams { limit: Some(PAGE_SIZE), continue_token: next, ..ListParams::default() };
+            let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
+            let page: Page<S> = self.client.request(request).await?;
+            page.items.into_iter().flatten().for_each(&mut take);
             next = page.metadata.next.filter(|token| !token.is_empty());
             if next.is_none() {
                 return Ok(());
             }
         }
-    }
-
-    async fn page<S: Structure>(&self, next: Option<String>) -> Result<Page<S>, SourceError> {
-        let failed = |source| SourceError::List { resource: S::KIND.resource(), source: Box::new(source) };
-        let parameters = ListParams { limit: Some(PAGE_SIZE), continue_token: next, ..ListParams::default() };
-        let request = Request::new(url(S::KIND, None)).list(&parameters);
-        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        self.client.request(request).await.map_err(failed)
     }
 }
 

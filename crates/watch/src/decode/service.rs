@@ -40,13 +40,14 @@ fn port(port: &Value) -> Option<ServicePort> {
 
 /// Reads an EndpointSlice; without a namespace, it is in `namespace`.
 pub(crate) fn endpoint_slice(object: &Value, namespace: &str) -> Option<EndpointSlice> {
-    let own = key(object, namespace)?;
+    let key = key(object, namespace)?;
     let service = object.pointer("/metadata/labels")?.get(SERVICE_NAME)?.as_str()?;
     let endpoints = items(object.get("endpoints")).flat_map(|endpoint| items(endpoint.get("addresses")));
     let ports = items(object.get("ports"));
     let ports = ports.filter_map(|port| Some((name(port), protocol(port)?, as_port(port.get("port")?)?)));
     Some(EndpointSlice {
-        service: NamespacedName { namespace: own.namespace, name: service.into() },
+        service: NamespacedName { namespace: key.namespace.clone(), name: service.into() },
+        key,
         addresses: endpoints.filter_map(address).collect(),
         ports: ports.collect(),
     })

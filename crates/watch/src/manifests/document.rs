@@ -131,8 +131,7 @@ impl Reader<'_> {
                 self.content.services.extend(read);
             }
             Route::EndpointSlice if self.reading != Reading::Objects => {
-                let value = plain(node, path, decoder);
-                let read = service::endpoint_slice(&value, self.namespace);
+                let read = service::endpoint_slice(&plain(node, path, decoder), self.namespace);
                 self.content.slices.extend(read);
             }
             Route::List => self.list(node, path, None),

@@ -166,10 +166,9 @@ impl Objects {
             ..Self::default()
         };
         for content in contents {
-            objects.services.slices.extend(content.slices);
-            for service in content.services {
-                objects.services.services.insert(service.key.clone(), service);
-            }
+            let (services, slices) = (content.services.into_iter(), content.slices.into_iter());
+            objects.services.services.extend(services.map(|service| (service.key.clone(), service)));
+            objects.services.slices.extend(slices.map(|slice| (slice.key.clone(), slice)));
             objects.warnings.extend(content.warnings);
             objects.places.extend(content.objects.into_iter().map(|(object, place)| (ObjectName::of(&object), place)));
             for (kind, count) in content.ignored {

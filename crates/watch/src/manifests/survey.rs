@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use palisade_policy::input::{Change, Services, State};
+use palisade_policy::input::{Change, State};
 
 use super::document::Reading;
 use super::objects::{Duplicate, assemble, duplicates};
@@ -25,8 +25,6 @@ pub struct Survey {
     pub findings: Vec<Finding>,
     /// The namespaces with objects of custom kinds, whose controllers may create pods.
     pub custom: BTreeSet<Arc<str>>,
-    /// The Services and EndpointSlices.
-    pub services: Services,
 }
 
 /// Reads manifests and workloads like [`super::read_manifests_and_workloads`], but continues after mistakes.
