@@ -1,6 +1,6 @@
 //! What a change of the objects opens and closes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use palisade_policy::compile::AddressRange;
 use palisade_policy::flow::NodeFacts;
 use palisade_policy::input::{Direction, Family, NamespacedName, Pod, State};
 
-use crate::reach::{ByFamily, PortSet, Reach, Workload, World, by_family, join, spelled, workloads};
+use crate::reach::{ByFamily, PortSet, Reach, Workload, World, by_family, join, spelled, titles, workloads};
 
 /// An end of flows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +108,11 @@ pub fn diff(before: &State, after: &State, facts: &NodeFacts, scope: Scope<'_>) 
             (false, _) => diff.added.push(single(&new, workload)),
         }
     }
-    let ends = ends(&both);
+    let ends: Vec<_> = titles(&both)
+        .into_iter()
+        .zip(&both)
+        .map(|(title, workload)| End::Workload(title, workload.pods.clone()))
+        .collect();
     let steady = Steady::of(&old, &new, &both);
     let mut found: BTreeSet<Change> = BTreeSet::new();
     for (number, from) in both.iter().enumerate() {
@@ -151,20 +155,6 @@ fn single(reach: &Reach<'_>, workload: &Workload) -> Single {
 fn pair<'w>(from: &'w Workload, to: &'w Workload) -> Option<(&'w NamespacedName, &'w NamespacedName)> {
     let one = from.pods.first()?;
     Some((one, to.pods.iter().find(|other| *other != one)?))
-}
-
-/// Their names; of workloads with one name that policies treat differently, with the first pod of each.
-fn ends(all: &[&Workload]) -> Vec<End> {
-    let mut counts: BTreeMap<&NamespacedName, usize> = BTreeMap::new();
-    all.iter().for_each(|workload| *counts.entry(&workload.key).or_default() += 1);
-    let name = |workload: &&Workload| match (counts.get(&workload.key), workload.pods.as_slice()) {
-        (Some(2..), [pod, rest @ ..]) => {
-            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            format!("{} (pod {}{more})", workload.key, pod.name)
-        }
-        _ => workload.key.to_string(),
-    };
-    all.iter().map(|workload| End::Workload(name(workload), workload.pods.clone())).collect()
 }
 
 /// The workloads whose verdicts cannot change: the same policies isolate them, and no pod or namespace is different.

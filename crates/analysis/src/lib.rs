@@ -4,6 +4,7 @@
 //! - [`diff`]: what a change opens and closes.
 //! - [`ends`]: the pods behind a Service or a workload.
 //! - [`flow`]: a flow explained.
+//! - [`graph`]: who may talk to whom, as tables.
 //! - [`near`]: rules that miss a denied flow by one term.
 //! - [`policy`]: a policy explained.
 //! - [`reach`]: who may reach whom, on which ports.
@@ -17,6 +18,7 @@ mod cover;
 pub mod diff;
 pub mod ends;
 pub mod flow;
+pub mod graph;
 mod input;
 mod labelled;
 mod names;

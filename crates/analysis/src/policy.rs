@@ -76,7 +76,8 @@ fn peers(state: &State, policy: &Policy, rule: &Rule) -> Vec<(String, Option<BTr
     list.iter().map(of).collect()
 }
 
-fn ports(ports: &Ports) -> String {
+/// Ports in words.
+pub(crate) fn ports(ports: &Ports) -> String {
     match ports {
         Ports::Any => "every port".to_owned(),
         Ports::Of(list) => list.iter().map(port).collect::<Vec<_>>().join(", "),

@@ -11,7 +11,7 @@ use palisade_policy::input::{Direction, Family, NamespacedName, Pod, Policy, Por
 use palisade_policy::reference::{ConsideredPolicy, ConsideredRule, End, Reference, Side};
 
 pub use ports::PortSet;
-pub use workload::{Workload, name, workloads};
+pub use workload::{Workload, name, titles, workloads};
 pub use world::{World, join, spelled};
 
 /// What policies allow between ends.
@@ -34,6 +34,11 @@ impl<'a> Reach<'a> {
     /// The objects.
     pub fn state(&self) -> &'a State {
         self.state
+    }
+
+    /// The evaluator.
+    pub(crate) fn reference(&self) -> &Reference<'a> {
+        &self.reference
     }
 
     /// What a pod may send to another.
@@ -73,7 +78,7 @@ fn ports_of(side: &Side<'_>) -> PortSet {
 }
 
 /// The ports of a rule at a server.
-fn of_rule(ports: &Ports, server: &End<'_>) -> PortSet {
+pub(crate) fn of_rule(ports: &Ports, server: &End<'_>) -> PortSet {
     let Ports::Of(list) = ports else { return PortSet::everything() };
     let mut set = PortSet::nothing();
     for port in list {

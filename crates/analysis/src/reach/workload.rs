@@ -100,6 +100,20 @@ fn matched(state: &State) -> BTreeSet<&str> {
     selectors.flat_map(|selector| &selector.requirements).map(|requirement| requirement.key.as_str()).collect()
 }
 
+/// Their names; of workloads with one name that policies treat differently, with the first pod of each.
+pub fn titles(all: &[&Workload]) -> Vec<String> {
+    let mut counts: BTreeMap<&NamespacedName, usize> = BTreeMap::new();
+    all.iter().for_each(|workload| *counts.entry(&workload.key).or_default() += 1);
+    let title = |workload: &&Workload| match (counts.get(&workload.key), workload.pods.as_slice()) {
+        (Some(2..), [pod, rest @ ..]) => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            format!("{} (pod {}{more})", workload.key, pod.name)
+        }
+        _ => workload.key.to_string(),
+    };
+    all.iter().map(title).collect()
+}
+
 /// The name of the workload that a pod is of, from its own name and from what its controller adds.
 pub fn name(pod: &Pod) -> NamespacedName {
     let text = &*pod.key.name;

@@ -4,5 +4,6 @@
 
 mod considered;
 mod diff;
+mod graph;
 mod near;
 mod work;

@@ -130,7 +130,7 @@ pub enum NamespaceScope {
 }
 
 /// `ipBlock`: the IPs of `cidr` except those of any `except`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IpBlock {
     /// `cidr`, without host bits.
     pub cidr: IpNet,
