@@ -14,7 +14,8 @@ use palisade_ruleset::cache::Slice;
 use palisade_watch::Selection;
 
 pub(crate) use questions::{
-    DiffArgs, DiffOutput, Explain, ExplainFlowArgs, ExplainPodArgs, ExplainPolicyArgs, ListArgs, PodsArgs, PodsOutput,
+    DiffArgs, DiffOutput, Explain, ExplainFlowArgs, ExplainPodArgs, ExplainPolicyArgs, GraphArgs, GraphOutput,
+    ListArgs, PodsArgs, PodsOutput,
 };
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -52,6 +53,8 @@ pub(crate) enum Verb {
     ///
     /// Exit status: 0 if no flow changes, 1 if one does, 2 if something could not be read.
     Diff(DiffArgs),
+    /// Show who may talk to whom: a table, a picture, or a page in one file
+    Graph(GraphArgs),
     /// List pods and the policies that isolate them
     Pods(PodsArgs),
     /// Print the ruleset that this node's kernel has, whole or for one pod

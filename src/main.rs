@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod ends;
 mod explain;
+mod graph;
 mod list;
 mod output;
 mod pods;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Trace(arguments) => trace::run(&arguments).map_err(unread),
         Verb::Explain(of) => explain::run(&of).map_err(unread),
         Verb::Diff(arguments) => diff::run(&arguments).map_err(unread),
+        Verb::Graph(arguments) => graph::run(&arguments).map(succeeded).map_err(unread),
         Verb::Pods(arguments) => pods::run(&arguments).map(succeeded).map_err(unread),
         Verb::List(arguments) => list::run(&arguments).map(succeeded),
         Verb::Check(arguments) => check::run(&arguments).map_err(unread),

@@ -1,4 +1,4 @@
-//! The verbs that answer questions: `explain`, `diff`, `pods`, `list`.
+//! The verbs that answer questions: `explain`, `diff`, `graph`, `pods`, `list`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -110,6 +110,42 @@ pub(crate) enum DiffOutput {
     Json,
     /// Tables for a comment on a pull request
     Markdown,
+}
+
+/// `palisade graph`.
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// All namespaces; the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Only what this workload may reach and who may reach it, as namespace/workload
+    #[arg(long, value_name = "WORKLOAD")]
+    pub(crate) focus: Option<String>,
+    /// The format of the graph
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: GraphOutput,
+    /// An extra IP of a node, as NAME=IP; repeatable
+    #[arg(long = "node-address", value_name = "NAME=IP", value_parser = node_address)]
+    pub(crate) node_addresses: Vec<(String, IpAddr)>,
+}
+
+/// The format of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphOutput {
+    /// A table
+    Text,
+    /// An object with the tables of the page
+    Json,
+    /// Graphviz
+    Dot,
+    /// A flowchart of Mermaid, which Markdown on GitHub shows
+    Mermaid,
+    /// A picture
+    Svg,
+    /// A page in one file, with the picture, a search, and what-if
+    Html,
 }
 
 /// `palisade pods`.

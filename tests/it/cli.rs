@@ -9,7 +9,7 @@
 //! note about a node without pods; `render` prints advice, or does not warn of a null that opens.
 
 mod pages;
-mod place;
+pub(crate) mod place;
 mod questions;
 mod trace;
 

@@ -1,5 +1,6 @@
 //! Helpers of several modules.
 
+pub(crate) mod browser;
 pub(crate) mod driven;
 pub(crate) mod listing;
 pub(crate) mod objects;

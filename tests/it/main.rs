@@ -28,6 +28,7 @@ mod differential;
 mod established;
 mod faults;
 mod golden;
+mod graph;
 mod killed;
 mod legacy;
 mod life;

@@ -103,8 +103,8 @@ pub struct Grant {
 pub struct Node {
     /// Its known IPs.
     pub addresses: BTreeSet<IpAddr>,
-    /// The pods on its network.
-    pub pods: BTreeSet<NamespacedName>,
+    /// The pods on its network; unclear are those with an IP that another pod has.
+    pub pods: Vec<Member>,
 }
 
 impl Side {
@@ -129,7 +129,7 @@ impl Vertex {
 pub fn graph(state: &State, facts: &NodeFacts) -> Graph {
     let reach = Reach::new(state, facts);
     let found = workloads(&[state]);
-    let mut graph = Graph { nodes: nodes(state, facts), ..Graph::default() };
+    let mut graph = Graph { nodes: nodes(&reach, facts), ..Graph::default() };
     let mut numbers = BTreeMap::new();
     for (key, policy) in &state.policies {
         let number = graph.policies.len();
@@ -172,15 +172,14 @@ fn rule_of(policy: usize, direction: Direction, index: usize, rule: &palisade_po
 /// The pods of a workload; those that are unclear last.
 fn members(reach: &Reach<'_>, workload: &Workload) -> Vec<Member> {
     let pods = workload.pods.iter().filter_map(|key| reach.state().pod(key));
-    let member = |pod: &Pod| Member {
-        key: pod.key.clone(),
-        node: pod.node.clone(),
-        addresses: pod.addresses.iter().collect(),
-        unclear: pod.addresses.iter().any(|address| !owns(reach, pod, address)),
-    };
+    let member = |pod: &Pod| member(pod, pod.addresses.iter().any(|address| !owns(reach, pod, address)));
     let mut members: Vec<_> = pods.map(member).collect();
     members.sort_by_key(|member| member.unclear);
     members
+}
+
+fn member(pod: &Pod, unclear: bool) -> Member {
+    Member { key: pod.key.clone(), node: pod.node.clone(), addresses: pod.addresses.iter().collect(), unclear }
 }
 
 /// Whether an IP in a pod's status is its own and nobody else's.
@@ -188,6 +187,12 @@ fn owns(reach: &Reach<'_>, pod: &Pod, address: IpAddr) -> bool {
     let flow = with_an_address(Endpoint::Pod(pod.key.clone()), Family::of(address));
     let considered = reach.reference().consider(&flow);
     considered.is_ok_and(|found| found.ends.from.the_pod().is_some_and(|owner| owner.key == pod.key))
+}
+
+/// Whether some pod has an IP of a pod on its node's network.
+fn has_pod(reach: &Reach<'_>, pod: &Pod, address: IpAddr) -> bool {
+    let flow = with_an_address(Endpoint::Pod(pod.key.clone()), Family::of(address));
+    reach.reference().consider(&flow).is_ok_and(|found| !found.ends.from.pods.is_empty())
 }
 
 /// A flow to an address that nobody has.
@@ -200,15 +205,16 @@ fn with_an_address(from: Endpoint, family: Family) -> Flow {
 }
 
 /// The nodes that the objects name, with their IPs.
-fn nodes(state: &State, facts: &NodeFacts) -> BTreeMap<Arc<str>, Node> {
+fn nodes(reach: &Reach<'_>, facts: &NodeFacts) -> BTreeMap<Arc<str>, Node> {
     let mut nodes: BTreeMap<Arc<str>, Node> = BTreeMap::new();
-    for pod in state.every_pod() {
+    for pod in reach.state().every_pod() {
         let Some(name) = &pod.node else { continue };
         let node = nodes.entry(Arc::clone(name)).or_default();
         node.addresses.extend(&pod.host_addresses);
         if pod.host_network {
             node.addresses.extend(pod.addresses.iter());
-            node.pods.insert(pod.key.clone());
+            let unclear = pod.addresses.iter().any(|address| has_pod(reach, pod, address));
+            node.pods.push(member(pod, unclear));
         }
     }
     for (name, addresses) in &facts.addresses {

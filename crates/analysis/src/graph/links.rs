@@ -1,7 +1,7 @@
 //! What a picture of the tables shows: links between workloads, namespaces and addresses.
 //!
 //! A link is drawn where a policy of one of its ends decides. Between workloads that nobody isolates, everything is
-//! allowed, and nothing is drawn.
+//! allowed, and nothing is drawn. What a rule without peers allows is one link with anyone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub enum End {
     Namespace(Arc<str>),
     /// Every workload.
     Every,
-    /// Every address.
-    World,
+    /// Anyone: every address, and every pod that no policy isolates in the direction of the link.
+    Anyone,
     /// An `ipBlock`.
     Block(IpBlock),
     /// This many `ipBlock`s.
@@ -106,6 +106,12 @@ fn between(graph: &Graph, scope: Scope<'_>) -> Cells<(usize, usize)> {
             }
             let [four, six] = Family::ALL.map(|family| egress.with(other, family).and(&ingress.with(number, family)));
             let ports = four.or(&six);
+            // Where one end alone decides, its link with anyone has the rest.
+            let ports = match (egress.is_open(), ingress.is_open()) {
+                (true, _) => ports.without(&anyone(graph, other, Direction::Ingress)),
+                (_, true) => ports.without(&anyone(graph, number, Direction::Egress)),
+                (false, false) => ports,
+            };
             if !ports.is_empty() {
                 cells.entry(ports).or_default().insert((number, other));
             }
@@ -119,6 +125,14 @@ impl Graph {
     fn single(&self, workload: usize) -> Option<usize> {
         self.workloads.get(workload).is_none_or(|vertex| vertex.pods.len() < 2).then_some(workload)
     }
+}
+
+/// What the rules without peers of a workload allow.
+fn anyone(graph: &Graph, workload: usize, direction: Direction) -> PortSet {
+    let side = graph.workloads.get(workload).map(|vertex| vertex.side(direction));
+    let rules = side.into_iter().flat_map(|side| &side.addresses);
+    let everyone = rules.filter(|(rule, _)| graph.rules.get(*rule).is_some_and(|rule| rule.everyone));
+    everyone.fold(PortSet::nothing(), |all, (_, ports)| all.or(ports))
 }
 
 fn is_in(graph: &Graph, scope: Scope<'_>, workload: usize) -> bool {
@@ -170,7 +184,7 @@ fn with_addresses(graph: &Graph, scope: Scope<'_>, direction: Direction) -> BTre
     for (number, vertex) in graph.workloads.iter().enumerate().filter(|(number, _)| is_in(graph, scope, *number)) {
         for (rule, ports) in &vertex.side(direction).addresses {
             let Some(rule) = graph.rules.get(*rule) else { continue };
-            let world = rule.everyone.then_some(End::World);
+            let world = rule.everyone.then_some(End::Anyone);
             let blocks = rule.blocks.iter().map(|block| End::Block(block.clone()));
             for end in blocks.chain(world) {
                 let known = by_end.entry((end, number)).or_default();

@@ -14,14 +14,15 @@ use palisade_testkit::generate::{Case, arb_case_with};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-/// The workloads that an end of a link stands for.
-fn workloads(graph: &Graph, end: &End) -> Vec<usize> {
+/// The workloads that an end of a link stands for, as a client (egress) or as a server (ingress).
+fn workloads(graph: &Graph, end: &End, direction: Direction) -> Vec<usize> {
     let all = graph.workloads.iter().enumerate();
     let is_it = |number: usize, vertex: &Vertex| match end {
         End::Workload(own) => *own == number,
         End::Namespace(namespace) => vertex.namespace == *namespace,
         End::Every => true,
-        End::World | End::Block(_) | End::Blocks(_) => false,
+        End::Anyone => !vertex.side(direction).is_isolated(),
+        End::Block(_) | End::Blocks(_) => false,
     };
     all.filter(|(number, vertex)| is_it(*number, vertex)).map(|(number, _)| number).collect()
 }
@@ -30,8 +31,8 @@ fn workloads(graph: &Graph, end: &End) -> Vec<usize> {
 fn drawn(graph: &Graph) -> BTreeMap<(usize, usize), PortSet> {
     let mut drawn: BTreeMap<(usize, usize), PortSet> = BTreeMap::new();
     for link in links(graph, Scope::All) {
-        for from in workloads(graph, &link.from) {
-            for to in workloads(graph, &link.to) {
+        for from in workloads(graph, &link.from, Direction::Egress) {
+            for to in workloads(graph, &link.to, Direction::Ingress) {
                 let known = drawn.entry((from, to)).or_default();
                 *known = known.or(&link.ports);
             }
@@ -66,14 +67,16 @@ fn compare(case: &Case, compared: &Cell<usize>) -> Result<(), TestCaseError> {
     let (reach, drawn) = (Reach::new(&case.state, &facts), drawn(&graph));
     for (number, one) in graph.workloads.iter().enumerate() {
         for (other, two) in graph.workloads.iter().enumerate() {
-            let is_decided =
-                one.side(Direction::Egress).is_isolated() || two.side(Direction::Ingress).is_isolated();
+            let is_decided = one.side(Direction::Egress).is_isolated() || two.side(Direction::Ingress).is_isolated();
             for (from, to) in one.pods.iter().flat_map(|from| two.pods.iter().map(move |to| (from, to))) {
                 if from.key == to.key || from.unclear || to.unclear {
                     continue;
                 }
                 compared.set(compared.get() + 1);
                 let families = families(case, &from.key, &to.key);
+                if families.is_empty() {
+                    continue;
+                }
                 let asked = reach.between(&from.key, &to.key);
                 let mut either = PortSet::nothing();
                 for family in families {

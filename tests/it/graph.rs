@@ -1,0 +1,5 @@
+//! `palisade graph`: what its outputs show, in the tools that they are for.
+
+mod formats;
+mod page;
+mod sample;
