@@ -72,11 +72,21 @@ impl Shown<'_> {
         self.graph.workloads.get(workload).map_or("", |vertex| vertex.name.as_str())
     }
 
-    /// The name of an end: `shop/web`, `shop/*`, `*/*`, `anyone`, `10.0.0.0/8`.
+    /// The name of a workload without its namespace.
+    fn short(&self, workload: usize) -> &str {
+        let name = self.name(workload);
+        name.split_once('/').map_or(name, |(_, rest)| rest)
+    }
+
+    /// The name of an end: `shop/web`, `shop/*`, `shop/* but db`, `*/*`, `anyone`, `10.0.0.0/8`.
     fn end(&self, end: &End) -> String {
         match end {
             End::Workload(number) => self.name(*number).to_owned(),
-            End::Namespace(namespace) => format!("{namespace}/*"),
+            End::Namespace(namespace, but) => {
+                let but: Vec<_> = but.iter().map(|number| self.short(*number)).collect();
+                let but = if but.is_empty() { String::new() } else { format!(" but {}", but.join(", ")) };
+                format!("{namespace}/*{but}")
+            }
             End::Every => "*/*".to_owned(),
             End::Anyone => "anyone".to_owned(),
             End::Block(block) => self.block(block),
@@ -109,11 +119,24 @@ impl Shown<'_> {
     }
 }
 
+/// The workloads that an end lacks, for machines.
+fn but(end: &End) -> Vec<String> {
+    match end {
+        End::Namespace(_, but) => but.iter().map(|number| id(&End::Workload(*number))).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// An end of a graph: one for each set of workloads.
+fn vertex(end: &End) -> String {
+    std::iter::once(id(end)).chain(but(end)).collect::<Vec<_>>().join("-")
+}
+
 /// An end for machines: `w0`, `ns:shop`, `every`, `anyone`, `block:10.0.0.0/8`, `blocks`.
 fn id(end: &End) -> String {
     match end {
         End::Workload(number) => format!("w{number}"),
-        End::Namespace(namespace) => format!("ns:{namespace}"),
+        End::Namespace(namespace, _) => format!("ns:{namespace}"),
         End::Every => "every".to_owned(),
         End::Anyone => "anyone".to_owned(),
         End::Block(block) => {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use palisade_analysis::graph::End;
 
 use super::picture::{namespaces, outside};
-use super::{Shown, id};
+use super::{Shown, vertex};
 
 pub(super) fn dot(shown: &Shown<'_>) -> String {
     let mut text = String::from(
@@ -16,16 +16,16 @@ pub(super) fn dot(shown: &Shown<'_>) -> String {
         // Writing to a String cannot fail.
         _ = writeln!(text, "  subgraph cluster_{number} {{\n    label={};\n    style=rounded;", quoted(&namespace));
         for end in ends {
-            _ = writeln!(text, "    {} [{}];", quoted(&id(&end)), attributes(shown, &end));
+            _ = writeln!(text, "    {} [{}];", quoted(&vertex(&end)), attributes(shown, &end));
         }
         text.push_str("  }\n");
     }
     for end in outside(shown) {
-        _ = writeln!(text, "  {} [label={}, shape=ellipse];", quoted(&id(&end)), quoted(&shown.end(&end)));
+        _ = writeln!(text, "  {} [label={}, shape=ellipse];", quoted(&vertex(&end)), quoted(&shown.end(&end)));
     }
     for link in shown.links {
         let ports = quoted(&link.ports.to_string());
-        _ = writeln!(text, "  {} -> {} [label={ports}];", quoted(&id(&link.from)), quoted(&id(&link.to)));
+        _ = writeln!(text, "  {} -> {} [label={ports}];", quoted(&vertex(&link.from)), quoted(&vertex(&link.to)));
     }
     text.push_str("}\n");
     text

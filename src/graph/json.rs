@@ -8,7 +8,7 @@ use palisade_policy::flow::NodeFacts;
 use palisade_policy::input::{IpBlock, Protocol};
 use serde_json::{Map, Value, json};
 
-use super::{Shown, id};
+use super::{Shown, but, id};
 
 /// Of the format.
 const VERSION: u32 = 1;
@@ -37,7 +37,12 @@ pub(super) fn json(shown: &Shown<'_>, facts: &NodeFacts, source: &str) -> Value 
     let links: Vec<_> = shown
         .links
         .iter()
-        .map(|link| json!({ "from": id(&link.from), "to": id(&link.to), "ports": ports.number(&link.ports) }))
+        .map(|link| {
+            json!({
+                "from": id(&link.from), "fromBut": but(&link.from), "to": id(&link.to), "toBut": but(&link.to),
+                "ports": ports.number(&link.ports),
+            })
+        })
         .collect();
     let nodes: Vec<_> = graph
         .nodes

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use palisade_analysis::graph::End;
 
 use super::picture::{namespaces, outside};
-use super::{Shown, id};
+use super::{Shown, vertex};
 
 pub(super) fn mermaid(shown: &Shown<'_>) -> String {
     let mut text = String::from("flowchart LR\n");
@@ -15,7 +15,7 @@ pub(super) fn mermaid(shown: &Shown<'_>) -> String {
     let mut open = Vec::new();
     let mut number = |end: &End| {
         let next = numbers.len();
-        format!("e{}", numbers.entry(id(end)).or_insert(next))
+        format!("e{}", numbers.entry(vertex(end)).or_insert(next))
     };
     for (place, (namespace, ends)) in namespaces(shown).into_iter().enumerate() {
         // Writing to a String cannot fail.

@@ -5,13 +5,14 @@ use super::svg::STYLE;
 const PAGE: &str = include_str!("page/page.html");
 const CSS: &str = include_str!("page/page.css");
 const JUDGE: &str = include_str!("page/judge.js");
+const MAP: &str = include_str!("page/map.js");
 const SCRIPT: &str = include_str!("page/page.js");
 
 /// The page of a graph: its picture and its tables.
 pub(super) fn graph(picture: &str, data: &str) -> String {
     // In a script, only `<` can end the data early.
     let data = data.replace('<', "\\u003c");
-    let script = format!("{JUDGE}\n{SCRIPT}");
+    let script = format!("{JUDGE}\n{MAP}\n{SCRIPT}");
     let parts = [
         ("/*PICTURE_CSS*/", STYLE),
         ("/*PAGE_CSS*/", CSS),

@@ -6,7 +6,7 @@ use palisade_analysis::graph::{End, Link};
 use palisade_analysis::reach::PortSet;
 
 use super::svg::{Card, Edge, Kind, Picture, Row};
-use super::{Shown, id};
+use super::{Shown, but, id};
 
 /// With more links than these, the picture shows them between namespaces.
 const LINKS: usize = 1_500;
@@ -16,7 +16,7 @@ pub(super) fn namespaces(shown: &Shown<'_>) -> BTreeMap<String, Vec<End>> {
     let mut all: BTreeMap<String, Vec<End>> = BTreeMap::new();
     let ends: BTreeSet<_> = shown.links.iter().flat_map(|link| [&link.from, &link.to]).collect();
     for end in ends {
-        if let End::Namespace(namespace) = end {
+        if let End::Namespace(namespace, _) = end {
             all.entry(namespace.to_string()).or_default().push(end.clone());
         }
     }
@@ -31,7 +31,7 @@ pub(super) fn namespaces(shown: &Shown<'_>) -> BTreeMap<String, Vec<End>> {
 /// The ends that are in no namespace.
 pub(super) fn outside(shown: &Shown<'_>) -> Vec<End> {
     let ends: BTreeSet<_> = shown.links.iter().flat_map(|link| [&link.from, &link.to]).collect();
-    ends.into_iter().filter(|end| !matches!(end, End::Workload(_) | End::Namespace(_))).cloned().collect()
+    ends.into_iter().filter(|end| !matches!(end, End::Workload(_) | End::Namespace(..))).cloned().collect()
 }
 
 /// The picture. Ends outside of namespaces are at the left as clients and at the right as servers.
@@ -54,7 +54,7 @@ pub(super) fn picture(shown: &Shown<'_>) -> Picture {
         [(Kind::Sources, "from", (|link| &link.from) as fn(&Link) -> &End), (Kind::Destinations, "to", |link| &link.to)]
     {
         let ends: BTreeSet<_> = links.iter().map(side).collect();
-        let ends = ends.into_iter().filter(|end| !matches!(end, End::Workload(_) | End::Namespace(_)));
+        let ends = ends.into_iter().filter(|end| !matches!(end, End::Workload(_) | End::Namespace(..)));
         let rows: Vec<_> = ends.map(|end| row(shown, end)).collect();
         if !rows.is_empty() {
             cards.push(Card { kind, title: title.to_owned(), rows });
@@ -62,7 +62,9 @@ pub(super) fn picture(shown: &Shown<'_>) -> Picture {
     }
     let edge = |link: &Link| Edge {
         from: id(&link.from),
+        from_but: but(&link.from),
         to: id(&link.to),
+        to_but: but(&link.to),
         class: "edge",
         label: link.ports.to_string(),
         title: format!("{} → {}: {}", shown.end(&link.from), shown.end(&link.to), link.ports),
@@ -81,7 +83,7 @@ fn row(shown: &Shown<'_>, end: &End) -> Row {
         }
         End::Every => ("every workload".to_owned(), None),
         End::Anyone => ("anyone".to_owned(), None),
-        End::Namespace(_) | End::Block(_) | End::Blocks(_) => (name, None),
+        End::Namespace(..) | End::Block(_) | End::Blocks(_) => (name, None),
     };
     Row { end: id(end), label, mark }
 }
@@ -90,9 +92,10 @@ fn row(shown: &Shown<'_>, end: &End) -> Row {
 fn between_namespaces(shown: &Shown<'_>) -> Vec<Link> {
     let whole = |end: &End| match end {
         End::Workload(number) => match shown.graph.workloads.get(*number) {
-            Some(vertex) => End::Namespace(vertex.namespace.clone()),
+            Some(vertex) => End::Namespace(vertex.namespace.clone(), BTreeSet::new()),
             None => end.clone(),
         },
+        End::Namespace(namespace, _) => End::Namespace(namespace.clone(), BTreeSet::new()),
         _ => end.clone(),
     };
     let mut merged: BTreeMap<(End, End), PortSet> = BTreeMap::new();

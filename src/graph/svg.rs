@@ -61,7 +61,10 @@ pub(crate) struct Row {
 #[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) from: String,
+    /// The rows of the card that the client is not, if it is a card.
+    pub(crate) from_but: Vec<String>,
     pub(crate) to: String,
+    pub(crate) to_but: Vec<String>,
     /// `edge`, `edge added` or `edge removed`.
     pub(crate) class: &'static str,
     pub(crate) label: String,
@@ -173,7 +176,7 @@ fn edges(text: &mut String, picture: &Picture, owners: &Owners<'_>, sizes: &[Siz
     for edge in &picture.edges {
         let (Some(from), Some(to)) = (owners.client(&edge.from), owners.server(&edge.to)) else { continue };
         let Some(curve) = Curve::between(from, to, sizes, placed) else { continue };
-        let ends = format!("data-from=\"{}\" data-to=\"{}\"", escaped(&edge.from), escaped(&edge.to));
+        let ends = attributes(edge);
         let marker = edge.class.replace("edge", "arrow").replace(' ', "-");
         // Writing to a String cannot fail.
         _ = writeln!(
@@ -195,6 +198,19 @@ fn edges(text: &mut String, picture: &Picture, owners: &Owners<'_>, sizes: &[Siz
     }
     text.push_str(&written);
     text.push_str("</g>\n");
+}
+
+fn attributes(edge: &Edge) -> String {
+    let but = |name: &str, rows: &[String]| {
+        if rows.is_empty() { String::new() } else { format!(" data-{name}-but=\"{}\"", escaped(&rows.join(" "))) }
+    };
+    format!(
+        "data-from=\"{}\"{} data-to=\"{}\"{}",
+        escaped(&edge.from),
+        but("from", &edge.from_but),
+        escaped(&edge.to),
+        but("to", &edge.to_but),
+    )
 }
 
 /// A cubic curve.

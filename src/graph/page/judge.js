@@ -289,12 +289,16 @@
 
     function unknown(text) {
       if (text === "") return "name both ends: a workload, a pod, an IP or node/NAME";
+      if (/^[0-9.]+$|^[0-9a-f.]*:[0-9a-f:.]*$/i.test(text)) return "not an IP address: " + text;
       const near = nearest(text, names());
       return "no workload, pod or node is named " + text + (near ? ": did you mean " + near + "?" : "");
     }
 
+    let allNames = null;
+
     function names() {
-      return new Set([...workloads.keys(), ...pods.keys(), ...hostPods.keys(), ...[...nodes.keys()].map((n) => "node/" + n)]);
+      allNames = allNames || [...new Set([...workloads.keys(), ...pods.keys(), ...hostPods.keys(), ...[...nodes.keys()].map((n) => "node/" + n)])];
+      return allNames;
     }
 
     function familyOf(client, server, asked) {

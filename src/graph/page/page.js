@@ -6,11 +6,11 @@
   palisade.judge = model.judge;
 
   const $ = (id) => document.getElementById(id);
-  const svg = document.querySelector("svg.map");
-  const state = { text: "", namespace: "", isolation: "", selected: null, zoom: 1 };
+  const state = { text: "", namespace: "", isolation: "", selected: null };
   const indexOf = new Map(data.workloads.map((w, i) => [w.name, i]));
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const narrow = matchMedia("(max-width: 859px)");
+  let picture = null;
 
   /** Makes an element; strings among the children become text nodes. */
   function el(tag, properties, ...children) {
@@ -32,6 +32,38 @@
     const [ingress, egress] = [isOpen(w, "ingress"), isOpen(w, "egress")];
     if (ingress && egress) return "open";
     return ingress ? "open in" : egress ? "open out" : "";
+  }
+
+  const stateWord = (w) => openWord(w) || "isolated";
+
+  // ---- picture ----
+
+  function workloadOf(end) {
+    return /^w\d+$/.test(end) ? data.workloads[Number(end.slice(1))] : undefined;
+  }
+
+  function makePicture() {
+    const svg = document.querySelector("svg.map");
+    if (!svg) return null;
+    const made = palisade.map({
+      svg, box: $("box"), calm,
+      namespaceOf: (end) => (workloadOf(end) ? workloadOf(end).namespace : null),
+      labelOf: (end) => (workloadOf(end) ? workloadOf(end).name + ", " + stateWord(workloadOf(end)) : null),
+      onChoose: (end) => { if (workloadOf(end)) choose(Number(end.slice(1))); },
+      onZoom: (scale) => { $("zoom-level").textContent = Math.round(scale * 100) + "%"; },
+    });
+    $("zoom-in").addEventListener("click", made.zoomIn);
+    $("zoom-out").addEventListener("click", made.zoomOut);
+    $("zoom-fit").addEventListener("click", made.fit);
+    return made;
+  }
+
+  function filterPicture(shown) {
+    const alive = new Set(data.workloads.filter((w, i) => shown[i]).map((w) => "ns:" + w.namespace));
+    picture.filter((end) => {
+      if (workloadOf(end)) return shown[Number(end.slice(1))];
+      return end.startsWith("ns:") ? alive.has(end) : undefined;
+    });
   }
 
   // ---- header ----
@@ -79,13 +111,14 @@
     const total = shown.filter(Boolean).length;
     $("found").textContent = active ? total + " of " + data.workloads.length + " shown" : "";
     filterList(shown);
-    filterPicture(active ? shown : null);
+    if (picture) filterPicture(shown);
   }
 
   function reset() {
     for (const id of ["search", "namespace", "isolation"]) $(id).value = "";
     filter();
-    choose(null);
+    if (state.selected !== null) choose(null);
+    if (picture) picture.open();
   }
 
   // ---- list ----
@@ -112,7 +145,7 @@
   function listItem(i) {
     const w = data.workloads[i];
     const word = openWord(w);
-    const button = el("button", { type: "button", className: "item", tabIndex: -1, "data-workload": w.name, "aria-label": w.name + (word ? ", " + word : ", isolated") },
+    const button = el("button", { type: "button", className: "item", tabIndex: -1, "data-workload": w.name, "aria-label": w.name + ", " + stateWord(w) },
       el("span", { className: word ? "shape open" : "shape" }), el("span", { className: "name" }, shortName(w)), word ? tag(word) : null);
     button.workload = i;
     items.push(button);
@@ -151,237 +184,14 @@
     if (target) target.focus();
   }
 
-  // ---- picture ----
-
-  const edgesByEnd = new Map();
-  const rows = [];
-  const rowByEnd = new Map();
-  const cards = new Map();
-  let lit = [];
-
-  function readPicture() {
-    svg.setAttribute("role", "group");
-    for (const edge of svg.querySelectorAll("[data-from]")) {
-      // An edge without colour of its own is decoration to a screen reader: the details say it in words.
-      for (const end of new Set([edge.dataset.from, edge.dataset.to])) {
-        if (!edgesByEnd.has(end)) edgesByEnd.set(end, []);
-        edgesByEnd.get(end).push(edge);
-      }
-    }
-    for (const group of svg.querySelectorAll(".edges")) group.setAttribute("aria-hidden", "true");
-    for (const card of svg.querySelectorAll(".card[data-namespace]")) cards.set("ns:" + card.dataset.namespace, card);
-    for (const row of svg.querySelectorAll(".row[data-end]")) readRow(row);
-    if (rows.length) rows[0].setAttribute("tabindex", "0");
-  }
-
-  function readRow(row) {
-    const w = workloadOf(row.dataset.end);
-    row.setAttribute("tabindex", "-1");
-    row.setAttribute("role", w ? "button" : "img");
-    row.setAttribute("aria-label", w ? w.name + (openWord(w) ? ", " + openWord(w) : ", isolated") : row.textContent.trim());
-    rows.push(row);
-    rowByEnd.set(row.dataset.end, row);
-  }
-
-  function workloadOf(end) {
-    return /^w\d+$/.test(end) ? data.workloads[Number(end.slice(1))] : undefined;
-  }
-
-  /** The ends that stand for this one too: its namespace, and every workload. */
-  function endsWith(end) {
-    const w = workloadOf(end);
-    return w ? [end, "ns:" + w.namespace, "every"] : [end];
-  }
-
-  function light(end) {
-    for (const node of lit) node.classList.remove("lit");
-    lit = [];
-    svg.classList.toggle("focus", end !== null);
-    if (end === null) return;
-    const mine = new Set(endsWith(end));
-    const found = new Set([rowByEnd.get(end)]);
-    for (const each of mine) {
-      for (const edge of edgesByEnd.get(each) || []) {
-        found.add(edge);
-        const others = [edge.dataset.from, edge.dataset.to].filter((e) => !mine.has(e));
-        for (const other of others) found.add(rowByEnd.get(other) || cards.get(other));
-        if (!others.length && each !== end) found.add(rowByEnd.get(each) || cards.get(each));
-      }
-    }
-    lit = [...found].filter(Boolean);
-    for (const node of lit) node.classList.add("lit");
-  }
-
-  const restingEnd = () => (state.selected === null ? null : "w" + state.selected);
-
-  function filterPicture(shown) {
-    const passes = (end) => !shown || !workloadOf(end) || shown[Number(end.slice(1))];
-    const named = (end) => workloadOf(end) && passes(end);
-    for (const row of rows) row.classList.toggle("off", !passes(row.dataset.end));
-    for (const edge of svg.querySelectorAll("[data-from]")) {
-      const { from, to } = edge.dataset;
-      edge.classList.toggle("off", Boolean(shown) && !named(from) && !named(to) && Boolean(workloadOf(from) || workloadOf(to)));
-    }
-  }
-
-  const size = svg ? { width: svg.viewBox.baseVal.width, height: svg.viewBox.baseVal.height } : null;
-
-  function zoom(factor, at) {
-    const box = $("box");
-    const before = state.zoom;
-    state.zoom = Math.min(4, Math.max(0.1, factor));
-    const [x, y] = at || [box.clientWidth / 2, box.clientHeight / 2];
-    const [left, top] = [box.scrollLeft, box.scrollTop];
-    svg.style.width = Math.round(size.width * state.zoom) + "px";
-    svg.style.height = Math.round(size.height * state.zoom) + "px";
-    box.scrollLeft = ((left + x) * state.zoom) / before - x;
-    box.scrollTop = ((top + y) * state.zoom) / before - y;
-    $("zoom-level").textContent = Math.round(state.zoom * 100) + "%";
-  }
-
-  function fitZoom() {
-    return Math.min(1.5, ($("box").clientWidth - 2) / size.width, ($("box").clientHeight - 2) / size.height);
-  }
-
-  /** Opens at a size that can be read, even if only a part is seen: Fit shows the whole. */
-  function firstZoom() {
-    const box = $("box");
-    const across = (box.clientWidth - 2) / size.width;
-    const start = Math.min(1, Math.max(0.7, across));
-    box.style.height = Math.ceil(Math.min(size.height * start + 2, Math.max(240, innerHeight * 0.46))) + "px";
-    zoom(Math.max(start, Math.min(1, fitZoom())), [0, 0]);
-  }
-
-  function reveal(end) {
-    const row = rowByEnd.get(end);
-    if (!row) return;
-    const box = $("box").getBoundingClientRect();
-    const place = row.getBoundingClientRect();
-    const inside = place.left >= box.left && place.right <= box.right && place.top >= box.top && place.bottom <= box.bottom;
-    if (inside) return;
-    $("box").scrollBy({
-      left: place.left + place.width / 2 - box.left - box.width / 2,
-      top: place.top + place.height / 2 - box.top - box.height / 2,
-      behavior: calm.matches ? "auto" : "smooth",
-    });
-  }
-
-  /** The nearest row in a direction; rows are read at a key press only. */
-  function rowToward(row, key) {
-    const from = row.getBoundingClientRect();
-    const sideways = key === "ArrowLeft" || key === "ArrowRight";
-    const sign = key === "ArrowLeft" || key === "ArrowUp" ? -1 : 1;
-    let best = null;
-    let least = Infinity;
-    for (const other of rows) {
-      const to = other.getBoundingClientRect();
-      const [dx, dy] = [to.left - from.left, to.top - from.top];
-      const ahead = sign * (sideways ? dx : dy);
-      if (ahead <= 1) continue;
-      const cost = ahead + 3 * Math.abs(sideways ? dy : dx);
-      if (cost < least) [best, least] = [other, cost];
-    }
-    return best;
-  }
-
-  function pictureKey(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.key === "+" || event.key === "=") zoom(state.zoom * 1.25);
-    else if (event.key === "-") zoom(state.zoom / 1.25);
-    else if (event.key === "0") zoom(fitZoom());
-    else if (!rowKey(event)) return;
-    event.preventDefault();
-  }
-
-  function rowKey(event) {
-    const row = event.target.closest(".row");
-    if (!row) return false;
-    if (event.key === "Enter" || event.key === " ") chooseRow(row);
-    else if (event.key.startsWith("Arrow")) focusRow(rowToward(row, event.key));
-    else if (event.key === "Home") focusRow(rows[0]);
-    else if (event.key === "End") focusRow(rows[rows.length - 1]);
-    else return false;
-    return true;
-  }
-
-  function focusRow(row) {
-    if (!row) return;
-    row.focus({ preventScroll: true });
-    reveal(row.dataset.end);
-  }
-
-  function chooseRow(row) {
-    const w = workloadOf(row.dataset.end);
-    if (w) choose(indexOf.get(w.name));
-  }
-
-  let drag = null;
-
-  /** Drags with the mouse; a finger or a pen scrolls the box by itself. */
-  function startDrag(event) {
-    if (event.pointerType !== "mouse" || event.button !== 0) return;
-    drag = { x: event.clientX, y: event.clientY, left: $("box").scrollLeft, top: $("box").scrollTop, moved: false };
-  }
-
-  function moveDrag(event) {
-    if (!drag) return;
-    if (event.buttons === 0) drag = null;
-    else {
-      const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-      drag.moved = drag.moved || Math.abs(dx) + Math.abs(dy) > 5;
-      if (!drag.moved) return;
-      $("box").classList.add("dragging");
-      $("box").scrollTo(drag.left - dx, drag.top - dy);
-    }
-  }
-
-  function endDrag() {
-    $("box").classList.remove("dragging");
-    // The click that ends a drag comes right after: it must not select.
-    if (drag && drag.moved) setTimeout(() => { drag = null; });
-    else drag = null;
-  }
-
-  function watchPicture() {
-    const box = $("box");
-    svg.addEventListener("pointerover", (e) => {
-      const row = e.target.closest(".row");
-      if (!drag || !drag.moved) light(row ? row.dataset.end : restingEnd());
-    });
-    svg.addEventListener("pointerleave", () => light(restingEnd()));
-    svg.addEventListener("focusin", (e) => {
-      const row = e.target.closest(".row");
-      if (!row) return;
-      for (const other of rows) if (other.getAttribute("tabindex") === "0") other.setAttribute("tabindex", "-1");
-      row.setAttribute("tabindex", "0");
-      light(row.dataset.end);
-    });
-    svg.addEventListener("focusout", () => light(restingEnd()));
-    svg.addEventListener("click", (e) => {
-      const row = e.target.closest(".row");
-      if (row && !(drag && drag.moved)) chooseRow(row);
-    });
-    box.addEventListener("keydown", pictureKey);
-    box.addEventListener("pointerdown", startDrag);
-    addEventListener("pointermove", moveDrag);
-    addEventListener("pointerup", endDrag);
-    box.addEventListener("wheel", (e) => {
-      if (!e.ctrlKey && !e.metaKey) return;
-      e.preventDefault();
-      const place = box.getBoundingClientRect();
-      zoom(state.zoom * Math.exp(-e.deltaY / 300), [e.clientX - place.left, e.clientY - place.top]);
-    }, { passive: false });
-    $("zoom-in").addEventListener("click", () => zoom(state.zoom * 1.25));
-    $("zoom-out").addEventListener("click", () => zoom(state.zoom / 1.25));
-    $("zoom-fit").addEventListener("click", () => zoom(fitZoom()));
-  }
-
   // ---- selection ----
 
   /** The address bar holds the selection, so that a link shares it and Back undoes it. */
   function choose(i) {
-    if (i === state.selected) return bringDetails();
-    if (i !== null) location.hash = hashOf(data.workloads[i].name);
+    if (i === state.selected) {
+      bringDetails();
+      $("details").focus({ preventScroll: narrow.matches });
+    } else if (i !== null) location.hash = hashOf(data.workloads[i].name);
     else {
       history.pushState(null, "", location.pathname + location.search);
       readHash();
@@ -391,9 +201,9 @@
   function readHash() {
     const name = decode(location.hash.slice(1));
     const i = indexOf.get(name);
-    // A skip link changes the hash too; it must not drop the selection.
-    if (i === undefined && name) return;
-    show(i === undefined ? null : i);
+    // A skip link changes the hash too; it must not drop the selection. Names of workloads have a slash.
+    if (i === undefined && name && !name.includes("/")) return;
+    if (i === undefined || i !== state.selected) show(i === undefined ? null : i);
   }
 
   function decode(text) {
@@ -401,12 +211,14 @@
   }
 
   function show(i) {
-    if (state.selected !== null) mark(state.selected, false);
+    const details = $("details");
+    const inside = details.contains(document.activeElement);
+    markItem(state.selected, i);
     state.selected = i;
-    if (i !== null) mark(i, true);
-    if (svg) light(restingEnd());
-    if (svg && i !== null) reveal("w" + i);
-    $("details").replaceChildren(...(i === null ? emptyDetails() : details(i)));
+    if (picture) picture.choose(i === null ? null : "w" + i);
+    details.replaceChildren(...(i === null ? emptyDetails() : fullDetails(i)).filter(Boolean));
+    // The link or button that was used is gone: keep the keyboard where it was.
+    if (inside) details.focus({ preventScroll: true });
     if (i !== null) bringDetails();
   }
 
@@ -414,18 +226,14 @@
     if (narrow.matches) $("details").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
   }
 
-  function mark(i, on) {
-    const item = items.find((each) => each.workload === i);
-    const row = rowByEnd.get("w" + i);
-    if (row) row.classList.toggle("chosen", on);
-    for (const node of [item, row]) {
-      if (node && on) node.setAttribute("aria-current", "true");
-      else if (node) node.removeAttribute("aria-current");
-    }
-    if (on && item) {
-      rove(item);
-      scrollListTo(item);
-    }
+  function markItem(before, now) {
+    const itemOf = (i) => items.find((item) => item.workload === i);
+    if (itemOf(before)) itemOf(before).removeAttribute("aria-current");
+    const item = itemOf(now);
+    if (!item) return;
+    item.setAttribute("aria-current", "true");
+    rove(item);
+    scrollListTo(item);
   }
 
   /** Scrolls the list only, never the page. */
@@ -438,11 +246,15 @@
   // ---- details ----
 
   function emptyDetails() {
+    const name = decode(location.hash.slice(1));
     return [el("h2", { id: "details-title" }, "Details"),
-      el("p", { className: "hint" }, "Select a workload to see who may reach it, whom it may reach, and by which policy rules.")];
+      name.includes("/") ? el("p", { className: "missing" }, "No workload is named ", el("span", { className: "mono" }, name), ".") : null,
+      el("p", { className: "hint" }, "Select a workload to see who may reach it, whom it may reach, and by which policy rules."),
+      el("p", { className: "hint" }, "Keys: ", el("kbd", {}, "/"), " search, ", el("kbd", {}, "↑"), " ", el("kbd", {}, "↓"), " move, ",
+        el("kbd", {}, "Enter"), " select, again: go to the details, ", el("kbd", {}, "Esc"), " clear.")];
   }
 
-  function details(i) {
+  function fullDetails(i) {
     const w = data.workloads[i];
     const word = openWord(w);
     const head = el("div", { className: "bar" },
@@ -477,8 +289,12 @@
 
   /** A group's lines are made when it is opened. */
   function peerGroup(group, i, direction) {
-    const summary = el("summary", {}, el("span", { className: "peer" }, group.label), portsCell(group.links[0]), el("span", { className: "by" }, byText(group.links, i, direction)));
-    return el("li", {}, lazy(summary, () => el("ul", { className: "peers" }, ...group.links.map((l) => peerLine(l, i, direction)))));
+    // What all share stands in the summary: the lines then only name the peers.
+    const back = direction === "ingress" ? "egress" : "ingress";
+    const rulesOf = (l) => JSON.stringify([l.here, l.there, isOpen(data.workloads[l.peer], back)]);
+    const alike = group.links.every((l) => rulesOf(l) === rulesOf(group.links[0]));
+    const summary = el("summary", {}, el("span", { className: "peer" }, group.label), portsCell(group.links[0]), byCell(group.links, i, direction));
+    return el("li", {}, lazy(summary, () => el("ul", { className: "peers" }, ...group.links.map((l) => peerLine(l, i, direction, alike)))));
   }
 
   function lazy(summary, make) {
@@ -487,13 +303,14 @@
     return box;
   }
 
-  function peerLine(link, i, direction) {
+  function peerLine(link, i, direction, short) {
     const peer = data.workloads[link.peer];
     const label = link.peer === i ? peer.name + " (its other pods)" : peer.name;
     const ask = action("what if…", () => fill(flowOf(link, i, direction)));
-    ask.setAttribute("aria-label", "What if: " + peer.name);
-    return el("li", { className: "line" }, el("a", { className: "peer", href: hashOf(peer.name) }, label), portsCell(link),
-      el("span", { className: "by" }, byText([link], i, direction), " ", ask));
+    ask.setAttribute("aria-label", "what if… " + peer.name);
+    const name = el("a", { className: "peer", href: hashOf(peer.name) }, label);
+    return short ? el("li", { className: "line short" }, name, ask) : el("li", { className: "line" }, name, portsCell(link),
+      byCell([link], i, direction), ask);
   }
 
   function portsCell(link) {
@@ -501,13 +318,14 @@
   }
 
   /** The rules of this end, then of the other: both must allow a flow. */
-  function byText(links, i, direction) {
+  function byCell(links, i, direction) {
     const back = direction === "ingress" ? "egress" : "ingress";
-    const here = isOpen(data.workloads[i], direction) ? "not isolated" : ruleNames(links.flatMap((l) => l.here));
+    const here = isOpen(data.workloads[i], direction) ? "here: not isolated" : "by " + ruleNames(links.flatMap((l) => l.here));
     const open = links.filter((l) => isOpen(data.workloads[l.peer], back)).length;
-    const rules = ruleNames(links.flatMap((l) => l.there));
-    const there = [rules, open ? (open === links.length ? "" : open + " ") + "not isolated" : ""].filter(Boolean).join(", ") || "no rule";
-    return "by " + here + "; " + (links.length > 1 ? "peers: " : "peer: ") + there;
+    const rules = ruleNames(links.flatMap((l) => l.there)) + (links[0].allowed ? "" : " on other ports");
+    const some = links.some((l) => l.there.length);
+    const there = [some ? rules : "", open ? (open === links.length ? "" : open + " ") + "not isolated" : ""].filter(Boolean).join(", ") || "isolated, no rule";
+    return el("span", { className: "by" }, el("span", {}, here), " ", el("span", {}, (links.length > 1 ? "peers: " : "peer: ") + there));
   }
 
   function ruleNames(rules) {
@@ -543,7 +361,7 @@
     const list = model.nodesOf(i, direction).map((g) =>
       plainLine(shortList(g.nodes), g.text, "by " + ruleNames([...g.rules])));
     if (direction === "ingress") list.unshift(plainLine("own node" + (own.length ? ": " + shortList(own) : ""), "every port", "always: a node reaches its own pods"));
-    if (direction === "egress" && data.allowEgressToOwnNode) list.unshift(plainLine("own node" + (own.length ? ": " + shortList(own) : ""), "every port", "always: the network plugin allows it"));
+    if (direction === "egress" && data.allowEgressToOwnNode) list.unshift(plainLine("own node" + (own.length ? ": " + shortList(own) : ""), "every port", "always: egress to the own node is allowed"));
     return list.length ? el("ul", { className: "peers" }, ...list) : el("p", { className: "hint" }, "No node.");
   }
 
@@ -618,7 +436,7 @@
   /** Suggestions are made when the form is first used: thousands of pods would slow the first paint. */
   function suggest() {
     if ($("clients").firstChild) return;
-    const ends = [...new Set([...data.workloads.map((w) => w.name), ...model.names()])];
+    const ends = model.names();
     $("clients").append(...ends.map((name) => el("option", { value: name })));
     $("servers").append(...ends.filter((name) => !name.startsWith("node/")).map((name) => el("option", { value: name })));
   }
@@ -672,13 +490,13 @@
     list.addEventListener("focusin", (e) => {
       if (e.target.workload === undefined) return;
       rove(e.target);
-      if (svg) light("w" + e.target.workload);
+      if (picture) picture.light("w" + e.target.workload);
     });
     list.addEventListener("pointerover", (e) => {
       const item = e.target.closest(".item");
-      if (svg) light(item ? "w" + item.workload : restingEnd());
+      if (picture && item) picture.light("w" + item.workload);
     });
-    for (const type of ["pointerleave", "focusout"]) list.addEventListener(type, () => svg && light(restingEnd()));
+    for (const type of ["pointerleave", "focusout"]) list.addEventListener(type, () => picture && picture.rest());
     $("flow").addEventListener("focusin", suggest);
     $("flow").addEventListener("submit", (e) => { e.preventDefault(); answer(); });
     $("protocol").addEventListener("input", protocolChanged);
@@ -693,11 +511,7 @@
 
   showHeader();
   showList();
-  if (svg) {
-    readPicture();
-    firstZoom();
-    watchPicture();
-  }
+  picture = makePicture();
   watch();
   protocolChanged();
   filter();

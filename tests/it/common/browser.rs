@@ -21,7 +21,7 @@ const START: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --d
 
 /// A browser with one page. Dropping it ends it.
 #[derive(Debug)]
-pub struct Browser {
+pub(crate) struct Browser {
     process: Child,
     input: ChildStdin,
     messages: Receiver<Value>,
@@ -34,7 +34,7 @@ pub struct Browser {
 
 /// Light or dark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     /// `prefers-color-scheme: light`.
     Light,
     /// `prefers-color-scheme: dark`.
@@ -43,7 +43,7 @@ pub enum Scheme {
 
 impl Browser {
     /// Starts Chromium, which must be installed.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = std::env::temp_dir().join(format!("palisade-browser-{}", std::process::id()));
         let directory = (0..).map(|number| directory.with_extension(number.to_string()));
         let directory = directory.into_iter().find(|path| fs::create_dir(path).is_ok()).unwrap();
@@ -79,7 +79,7 @@ impl Browser {
     }
 
     /// Calls a method of the protocol and returns its result.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.sent += 1;
         let mut message = json!({ "id": self.sent, "method": method, "params": parameters });
         if !self.session.is_empty() {
@@ -93,7 +93,7 @@ impl Browser {
     }
 
     /// Opens a file, and waits until it is loaded.
-    pub fn open(&mut self, file: &Path) {
+    pub(crate) fn open(&mut self, file: &Path) {
         let before = self.loaded;
         let address = format!("file://{}", file.canonicalize().unwrap().display());
         self.call("Page.navigate", json!({ "url": address }));
@@ -103,7 +103,7 @@ impl Browser {
     }
 
     /// The value of an expression in the page; a promise is awaited.
-    pub fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let answer = self.call("Runtime.evaluate", asked);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {}", answer["exceptionDetails"]);
@@ -111,7 +111,7 @@ impl Browser {
     }
 
     /// Presses a key, such as `Enter`, `ArrowDown`, `Tab` or `/`.
-    pub fn press(&mut self, key: &str) {
+    pub(crate) fn press(&mut self, key: &str) {
         let code = match key {
             "Enter" => 13,
             "Escape" => 27,
@@ -135,12 +135,12 @@ impl Browser {
     }
 
     /// Types text into what has the focus.
-    pub fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
     }
 
     /// Sets the size of the window, in CSS pixels, and the scheme of colours.
-    pub fn view(&mut self, (width, height): (u32, u32), scheme: Scheme) {
+    pub(crate) fn view(&mut self, (width, height): (u32, u32), scheme: Scheme) {
         let mobile = width < 600;
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
@@ -150,13 +150,13 @@ impl Browser {
     }
 
     /// What the window shows, as PNG in base64.
-    pub fn screenshot(&mut self) -> String {
+    pub(crate) fn screenshot(&mut self) -> String {
         let shot = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         shot["data"].as_str().unwrap().to_owned()
     }
 
     /// Errors and warnings of the console, and uncaught exceptions, since the last call.
-    pub fn complaints(&mut self) -> Vec<String> {
+    pub(crate) fn complaints(&mut self) -> Vec<String> {
         // Events are sent in order, so an answer follows them.
         self.evaluate("0");
         std::mem::take(&mut self.complaints)

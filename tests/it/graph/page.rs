@@ -168,7 +168,7 @@ fn screenshots() {
         example(&mut browser, &place);
         browser.evaluate("location.hash = '#shop/api'");
         let wide = browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
-        assert_eq!(wide, 0, "{name}: the page scrolls sideways");
+        assert!(wide.as_i64().is_some_and(|wide| wide <= 0), "{name}: the page scrolls sideways by {wide}");
         assert_eq!(browser.complaints(), Vec::<String>::new(), "{name}");
         let shot = browser.screenshot();
         if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {

@@ -14,13 +14,16 @@ use crate::reach::PortSet;
 /// How many different ipBlocks are ends of their own; beyond that, they are one.
 const BLOCKS: usize = 16;
 
+/// For each workload that is missing, so many must be present for a namespace to be one end.
+const PRESENT: usize = 4;
+
 /// An end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// A workload, by its number.
     Workload(usize),
-    /// Every workload of a namespace.
-    Namespace(Arc<str>),
+    /// Every workload of a namespace but these.
+    Namespace(Arc<str>, BTreeSet<usize>),
     /// Every workload.
     Every,
     /// Anyone: every address, and every pod that no policy isolates in the direction of the link.
@@ -219,19 +222,21 @@ impl Units {
 
     /// These workloads with as few ends as possible. It does not matter whether `own` is among them.
     fn fold(&self, workloads: &BTreeSet<usize>, own: Option<usize>) -> Vec<End> {
-        let has_all = |all: &BTreeSet<usize>| {
-            let is_there = |number: &&usize| Some(**number) != own;
-            all.iter().filter(is_there).count() > 1 && all.iter().filter(is_there).all(|one| workloads.contains(one))
+        let missing = |all: &BTreeSet<usize>| -> BTreeSet<usize> {
+            all.difference(workloads).copied().filter(|number| Some(*number) != own).collect()
         };
-        if has_all(&self.every) && self.namespaces.len() > 1 {
+        let present =
+            |all: &BTreeSet<usize>| all.intersection(workloads).filter(|number| Some(**number) != own).count();
+        if self.namespaces.len() > 1 && present(&self.every) > 1 && missing(&self.every).is_empty() {
             return vec![End::Every];
         }
         let mut rest = workloads.clone();
         let mut ends = Vec::new();
         for (name, all) in &self.namespaces {
-            if has_all(all) {
+            let (missing, present) = (missing(all), present(all));
+            if present > 1 && missing.len() * PRESENT <= present {
                 rest.retain(|one| !all.contains(one));
-                ends.push(End::Namespace(Arc::clone(name)));
+                ends.push(End::Namespace(Arc::clone(name), missing));
             }
         }
         ends.extend(rest.into_iter().map(End::Workload));

@@ -19,7 +19,7 @@ fn workloads(graph: &Graph, end: &End, direction: Direction) -> Vec<usize> {
     let all = graph.workloads.iter().enumerate();
     let is_it = |number: usize, vertex: &Vertex| match end {
         End::Workload(own) => *own == number,
-        End::Namespace(namespace) => vertex.namespace == *namespace,
+        End::Namespace(namespace, but) => vertex.namespace == *namespace && !but.contains(&number),
         End::Every => true,
         End::Anyone => !vertex.side(direction).is_isolated(),
         End::Block(_) | End::Blocks(_) => false,
