@@ -1,5 +1,6 @@
 //! `palisade graph`: what its outputs show, in the tools that they are for.
 
 mod formats;
+mod keyboard;
 mod page;
 mod sample;

@@ -67,19 +67,19 @@ impl Browser {
         let session = String::new();
         let mut browser =
             Self { process, input, messages, directory, session, sent: 0, complaints: Vec::new(), loaded: 0 };
-        let pages = browser.call("Target.getTargets", json!({}));
+        let pages = browser.call("Target.getTargets", &json!({}));
         let pages = pages["targetInfos"].as_array().unwrap();
         let page = pages.iter().find(|target| target["type"] == "page").unwrap();
-        let attached = browser.call("Target.attachToTarget", json!({ "targetId": page["targetId"], "flatten": true }));
-        browser.session = attached["sessionId"].as_str().unwrap().to_owned();
+        let attached = browser.call("Target.attachToTarget", &json!({ "targetId": page["targetId"], "flatten": true }));
+        attached["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Log"] {
-            browser.call(&format!("{domain}.enable"), json!({}));
+            browser.call(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
 
     /// Calls a method of the protocol and returns its result.
-    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.sent += 1;
         let mut message = json!({ "id": self.sent, "method": method, "params": parameters });
         if !self.session.is_empty() {
@@ -96,7 +96,7 @@ impl Browser {
     pub(crate) fn open(&mut self, file: &Path) {
         let before = self.loaded;
         let address = format!("file://{}", file.canonicalize().unwrap().display());
-        self.call("Page.navigate", json!({ "url": address }));
+        self.call("Page.navigate", &json!({ "url": address }));
         while self.loaded == before {
             self.await_message("load", |message| message["method"] == "Page.loadEventFired");
         }
@@ -105,7 +105,7 @@ impl Browser {
     /// The value of an expression in the page; a promise is awaited.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.call("Runtime.evaluate", asked);
+        let answer = self.call("Runtime.evaluate", &asked);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()
     }
@@ -115,6 +115,7 @@ impl Browser {
         let code = match key {
             "Enter" => 13,
             "Escape" => 27,
+            "Backspace" => 8,
             "Tab" => 9,
             "End" => 35,
             "Home" => 36,
@@ -130,28 +131,28 @@ impl Browser {
             _ if key.chars().count() == 1 => event["text"] = key.into(),
             _ => {}
         }
-        self.call("Input.dispatchKeyEvent", event);
-        self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }));
+        self.call("Input.dispatchKeyEvent", &event);
+        self.call("Input.dispatchKeyEvent", &json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }));
     }
 
     /// Types text into what has the focus.
     pub(crate) fn write(&mut self, text: &str) {
-        self.call("Input.insertText", json!({ "text": text }));
+        self.call("Input.insertText", &json!({ "text": text }));
     }
 
     /// Sets the size of the window, in CSS pixels, and the scheme of colours.
     pub(crate) fn view(&mut self, (width, height): (u32, u32), scheme: Scheme) {
         let mobile = width < 600;
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
-        self.call("Emulation.setDeviceMetricsOverride", metrics);
+        self.call("Emulation.setDeviceMetricsOverride", &metrics);
         let value = if scheme == Scheme::Dark { "dark" } else { "light" };
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": value }] });
-        self.call("Emulation.setEmulatedMedia", features);
+        self.call("Emulation.setEmulatedMedia", &features);
     }
 
     /// What the window shows, as PNG in base64.
     pub(crate) fn screenshot(&mut self) -> String {
-        let shot = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        let shot = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
         shot["data"].as_str().unwrap().to_owned()
     }
 

@@ -5,6 +5,7 @@
 //! Seen to fail when: the page took the client's policies for ingress; it ignored `except`, the family of a grant, or
 //! that a node reaches its own pods; a script had an error; a row of the list had no handler for keys.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -91,7 +92,9 @@ fn flags(case: &Case) -> String {
         flags += " --allow-egress-to-own-node";
     }
     for (node, addresses) in &case.facts.addresses {
-        addresses.iter().for_each(|address| flags += &format!(" --node-address {node}={address}"));
+        for address in addresses {
+            write!(flags, " --node-address {node}={address}").unwrap();
+        }
     }
     flags
 }
@@ -148,7 +151,7 @@ fn what_if_is_what_trace_says_for_300_workloads() {
 }
 
 /// The page of the example.
-fn example(browser: &mut Browser, place: &Place) {
+pub(super) fn example(browser: &mut Browser, place: &Place) {
     let page = place.run(concat!("graph -o html -f ", env!("CARGO_MANIFEST_DIR"), "/docs/example/platform"));
     assert_eq!(page.status, Some(0), "{}", page.err);
     let file = place.0.join("graph.html");

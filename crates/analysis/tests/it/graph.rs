@@ -55,7 +55,7 @@ fn allowed(vertex: &Vertex, direction: Direction, peer: usize, family: Family) -
 /// The families that both pods have an IP of; both families if an end has none yet.
 fn families(case: &Case, one: &NamespacedName, two: &NamespacedName) -> Vec<Family> {
     let has = |key: &NamespacedName, family| {
-        let addresses = case.state.pods[key].addresses;
+        let addresses = case.state.pods.get(key).unwrap().addresses;
         addresses.is_empty() || addresses.of(family).is_some()
     };
     Family::ALL.into_iter().filter(|family| has(one, *family) && has(two, *family)).collect()
