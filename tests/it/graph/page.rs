@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use base64::Engine as _;
 use palisade_policy::input::Pod;
@@ -17,8 +18,10 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use super::sample;
-use crate::cli::place::Place;
+use crate::cli::place::{PALISADE, Place};
 use crate::common::browser::{Browser, Scheme};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Generated clusters, and flows of each.
 const CLUSTERS: usize = 40;
@@ -150,12 +153,13 @@ fn what_if_is_what_trace_says_for_300_workloads() {
     assert_eq!(workloads, sample::WORKLOADS);
 }
 
-/// The page of the example.
+/// Opens the page of the example.
 pub(super) fn example(browser: &mut Browser, place: &Place) {
-    let page = place.run(concat!("graph -o html -f ", env!("CARGO_MANIFEST_DIR"), "/docs/example/platform"));
-    assert_eq!(page.status, Some(0), "{}", page.err);
+    let mut command = Command::new(PALISADE);
+    let page = command.args(["graph", "-o", "html", "-f", "docs/example/platform"]).current_dir(ROOT).output().unwrap();
+    assert!(page.status.success(), "{}", String::from_utf8_lossy(&page.stderr));
     let file = place.0.join("graph.html");
-    fs::write(&file, page.out).unwrap();
+    fs::write(&file, page.stdout).unwrap();
     browser.open(&file);
 }
 
@@ -163,7 +167,7 @@ pub(super) fn example(browser: &mut Browser, place: &Place) {
 fn screenshots() {
     let place = Place::new("graph-pictures", &[("empty", "")]);
     let mut browser = Browser::start();
-    let (desk, phone) = ((1280, 860), (390, 844));
+    let (desk, phone) = ((1440, 900), (390, 844));
     for (name, size, scheme) in
         [("light", desk, Scheme::Light), ("dark", desk, Scheme::Dark), ("phone", phone, Scheme::Light)]
     {
@@ -176,7 +180,7 @@ fn screenshots() {
         let shot = browser.screenshot();
         if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
             let bytes = base64::engine::general_purpose::STANDARD.decode(shot).unwrap();
-            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/graph");
+            let directory = Path::new(ROOT).join("docs/graph");
             fs::create_dir_all(&directory).unwrap();
             fs::write(directory.join(format!("{name}.png")), bytes).unwrap();
         }
