@@ -1,6 +1,8 @@
 //! `palisade diff`: what a change of manifests opens and closes.
 
 mod git;
+mod page;
+mod picture;
 mod print;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +28,26 @@ pub(crate) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
         DiffOutput::Text => print::text(&found),
         DiffOutput::Json => format!("{}\n", print::json(&found)),
         DiffOutput::Markdown => print::markdown(&found),
+        DiffOutput::Html => page::page(&found, &title(arguments)),
     })?;
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+}
+
+/// What is compared.
+fn title(arguments: &DiffArgs) -> String {
+    let DiffArgs { paths, live, apply, git, .. } = arguments;
+    let named = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let mut sides = named(paths);
+    if *live {
+        sides.insert(0, "cluster".to_owned());
+    }
+    if let Some(revision) = git {
+        sides.insert(0, revision.clone());
+    }
+    if !apply.is_empty() {
+        sides.push(format!("with {}", named(apply).join(", ")));
+    }
+    sides.join(" → ")
 }
 
 /// The objects before and after.

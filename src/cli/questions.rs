@@ -110,6 +110,8 @@ pub(crate) enum DiffOutput {
     Json,
     /// Tables for a comment on a pull request
     Markdown,
+    /// A page in one file, with a picture of what opens and closes
+    Html,
 }
 
 /// `palisade graph`.

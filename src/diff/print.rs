@@ -16,19 +16,19 @@ fn of(diff: &Diff, ports: fn(&Change) -> &PortSet) -> Vec<(&Change, String)> {
     some.map(|change| (change, ports(change).to_string() + &family(change.family))).collect()
 }
 
-fn opened(diff: &Diff) -> Vec<(&Change, String)> {
+pub(super) fn opened(diff: &Diff) -> Vec<(&Change, String)> {
     of(diff, |change| &change.opened)
 }
 
-fn closed(diff: &Diff) -> Vec<(&Change, String)> {
+pub(super) fn closed(diff: &Diff) -> Vec<(&Change, String)> {
     of(diff, |change| &change.closed)
 }
 
-fn family(family: Option<Family>) -> String {
+pub(super) fn family(family: Option<Family>) -> String {
     family.map(|family| format!(", {family} only")).unwrap_or_default()
 }
 
-fn isolation(single: &Single) -> &'static str {
+pub(super) fn isolation(single: &Single) -> &'static str {
     match single.isolated {
         [true, true] => "isolated for egress and ingress",
         [true, false] => "isolated for egress only",

@@ -3,7 +3,8 @@
 use super::svg::STYLE;
 
 const PAGE: &str = include_str!("page/page.html");
-const CSS: &str = include_str!("page/page.css");
+/// The colours and shapes of pages.
+pub(crate) const CSS: &str = include_str!("page/page.css");
 const JUDGE: &str = include_str!("page/judge.js");
 const MAP: &str = include_str!("page/map.js");
 const SCRIPT: &str = include_str!("page/page.js");

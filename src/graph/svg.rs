@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::layout::{Place, Placed, Size, place};
 
 /// The colours and fonts, for light and dark.
-pub(super) const STYLE: &str = include_str!("page/picture.css");
+pub(crate) const STYLE: &str = include_str!("page/picture.css");
 
 /// The height of a row, and of a card's title.
 const ROW: f64 = 24.0;
@@ -118,12 +118,9 @@ pub(crate) fn file(picture: &Picture) -> String {
     }
 }
 
-/// The heads of arrows; a marker does not take the colour of its line everywhere, so each class has its own.
-const MARKERS: &str = "<defs>\
-    <marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path class=\"head\" d=\"M0 0.5 8 4 0 7.5z\"/></marker>\
-    <marker id=\"arrow-added\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path class=\"head added\" d=\"M0 0.5 8 4 0 7.5z\"/></marker>\
-    <marker id=\"arrow-removed\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path class=\"head removed\" d=\"M0 0.5 8 4 0 7.5z\"/></marker>\
-    </defs>\n";
+/// The head of an arrow, in the colour of its line.
+const MARKERS: &str = "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
+    markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0.5 8 4 0 7.5z\"/></marker></defs>\n";
 
 /// The card and the middle of the row of each end, from the top of the card: as a client, as a server.
 struct Owners<'p> {
@@ -177,11 +174,10 @@ fn edges(text: &mut String, picture: &Picture, owners: &Owners<'_>, sizes: &[Siz
         let (Some(from), Some(to)) = (owners.client(&edge.from), owners.server(&edge.to)) else { continue };
         let Some(curve) = Curve::between(from, to, sizes, placed) else { continue };
         let ends = attributes(edge);
-        let marker = edge.class.replace("edge", "arrow").replace(' ', "-");
         // Writing to a String cannot fail.
         _ = writeln!(
             text,
-            "<path class=\"{}\" {ends} d=\"{}\" marker-end=\"url(#{marker})\"><title>{}</title></path>",
+            "<path class=\"{}\" {ends} d=\"{}\" marker-end=\"url(#arrow)\"><title>{}</title></path>",
             edge.class,
             curve.path(),
             escaped(&edge.title),

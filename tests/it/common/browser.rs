@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Chromium reads descriptor 3 and writes 4; the shell makes them of its own input and output.
-const START: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
+const START: &str = "TMPDIR=\"$0\" exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
     --disable-background-networking --hide-scrollbars --remote-debugging-pipe --user-data-dir=\"$0\" about:blank \
     3<&0 4>&1 0</dev/null 1>/dev/null 2>\"$0/log\"";
 

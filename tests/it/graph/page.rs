@@ -155,34 +155,66 @@ fn what_if_is_what_trace_says_for_300_workloads() {
 
 /// Opens the page of the example.
 pub(super) fn example(browser: &mut Browser, place: &Place) {
-    let mut command = Command::new(PALISADE);
-    let page = command.args(["graph", "-o", "html", "-f", "docs/example/platform"]).current_dir(ROOT).output().unwrap();
-    assert!(page.status.success(), "{}", String::from_utf8_lossy(&page.stderr));
-    let file = place.0.join("graph.html");
+    show(browser, place, "graph -o html -f docs/example/platform");
+}
+
+/// Opens the page that a command at the top of the repository prints.
+fn show(browser: &mut Browser, place: &Place, command: &str) {
+    let page = Command::new(PALISADE).args(command.split(' ')).current_dir(ROOT).output().unwrap();
+    assert!(page.stderr.is_empty(), "{}", String::from_utf8_lossy(&page.stderr));
+    let file = place.0.join("page.html");
     fs::write(&file, page.stdout).unwrap();
     browser.open(&file);
+}
+
+const DESK: (u32, u32) = (1440, 900);
+const PHONE: (u32, u32) = (390, 844);
+
+/// Checks that nothing is wrong with what the window shows, and keeps a picture of it.
+fn shoot(browser: &mut Browser, name: &str) {
+    let wide = browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+    assert!(wide.as_i64().is_some_and(|wide| wide <= 0), "{name}: the page scrolls sideways by {wide}");
+    assert_eq!(browser.complaints(), Vec::<String>::new(), "{name}");
+    let shot = browser.screenshot();
+    if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(shot).unwrap();
+        fs::write(Path::new(ROOT).join(format!("docs/graph/{name}.png")), bytes).unwrap();
+    }
 }
 
 #[test]
 fn screenshots() {
     let place = Place::new("graph-pictures", &[("empty", "")]);
     let mut browser = Browser::start();
-    let (desk, phone) = ((1440, 900), (390, 844));
     for (name, size, scheme) in
-        [("light", desk, Scheme::Light), ("dark", desk, Scheme::Dark), ("phone", phone, Scheme::Light)]
+        [("light", DESK, Scheme::Light), ("dark", DESK, Scheme::Dark), ("phone", PHONE, Scheme::Light)]
     {
         browser.view(size, scheme);
         example(&mut browser, &place);
         browser.evaluate("location.hash = '#shop/api'");
-        let wide = browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
-        assert!(wide.as_i64().is_some_and(|wide| wide <= 0), "{name}: the page scrolls sideways by {wide}");
-        assert_eq!(browser.complaints(), Vec::<String>::new(), "{name}");
-        let shot = browser.screenshot();
-        if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
-            let bytes = base64::engine::general_purpose::STANDARD.decode(shot).unwrap();
-            let directory = Path::new(ROOT).join("docs/graph");
-            fs::create_dir_all(&directory).unwrap();
-            fs::write(directory.join(format!("{name}.png")), bytes).unwrap();
-        }
+        shoot(&mut browser, name);
     }
+}
+
+/// The page of a difference has an edge for each row of its tables.
+#[test]
+fn a_difference_is_a_page() {
+    let change = "diff docs/example/platform --apply docs/example/payments-by-worker.yaml -o html";
+    let place = Place::new("diff-pictures", &[("empty", "")]);
+    let mut browser = Browser::start();
+    browser.view((1100, 560), Scheme::Light);
+    show(&mut browser, &place, change);
+    shoot(&mut browser, "diff");
+    let count = |browser: &mut Browser, selector: &str| {
+        let count = browser.evaluate(&format!("document.querySelectorAll('{selector}').length"));
+        count.as_u64().unwrap()
+    };
+    // By hand: shop/worker → payments/api opens; shop/api → payments/api and shop/worker → shop/cache close.
+    assert_eq!(count(&mut browser, ".edge.added"), 1);
+    assert_eq!(count(&mut browser, ".edge.removed"), 2);
+    assert_eq!(count(&mut browser, ".changes tbody tr"), 3);
+    let same = "diff docs/example/platform docs/example/platform -o html";
+    show(&mut browser, &place, same);
+    assert_eq!(count(&mut browser, "svg.map, table"), 0);
+    assert_eq!(browser.evaluate("document.querySelector('header').textContent.includes('No flow changes.')"), true);
 }
