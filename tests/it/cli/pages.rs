@@ -12,22 +12,27 @@ use palisade_testkit::difference::of_texts;
 
 use crate::cli::place::PALISADE;
 
-const PAGES: [&str; 4] = ["docs/why-denied.md", "docs/who-may-talk.md", "docs/what-changes.md", "docs/default-deny.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "docs/why-denied.md", "docs/who-may-talk.md", "docs/what-changes.md", "docs/default-deny.md"];
 
-/// The page with what its commands print now, and how many it has.
+/// The page with what its commands print now, and how many it has. A block with a line `…` quotes a part; others check it.
 fn run_again(page: &str) -> (String, usize) {
     let (mut text, mut commands) = (String::new(), 0);
-    let (mut in_console, mut output) = (false, false);
-    for line in page.lines() {
-        if line.starts_with("```") {
-            (in_console, output) = (line == "```console", false);
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        text.extend([line, "\n"]);
+        if line != "```console" {
+            continue;
         }
-        if let Some(command) = line.strip_prefix("$ palisade ").filter(|_| in_console) {
-            text.extend([line, "\n", &printed(command)]);
-            (commands, output) = (commands + 1, true);
-        } else if !output {
-            text.extend([line, "\n"]);
+        let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let runs = block.iter().filter_map(|line| line.strip_prefix("$ palisade ")).collect::<Vec<_>>();
+        if runs.is_empty() || block.contains(&"…") {
+            text.extend(block.iter().flat_map(|line| [*line, "\n"]));
+        } else {
+            runs.iter().for_each(|run| text.extend(["$ palisade ", run, "\n", &printed(run)]));
+            commands += runs.len();
         }
+        text.push_str("```\n");
     }
     (text, commands)
 }
