@@ -53,13 +53,16 @@ fn namespace(end: &End) -> Option<(&str, &str)> {
     }
 }
 
+/// What opens, or what closes.
+type Ports = fn(&Change) -> &PortSet;
+
 /// An edge for what opens and one for what closes, between each pair of ends, or of namespaces.
 fn edges(diff: &Diff, whole: bool) -> Vec<Edge> {
     let end = |end: &End| match namespace(end) {
         Some((namespace, _)) if whole => format!("ns:{namespace}"),
         _ => end.to_string(),
     };
-    let sides: [(&str, &str, fn(&Change) -> &PortSet); 2] =
+    let sides: [(&str, &str, Ports); 2] =
         [("edge added", "+", |change| &change.opened), ("edge removed", "−", |change| &change.closed)];
     let mut edges = Vec::new();
     for (class, sign, ports) in sides {
