@@ -2,8 +2,8 @@
 //!
 //! `UPDATE_SCREENSHOTS=1` writes its pictures into docs/graph; look at them before you commit them.
 //!
-//! Seen to fail when: the page took the client's policies for ingress; it ignored `except`, the family of a grant, or
-//! that a node reaches its own pods; a script had an error; a row of the list had no handler for keys.
+//! Seen to fail when: the page ignored `except`, the family of a grant, or that a node reaches its own pods; a script had
+//! an error; an edge of what closes had the ports of what opens.
 
 use std::fmt::Write as _;
 use std::fs;
