@@ -8,6 +8,7 @@
 //! `hack/fuzz-semantics` sends more of them (`PALISADE_PROBES`); see [`palisade_testkit::trials`].
 
 mod nearest;
+mod told;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -77,9 +78,13 @@ fn real_packets_get_the_verdict_of_the_evaluator() {
     let tally = RefCell::new(Tally::new());
     let check = |case: &Case| bed.borrow_mut().check(case, &mut tally.borrow_mut());
     Trials::of("probes", "PALISADE_PROBES", PROBES).run_alone(&arb_case_with(20..150), check);
-    for (path, (sent, allowed)) in tally.borrow().iter() {
+    let tally = tally.borrow();
+    for (path, (sent, allowed)) in tally.iter() {
         println!("{sent:6} sent, {allowed:6} allowed: {path}");
     }
+    let sent: usize = tally.values().map(|(sent, _)| sent).sum();
+    let (explained, _) = tally.get(told::EXPLAINED).copied().unwrap_or_default();
+    assert!(sent < PROBES || explained >= told::LEAST, "only {explained} flows were explained");
 }
 
 impl Bed {
@@ -112,7 +117,7 @@ impl Bed {
 
     /// Enforces a cluster on all nodes and sends its flows.
     fn check(&mut self, case: &Case, tally: &mut Tally) -> Result<usize, TestCaseError> {
-        let case = &self.with_all_addresses(case);
+        let case = &told::written(self.with_all_addresses(case));
         let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
         // An agent that adopts a table keeps pods of a terminating namespace isolated as in that table. Here that would
         // be the namespace of another cluster.
@@ -145,6 +150,7 @@ impl Bed {
         }
         let denied = trials.iter().filter(|trial| trial.judgement.verdict == Verdict::Deny).count();
         prop_assert_eq!(self.dropped() - before, denied as u64, "packets counted as dropped, and packets denied");
+        self.told(case, &trials, tally)?;
         let fixed = self.fix_nearest(case, &trials, tally)?;
         Ok(trials.len() + fixed)
     }
