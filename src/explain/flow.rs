@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use palisade_analysis::flow::{Explanation, Nearest, OneWay, explain};
 use palisade_policy::flow::{NodeFacts, Reason, Verdict};
 use palisade_policy::input::{Direction, Pod, State};
 use palisade_policy::reference::{Reference, Side};
+use palisade_ruleset::model::Hook;
+use palisade_ruleset::walk::Packet;
 use serde_json::{Value, json};
 
 use super::node::Node;
@@ -76,10 +79,16 @@ impl<'a> Nodes<'a> {
     fn place(&mut self, side: Side<'_>, reason: &Reason) -> Option<Place> {
         let (key, address) = (&side.subject.the_pod()?.key, side.subject.address?);
         let node = self.of(self.state.pod(key)?)?;
-        let chain = node.chain(side.direction, address)?;
-        let rule = match reason {
-            Reason::Rule { policy, direction, index } => node.rule(chain, &format!("{policy} {direction}[{index}]")),
-            _ => None,
+        let entry = node.chain(side.direction, address)?;
+        let decides = side.peer.address.and_then(|peer| node.decides(entry, &packet(&side, address, peer)));
+        let (chain, rule) = match (reason, decides) {
+            (Reason::Rule { .. }, Some((chain, rule))) => (chain, Some(rule)),
+            (Reason::NoRule { .. }, Some((chain, _))) => (chain, None),
+            // A pod without an IP is in no set: only comments name the rule.
+            (Reason::Rule { policy, direction, index }, None) => {
+                (entry.clone(), node.rule(entry, &format!("{policy} {direction}[{index}]")))
+            }
+            _ => (entry.clone(), None),
         };
         Some(Place { node: node.name.to_owned(), chain: chain.to_string(), rule })
     }
@@ -90,6 +99,15 @@ impl<'a> Nodes<'a> {
             Entry::Vacant(free) => Some(free.insert(Node::of(pod, self.state, self.facts)?)),
         }
     }
+}
+
+/// The first packet of the flow whose subject and peer have these IPs.
+fn packet(side: &Side<'_>, subject: IpAddr, peer: IpAddr) -> Packet {
+    let (from, to) = match side.direction {
+        Direction::Egress => (subject, peer),
+        Direction::Ingress => (peer, subject),
+    };
+    Packet::request(Hook::Forward, from, to, side.transport)
 }
 
 fn text(explanation: &Explanation, places: &[Option<Place>]) -> String {

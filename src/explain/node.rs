@@ -9,6 +9,7 @@ use palisade_ruleset::model::{Key, Ruleset, Verdict};
 use palisade_ruleset::name::Name;
 use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS, Options, render};
 use palisade_ruleset::text;
+use palisade_ruleset::walk::{Packet, Step, walk};
 
 /// The ruleset of a pod's node.
 pub(super) struct Node<'a> {
@@ -39,6 +40,24 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The chain and the rule, as `nft list` has it, that decide on a flow which enters this chain: other chains may
+    /// follow, one for each port. The rule is one that allows the flow, or drops it.
+    pub(super) fn decides(&self, chain: &Name, packet: &Packet) -> Option<(Name, String)> {
+        let mut only = self.ruleset.clone();
+        for (name, one) in &mut only.chains {
+            one.hook = (name == chain).then_some(packet.hook);
+        }
+        let walked = walk(&only, packet).ok()?;
+        let decides = |step: &Step| match &step.verdict {
+            Some(Verdict::Goto(next)) => drops(next),
+            Some(Verdict::Return | Verdict::Accept | Verdict::Drop) => true,
+            _ => false,
+        };
+        let step = walked.steps.into_iter().find(decides)?;
+        let rule = only.chains.get(&step.chain)?.rules.get(step.rule)?;
+        Some((step.chain, text::rule(rule)))
+    }
+
     /// The first rule of a chain whose comment names this rule of a policy, as `nft list` has it.
     pub(super) fn rule(&self, chain: &Name, reference: &str) -> Option<String> {
         let chain = self.ruleset.chains.get(chain)?;
@@ -46,4 +65,9 @@ impl<'a> Node<'a> {
         let rule = chain.rules.iter().find(|rule| rule.comment.as_deref().is_some_and(is_of))?;
         Some(text::rule(rule))
     }
+}
+
+/// Whether a chain only counts and drops.
+fn drops(chain: &Name) -> bool {
+    chain.as_str().starts_with("drop/")
 }
