@@ -4,7 +4,6 @@ use palisade_analysis::near::misses;
 use palisade_policy::flow::Verdict;
 use palisade_policy::input::{Direction, State};
 use palisade_policy::reference::Reference;
-use palisade_ruleset::render::Options;
 use palisade_testkit::generate::{Case, flow_line};
 use proptest::prelude::*;
 
@@ -25,12 +24,7 @@ impl Bed {
         let changed = denied.filter_map(|trial| Some((trial, fixed(case, trial)?)));
         let mut number = 0;
         for (trial, state) in changed.take(MOST) {
-            let allow_egress_to_own_node = case.facts.allow_egress_to_own_node;
-            for enforcer in &mut self.enforcers {
-                let pod_ranges = case.facts.pod_ranges.get(enforcer.node.name()).cloned().unwrap_or_default();
-                enforcer.turn_to(&state, &Options { allow_egress_to_own_node, pod_ranges, ..Options::default() });
-                enforcer.node.conntrack(&["-F"]).unwrap();
-            }
+            self.enforce(&state, &case.facts);
             let arrived = self.lab.shoot(std::slice::from_ref(&trial.shot)).unwrap();
             prop_assert_eq!(arrived, [true], "{} after its nearest miss was changed", flow_line(&trial.flow));
             let (sent, through) = tally.entry("the nearest miss changed".to_owned()).or_default();
