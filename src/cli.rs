@@ -320,6 +320,9 @@ pub(crate) struct TraceArgs {
     /// A file of flows, one JSON object a line, such as {"from":"shop/web","to":"shop/db","port":80}; `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) flows: Option<PathBuf>,
+    /// Judge the flow as one whose packets conntrack does not track, by an agent with this setting
+    #[arg(long, value_name = "HOW")]
+    pub(crate) untracked: Option<Untracked>,
     /// The format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: TraceOutput,

@@ -32,6 +32,8 @@ pub(crate) struct Names<'a> {
     pub(crate) services: &'a Services,
     /// The namespace of names without one.
     pub(crate) namespace: Option<&'a str>,
+    /// Whether a Service's IP stands for its endpoints: untracked packets are not translated.
+    pub(crate) translates: bool,
 }
 
 /// The flows that a request stands for: one for each pod at each end.
@@ -61,7 +63,8 @@ impl Names<'_> {
                 let servers = self.pods(&key, &mut meant)?;
                 return Ok(Flows { flows: self.each(request, &clients, &servers, own_port)?, meant });
             }
-            Named::Other => to.parse().ok().and_then(|address| self.services.with_address(address)),
+            Named::Other if self.translates => to.parse().ok().and_then(|address| self.services.with_address(address)),
+            Named::Other => None,
         };
         let Some(service) = service else {
             return Ok(Flows { flows: self.each(request, &clients, &[to.to_owned()], own_port)?, meant });

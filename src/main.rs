@@ -16,6 +16,7 @@ mod pods;
 mod render;
 mod source;
 mod trace;
+mod untracked;
 
 use std::process::ExitCode;
 

@@ -12,8 +12,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use palisade_analysis::near::{Term, misses};
+use palisade_analysis::untracked::{NOTE, may_be_dropped};
 use palisade_analysis::words;
-use palisade_policy::flow::{Flow, FlowError, Judgement, Verdict};
+use palisade_policy::flow::{Flow, Judgement, Verdict};
 use palisade_policy::input::{Direction, State};
 use palisade_policy::reference::{Considered, Reference};
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::cli::{TraceArgs, TraceOutput};
 use crate::ends::{Flows, Names};
 use crate::output::{self, Failure};
 use crate::source;
+use crate::untracked::{Answer, Assumption, OneWay, UNTRACKED};
 
 use request::{EXAMPLE, Request};
 
@@ -38,8 +40,11 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     check_stdin(arguments)?;
     let (state, services) = source::read_with_services(&arguments.source)?;
     let facts = source::facts(arguments.source.allow_egress_to_own_node, &arguments.node_addresses);
-    let names = Names { state: &state, services: &services, namespace };
-    let judge = Judge { names, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
+    let translates = arguments.untracked.is_none();
+    let names = Names { state: &state, services: &services, namespace, translates };
+    let reference = Reference::new(&state, &facts);
+    let untracked = arguments.untracked.map(|how| Assumption::new(how, &state, &services, &reference, &facts));
+    let judge = Judge { names, state: &state, reference: &reference, untracked, form: arguments.output };
     match (single, &arguments.flows) {
         (Some(request), _) => {
             let Flows { flows, meant } = judge.names.flows(&request).map_err(Failure::new)?;
@@ -48,9 +53,9 @@ pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
             }
             let mut denied = false;
             for flow in &flows {
-                let (considered, judgement) = judge.judge(flow).map_err(|error| Failure::new(error.to_string()))?;
-                denied |= judgement.verdict == Verdict::Deny;
-                output::line(&judge.answer(flow, &considered, &judgement))?;
+                let judged = judge.judge(flow).map_err(Failure::new)?;
+                denied |= judged.verdict() == Verdict::Deny;
+                output::line(&judge.answer(flow, &judged))?;
             }
             Ok(status(denied))
         }
@@ -119,13 +124,34 @@ enum Trouble {
 struct Judge<'a> {
     names: Names<'a>,
     state: &'a State,
-    reference: Reference<'a>,
+    reference: &'a Reference<'a>,
+    untracked: Option<Assumption<'a>>,
     form: TraceOutput,
 }
 
-/// An answer in JSON; all but the reasons are an interface.
+/// A judged flow.
+struct Judged<'s> {
+    considered: Considered<'s>,
+    judgement: Judgement,
+    /// If its packets are untracked.
+    untracked: Option<Answer>,
+}
+
+impl Judged<'_> {
+    fn verdict(&self) -> Verdict {
+        self.untracked.as_ref().map_or(self.judgement.verdict, Answer::verdict)
+    }
+
+    fn line(&self, flow: &Flow) -> String {
+        let judgement = Judgement { verdict: self.verdict(), ..self.judgement.clone() };
+        let line = words::line(flow, &self.considered.ends, &judgement);
+        if self.untracked.is_some() { line + UNTRACKED } else { line }
+    }
+}
+
+/// An answer in JSON; all but the reasons and the note are an interface.
 #[derive(Serialize)]
-struct Answer {
+struct InJson {
     from: String,
     to: String,
     transport: String,
@@ -134,6 +160,18 @@ struct Answer {
     ingress: String,
     egress_reason: String,
     ingress_reason: String,
+    /// With `--untracked`.
+    #[serde(flatten)]
+    reply: Option<Reply>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+}
+
+/// The verdict on the reply, which is judged like a request if conntrack tracks neither.
+#[derive(Serialize)]
+struct Reply {
+    reply: String,
+    reply_reason: String,
 }
 
 /// Printed instead of an answer if there is none.
@@ -178,46 +216,66 @@ impl Judge<'_> {
     fn line(&self, line: &[u8]) -> Result<(String, Verdict), String> {
         let read = Request::read(line).and_then(|request| self.names.flows(&request));
         let Flows { flows, .. } = read.map_err(|error| format!("{error}; {EXAMPLE}"))?;
-        let mut judged = Vec::new();
+        let mut all = Vec::new();
         for flow in &flows {
-            let (considered, judgement) = self.judge(flow).map_err(|error| error.to_string())?;
-            judged.push((flow, considered, judgement));
+            all.push((flow, self.judge(flow)?));
         }
-        let denied = judged.iter().find(|(_, _, judgement)| judgement.verdict == Verdict::Deny);
-        let (flow, considered, judgement) = denied.or_else(|| judged.first()).ok_or("it stands for no flow")?;
+        let denied = all.iter().find(|(_, judged)| judged.verdict() == Verdict::Deny);
+        let (flow, judged) = denied.or_else(|| all.first()).ok_or("it stands for no flow")?;
         let answer = match self.form {
-            TraceOutput::Json => self.answer(flow, considered, judgement),
-            TraceOutput::Text => words::line(flow, &considered.ends, judgement),
+            TraceOutput::Json => self.answer(flow, judged),
+            TraceOutput::Text => judged.line(flow),
         };
-        Ok((answer, judgement.verdict))
+        Ok((answer, judged.verdict()))
     }
 
-    fn judge<'s>(&'s self, flow: &'s Flow) -> Result<(Considered<'s>, Judgement), FlowError> {
-        let considered = self.reference.consider(flow)?;
+    fn judge<'s>(&'s self, flow: &'s Flow) -> Result<Judged<'s>, String> {
+        let considered = self.reference.consider(flow).map_err(|error| error.to_string())?;
         let judgement = considered.judgement();
-        Ok((considered, judgement))
+        let untracked = self.untracked.as_ref().map(|assumed| assumed.answer(flow, &considered, &judgement));
+        Ok(Judged { untracked: untracked.transpose()?, considered, judgement })
     }
 
-    fn answer(&self, flow: &Flow, considered: &Considered<'_>, judgement: &Judgement) -> String {
+    fn answer(&self, flow: &Flow, judged: &Judged<'_>) -> String {
+        let Judged { considered, judgement, untracked } = judged;
+        let one_way = |reason, verdict| OneWay { verdict, reason };
         let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
+        let [egress, ingress] = match untracked {
+            Some(Answer { request, .. }) => request.clone(),
+            None => [one_way(egress, judgement.egress.verdict), one_way(ingress, judgement.ingress.verdict)],
+        };
+        let reply = untracked.as_ref().map(|answer| &answer.reply);
+        let may_be_dropped = untracked.is_none() && may_be_dropped(self.state, flow, considered, judgement);
+        let note = may_be_dropped.then_some(NOTE);
         match self.form {
-            TraceOutput::Text => format!(
-                "{}\n  egress   {}: {egress}{}\n  ingress  {}: {ingress}{}",
-                words::line(flow, &considered.ends, judgement),
-                judgement.egress.verdict,
-                nearest(considered, Direction::Egress),
-                judgement.ingress.verdict,
-                nearest(considered, Direction::Ingress),
-            ),
-            TraceOutput::Json => json(&Answer {
+            TraceOutput::Text => {
+                let nearest =
+                    |direction| if untracked.is_none() { nearest(considered, direction) } else { String::new() };
+                let more = reply.map(|reply| format!("\n  reply    {}: {}", reply.verdict, reply.reason));
+                let more = more.or_else(|| note.map(|note| format!("\n  note: {note}"))).unwrap_or_default();
+                format!(
+                    "{}\n  egress   {}: {}{}\n  ingress  {}: {}{}{more}",
+                    judged.line(flow),
+                    egress.verdict,
+                    egress.reason,
+                    nearest(Direction::Egress),
+                    ingress.verdict,
+                    ingress.reason,
+                    nearest(Direction::Ingress),
+                )
+            }
+            TraceOutput::Json => json(&InJson {
                 from: flow.from.to_string(),
                 to: flow.to.to_string(),
                 transport: words::near::transport(flow.transport),
-                verdict: judgement.verdict.to_string(),
-                egress: judgement.egress.verdict.to_string(),
-                ingress: judgement.ingress.verdict.to_string(),
-                egress_reason: egress,
-                ingress_reason: ingress,
+                verdict: judged.verdict().to_string(),
+                egress: egress.verdict.to_string(),
+                ingress: ingress.verdict.to_string(),
+                egress_reason: egress.reason,
+                ingress_reason: ingress.reason,
+                reply: reply
+                    .map(|reply| Reply { reply: reply.verdict.to_string(), reply_reason: reply.reason.clone() }),
+                note,
             }),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Source, TraceOutput, node_address};
+use super::{Source, TraceOutput, Untracked, node_address};
 
 /// `palisade explain`.
 #[derive(Debug, Subcommand)]
@@ -37,6 +37,9 @@ pub(crate) struct ExplainFlowArgs {
     /// IPv4 or IPv6; by default the first family of the client that the server also has
     #[arg(long)]
     pub(crate) family: Option<String>,
+    /// Judge the flow as one whose packets conntrack does not track, by an agent with this setting
+    #[arg(long, value_name = "HOW")]
+    pub(crate) untracked: Option<Untracked>,
     /// The format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: TraceOutput,

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use palisade_analysis::flow::{Explanation, Nearest, OneWay, explain};
+use palisade_analysis::untracked::{NOTE, may_be_dropped};
 use palisade_policy::flow::{NodeFacts, Reason, Verdict};
 use palisade_policy::input::{Direction, Pod, State};
 use palisade_policy::reference::{Reference, Side};
@@ -21,6 +22,7 @@ use crate::output::{self, Failure};
 use crate::source;
 use crate::trace::request::Request;
 use crate::trace::status;
+use crate::untracked::Assumption;
 
 /// How many rules the text spells out; JSON has all.
 const RULES: usize = 24;
@@ -32,6 +34,15 @@ struct Place {
     rule: Option<String>,
 }
 
+/// A flow explained, and what is said beside its directions.
+struct Explained {
+    explanation: Explanation,
+    places: [Option<Place>; 2],
+    /// The verdict on the reply, if packets are untracked.
+    reply: Option<crate::untracked::OneWay>,
+    note: Option<&'static str>,
+}
+
 pub(super) fn run(arguments: &ExplainFlowArgs) -> Result<ExitCode, Failure> {
     let ExplainFlowArgs { source, from, to, port, protocol, family, .. } = arguments;
     let request = Request::of(from, to, protocol, port.as_deref(), family.as_deref());
@@ -39,31 +50,46 @@ pub(super) fn run(arguments: &ExplainFlowArgs) -> Result<ExitCode, Failure> {
     // Report what is wrong with the request itself before reading any objects.
     Names::check(&request, namespace).map_err(Failure::new)?;
     let (state, services) = source::read_with_services(source)?;
-    let Flows { flows, meant } =
-        Names { state: &state, services: &services, namespace }.flows(&request).map_err(Failure::new)?;
+    let names = Names { state: &state, services: &services, namespace, translates: arguments.untracked.is_none() };
+    let Flows { flows, meant } = names.flows(&request).map_err(Failure::new)?;
     let facts = source::facts(source.allow_egress_to_own_node, &arguments.node_addresses);
     let mut nodes = Nodes { state: &state, facts: &facts, known: BTreeMap::new() };
     let reference = Reference::new(&state, &facts);
+    let untracked = arguments.untracked.map(|how| Assumption::new(how, &state, &services, &reference, &facts));
     let mut all = Vec::new();
     for flow in &flows {
         let considered = reference.consider(flow).map_err(|error| Failure::new(error.to_string()))?;
         let judgement = considered.judgement();
         let reasons = [(Direction::Egress, &judgement.egress.reason), (Direction::Ingress, &judgement.ingress.reason)];
-        let places = reasons.map(|(direction, reason)| nodes.place(considered.side(direction), reason));
-        all.push((explain(&state, flow, &considered, &judgement), places));
+        let mut places = reasons.map(|(direction, reason)| nodes.place(considered.side(direction), reason));
+        let mut explanation = explain(&state, flow, &considered, &judgement);
+        let answer = untracked.as_ref().map(|assumed| assumed.answer(flow, &considered, &judgement));
+        let answer = answer.transpose().map_err(Failure::new)?;
+        let note = answer.is_none() && may_be_dropped(&state, flow, &considered, &judgement);
+        if let Some(answer) = &answer {
+            answer.replace(&mut explanation, flow, &considered, judgement);
+            // The rule is one about tracked packets.
+            places.iter_mut().flatten().for_each(|place| place.rule = None);
+        }
+        all.push(Explained {
+            explanation,
+            places,
+            reply: answer.map(|answer| answer.reply),
+            note: note.then_some(NOTE),
+        });
     }
     match arguments.output {
         TraceOutput::Text => {
-            let texts = all.iter().map(|(explanation, places)| text(explanation, places));
+            let texts = all.iter().map(text);
             let head = (!meant.is_empty()).then(|| meant.join("\n") + "\n");
             output::block(&head.into_iter().chain(texts).collect::<Vec<_>>().join("\n"))?;
         }
         TraceOutput::Json => {
-            let flows: Vec<_> = all.iter().map(|(explanation, places)| as_json(explanation, places)).collect();
+            let flows: Vec<_> = all.iter().map(as_json).collect();
             output::line(&json!({ "meant": meant, "flows": flows }).to_string())?;
         }
     }
-    let denied = all.iter().any(|(explanation, _)| explanation.verdict == Verdict::Deny);
+    let denied = all.iter().any(|explained| explained.explanation.verdict == Verdict::Deny);
     Ok(status(denied))
 }
 
@@ -110,7 +136,8 @@ fn packet(side: &Side<'_>, subject: IpAddr, peer: IpAddr) -> Packet {
     Packet::request(Hook::Forward, from, to, side.transport)
 }
 
-fn text(explanation: &Explanation, places: &[Option<Place>]) -> String {
+fn text(explained: &Explained) -> String {
+    let Explained { explanation, places, reply, note } = explained;
     let mut text = format!("{}\n", explanation.line);
     for (one_way, place) in explanation.directions.iter().zip(places) {
         let OneWay { direction, verdict, reason, .. } = one_way;
@@ -128,6 +155,12 @@ fn text(explanation: &Explanation, places: &[Option<Place>]) -> String {
             let rule = rule.as_ref().map(|rule| format!("\n                {rule}")).unwrap_or_default();
             _ = writeln!(text, "  on {node}: chain {chain}{rule}");
         }
+    }
+    if let Some(reply) = reply {
+        _ = writeln!(text, "\nreply: {}: {}", reply.verdict, reply.reason);
+    }
+    if let Some(note) = note {
+        _ = writeln!(text, "\nnote: {note}");
     }
     text
 }
@@ -153,7 +186,8 @@ fn rules(text: &mut String, one_way: &OneWay) {
     }
 }
 
-fn as_json(explanation: &Explanation, places: &[Option<Place>]) -> Value {
+fn as_json(explained: &Explained) -> Value {
+    let Explained { explanation, places, reply, note } = explained;
     let of_direction = |(one_way, place): (&OneWay, &Option<Place>)| {
         let policies: Vec<_> = one_way
             .policies
@@ -185,6 +219,7 @@ fn as_json(explanation: &Explanation, places: &[Option<Place>]) -> Value {
     let mut next = |one_way| of_direction((one_way, places.next().unwrap_or(&None)));
     json!({
         "verdict": explanation.verdict.to_string(), "flow": explanation.line,
-        "egress": next(egress), "ingress": next(ingress),
+        "egress": next(egress), "ingress": next(ingress), "note": note,
+        "reply": reply.as_ref().map(|reply| json!({ "verdict": reply.verdict.to_string(), "reason": reply.reason })),
     })
 }

@@ -23,7 +23,7 @@ use crate::ends::Names;
 /// Without Services.
 fn names(state: &State) -> Names<'_> {
     static NONE: Services = Services { services: BTreeMap::new(), slices: BTreeMap::new() };
-    Names { state, services: &NONE, namespace: None }
+    Names { state, services: &NONE, namespace: None, translates: true }
 }
 
 fn key(text: &str) -> NamespacedName {
@@ -64,7 +64,8 @@ fn cluster() -> State {
 
 fn trace(state: &State, form: TraceOutput, lines: &str) -> Vec<String> {
     let facts = NodeFacts::default();
-    let judge = Judge { names: names(state), state, reference: Reference::new(state, &facts), form };
+    let reference = Reference::new(state, &facts);
+    let judge = Judge { names: names(state), state, reference: &reference, untracked: None, form };
     let mut out = Vec::new();
     judge.lines(lines.as_bytes(), &mut out, &mut Vec::new()).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
@@ -153,7 +154,8 @@ fn bytes_that_are_not_text_are_an_error_in_place() {
     let judge = Judge {
         names: names(&state),
         state: &state,
-        reference: Reference::new(&state, &facts),
+        reference: &Reference::new(&state, &facts),
+        untracked: None,
         form: TraceOutput::Json,
     };
     let mut out = Vec::new();
@@ -190,7 +192,8 @@ fn requests_are_read_as_intended() {
 /// The answer to one line in text, with reasons.
 fn text(state: &State, line: &str) -> String {
     let facts = NodeFacts::default();
-    let judge = Judge { names: names(state), state, reference: Reference::new(state, &facts), form: TraceOutput::Text };
+    let reference = Reference::new(state, &facts);
+    let judge = Judge { names: names(state), state, reference: &reference, untracked: None, form: TraceOutput::Text };
     let flow = Request::read(line.as_bytes()).unwrap().flow(None, state).unwrap();
     let (considered, judgement) = judge.judge(&flow).unwrap();
     judge.answer(&flow, &considered, &judgement)
@@ -267,7 +270,8 @@ fn text_has_answers_on_stdout_and_errors_with_an_example_on_stderr() {
     let judge = Judge {
         names: names(&state),
         state: &state,
-        reference: Reference::new(&state, &facts),
+        reference: &Reference::new(&state, &facts),
+        untracked: None,
         form: TraceOutput::Text,
     };
     let lines =

@@ -4,6 +4,8 @@
 //! Seen to fail when: the option changes nothing; rules for untracked packets omit the port, the ipBlock or, for every
 //! IP, the family; they exist without the option.
 
+mod trace;
+
 use std::net::IpAddr;
 use std::time::Duration;
 

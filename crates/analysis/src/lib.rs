@@ -8,6 +8,7 @@
 //! - [`near`]: rules that miss a denied flow by one term.
 //! - [`policy`]: a policy explained.
 //! - [`reach`]: who may reach whom, on which ports.
+//! - [`untracked`]: flows whose packets conntrack may not track.
 //! - [`words`]: a flow, its verdict and the reasons.
 //!
 //! Pure: no I/O, no async, no clock, no environment. The binary reads the objects, looks up their positions, and
@@ -26,6 +27,7 @@ pub mod near;
 pub mod policy;
 pub mod reach;
 mod rules;
+pub mod untracked;
 mod view;
 pub mod words;
 

@@ -8,6 +8,7 @@
 //! - [`change`]: the difference of two rulesets, and the order in which the kernel may see it.
 //! - [`text`]: the form that people read and `nft -f` loads.
 //! - [`json`]: the form that `nft -j -f` loads.
+//! - [`untracked`]: the verdict on packets without a flow in conntrack.
 //! - [`walk`]: a packet's path through the model.
 
 pub mod cache;
@@ -17,4 +18,5 @@ pub mod model;
 pub mod name;
 pub mod render;
 pub mod text;
+pub mod untracked;
 pub mod walk;

@@ -15,7 +15,7 @@ mod words;
 
 pub use drops::Reason;
 pub use options::{Established, Options};
-pub use parts::{EGRESS_MAPS, INGRESS_MAPS, gates, pods_on_node};
+pub use parts::{EGRESS_MAPS, INGRESS_MAPS, gates, pods_on_node, verdict_map};
 pub use renderer::{ObjectCounts, Renderer};
 
 use palisade_policy::index::NodePolicy;

@@ -75,6 +75,11 @@ pub fn walk(ruleset: &Ruleset, packet: &Packet) -> Result<Walk, Invalid> {
     Walker::new(ruleset, None, packet).hook()
 }
 
+/// Walks a packet through one chain and those that it leads to. If it returns from the chain, it is accepted.
+pub fn walk_chain(ruleset: &Ruleset, chain: &Name, packet: &Packet) -> Result<Walk, Invalid> {
+    Walker::new(ruleset, None, packet).chain(chain)
+}
+
 /// The table that a packet in flight meets after some of its lookups.
 #[derive(Clone, Copy, Debug)]
 pub struct Later<'a> {
@@ -131,6 +136,11 @@ impl<'a> Walker<'a> {
                 end = self.base_chain(name)?;
             }
         }
+        Ok(Walk { end, steps: self.steps, lookups: self.lookups, mark: self.mark })
+    }
+
+    fn chain(mut self, name: &'a Name) -> Result<Walk, Invalid> {
+        let end = self.base_chain(name)?;
         Ok(Walk { end, steps: self.steps, lookups: self.lookups, mark: self.mark })
     }
 

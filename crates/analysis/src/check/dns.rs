@@ -14,6 +14,7 @@ use super::code::Code;
 use super::remark::{Edit, Remark};
 use crate::cover::is_selector_within;
 use crate::names::pods;
+use crate::untracked::is_dns_cache;
 use crate::view::{View, peer_selector};
 
 /// The usual namespace of a cluster's DNS, and the label of its pods.
@@ -23,8 +24,6 @@ const USUAL_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 const FIELD: &str = "spec.egress";
 /// The ports of DNS, as a rule has them.
 const PORTS_OF_DNS: &str = r#""ports":[{"protocol":"UDP","port":53},{"protocol":"TCP","port":53}]"#;
-/// The value of that label for NodeLocal DNSCache.
-const CACHE_LABEL: &str = "node-local-dns";
 /// The namespaces in which distributions run DNS.
 const DNS_NAMESPACES: [&str; 2] = [USUAL_NAMESPACE, "openshift-dns"];
 /// 53, and the port of some clusters' DNS pods behind the Service.
@@ -172,10 +171,10 @@ struct Servers<'a> {
 
 impl<'a> Servers<'a> {
     fn known(view: &View<'a>) -> Self {
-        let is_labelled = |pod: &Pod, value: &str| pod.labels.get(USUAL_LABEL.0).is_some_and(|found| found == value);
+        let is_labelled = |pod: &Pod| pod.labels.get(USUAL_LABEL.0).is_some_and(|found| found == USUAL_LABEL.1);
         let is_server = |pod: &&Pod| {
             let declares = view.ports(pod).iter().any(|(protocol, port)| *protocol == Protocol::Udp && *port == 53);
-            pod.is_live() && (is_labelled(pod, USUAL_LABEL.1) || declares)
+            pod.is_live() && (is_labelled(pod) || declares)
         };
         let found = view.state.every_pod().filter(is_server);
         // Servers that no rule can distinguish count as one.
@@ -185,7 +184,7 @@ impl<'a> Servers<'a> {
             .map(|pod| (pod.clone(), view.state.namespaces.get(&pod.key.namespace)))
             .collect();
         let usual = view.state.namespaces.get(USUAL_NAMESPACE).cloned();
-        let cache = view.state.every_pod().find(|pod| pod.host_network && is_labelled(pod, CACHE_LABEL));
+        let cache = view.state.every_pod().find(|pod| is_dns_cache(pod));
         Self {
             may_be_elsewhere: !view.is_whole() && pods.is_empty(),
             pods,

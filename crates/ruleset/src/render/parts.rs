@@ -17,7 +17,7 @@ pub const EGRESS_MAPS: [&str; 2] = ["egress4", "egress6"];
 pub const INGRESS_MAPS: [&str; 2] = ["ingress4", "ingress6"];
 
 /// The map of a direction and family.
-pub(super) fn verdict_map(direction: Direction, family: Family) -> Name {
+pub fn verdict_map(direction: Direction, family: Family) -> Name {
     Name::new(&format!("{direction}{}", family.digit()))
 }
 

@@ -7,4 +7,5 @@ mod canonical;
 mod metamorphic;
 mod renaming;
 mod transitions;
+mod untracked;
 mod verdicts;
