@@ -16,6 +16,7 @@ mod requests;
 mod server;
 mod settings;
 mod status;
+mod untracked;
 
 use std::process::ExitCode;
 use std::thread;

@@ -24,6 +24,7 @@ use super::report;
 use super::requests::Requests;
 use super::server::Refresh;
 use super::status::Status;
+use super::untracked::Untracked;
 
 /// How often the node and the table are checked while idle.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
@@ -61,6 +62,7 @@ pub(crate) struct Enforcer {
     requests: Requests,
     /// The bridge that lets tagged frames bypass the rules, once it has been reported.
     warned_of: Option<String>,
+    untracked: Untracked,
 }
 
 impl Enforcer {
@@ -72,6 +74,7 @@ impl Enforcer {
             began: None,
             retries: Retries::default(),
             warned_of: None,
+            untracked: Untracked::default(),
         }
     }
 
@@ -287,6 +290,7 @@ impl Enforcer {
             return;
         }
         self.parts.engine.look();
+        self.read_counters();
         let Some(table) = self.parts.kernel.table() else { return };
         match table.changed_by_others() {
             Ok(false) => {}
@@ -312,7 +316,12 @@ impl Enforcer {
     fn read_counters(&mut self) {
         let Some(table) = self.parts.kernel.table() else { return };
         match table.counters() {
-            Ok(counters) => report::counters(&counters, &self.parts.metrics),
+            Ok(counters) => {
+                report::counters(&counters, &self.parts.metrics);
+                if let Some([egress, ingress]) = self.untracked.read(&counters, Instant::now()) {
+                    report::untracked(egress, ingress);
+                }
+            }
             Err(error) => tracing::debug!(%error, "cannot read the counters"),
         }
     }

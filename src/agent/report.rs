@@ -251,6 +251,16 @@ pub(super) fn vlan_tags_bypass(bridge: &str) {
     );
 }
 
+/// Untracked packets of isolated pods were dropped, so many since the last reading.
+pub(super) fn untracked(egress: u64, ingress: u64) {
+    tracing::warn!(
+        egress,
+        ingress,
+        "untracked packets of isolated pods are dropped: another program's rule keeps them out of conntrack, as for NodeLocal \
+         DNSCache, which needs --untracked judge and an egress rule with an ipBlock"
+    );
+}
+
 /// Sets the gauges, and readiness for doubted lists.
 pub(super) fn state(engine: &Engine, metrics: &Metrics, status: &Status) {
     if engine.is_synced() {

@@ -195,8 +195,8 @@ fn text(state: &State, line: &str) -> String {
     let reference = Reference::new(state, &facts);
     let judge = Judge { names: names(state), state, reference: &reference, untracked: None, form: TraceOutput::Text };
     let flow = Request::read(line.as_bytes()).unwrap().flow(None, state).unwrap();
-    let (considered, judgement) = judge.judge(&flow).unwrap();
-    judge.answer(&flow, &considered, &judgement)
+    let judged = judge.judge(&flow).unwrap();
+    judge.answer(&flow, &judged)
 }
 
 #[test]

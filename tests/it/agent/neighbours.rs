@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use palisade_lab::Signal;
+use palisade_lab::packet::Ends;
+use palisade_lab::{Protocol, Signal};
 use palisade_ruleset::model::TABLE_COMMENT;
 
 use crate::agent::bed::{ALLOW, Bed, DENY, LISTEN};
@@ -243,4 +244,32 @@ fn marks_of_other_programs_turn_the_verdict_cache_off() {
     let arguments = ["--manifests", manifests.to_str().unwrap(), "--verdict-cache", "0xff000000"];
     let agent = Agent::start(bed.node(), LISTEN, &arguments, &bed.log());
     in_use(&agent, 1);
+}
+
+#[test]
+fn packets_that_others_keep_out_of_conntrack_are_counted_and_logged() {
+    const DROPPED: &str = "palisade_dropped_packets_total{direction=\"ingress\",reason=\"untracked\",family=\"ipv4\"}";
+    let bed = Bed::new("untracked");
+    bed.write("deny.yaml", DENY);
+    bed.write("allow.yaml", ALLOW);
+    let agent = bed.agent();
+    agent.wait_ready();
+    let ends = Ends::V4(bed.client.ipv4().unwrap(), bed.web.ipv4().unwrap());
+    let query = ends.packet(Protocol::Udp, &ends.udp(5000, 53, b"query"));
+    let notrack = "table inet dns { chain raw { type filter hook prerouting priority raw; udp dport 53 notrack; }; }";
+    bed.node().nft(notrack).unwrap();
+    let warning = "untracked packets of isolated pods are dropped: another program's rule keeps them out of conntrack, as for \
+                   NodeLocal DNSCache, which needs --untracked judge and an egress rule with an ipBlock";
+    agent.wait("the log line", || {
+        bed.client.namespace().send_packet(&query).unwrap();
+        agent.logged(warning) > 0
+    });
+    assert!(agent.metric(DROPPED) > 0);
+    // The counters are read again, and there is more to count.
+    let before = agent.metric(DROPPED);
+    agent.wait("another reading", || {
+        bed.client.namespace().send_packet(&query).unwrap();
+        agent.metric(DROPPED) > before
+    });
+    assert_eq!(agent.logged(warning), 1);
 }
