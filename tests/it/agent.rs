@@ -10,7 +10,8 @@
 //! - the table does not outlive the agent; it is replaced whole, or deleted first, at a restart (`restart.rs`);
 //! - the table has no owner; cleanup ignores owners; a table that another program changed is not read back; an
 //!   unchanged one is repaired; a failed commit is not retried; changes by others are only noticed at the next survey
-//!   of the node; a node that cannot be enforced is not in the log (`neighbours.rs`);
+//!   of the node; a node that cannot be enforced is not in the log; counters are read for scrapes
+//!   only, so that untracked drops are not logged (`neighbours.rs`);
 //! - the ClusterRole lacks get of networkpolicies, or has get of pods; its binding names another namespace; the log of
 //!   a refused list, or of a refused question about a namespace, does not name the missing right (`rights.rs`);
 //! - ranges are taken from podCIDRs alone, or not asked for again; blocked IPs are never released; answers to the

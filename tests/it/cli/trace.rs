@@ -124,3 +124,68 @@ fn ten_thousand_flows_over_a_hundred_manifests_are_judged() {
         assert_eq!(answer, expected, "from {from} to {to}");
     }
 }
+
+#[test]
+fn packets_that_conntrack_may_not_track_are_judged_by_the_agents_setting() {
+    let more = "\
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress:
+    - to: [{ipBlock: {cidr: 169.254.20.10/32}}, {ipBlock: {cidr: 10.96.0.10/32}}, {ipBlock: {cidr: 172.30.0.0/24}}]
+      ports: [{port: 53, protocol: UDP}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: kube-system, name: cache, labels: {k8s-app: node-local-dns}}
+spec: {nodeName: node-1, hostNetwork: true}
+status: {phase: Running, hostIP: 172.30.0.11, podIPs: [{ip: 172.30.0.11}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {namespace: kube-system, name: kube-dns}
+spec: {clusterIP: 10.96.0.10, selector: {k8s-app: kube-dns}, ports: [{port: 53, protocol: UDP}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {namespace: shop, name: late-web}
+spec: {template: {metadata: {labels: {app: web}}}}
+";
+    let place = Place::new("untracked-cli", &[("all.yaml", &format!("{SHOP}{more}"))]);
+    let ask = |verb: &str, to: &str| {
+        place.run(&format!("{verb} -f all.yaml --from shop/web --to {to} --protocol UDP --port 53"))
+    };
+    let note = "  note: if its packets are untracked";
+    for to in ["169.254.20.10", "kube-system/cache", "172.30.0.11"] {
+        let text = ask("trace", to).printed();
+        assert!(text.contains(note), "{to}: {text}");
+        let text = ask("trace --untracked drop", to).denied();
+        assert!(text.contains("; with --untracked judge, shop/web egress[0] lets them pass"), "{to}: {text}");
+        assert!(!text.contains(note), "{text}");
+        let text = ask("trace --untracked judge", to).printed();
+        assert!(text.contains("egress   allow: shop/web egress[0] lets untracked packets pass"), "{to}: {text}");
+    }
+    // Untracked packets are not translated: the Service's IP is the cache's.
+    assert!(ask("trace --untracked judge", "10.96.0.10").printed().contains("to 10.96.0.10, UDP 53, untracked\n"));
+    // An isolated workload needs no IP as the client.
+    let workload = "trace -f all.yaml --from deploy/shop/late-web --to 169.254.20.10:53 --protocol UDP --untracked";
+    place.run(&format!("{workload} judge")).printed();
+    place.run(&format!("{workload} drop")).denied();
+    // No note if no end is isolated, if neither is a cache, or if the flow is denied.
+    for (from, to, port) in
+        [("shop/db", "169.254.20.10", 53), ("shop/web", "172.30.0.12", 53), ("shop/web", "169.254.20.10", 54)]
+    {
+        let text = place.run(&format!("trace -f all.yaml --from {from} --to {to} --protocol UDP --port {port}")).out;
+        assert!(!text.contains(note), "{text}");
+    }
+    let explained = place
+        .run("explain flow -f all.yaml shop/web 169.254.20.10 53 --protocol UDP --untracked drop -o json")
+        .denied();
+    let explained: Value = serde_json::from_str(&explained).unwrap();
+    assert_eq!(explained["flows"][0]["reply"]["verdict"], "allow");
+    assert_eq!(explained["flows"][0]["egress"]["node"]["rule"], Value::Null, "it is a rule about flows");
+}

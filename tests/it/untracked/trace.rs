@@ -1,7 +1,7 @@
 //! `palisade trace --untracked` and the kernel agree on untracked packets, between pods of a node and to the node.
 //!
-//! Seen to fail when: `trace` ignores the flag, or takes `judge` for `drop`; it does not judge the reply; the reply has
-//! the request's ends; a rule that allows everything is taken for one about flows.
+//! Seen to fail when: `trace` takes `drop` for `judge`, or `judge` for `drop`; the verdict leaves out the reply; the reply
+//! has the request's ends.
 
 use std::net::IpAddr;
 use std::time::Duration;

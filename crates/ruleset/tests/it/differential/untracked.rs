@@ -1,7 +1,6 @@
 //! The chain that judges a pod's untracked packets offline gives the verdict of the whole table of its node.
 //!
-//! Seen to fail when: it is rendered without `--untracked judge`, or always with it; it is walked as another direction's;
-//! the packet has a flow; a policy of several is left out.
+//! Seen to fail when: it is rendered without `--untracked judge`; the packet has a flow; all but one policy are left out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
