@@ -14,8 +14,8 @@ use palisade_ruleset::cache::Slice;
 use palisade_watch::Selection;
 
 pub(crate) use questions::{
-    DiffArgs, DiffOutput, Explain, ExplainFlowArgs, ExplainPodArgs, ExplainPolicyArgs, GraphArgs, GraphOutput,
-    ListArgs, PodsArgs, PodsOutput,
+    DiffArgs, DiffOutput, Explain, ExplainFlowArgs, ExplainPodArgs, ExplainPolicyArgs, ExplainRuleArgs, GraphArgs,
+    GraphOutput, ListArgs, PodsArgs, PodsOutput,
 };
 
 /// Enforces Kubernetes NetworkPolicy with nftables.
@@ -46,7 +46,7 @@ pub(crate) enum Verb {
     /// Exit status: 0 if every flow is allowed, 1 if one is denied, 2 if one could not be judged or something could not
     /// be read.
     Trace(TraceArgs),
-    /// Explain a flow, a pod or a policy: what decides, what misses it by one term, and where a node has it
+    /// Explain a flow, a pod, a policy or a line of the table: what decides, what misses it by one term, and where a node has it
     #[command(subcommand)]
     Explain(Explain),
     /// Say which flows a change of manifests opens and closes

@@ -1,9 +1,11 @@
-//! `palisade explain`: a flow, a pod, a policy, from manifests or a cluster.
+//! `palisade explain`: a flow, a pod, a policy, a line of a listing, from manifests or a cluster.
 
 mod flow;
 mod node;
+mod origin;
 mod pod;
 mod policy;
+mod rule;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ pub(crate) fn run(explain: &Explain) -> Result<ExitCode, Failure> {
         Explain::Flow(arguments) => flow::run(arguments),
         Explain::Pod(arguments) => pod::run(arguments).map(|()| ExitCode::SUCCESS),
         Explain::Policy(arguments) => policy::run(arguments).map(|()| ExitCode::SUCCESS),
+        Explain::Rule(arguments) => rule::run(arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 

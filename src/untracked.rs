@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use palisade_analysis::flow::Explanation;
@@ -164,7 +165,8 @@ impl<'a> Assumption<'a> {
             && peer.address.is_some()
             && let Some(rule) = self.passes(side, &policies, true, packet)?
         {
-            reason += &format!("; with --untracked judge, {rule} lets them pass");
+            // Writing to a String cannot fail.
+            _ = write!(reason, "; with --untracked judge, {rule} lets them pass");
         }
         Ok(OneWay { verdict: Verdict::Deny, reason })
     }

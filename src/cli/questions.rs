@@ -18,6 +18,8 @@ pub(crate) enum Explain {
     Pod(ExplainPodArgs),
     /// What a policy selects, what it allows, and what of that nothing else allows
     Policy(ExplainPolicyArgs),
+    /// Which policies, rules and pods are behind a chain, a set, or a line of `nft list` or `nft monitor trace`
+    Rule(ExplainRuleArgs),
 }
 
 /// `palisade explain flow`.
@@ -67,6 +69,22 @@ pub(crate) struct ExplainPolicyArgs {
     pub(crate) source: Source,
     /// The policy, as namespace/policy
     pub(crate) policy: String,
+    /// The format of the answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: TraceOutput,
+}
+
+/// `palisade explain rule`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainRuleArgs {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// A name, or a pasted line; several words are one text
+    #[arg(required = true, num_args = 1.., value_name = "TEXT")]
+    pub(crate) text: Vec<String>,
+    /// Only the ruleset of this node
+    #[arg(long, value_name = "N")]
+    pub(crate) node: Option<String>,
     /// The format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: TraceOutput,

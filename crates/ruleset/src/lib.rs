@@ -6,6 +6,7 @@
 //! - [`render`]: the compiled policy of a node in, the [`model::Ruleset`] out; whole, or only the changes.
 //! - [`cache`]: the rules that accept a flow whose earlier packet was allowed.
 //! - [`change`]: the difference of two rulesets, and the order in which the kernel may see it.
+//! - [`paste`]: a line of a listing, found again.
 //! - [`text`]: the form that people read and `nft -f` loads.
 //! - [`json`]: the form that `nft -j -f` loads.
 //! - [`untracked`]: the verdict on packets without a flow in conntrack.
@@ -16,6 +17,7 @@ pub mod change;
 pub mod json;
 pub mod model;
 pub mod name;
+pub mod paste;
 pub mod render;
 pub mod text;
 pub mod untracked;

@@ -47,6 +47,13 @@ pub fn rule(rule: &Rule) -> String {
     text
 }
 
+/// One element, as a listing has it.
+pub fn element(key: &Key, element: &Element) -> String {
+    let mut text = String::new();
+    write_element(&mut text, key, element).ok();
+    text
+}
+
 /// Rules, one a line.
 pub(crate) fn rules(rules: &[Rule]) -> impl fmt::Display {
     fmt::from_fn(|f| {

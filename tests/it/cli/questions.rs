@@ -166,3 +166,97 @@ fn the_kernels_table_is_listed_with_its_counters() {
     assert!(!pod.contains("shop/frontend\""), "{pod}");
     assert!(read("address").contains("chain ingress/shop/allow-frontend {"));
 }
+
+/// Pods on two nodes, isolated by policies that share a set, and by one whose many ports have a map.
+const LISTED: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: web, labels: {app: web}}
+spec: {nodeName: node-1}
+status: {phase: Running, hostIP: 172.30.0.11, podIPs: [{ip: 10.42.1.2}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: api, labels: {app: api}}
+spec: {nodeName: node-2}
+status: {phase: Running, hostIP: 172.30.0.12, podIPs: [{ip: 10.42.2.2}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: both}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress, Egress]
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 80}]}]
+  egress: [{ports: [{port: 53}]}, {to: [{podSelector: {matchLabels: {app: web}}}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: many}
+spec:
+  podSelector: {matchLabels: {app: api}}
+  ingress:
+    - from: [{ipBlock: {cidr: 192.0.2.0/24}}]
+      ports: [{port: 1}, {port: 3}, {port: 5}, {port: 7}, {port: 9}, {port: 11}, {port: 13}, {port: 15}, {port: 17}]
+";
+
+#[test]
+fn a_line_of_a_listing_leads_to_its_policies_and_pods() {
+    let place = Place::new("rule", &[("listed.yaml", LISTED)]);
+    let run = |text: &str, more: &str| {
+        let mut command = place.command(&format!("explain rule -f listed.yaml {more}"));
+        Ended::of(command.arg(text).output().unwrap())
+    };
+    let places = |text: &str| json(&run(text, "-o json").printed());
+    // A chain that pods of one node have, and one that pods of both nodes have.
+    let both = places("egress/shop/both");
+    assert_eq!(both[0]["nodes"], serde_json::json!(["node-1", "node-2"]));
+    assert_eq!(both[0]["pods"], serde_json::json!(["shop/api", "shop/web"]));
+    assert_eq!(both[0]["policies"], serde_json::json!(["shop/both"]));
+    let one = run("egress/shop/both", "-o json --node node-2").printed();
+    assert_eq!(json(&one)[0]["pods"], serde_json::json!(["shop/api"]));
+    // Every chain, set, map and rule of the listing is found again, and those of policies have an owner.
+    let rendered = place.run("render -f listed.yaml --node node-2").printed();
+    let (mut of_policies, mut in_chain) = (0, false);
+    for line in rendered.lines().map(str::trim) {
+        let head = ["chain ", "set ", "map ", "counter "]
+            .into_iter()
+            .find(|kind| line.starts_with(kind) && line.ends_with('{'));
+        in_chain = head.map_or(in_chain, |kind| kind == "chain ");
+        let is_rule =
+            in_chain && head.is_none() && !["comment ", "type ", "}"].iter().any(|word| line.starts_with(word));
+        if head.is_none() && (!is_rule || line.is_empty()) {
+            continue;
+        }
+        let found = places(line);
+        assert_eq!(found[0]["kind"] == "rule", is_rule, "{line}: {found}");
+        if ["shop/", "ports/"].iter().any(|part| line.contains(part)) {
+            of_policies += 1;
+            assert!(!found[0]["policies"].as_array().unwrap().is_empty(), "{line}: {found}");
+        }
+    }
+    // Six heads: the chains of two groups and of two peers of ports, a map, a set. Seven rules in these chains.
+    assert_eq!(of_policies, 13, "{rendered}");
+    // The set of both directions, and a rule behind a port map, which only the chain of its policies leads to.
+    let set = rendered.lines().find_map(|line| line.strip_prefix("\tset pods/")).unwrap();
+    let set = places(&format!("@pods/{}", set.trim_end_matches(" {")));
+    assert_eq!(set[0]["directions"], serde_json::json!(["egress", "ingress"]));
+    assert_eq!(set[0]["elements"], serde_json::json!(["shop/web"]));
+    assert_eq!(set[0]["rules"].as_array().unwrap().len(), 2, "{set}");
+    let behind = places("ct original ip saddr 192.0.2.0/24 return comment \"shop/many ingress[0]\"");
+    assert!(behind[0]["name"].as_str().unwrap().starts_with("ports/ingress/"), "{behind}");
+    assert_eq!(
+        behind[0]["rules"],
+        serde_json::json!([{ "policy": "shop/many", "rule": "ingress[0]", "covered": false }])
+    );
+    assert_eq!(behind[0]["pods"], serde_json::json!(["shop/api"]));
+    for (text, more, says) in [
+        ("egress/shop/bothe", "", "no node's ruleset has \"egress/shop/bothe\"; did you mean egress/shop/both?"),
+        ("egress/shop/both", "--node node-3", "no pod that was read is on node node-3"),
+        ("trace id 1 inet filter forward verdict accept", "", "the line is of table inet filter"),
+        (&"x".repeat(5000), "", "more than 4096 bytes"),
+        ("", "", "the text is empty"),
+    ] {
+        run(text, more).assert_refused(2, &[says]);
+    }
+}

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use palisade_policy::compile::Group;
 use palisade_policy::flow::Transport;
 use palisade_policy::index::Index;
 use palisade_policy::input::{Direction, Family, Pod, Protocol};
@@ -44,7 +45,7 @@ fn compare(case: &Case) -> Result<usize, TestCaseError> {
                     Direction::Egress => &subject.egress,
                     Direction::Ingress => &subject.ingress,
                 };
-                let keys = group.as_ref().map(|group| group.policies()).unwrap_or_default();
+                let keys = group.as_ref().map(Group::policies).unwrap_or_default();
                 let policies: Vec<_> = keys.iter().map(|key| &case.state.policies[key]).collect();
                 let Some(alone) = Judge::of(pod, &policies, direction, judge) else { continue };
                 let same = |peer: &&IpAddr| Family::of(**peer) == Family::of(*address) && *peer != address;
