@@ -1,6 +1,7 @@
 //! The kernel's rules, as `nft` lists them, each with a counter.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use palisade_lab::Node;
 
@@ -24,7 +25,7 @@ fn list(node: &Node) -> String {
 pub(super) fn count_every_rule(node: &Node) {
     let (mut script, mut counts) = ("delete table inet palisade\n".to_owned(), false);
     for line in list(node).lines() {
-        counts = chain(line).map_or(counts, |name| is_of_group(name)) && line != "\t}";
+        counts = chain(line).map_or(counts, is_of_group) && line != "\t}";
         let (matches, comment) = line.split_at(line.find(" comment \"").unwrap_or(line.len()));
         // A rule without matches begins with its verdict.
         let matches = matches.replace('\t', " ");
@@ -32,9 +33,9 @@ pub(super) fn count_every_rule(node: &Node) {
         match verdict {
             Some(at) if counts && !matches.contains("counter ") => {
                 let (matches, verdict) = matches.split_at(at);
-                script += &format!("{matches} counter{verdict}{comment}\n");
+                writeln!(script, "{matches} counter{verdict}{comment}").unwrap();
             }
-            _ => script += &format!("{line}\n"),
+            _ => writeln!(script, "{line}").unwrap(),
         }
     }
     node.nft(&script).unwrap();

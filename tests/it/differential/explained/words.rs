@@ -57,7 +57,7 @@ pub(super) fn follow(objects: &mut [Value], change: &str) {
 
 /// The field at a path such as `spec.ingress[0].from`.
 fn at<'a>(policy: &'a mut Value, path: &str) -> &'a mut Value {
-    let pointer = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+    let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
     policy.pointer_mut(&pointer).unwrap_or_else(|| panic!("there is no {path}"))
 }
 
