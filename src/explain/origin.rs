@@ -58,7 +58,7 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
-    //! Seen to fail when: covered rules have no namespace; a range after a comma is a rule; words of other comments are.
+    //! Seen to fail when: covered rules have no namespace; a range after a comma is a rule.
 
     use super::origins;
 

@@ -2,7 +2,8 @@
 //!
 //! Seen to fail when: a Service's port is not translated; a Service without a selector has no endpoints; a workload
 //! stands for no pod; `--override` keeps the earlier object; `diff` ends with 0 although a flow changes; a git revision
-//! is read from the work tree; `list` needs an agent; a counter of a rule is left out.
+//! is read from the work tree; `list` needs an agent; a counter of a rule is left out; `explain rule` has one direction of
+//! a set that both use, ignores `--node`, does not know whose a port map is, or proposes no name.
 
 use std::process::Command;
 

@@ -1,4 +1,7 @@
 //! `palisade trace`: one flow, and files of flows.
+//!
+//! Seen to fail when: there is a note about untracked packets of a flow whose ends are not isolated, or on every port;
+//! `--untracked` translates a Service's IP; `explain flow --untracked` has a rule about tracked packets.
 
 use std::fmt::Write as _;
 
@@ -136,8 +139,8 @@ spec:
   podSelector: {matchLabels: {app: web}}
   policyTypes: [Egress]
   egress:
-    - to: [{ipBlock: {cidr: 169.254.20.10/32}}, {ipBlock: {cidr: 10.96.0.10/32}}, {ipBlock: {cidr: 172.30.0.0/24}}]
-      ports: [{port: 53, protocol: UDP}]
+    - to: [{ipBlock: {cidr: 169.254.0.0/16}}, {ipBlock: {cidr: 10.96.0.10/32}}, {ipBlock: {cidr: 172.30.0.0/24}}]
+      ports: [{port: 53, protocol: UDP}, {port: 123, protocol: UDP}]
 ---
 apiVersion: v1
 kind: Pod
@@ -175,10 +178,13 @@ spec: {template: {metadata: {labels: {app: web}}}}
     let workload = "trace -f all.yaml --from deploy/shop/late-web --to 169.254.20.10:53 --protocol UDP --untracked";
     place.run(&format!("{workload} judge")).printed();
     place.run(&format!("{workload} drop")).denied();
-    // No note if no end is isolated, if neither is a cache, or if the flow is denied.
-    for (from, to, port) in
-        [("shop/db", "169.254.20.10", 53), ("shop/web", "172.30.0.12", 53), ("shop/web", "169.254.20.10", 54)]
-    {
+    // No note if no end is isolated, if neither is a cache, if the flow is denied, or on a port other than that of DNS.
+    for (from, to, port) in [
+        ("shop/db", "169.254.20.10", 53),
+        ("shop/web", "172.30.0.12", 53),
+        ("shop/web", "169.254.20.10", 54),
+        ("shop/web", "169.254.169.123", 123),
+    ] {
         let text = place.run(&format!("trace -f all.yaml --from {from} --to {to} --protocol UDP --port {port}")).out;
         assert!(!text.contains(note), "{text}");
     }

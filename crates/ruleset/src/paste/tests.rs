@@ -1,5 +1,5 @@
-//! Seen to fail when: counters' values, handles, quotes or the verdict of a trace count; a rule of a trace is looked up
-//! in every chain; a chain of another table is ours.
+//! Seen to fail when: counters' values, handles, quotes or the verdict of a trace count; a line of a trace whose rule is
+//! gone has no chain; a table of another family is ours.
 
 use super::*;
 use crate::model::{KeyType, Load, Set, SetKind};
