@@ -99,9 +99,12 @@ impl Pasted {
             found.extend(ruleset.chains.iter().flat_map(|(name, chain)| rules(name, &chain.rules)));
         }
         if found.is_empty() {
-            let element = self.line.trim_end_matches(['}', ',', ' ']);
+            // nft prints two on a line.
+            let elements: BTreeSet<_> =
+                self.line.split(", ").map(|part| part.trim_end_matches(['}', ',', ' '])).collect();
             for (name, set) in &ruleset.sets {
-                let is_it = |(key, found): &(&Key, &Element)| normal_text(&text::element(key, found)) == element;
+                let is_it =
+                    |(key, found): &(&Key, &Element)| elements.contains(&*normal_text(&text::element(key, found)));
                 found.extend(
                     set.elements.iter().filter(is_it).map(|(key, _)| Place::Element(name.clone(), key.clone())),
                 );

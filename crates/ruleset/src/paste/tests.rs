@@ -67,6 +67,10 @@ fn lines_are_found_however_they_were_copied() {
         ("trace id 1 inet palisade ingress/b/y rule ip saddr 10.0.0.1 drop (verdict drop)", &["Chain(ingress/b/y)"]),
         ("elements = { 10.0.0.2 comment \"a/peer\" }", &["Element(pods/a/all-pods/1/4, Address(10.0.0.2))"]),
         ("10.0.0.3 comment \"a/pod\" : jump ingress/a/x,", &["Element(ingress4, Address(10.0.0.3))"]),
+        (
+            "10.0.0.2 comment \"a/peer\", 10.0.0.3 comment \"a/pod\" : jump ingress/a/x }",
+            &["Element(ingress4, Address(10.0.0.3))", "Element(pods/a/all-pods/1/4, Address(10.0.0.2))"],
+        ),
         ("ingress/a/z", &[]),
     ] {
         assert_eq!(found(pasted), places, "{pasted}");
