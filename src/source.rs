@@ -25,9 +25,17 @@ pub(crate) fn read(source: &Source) -> Result<State, Failure> {
 /// The same with the Services and EndpointSlices.
 pub(crate) fn read_with_services(source: &Source) -> Result<(State, Services), Failure> {
     let (state, services) = if source.paths.is_empty() {
-        ask(source.kubeconfig.as_deref(), source.context.as_deref(), async |server| {
-            Ok((server.survey().await?.state, server.services().await?))
-        })?
+        let (state, (services, refused)) =
+            ask(source.kubeconfig.as_deref(), source.context.as_deref(), async |server| {
+                Ok((server.survey().await?.state, server.services().await?))
+            })?;
+        if !refused.is_empty() {
+            output::warn(&format!(
+                "the user may not list {}: Services and their IPs are not known; allow it, or name pods",
+                refused.join(" and ")
+            ));
+        }
+        (state, services)
     } else {
         manifests(source)?
     };
@@ -78,10 +86,14 @@ fn ask<T>(
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
-    let answer = runtime.block_on(async { question(&ApiServer::connect_to(kubeconfig, context).await?).await });
-    answer.map_err(|error| {
-        Failure::caused("cannot read the cluster", &error)
-            .hint("name manifests with -f, or a cluster with --kubeconfig")
+    let hint = "name another cluster with --kubeconfig or --context, or read manifests instead";
+    runtime.block_on(async {
+        let server = ApiServer::connect_to(kubeconfig, context)
+            .await
+            .map_err(|error| Failure::caused("cannot read the cluster", &error).hint(hint))?;
+        let unread =
+            |error| Failure::caused(&format!("cannot read the cluster at {}", server.url()), &error).hint(hint);
+        question(&server).await.map_err(unread)
     })
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn read_as_any_kind(json: &[u8]) -> Vec<Object> {
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
+    url: String,
     timing: Timing,
     contact: Contact,
     /// The node whose pod ranges are reported.
@@ -98,8 +99,14 @@ impl ApiServer {
         };
         // This module paces retries; many retries at once within a request would only add to the load.
         config.default_retry = false;
+        let url = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|source| SourceError::Client(Box::new(source)))?;
-        Ok(Self { client, timing: Timing::default(), contact: Contact::new(), node: None })
+        Ok(Self { client, url, timing: Timing::default(), contact: Contact::new(), node: None })
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> &str {
+        self.url.trim_end_matches('/')
     }
 
     /// Also reports the IP ranges that a node assigns pod IPs from: before everything else if the server has them by

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
+#[cfg(feature = "cluster")]
+use std::time::Duration;
 
 /// Why a source cannot start. Later trouble is not an error but a [`crate::Failure`]: the source continues.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,17 @@ pub enum SourceError {
         /// Why.
         #[source]
         source: Box<kube::Error>,
+    },
+    /// The API server does not answer.
+    #[cfg(feature = "cluster")]
+    #[error(
+        "no answer to a list of the cluster's {resource} within {after:?}; check the server's address and its load"
+    )]
+    Late {
+        /// The plural name of the kind.
+        resource: &'static str,
+        /// The deadline of an answer.
+        after: Duration,
     },
     /// The program was built without an API client.
     #[cfg(not(feature = "cluster"))]

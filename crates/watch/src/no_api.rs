@@ -35,6 +35,11 @@ impl ApiServer {
     }
 
     /// As with a client.
+    pub fn url(&self) -> &str {
+        match self.0 {}
+    }
+
+    /// As with a client.
     #[must_use]
     pub fn with_pod_ranges_of(self, _node: &str) -> Self {
         match self.0 {}
@@ -68,7 +73,7 @@ impl ApiServer {
     /// # Errors
     /// None.
     #[expect(clippy::unused_async, reason = "the same signature as with a client")]
-    pub async fn services(&self) -> Result<Services, SourceError> {
+    pub async fn services(&self) -> Result<(Services, Vec<&'static str>), SourceError> {
         match self.0 {}
     }
 }

@@ -6,6 +6,7 @@ use palisade_policy::input::{Change, Kind, Services};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::ApiServer;
 use super::objects::url;
@@ -53,49 +54,60 @@ impl ApiServer {
         Ok(survey)
     }
 
-    /// Reads all Services and EndpointSlices once. A kind that the user may not read is left out.
+    /// Reads all Services and EndpointSlices once. Kinds that the user may not read are left out, and named.
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub async fn services(&self) -> Result<Services, SourceError> {
-        let mut services = Services::default();
-        for object in self.plain("services", "/api/v1/services").await? {
+    pub async fn services(&self) -> Result<(Services, Vec<&'static str>), SourceError> {
+        let (mut services, mut refused) = (Services::default(), Vec::new());
+        for object in self.plain("services", "/api/v1/services", &mut refused).await? {
             let read = service::service(&object, DEFAULT_NAMESPACE);
             services.services.extend(read.map(|service| (service.key.clone(), service)));
         }
-        for object in self.plain("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices").await? {
+        for object in self.plain("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices", &mut refused).await? {
             let read = service::endpoint_slice(&object, DEFAULT_NAMESPACE);
             services.slices.extend(read.map(|slice| (slice.key.clone(), slice)));
         }
-        Ok(services)
+        Ok((services, refused))
     }
 
     /// All objects at a path as they are; none if the user may not read them.
-    async fn plain(&self, resource: &'static str, path: &str) -> Result<Vec<Value>, SourceError> {
+    async fn plain(
+        &self,
+        resource: &'static str,
+        path: &str,
+        refused: &mut Vec<&'static str>,
+    ) -> Result<Vec<Value>, SourceError> {
         let mut all = Vec::new();
-        match self.each(path, |object| all.push(object)).await {
-            Err(kube::Error::Api(status)) if status.code == FORBIDDEN => Ok(Vec::new()),
-            Err(source) => Err(SourceError::List { resource, source: Box::new(source) }),
-            Ok(()) => Ok(all),
+        match self.each(resource, path, |object| all.push(object)).await {
+            Err(SourceError::List { source, .. }) if is_forbidden(&source) => {
+                refused.push(resource);
+                Ok(Vec::new())
+            }
+            listed => listed.map(|()| all),
         }
     }
 
     async fn survey_kind<S: Structure>(&self, survey: &mut Survey) -> Result<(), SourceError> {
-        let listed = self.each(url(S::KIND, None), |structure: S| survey.take(structure)).await;
-        listed.map_err(|source| SourceError::List { resource: S::KIND.resource(), source: Box::new(source) })
+        self.each(S::KIND.resource(), url(S::KIND, None), |structure: S| survey.take(structure)).await
     }
 
     /// Reads the objects at a path, page by page.
     async fn each<S: DeserializeOwned>(
         &self,
+        resource: &'static str,
         path: impl Into<String>,
         mut take: impl FnMut(S),
-    ) -> Result<(), kube::Error> {
+    ) -> Result<(), SourceError> {
         let (request, mut next) = (Request::new(path), None);
+        let unread = |source| SourceError::List { resource, source: Box::new(source) };
         loop {
             let parameters = ListParams { limit: Some(PAGE_SIZE), continue_token: next, ..ListParams::default() };
-            let request = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
-            let page: Page<S> = self.client.request(request).await?;
+            let request = request.list(&parameters).map_err(|error| unread(kube::Error::BuildRequest(error)))?;
+            // The client has no deadline of its own for an answer.
+            let answered = timeout(self.timing.answer, self.client.request(request)).await;
+            let late = |_elapsed| SourceError::Late { resource, after: self.timing.answer };
+            let page: Page<S> = answered.map_err(late)?.map_err(unread)?;
             page.items.into_iter().flatten().for_each(&mut take);
             next = page.metadata.next.filter(|token| !token.is_empty());
             if next.is_none() {
@@ -103,6 +115,10 @@ impl ApiServer {
             }
         }
     }
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == FORBIDDEN)
 }
 
 impl Survey {
