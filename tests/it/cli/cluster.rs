@@ -1,8 +1,8 @@
 //! The verbs that answer questions, on a cluster: a real API server answers as manifests of the same objects do, and
 //! what cannot be read ends with 2 and says where, what and what to do.
 //!
-//! Seen to fail when: EndpointSlices of a cluster are not read; owners of a cluster's pods are not; `diff --live` takes
-//! the cluster for both sides; a refused list of Services is silent; a list has no deadline; errors lack the server.
+//! Seen to fail when: EndpointSlices of a cluster were not read; `diff --live` took the cluster for both sides; a refused
+//! list of Services was silent; a list had no deadline; errors did not name the server.
 
 use std::fs;
 use std::net::TcpListener;

@@ -8,8 +8,9 @@
 //! - if `explain` names a change that would allow a denied flow, the packet arrives once the file is edited as its words
 //!   say, and nothing else.
 //!
-//! Seen to fail when: the rule of an IPv4 flow is named for IPv6; the chain of egress is named for ingress; an `except`
-//! is named by the wrong position; the change adds the next port.
+//! Seen to fail when: `explain` named the first rule with the policy's name, not the one that the packet meets; it looked
+//! for the chain of egress among those of ingress; it named an `except` at the rule's position; its change added another
+//! port.
 
 mod table;
 mod words;
