@@ -2,19 +2,21 @@
 //!
 //! It asks the reference evaluator, so its answer does not depend on the ruleset.
 
+mod conntrack;
 pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use palisade_analysis::near::{Term, misses};
 use palisade_analysis::words;
 use palisade_policy::flow::{Flow, FlowError, Judgement, Verdict};
-use palisade_policy::input::{Direction, State};
+use palisade_policy::input::{Direction, Services, State};
 use palisade_policy::reference::{Considered, Reference};
 use serde::Serialize;
 
@@ -31,32 +33,43 @@ const DENIED: u8 = 1;
 /// Judges the flow or flows in the arguments. The exit status is 1 if one is denied.
 pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     let namespace = arguments.source.how.namespace.as_deref();
-    let single = match &arguments.flows {
-        Some(_) => None,
-        None => Some(single_request(arguments, namespace).map_err(Failure::new)?),
+    let single = match (&arguments.flows, &arguments.conntrack) {
+        (None, None) => Some(single_request(arguments, namespace).map_err(Failure::new)?),
+        _ => None,
     };
     check_stdin(arguments)?;
-    let (state, services) = source::read_with_services(&arguments.source)?;
+    let census = arguments.conntrack.as_ref().map(|file| conntrack::read(file.as_deref())).transpose()?;
+    let (state, services) = match &census {
+        // Conntrack names no Service, and an agent may not list them.
+        Some(_) => (source::read(&arguments.source)?, Services::default()),
+        None => source::read_with_services(&arguments.source)?,
+    };
     let facts = source::facts(arguments.source.allow_egress_to_own_node, &arguments.node_addresses);
     let names = Names { state: &state, services: &services, namespace };
     let judge = Judge { names, state: &state, reference: Reference::new(&state, &facts), form: arguments.output };
+    if let Some(census) = census {
+        return conntrack::judge(&judge, &census);
+    }
     match (single, &arguments.flows) {
-        (Some(request), _) => {
-            let Flows { flows, meant } = judge.names.flows(&request).map_err(Failure::new)?;
-            if judge.form == TraceOutput::Text {
-                meant.iter().try_for_each(|line| output::line(line))?;
-            }
-            let mut denied = false;
-            for flow in &flows {
-                let (considered, judgement) = judge.judge(flow).map_err(|error| Failure::new(error.to_string()))?;
-                denied |= judgement.verdict == Verdict::Deny;
-                output::line(&judge.answer(flow, &considered, &judgement))?;
-            }
-            Ok(status(denied))
-        }
+        (Some(request), _) => judge_one(&judge, &request),
         (None, Some(file)) => judge_file(&judge, file),
         (None, None) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Judges the flow in the arguments: one for each pod that its ends stand for.
+fn judge_one(judge: &Judge<'_>, request: &Request) -> Result<ExitCode, Failure> {
+    let Flows { flows, meant } = judge.names.flows(request).map_err(Failure::new)?;
+    if judge.form == TraceOutput::Text {
+        meant.iter().try_for_each(|line| output::line(line))?;
+    }
+    let mut denied = false;
+    for flow in &flows {
+        let (considered, judgement) = judge.judge(flow).map_err(|error| Failure::new(error.to_string()))?;
+        denied |= judgement.verdict == Verdict::Deny;
+        output::line(&judge.answer(flow, &considered, &judgement))?;
+    }
+    Ok(status(denied))
 }
 
 pub(crate) fn status(denied: bool) -> ExitCode {
@@ -75,9 +88,13 @@ fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Requ
 /// Standard input can be read only once.
 fn check_stdin(arguments: &TraceArgs) -> Result<(), Failure> {
     let is_stdin = |path: &Path| path == Path::new("-");
-    let flows = arguments.flows.as_deref().is_some_and(is_stdin);
-    if flows && arguments.source.paths.iter().any(|path| is_stdin(path)) {
-        return Err(Failure::usage("both -f and --flows read stdin").hint("write one of them to a file"));
+    let flows = [
+        ("--flows", arguments.flows.as_deref()),
+        ("--conntrack", arguments.conntrack.as_ref().and_then(|file| file.as_deref())),
+    ];
+    let flag = flows.iter().find(|(_, file)| file.is_some_and(is_stdin)).map(|(flag, _)| flag);
+    if let (Some(flag), true) = (flag, arguments.source.paths.iter().any(|path| is_stdin(path))) {
+        return Err(Failure::usage(format!("both -f and {flag} read stdin")).hint("write one of them to a file"));
     }
     Ok(())
 }
@@ -134,6 +151,13 @@ struct Answer {
     ingress: String,
     egress_reason: String,
     ingress_reason: String,
+    /// The IPs, and how many entries conntrack has of the flow; only with --conntrack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
 }
 
 /// Printed instead of an answer if there is none.
@@ -199,26 +223,36 @@ impl Judge<'_> {
     }
 
     fn answer(&self, flow: &Flow, considered: &Considered<'_>, judgement: &Judgement) -> String {
-        let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
         match self.form {
-            TraceOutput::Text => format!(
-                "{}\n  egress   {}: {egress}{}\n  ingress  {}: {ingress}{}",
-                words::line(flow, &considered.ends, judgement),
-                judgement.egress.verdict,
-                nearest(considered, Direction::Egress),
-                judgement.ingress.verdict,
-                nearest(considered, Direction::Ingress),
-            ),
-            TraceOutput::Json => json(&Answer {
-                from: flow.from.to_string(),
-                to: flow.to.to_string(),
-                transport: words::near::transport(flow.transport),
-                verdict: judgement.verdict.to_string(),
-                egress: judgement.egress.verdict.to_string(),
-                ingress: judgement.ingress.verdict.to_string(),
-                egress_reason: egress,
-                ingress_reason: ingress,
-            }),
+            TraceOutput::Text => {
+                let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
+                format!(
+                    "{}\n  egress   {}: {egress}{}\n  ingress  {}: {ingress}{}",
+                    words::line(flow, &considered.ends, judgement),
+                    judgement.egress.verdict,
+                    nearest(considered, Direction::Egress),
+                    judgement.ingress.verdict,
+                    nearest(considered, Direction::Ingress),
+                )
+            }
+            TraceOutput::Json => json(&self.fields(flow, considered, judgement)),
+        }
+    }
+
+    fn fields(&self, flow: &Flow, considered: &Considered<'_>, judgement: &Judgement) -> Answer {
+        let [egress_reason, ingress_reason] = words::reasons(self.state, flow, considered, judgement);
+        Answer {
+            from: flow.from.to_string(),
+            to: flow.to.to_string(),
+            transport: words::near::transport(flow.transport),
+            verdict: judgement.verdict.to_string(),
+            egress: judgement.egress.verdict.to_string(),
+            ingress: judgement.ingress.verdict.to_string(),
+            egress_reason,
+            ingress_reason,
+            from_address: None,
+            to_address: None,
+            entries: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! text; `cleanup --stay` does not stay; a denied flow ends with 0, or one that cannot be judged with 1; there is no
 //! note about a node without pods; `render` prints advice, or does not warn of a null that opens.
 
+mod conntrack;
 mod pages;
 pub(crate) mod place;
 mod questions;
