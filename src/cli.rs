@@ -325,6 +325,7 @@ pub(crate) struct TraceArgs {
     pub(crate) flows: Option<PathBuf>,
     /// The flows that conntrack has: of this node's kernel, or those that `conntrack -L` printed to a file; `-` for stdin
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "the flag may be given without a file")]
     pub(crate) conntrack: Option<Option<PathBuf>>,
     /// The format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
@@ -341,6 +342,8 @@ pub(crate) enum TraceOutput {
     Text,
     /// One JSON object for each flow
     Json,
+    /// The same as YAML, one document for each flow
+    Yaml,
 }
 
 /// `palisade check`.
@@ -402,8 +405,12 @@ pub(crate) enum CheckOutput {
     Text,
     /// An array of findings
     Json,
+    /// The same as YAML
+    Yaml,
     /// SARIF 2.1.0, for code review
     Sarif,
+    /// Workflow commands of GitHub Actions, which annotate the lines of a pull request
+    Github,
 }
 
 /// `palisade completions`.
