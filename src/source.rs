@@ -78,7 +78,9 @@ fn ask<T>(
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
+    let reading = output::Progress::of("reading the cluster");
     let answer = runtime.block_on(async { question(&ApiServer::connect_to(kubeconfig, context).await?).await });
+    drop(reading);
     answer.map_err(|error| {
         Failure::caused("cannot read the cluster", &error)
             .hint("name manifests with -f, or a cluster with --kubeconfig")

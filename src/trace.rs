@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::cli::{TraceArgs, TraceOutput};
 use crate::ends::{Flows, Names};
-use crate::output::{self, Failure};
+use crate::output::{self, Failure, color};
 use crate::source;
 
 use request::{EXAMPLE, Request};
@@ -67,7 +67,7 @@ fn judge_one(judge: &Judge<'_>, request: &Request) -> Result<ExitCode, Failure> 
     for flow in &flows {
         let (considered, judgement) = judge.judge(flow).map_err(|error| Failure::new(error.to_string()))?;
         denied |= judgement.verdict == Verdict::Deny;
-        output::line(&judge.answer(flow, &considered, &judgement))?;
+        output::line(&color::verdicts(&judge.answer(flow, &considered, &judgement)))?;
     }
     Ok(status(denied))
 }
@@ -107,7 +107,7 @@ fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<ExitCode, Failure> {
         Box::new(BufReader::new(File::open(file).map_err(unread)?))
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    match judge.lines(input, &mut out, &mut io::stderr().lock()) {
+    match judge.lines(input, &mut out, &mut io::stderr().lock(), |answer| color::verdicts(&answer).into_owned()) {
         Ok(Tally { failed: 0, denied, .. }) => Ok(status(denied > 0)),
         Ok(Tally { failed, lines, .. }) => Err(Failure::new(format!("{failed} of {lines} flows could not be judged"))),
         Err(Trouble::Reading(error)) => Err(unread(error)),
@@ -169,7 +169,13 @@ struct NoAnswer {
 impl Judge<'_> {
     /// Answers each line of input, in order. If a line cannot be judged, JSON has the error in its place, so that the
     /// n-th answer belongs to the n-th flow; in text, the error goes to stderr.
-    fn lines(&self, mut input: impl BufRead, out: &mut impl Write, err: &mut impl Write) -> Result<Tally, Trouble> {
+    fn lines(
+        &self,
+        mut input: impl BufRead,
+        out: &mut impl Write,
+        err: &mut impl Write,
+        paint: impl Fn(String) -> String,
+    ) -> Result<Tally, Trouble> {
         let mut tally = Tally::default();
         let mut line = Vec::new();
         loop {
@@ -182,13 +188,14 @@ impl Judge<'_> {
             match (self.line(&line), self.form) {
                 (Ok((answer, verdict)), _) => {
                     tally.denied += usize::from(verdict == Verdict::Deny);
-                    writeln!(out, "{answer}").map_err(Trouble::Writing)?;
+                    writeln!(out, "{}", paint(answer)).map_err(Trouble::Writing)?;
                 }
                 (Err(error), form) => {
                     tally.failed += 1;
                     match form {
-                        TraceOutput::Json => {
-                            writeln!(out, "{}", json(&NoAnswer { error })).map_err(Trouble::Writing)?;
+                        TraceOutput::Json | TraceOutput::Yaml => {
+                            let answer = self.structured(&NoAnswer { error });
+                            writeln!(out, "{answer}").map_err(Trouble::Writing)?;
                         }
                         // If stderr is gone, the exit status still reports it.
                         TraceOutput::Text => drop(writeln!(err, "error: line {}: {error}", tally.lines)),
@@ -210,7 +217,7 @@ impl Judge<'_> {
         let denied = judged.iter().find(|(_, _, judgement)| judgement.verdict == Verdict::Deny);
         let (flow, considered, judgement) = denied.or_else(|| judged.first()).ok_or("it stands for no flow")?;
         let answer = match self.form {
-            TraceOutput::Json => self.answer(flow, considered, judgement),
+            TraceOutput::Json | TraceOutput::Yaml => self.answer(flow, considered, judgement),
             TraceOutput::Text => words::line(flow, &considered.ends, judgement),
         };
         Ok((answer, judgement.verdict))
@@ -235,7 +242,16 @@ impl Judge<'_> {
                     nearest(considered, Direction::Ingress),
                 )
             }
-            TraceOutput::Json => json(&self.fields(flow, considered, judgement)),
+            TraceOutput::Json | TraceOutput::Yaml => self.structured(&self.fields(flow, considered, judgement)),
+        }
+    }
+
+    /// An answer for machines, without its last line feed.
+    fn structured(&self, value: &impl Serialize) -> String {
+        match self.form {
+            TraceOutput::Yaml => format!("---\n{}", output::yaml(value).trim_end()),
+            // A struct of strings can always be serialized.
+            _ => serde_json::to_string(value).unwrap_or_default(),
         }
     }
 
@@ -262,9 +278,4 @@ fn nearest(considered: &Considered<'_>, direction: Direction) -> String {
     let found = misses(considered.side(direction));
     let miss = found.first().filter(|miss| miss.term != Term::NewRule);
     miss.map(|miss| format!("\n           nearest miss: {}", words::near::miss(miss))).unwrap_or_default()
-}
-
-/// A struct of strings can always be serialized.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }

@@ -108,6 +108,8 @@ pub(crate) enum DiffOutput {
     Text,
     /// An object with changes, added and removed
     Json,
+    /// The same as YAML
+    Yaml,
     /// Tables for a comment on a pull request
     Markdown,
 }
@@ -176,6 +178,8 @@ pub(crate) enum PodsOutput {
     Wide,
     /// An array of pods
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// `palisade list`.

@@ -14,7 +14,7 @@ use palisade_policy::input::{Family, NamespacedName, Protocol, State};
 
 use super::{Answer, Judge, status};
 use crate::cli::TraceOutput;
-use crate::output::{self, Failure};
+use crate::output::{self, Failure, color};
 
 /// The protocols' numbers (IANA).
 const TCP: u8 = 6;
@@ -102,9 +102,10 @@ fn answer(judge: &Judge<'_>, flow: &Flow, tracked: &Tracked, entries: usize) -> 
     let text = match judge.form {
         TraceOutput::Text => {
             let count = number(entries, "entry", "entries");
-            format!("{} ({count})", words::line(flow, &considered.ends, &judgement))
+            let line = words::line(flow, &considered.ends, &judgement);
+            format!("{} ({count})", color::verdicts(&line))
         }
-        TraceOutput::Json => super::json(&Answer {
+        _ => judge.structured(&Answer {
             from_address: Some(tracked.client),
             to_address: Some(tracked.server),
             entries: Some(entries),
@@ -116,8 +117,8 @@ fn answer(judge: &Judge<'_>, flow: &Flow, tracked: &Tracked, entries: usize) -> 
 
 fn print(found: &Found) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let lines = found.denied.iter().chain(&found.allowed);
-    let written = lines.map(|line| writeln!(out, "{line}")).collect::<io::Result<()>>();
+    let mut lines = found.denied.iter().chain(&found.allowed);
+    let written = lines.try_for_each(|line| writeln!(out, "{line}"));
     match written.and_then(|()| out.flush()) {
         // A closed pipe (`| head`) is not a failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

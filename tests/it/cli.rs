@@ -9,6 +9,7 @@
 //! note about a node without pods; `render` prints advice, or does not warn of a null that opens.
 
 mod conntrack;
+mod forms;
 mod pages;
 pub(crate) mod place;
 mod questions;
