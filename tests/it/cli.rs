@@ -13,6 +13,7 @@ mod forms;
 mod pages;
 pub(crate) mod place;
 mod questions;
+mod review;
 mod trace;
 
 use std::io::{BufRead as _, BufReader, pipe};
