@@ -3,6 +3,7 @@
 //! The decoder finds what an API server would reject or drop; `palisade_analysis` checks the objects. This module looks
 //! up the position of each finding and prints all of them.
 
+mod github;
 mod print;
 mod report;
 mod sarif;
@@ -37,7 +38,9 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<ExitCode, Failure> {
     output::block(&match arguments.output {
         CheckOutput::Text => print::text(&reports),
         CheckOutput::Json => print::json(&reports),
+        CheckOutput::Yaml => output::yaml(&reports),
         CheckOutput::Sarif => sarif::log(&reports),
+        CheckOutput::Github => github::commands(&reports),
     })?;
     // Unread files were not checked, so this fails regardless of the findings.
     unread(&survey)?;

@@ -41,7 +41,7 @@ pub(crate) enum Verb {
     ///
     /// Exit status: 0 if the ruleset was printed, 2 if something could not be read.
     Render(RenderArgs),
-    /// Say whether the policies of manifests or of a cluster allow a flow, or each flow in a file, and why
+    /// Say whether the policies of manifests or of a cluster allow a flow, each flow in a file or of conntrack, and why
     ///
     /// Exit status: 0 if every flow is allowed, 1 if one is denied, 2 if one could not be judged or something could not
     /// be read.
@@ -297,32 +297,39 @@ pub(crate) enum RenderOutput {
     Json,
 }
 
+/// The arguments of `palisade trace` that name many flows.
+const OF_FILES: [&str; 2] = ["flows", "conntrack"];
+
 /// `palisade trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
     #[command(flatten)]
     pub(crate) source: Source,
     /// The client: namespace/pod, an IP, or node/NAME
-    #[arg(long, value_name = "X", required_unless_present = "flows", conflicts_with = "flows")]
+    #[arg(long, value_name = "X", required_unless_present_any = OF_FILES, conflicts_with_all = OF_FILES)]
     pub(crate) from: Option<String>,
     /// The server: namespace/pod or an IP; its port may follow after a colon
-    #[arg(long, value_name = "Y", required_unless_present = "flows", conflicts_with = "flows")]
+    #[arg(long, value_name = "Y", required_unless_present_any = OF_FILES, conflicts_with_all = OF_FILES)]
     pub(crate) to: Option<String>,
     /// The server's port after Service translation, or a port name that the server declares; required except for ICMP
-    #[arg(long, conflicts_with = "flows")]
+    #[arg(long, conflicts_with_all = OF_FILES)]
     pub(crate) port: Option<String>,
     /// TCP, UDP, SCTP or ICMP
-    #[arg(long, default_value = "TCP", conflicts_with = "flows")]
+    #[arg(long, default_value = "TCP", conflicts_with_all = OF_FILES)]
     pub(crate) protocol: String,
     /// IPv4 or IPv6; by default the first family of X that Y also has
-    #[arg(long, conflicts_with = "flows")]
+    #[arg(long, conflicts_with_all = OF_FILES)]
     pub(crate) family: Option<String>,
     /// A file of flows, one JSON object a line, such as {"from":"shop/web","to":"shop/db","port":80}; `-` for stdin
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "conntrack")]
     pub(crate) flows: Option<PathBuf>,
     /// Judge the flow as one whose packets conntrack does not track, by an agent with this setting
     #[arg(long, value_name = "HOW")]
     pub(crate) untracked: Option<Untracked>,
+    /// The flows that conntrack has: of this node's kernel, or those that `conntrack -L` printed to a file; `-` for stdin
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "untracked")]
+    #[expect(clippy::option_option, reason = "the flag may be given without a file")]
+    pub(crate) conntrack: Option<Option<PathBuf>>,
     /// The format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: TraceOutput,
@@ -338,6 +345,8 @@ pub(crate) enum TraceOutput {
     Text,
     /// One JSON object for each flow
     Json,
+    /// The same as YAML, one document for each flow
+    Yaml,
 }
 
 /// `palisade check`.
@@ -399,8 +408,12 @@ pub(crate) enum CheckOutput {
     Text,
     /// An array of findings
     Json,
+    /// The same as YAML
+    Yaml,
     /// SARIF 2.1.0, for code review
     Sarif,
+    /// Workflow commands of GitHub Actions, which annotate the lines of a pull request
+    Github,
 }
 
 /// `palisade completions`.

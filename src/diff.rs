@@ -23,10 +23,13 @@ const DIFFERS: u8 = 1;
 pub(crate) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
     let (before, after) = sides(arguments)?;
     let facts = source::facts(arguments.allow_egress_to_own_node, &[]);
+    let comparing = output::Progress::of("comparing the flows");
     let found = diff(&before, &after, &facts, Scope::All);
+    drop(comparing);
     output::block(&match arguments.output {
         DiffOutput::Text => print::text(&found),
         DiffOutput::Json => format!("{}\n", print::json(&found)),
+        DiffOutput::Yaml => output::yaml(&print::json(&found)),
         DiffOutput::Markdown => print::markdown(&found),
         DiffOutput::Html => page::page(&found, &title(arguments)),
     })?;

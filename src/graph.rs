@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &GraphArgs) -> Result<(), Failure> {
     let GraphArgs { source, focus, output, node_addresses, .. } = arguments;
     let state = source::read(source)?;
     let facts = source::facts(source.allow_egress_to_own_node, node_addresses);
+    let progress = output::Progress::of("looking for the links");
     let graph = graph(&state, &facts);
     let namespace = source.how.namespace.as_deref();
     let scope = match (focus, namespace) {
@@ -30,6 +31,7 @@ pub(crate) fn run(arguments: &GraphArgs) -> Result<(), Failure> {
         (None, None) => Scope::All,
     };
     let links = links(&graph, scope);
+    drop(progress);
     let shown = Shown { graph: &graph, links: &links, scope };
     output::block(&match output {
         GraphOutput::Text => text::text(&shown),

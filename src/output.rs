@@ -1,8 +1,15 @@
 //! Output to stdout and stderr, and how a verb fails.
 
+pub(crate) mod color;
+mod progress;
+
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+
+use serde::Serialize;
+
+pub(crate) use progress::Progress;
 
 /// Why a verb failed.
 #[derive(Debug)]
@@ -104,6 +111,14 @@ pub(crate) fn block(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// A value as YAML, which YAML 1.1 and 1.2 read alike.
+pub(crate) fn yaml(value: &impl Serialize) -> String {
+    // Long lines stay whole, as in JSON.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    // What is serialized here is JSON, or serialized as JSON elsewhere.
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
+}
+
 /// Rows of text in columns, as kubectl prints them: three spaces between, none at the end of a line.
 pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
@@ -114,4 +129,67 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("   ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Seen to fail when: words of YAML 1.1 are not quoted; long lines are folded.
+
+    use serde_json::{Value, json};
+
+    use super::yaml;
+
+    #[test]
+    fn yaml_has_the_same_values_as_json() {
+        let long = ["no rule matches"; 20].join(" ");
+        let texts = [
+            "no",
+            "on",
+            "y",
+            "~",
+            "null",
+            "",
+            " x",
+            "x ",
+            "1e3",
+            "0x1f",
+            "0o7",
+            "1_000",
+            "1:30",
+            "2026-01-01",
+            "::/0",
+            "- a",
+            "a: b",
+            "a #b",
+            "'",
+            "\"",
+            "\\",
+            "a\nb\n",
+            "\t",
+            "{}",
+            "[x",
+            "*x",
+            "&x",
+            "!x",
+            "%x",
+            "@x",
+            "`x",
+            "<<",
+            "=",
+            "---",
+            "→ é",
+            "\u{1b}",
+            "\u{feff}",
+            "🦀",
+            &long,
+        ];
+        let value = json!({ "texts": texts.to_vec(), "yes": true, "number": 7, "none": null, "empty": [], "nested": [{ "a": [{}] }] });
+        let text = yaml(&value);
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value, "{text}");
+        for word in ["no", "on", "y", "~", "1_000", "1:30", "2026-01-01", "<<", "="] {
+            let bare = format!("- {word}\n");
+            assert!(!text.contains(&bare), "{word} is not text in YAML 1.1: {text}");
+        }
+        assert!(text.contains(&long), "{text}");
+    }
 }

@@ -56,6 +56,7 @@ pub(crate) fn run(arguments: &PodsArgs) -> Result<(), Failure> {
     let lines: Vec<_> = lines.filter(|line| !arguments.open || (line.is_open() && line.exempt().is_none())).collect();
     match arguments.output {
         PodsOutput::Json => output::line(&lines.iter().map(as_json).collect::<Value>().to_string()),
+        PodsOutput::Yaml => output::block(&output::yaml(&lines.iter().map(as_json).collect::<Value>())),
         form => {
             output::block(&table(&lines, form == PodsOutput::Wide))?;
             output::note(&counts(&lines));

@@ -86,6 +86,7 @@ fn ask<T>(
         .enable_all()
         .build()
         .map_err(|error| Failure::caused("cannot start", &error))?;
+    let _reading = output::Progress::of("reading the cluster");
     let hint = "name another cluster with --kubeconfig or --context, or read manifests instead";
     runtime.block_on(async {
         let server = ApiServer::connect_to(kubeconfig, context)

@@ -2,12 +2,14 @@
 //!
 //! It asks the reference evaluator, so its answer does not depend on the ruleset.
 
+mod conntrack;
 pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,13 +17,13 @@ use palisade_analysis::near::{Term, misses};
 use palisade_analysis::untracked::{NOTE, may_be_dropped};
 use palisade_analysis::words;
 use palisade_policy::flow::{Flow, Judgement, Verdict};
-use palisade_policy::input::{Direction, State};
+use palisade_policy::input::{Direction, Services, State};
 use palisade_policy::reference::{Considered, Reference};
 use serde::Serialize;
 
 use crate::cli::{TraceArgs, TraceOutput};
 use crate::ends::{Flows, Names};
-use crate::output::{self, Failure};
+use crate::output::{self, Failure, color};
 use crate::source;
 use crate::untracked::{Answer, Assumption, OneWay, UNTRACKED};
 
@@ -33,35 +35,46 @@ const DENIED: u8 = 1;
 /// Judges the flow or flows in the arguments. The exit status is 1 if one is denied.
 pub(crate) fn run(arguments: &TraceArgs) -> Result<ExitCode, Failure> {
     let namespace = arguments.source.how.namespace.as_deref();
-    let single = match &arguments.flows {
-        Some(_) => None,
-        None => Some(single_request(arguments, namespace).map_err(Failure::new)?),
+    let single = match (&arguments.flows, &arguments.conntrack) {
+        (None, None) => Some(single_request(arguments, namespace).map_err(Failure::new)?),
+        _ => None,
     };
     check_stdin(arguments)?;
-    let (state, services) = source::read_with_services(&arguments.source)?;
+    let census = arguments.conntrack.as_ref().map(|file| conntrack::read(file.as_deref())).transpose()?;
+    let (state, services) = match &census {
+        // Conntrack names no Service, and an agent may not list them.
+        Some(_) => (source::read(&arguments.source)?, Services::default()),
+        None => source::read_with_services(&arguments.source)?,
+    };
     let facts = source::facts(arguments.source.allow_egress_to_own_node, &arguments.node_addresses);
     let translates = arguments.untracked.is_none();
     let names = Names { state: &state, services: &services, namespace, translates };
     let reference = Reference::new(&state, &facts);
     let untracked = arguments.untracked.map(|how| Assumption::new(how, &state, &services, &reference, &facts));
     let judge = Judge { names, state: &state, reference: &reference, untracked, form: arguments.output };
+    if let Some(census) = census {
+        return conntrack::judge(&judge, &census);
+    }
     match (single, &arguments.flows) {
-        (Some(request), _) => {
-            let Flows { flows, meant } = judge.names.flows(&request).map_err(Failure::new)?;
-            if judge.form == TraceOutput::Text {
-                meant.iter().try_for_each(|line| output::line(line))?;
-            }
-            let mut denied = false;
-            for flow in &flows {
-                let judged = judge.judge(flow).map_err(Failure::new)?;
-                denied |= judged.verdict() == Verdict::Deny;
-                output::line(&judge.answer(flow, &judged))?;
-            }
-            Ok(status(denied))
-        }
+        (Some(request), _) => judge_one(&judge, &request),
         (None, Some(file)) => judge_file(&judge, file),
         (None, None) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Judges the flow in the arguments: one for each pod that its ends stand for.
+fn judge_one(judge: &Judge<'_>, request: &Request) -> Result<ExitCode, Failure> {
+    let Flows { flows, meant } = judge.names.flows(request).map_err(Failure::new)?;
+    if judge.form == TraceOutput::Text {
+        meant.iter().try_for_each(|line| output::line(line))?;
+    }
+    let mut denied = false;
+    for flow in &flows {
+        let judged = judge.judge(flow).map_err(Failure::new)?;
+        denied |= judged.verdict() == Verdict::Deny;
+        output::line(&color::verdicts(&judge.answer(flow, &judged)))?;
+    }
+    Ok(status(denied))
 }
 
 pub(crate) fn status(denied: bool) -> ExitCode {
@@ -80,9 +93,13 @@ fn single_request(arguments: &TraceArgs, namespace: Option<&str>) -> Result<Requ
 /// Standard input can be read only once.
 fn check_stdin(arguments: &TraceArgs) -> Result<(), Failure> {
     let is_stdin = |path: &Path| path == Path::new("-");
-    let flows = arguments.flows.as_deref().is_some_and(is_stdin);
-    if flows && arguments.source.paths.iter().any(|path| is_stdin(path)) {
-        return Err(Failure::usage("both -f and --flows read stdin").hint("write one of them to a file"));
+    let flows = [
+        ("--flows", arguments.flows.as_deref()),
+        ("--conntrack", arguments.conntrack.as_ref().and_then(|file| file.as_deref())),
+    ];
+    let flag = flows.iter().find(|(_, file)| file.is_some_and(is_stdin)).map(|(flag, _)| flag);
+    if let (Some(flag), true) = (flag, arguments.source.paths.iter().any(|path| is_stdin(path))) {
+        return Err(Failure::usage(format!("both -f and {flag} read stdin")).hint("write one of them to a file"));
     }
     Ok(())
 }
@@ -95,7 +112,7 @@ fn judge_file(judge: &Judge<'_>, file: &Path) -> Result<ExitCode, Failure> {
         Box::new(BufReader::new(File::open(file).map_err(unread)?))
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    match judge.lines(input, &mut out, &mut io::stderr().lock()) {
+    match judge.lines(input, &mut out, &mut io::stderr().lock(), |answer| color::verdicts(&answer).into_owned()) {
         Ok(Tally { failed: 0, denied, .. }) => Ok(status(denied > 0)),
         Ok(Tally { failed, lines, .. }) => Err(Failure::new(format!("{failed} of {lines} flows could not be judged"))),
         Err(Trouble::Reading(error)) => Err(unread(error)),
@@ -165,6 +182,13 @@ struct InJson {
     reply: Option<Reply>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
+    /// The IPs, and how many entries conntrack has of the flow; only with --conntrack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
 }
 
 /// The verdict on the reply, which is judged like a request if conntrack tracks neither.
@@ -183,7 +207,13 @@ struct NoAnswer {
 impl Judge<'_> {
     /// Answers each line of input, in order. If a line cannot be judged, JSON has the error in its place, so that the
     /// n-th answer belongs to the n-th flow; in text, the error goes to stderr.
-    fn lines(&self, mut input: impl BufRead, out: &mut impl Write, err: &mut impl Write) -> Result<Tally, Trouble> {
+    fn lines(
+        &self,
+        mut input: impl BufRead,
+        out: &mut impl Write,
+        err: &mut impl Write,
+        paint: impl Fn(String) -> String,
+    ) -> Result<Tally, Trouble> {
         let mut tally = Tally::default();
         let mut line = Vec::new();
         loop {
@@ -196,13 +226,14 @@ impl Judge<'_> {
             match (self.line(&line), self.form) {
                 (Ok((answer, verdict)), _) => {
                     tally.denied += usize::from(verdict == Verdict::Deny);
-                    writeln!(out, "{answer}").map_err(Trouble::Writing)?;
+                    writeln!(out, "{}", paint(answer)).map_err(Trouble::Writing)?;
                 }
                 (Err(error), form) => {
                     tally.failed += 1;
                     match form {
-                        TraceOutput::Json => {
-                            writeln!(out, "{}", json(&NoAnswer { error })).map_err(Trouble::Writing)?;
+                        TraceOutput::Json | TraceOutput::Yaml => {
+                            let answer = self.structured(&NoAnswer { error });
+                            writeln!(out, "{answer}").map_err(Trouble::Writing)?;
                         }
                         // If stderr is gone, the exit status still reports it.
                         TraceOutput::Text => drop(writeln!(err, "error: line {}: {error}", tally.lines)),
@@ -223,7 +254,7 @@ impl Judge<'_> {
         let denied = all.iter().find(|(_, judged)| judged.verdict() == Verdict::Deny);
         let (flow, judged) = denied.or_else(|| all.first()).ok_or("it stands for no flow")?;
         let answer = match self.form {
-            TraceOutput::Json => self.answer(flow, judged),
+            TraceOutput::Json | TraceOutput::Yaml => self.answer(flow, judged),
             TraceOutput::Text => judged.line(flow),
         };
         Ok((answer, judged.verdict()))
@@ -237,46 +268,72 @@ impl Judge<'_> {
     }
 
     fn answer(&self, flow: &Flow, judged: &Judged<'_>) -> String {
-        let Judged { considered, judgement, untracked } = judged;
-        let one_way = |reason, verdict| OneWay { verdict, reason };
-        let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
-        let [egress, ingress] = match untracked {
-            Some(Answer { request, .. }) => request.clone(),
-            None => [one_way(egress, judgement.egress.verdict), one_way(ingress, judgement.ingress.verdict)],
-        };
-        let reply = untracked.as_ref().map(|answer| &answer.reply);
-        let may_be_dropped = untracked.is_none() && may_be_dropped(self.state, flow, considered, judgement);
-        let note = may_be_dropped.then_some(NOTE);
         match self.form {
-            TraceOutput::Text => {
-                let nearest =
-                    |direction| if untracked.is_none() { nearest(considered, direction) } else { String::new() };
-                let more = reply.map(|reply| format!("\n  reply    {}: {}", reply.verdict, reply.reason));
-                let more = more.or_else(|| note.map(|note| format!("\n  note: {note}"))).unwrap_or_default();
-                format!(
-                    "{}\n  egress   {}: {}{}\n  ingress  {}: {}{}{more}",
-                    judged.line(flow),
-                    egress.verdict,
-                    egress.reason,
-                    nearest(Direction::Egress),
-                    ingress.verdict,
-                    ingress.reason,
-                    nearest(Direction::Ingress),
-                )
-            }
-            TraceOutput::Json => json(&InJson {
-                from: flow.from.to_string(),
-                to: flow.to.to_string(),
-                transport: words::near::transport(flow.transport),
-                verdict: judged.verdict().to_string(),
-                egress: egress.verdict.to_string(),
-                ingress: ingress.verdict.to_string(),
-                egress_reason: egress.reason,
-                ingress_reason: ingress.reason,
-                reply: reply
-                    .map(|reply| Reply { reply: reply.verdict.to_string(), reply_reason: reply.reason.clone() }),
-                note,
-            }),
+            TraceOutput::Text => self.text(flow, judged),
+            TraceOutput::Json | TraceOutput::Yaml => self.structured(&self.fields(flow, judged)),
+        }
+    }
+
+    fn text(&self, flow: &Flow, judged: &Judged<'_>) -> String {
+        let Judged { considered, untracked, .. } = judged;
+        let [egress, ingress] = self.directions(flow, judged);
+        let nearest = |direction| if untracked.is_none() { nearest(considered, direction) } else { String::new() };
+        let reply = untracked.as_ref().map(|answer| &answer.reply);
+        let more = reply.map(|reply| format!("\n  reply    {}: {}", reply.verdict, reply.reason));
+        let note = || self.note(flow, judged).map(|note| format!("\n  note: {note}"));
+        format!(
+            "{}\n  egress   {}: {}{}\n  ingress  {}: {}{}{}",
+            judged.line(flow),
+            egress.verdict,
+            egress.reason,
+            nearest(Direction::Egress),
+            ingress.verdict,
+            ingress.reason,
+            nearest(Direction::Ingress),
+            more.or_else(note).unwrap_or_default(),
+        )
+    }
+
+    /// Egress, then ingress.
+    fn directions(&self, flow: &Flow, Judged { considered, judgement, untracked }: &Judged<'_>) -> [OneWay; 2] {
+        if let Some(Answer { request, .. }) = untracked {
+            return request.clone();
+        }
+        let [egress, ingress] = words::reasons(self.state, flow, considered, judgement);
+        let one_way = |reason, verdict| OneWay { verdict, reason };
+        [one_way(egress, judgement.egress.verdict), one_way(ingress, judgement.ingress.verdict)]
+    }
+
+    fn note(&self, flow: &Flow, Judged { considered, judgement, untracked }: &Judged<'_>) -> Option<&'static str> {
+        (untracked.is_none() && may_be_dropped(self.state, flow, considered, judgement)).then_some(NOTE)
+    }
+
+    /// An answer for machines, without its last line feed.
+    fn structured(&self, value: &impl Serialize) -> String {
+        match self.form {
+            TraceOutput::Yaml => format!("---\n{}", output::yaml(value).trim_end()),
+            // A struct of strings can always be serialized.
+            _ => serde_json::to_string(value).unwrap_or_default(),
+        }
+    }
+
+    fn fields(&self, flow: &Flow, judged: &Judged<'_>) -> InJson {
+        let [egress, ingress] = self.directions(flow, judged);
+        let reply = judged.untracked.as_ref().map(|answer| &answer.reply);
+        InJson {
+            from: flow.from.to_string(),
+            to: flow.to.to_string(),
+            transport: words::near::transport(flow.transport),
+            verdict: judged.verdict().to_string(),
+            egress: egress.verdict.to_string(),
+            ingress: ingress.verdict.to_string(),
+            egress_reason: egress.reason,
+            ingress_reason: ingress.reason,
+            reply: reply.map(|reply| Reply { reply: reply.verdict.to_string(), reply_reason: reply.reason.clone() }),
+            note: self.note(flow, judged),
+            from_address: None,
+            to_address: None,
+            entries: None,
         }
     }
 }
@@ -286,9 +343,4 @@ fn nearest(considered: &Considered<'_>, direction: Direction) -> String {
     let found = misses(considered.side(direction));
     let miss = found.first().filter(|miss| miss.term != Term::NewRule);
     miss.map(|miss| format!("\n           nearest miss: {}", words::near::miss(miss))).unwrap_or_default()
-}
-
-/// A struct of strings can always be serialized.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }

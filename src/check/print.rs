@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use palisade_analysis::check::Severity;
 
 use super::report::Report;
+use crate::output::color::{self, ERROR, NOTE, WARNING};
 
 /// `path:line: severity[code] field: what is wrong`, and a line with what to do.
 pub(crate) fn text(reports: &[Report]) -> String {
     let mut text = String::new();
     for Report { file, line, field, severity, code, message, remedy: _ } in reports {
+        let severity = color::styled(severity, style(code.entry().severity));
         let line = if *line == 0 { String::new() } else { format!("{line}:") };
         let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
         let code = code.entry();
@@ -18,6 +20,14 @@ pub(crate) fn text(reports: &[Report]) -> String {
         writeln!(text, "{file}:{line} {severity}[{}] {field}{}\n    {advice}", code.name, message.matter).ok();
     }
     text
+}
+
+fn style(severity: Severity) -> anstyle::Style {
+    match severity {
+        Severity::Error => ERROR,
+        Severity::Warning => WARNING,
+        Severity::Info => NOTE,
+    }
 }
 
 /// An array, one finding a line.

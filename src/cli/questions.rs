@@ -129,6 +129,8 @@ pub(crate) enum DiffOutput {
     Text,
     /// An object with changes, added and removed
     Json,
+    /// The same as YAML
+    Yaml,
     /// Tables for a comment on a pull request
     Markdown,
     /// A page in one file, with a picture of what opens and closes
@@ -199,6 +201,8 @@ pub(crate) enum PodsOutput {
     Wide,
     /// An array of pods
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// `palisade list`.

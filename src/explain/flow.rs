@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::node::Node;
 use crate::cli::{ExplainFlowArgs, TraceOutput};
 use crate::ends::{Flows, Names};
-use crate::output::{self, Failure};
+use crate::output::{self, Failure, color};
 use crate::source;
 use crate::trace::request::Request;
 use crate::trace::status;
@@ -82,11 +82,12 @@ pub(super) fn run(arguments: &ExplainFlowArgs) -> Result<ExitCode, Failure> {
         TraceOutput::Text => {
             let texts = all.iter().map(text);
             let head = (!meant.is_empty()).then(|| meant.join("\n") + "\n");
-            output::block(&head.into_iter().chain(texts).collect::<Vec<_>>().join("\n"))?;
+            output::block(&color::verdicts(&head.into_iter().chain(texts).collect::<Vec<_>>().join("\n")))?;
         }
-        TraceOutput::Json => {
+        form => {
             let flows: Vec<_> = all.iter().map(as_json).collect();
-            output::line(&json!({ "meant": meant, "flows": flows }).to_string())?;
+            let answer = json!({ "meant": meant, "flows": flows });
+            output::block(&if form == TraceOutput::Json { format!("{answer}\n") } else { output::yaml(&answer) })?;
         }
     }
     let denied = all.iter().any(|explained| explained.explanation.verdict == Verdict::Deny);

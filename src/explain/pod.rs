@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &ExplainPodArgs) -> Result<(), Failure> {
     match output {
         TraceOutput::Text => output::block(&text(&state, pod, &ways)),
         TraceOutput::Json => output::line(&as_json(&state, pod, &ways).to_string()),
+        TraceOutput::Yaml => output::block(&output::yaml(&as_json(&state, pod, &ways))),
     }
 }
 

@@ -67,7 +67,7 @@ fn trace(state: &State, form: TraceOutput, lines: &str) -> Vec<String> {
     let reference = Reference::new(state, &facts);
     let judge = Judge { names: names(state), state, reference: &reference, untracked: None, form };
     let mut out = Vec::new();
-    judge.lines(lines.as_bytes(), &mut out, &mut Vec::new()).unwrap();
+    judge.lines(lines.as_bytes(), &mut out, &mut Vec::new(), |answer| answer).unwrap();
     String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -160,7 +160,12 @@ fn bytes_that_are_not_text_are_an_error_in_place() {
     };
     let mut out = Vec::new();
     judge
-        .lines(&b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..], &mut out, &mut Vec::new())
+        .lines(
+            &b"\xff\xfe\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":80}\r\n"[..],
+            &mut out,
+            &mut Vec::new(),
+            |answer| answer,
+        )
         .unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<_> = text.lines().collect();
@@ -277,7 +282,7 @@ fn text_has_answers_on_stdout_and_errors_with_an_example_on_stderr() {
     let lines =
         "{}\n{\"from\":\"shop/web\",\"to\":\"shop/db\",\"port\":81}\n\n{\"from\":\"shop/web\",\"to\":\"shop/db\"}\n";
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let tally = judge.lines(lines.as_bytes(), &mut out, &mut err).unwrap();
+    let tally = judge.lines(lines.as_bytes(), &mut out, &mut err, |answer| answer).unwrap();
     assert_eq!(tally, Tally { lines: 4, denied: 1, failed: 3 });
     let text = |bytes| String::from_utf8(bytes).unwrap();
     assert_eq!(text(out), "deny: shop/web (10.42.1.2) to shop/db (10.42.1.3), TCP 81\n");

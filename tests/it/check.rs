@@ -18,6 +18,7 @@ mod blocks;
 mod cluster;
 mod controllers;
 mod directories;
+mod github;
 mod part;
 mod remedies;
 

@@ -9,9 +9,12 @@
 //! note about a node without pods; `render` prints advice, or does not warn of a null that opens.
 
 mod cluster;
+mod conntrack;
+mod forms;
 mod pages;
 pub(crate) mod place;
 mod questions;
+mod review;
 mod trace;
 
 use std::io::{BufRead as _, BufReader, pipe};

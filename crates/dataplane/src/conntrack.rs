@@ -1,4 +1,4 @@
-//! Deletes flows from conntrack, and clears their marks.
+//! Deletes flows from conntrack, clears their marks, and counts them.
 //!
 //! The verdict on a flow depends on the addresses of its conntrack entry. When an IP leaves its pod, entries with it
 //! would let peers of the old owner reach the next one as if they were replying, so these entries are deleted.
@@ -6,6 +6,7 @@
 //! The kernel has no index by address: every query walks the whole table. So one dump looks for all addresses, and it
 //! is streamed, never held in memory.
 
+mod census;
 mod stamps;
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,6 +21,7 @@ use crate::Error;
 use crate::codec::nfgenmsg;
 use crate::netlink::{Attributes, NETFILTER, Socket, Writer};
 
+pub use census::{Census, NoEntry, Tracked};
 pub use stamps::Cleared;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`.
@@ -88,6 +90,14 @@ pub fn clear_stamps(stale: Stale) -> Result<Cleared, Error> {
 /// As [`Conntrack::open`] and [`Conntrack::entries`].
 pub fn entries() -> Result<u32, Error> {
     Conntrack::open()?.entries()
+}
+
+/// As [`Conntrack::census`], in the network namespace of this thread.
+///
+/// # Errors
+/// As [`Conntrack::open`] and [`Conntrack::census`].
+pub fn census() -> Result<Census, Error> {
+    Conntrack::open()?.census()
 }
 
 impl Conntrack {

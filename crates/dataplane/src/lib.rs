@@ -1,7 +1,7 @@
 //! The kernel side: netlink commits, reading back, conntrack, and the state of the host.
 //!
 //! - [`table`]: the one table, `inet palisade`: opened, read back, changed in atomic batches.
-//! - [`conntrack`]: deletes the flows of IPs that left their pods.
+//! - [`conntrack`]: deletes the flows of IPs that left their pods, and counts the flows there are.
 //! - [`perform`]: performs the steps of an engine.
 //! - [`host`]: the pods' interfaces, the node's own IPs, and settings that would let packets bypass the table.
 //!
