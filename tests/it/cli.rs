@@ -15,6 +15,7 @@ mod pages;
 pub(crate) mod place;
 mod questions;
 mod review;
+mod schema;
 mod trace;
 
 use std::io::{BufRead as _, BufReader, pipe};

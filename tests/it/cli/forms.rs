@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::place::{Ended, PALISADE, Place, SHOP};
 
 /// Every verb that answers in JSON, with all of what it may answer.
-pub(crate) const ANSWERS: [&str; 14] = [
+pub(crate) const ANSWERS: [&str; 19] = [
     "trace -f shop.yaml --from shop/web --to shop/db --port 80",
     "trace -f shop.yaml --flows flows",
     "trace -f shop.yaml --conntrack=entries",
@@ -22,6 +22,11 @@ pub(crate) const ANSWERS: [&str; 14] = [
     "explain pod -f shop.yaml shop/db",
     "explain pod -f shop.yaml ops/bare",
     "explain policy -f shop.yaml shop/db",
+    "trace -f shop.yaml --from shop/web --to shop/db --port 80 --untracked drop",
+    "explain flow -f shop.yaml shop/web shop/db 80 --untracked judge",
+    "explain rule -f shop.yaml ingress/shop/db",
+    "explain rule -f shop.yaml ingress4",
+    "explain rule -f shop.yaml drop/ingress",
     "diff shop.yaml open.yaml",
     "diff open.yaml shop.yaml",
     "diff shop.yaml shop.yaml",

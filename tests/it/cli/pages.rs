@@ -12,8 +12,14 @@ use palisade_testkit::difference::of_texts;
 
 use crate::cli::place::PALISADE;
 
-const PAGES: [&str; 5] =
-    ["README.md", "docs/why-denied.md", "docs/who-may-talk.md", "docs/what-changes.md", "docs/default-deny.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "docs/why-denied.md",
+    "docs/who-may-talk.md",
+    "docs/what-changes.md",
+    "docs/default-deny.md",
+    "docs/json.md",
+];
 
 /// The page with what its commands print now, and how many it has. A block with a line `…` quotes a part; others check it.
 fn run_again(page: &str) -> (String, usize) {
