@@ -36,7 +36,7 @@ const FLOWS: usize = 1_000;
 /// The most flows of a cluster.
 const MOST: usize = 40;
 /// The most changes of a cluster that are tried; each takes a commit on every node.
-const CHANGES: usize = 8;
+const CHANGES: usize = 16;
 
 /// The least kinds of changes that a run follows.
 const KINDS: usize = 5;
