@@ -239,6 +239,18 @@ fn what_a_user_may_not_list_is_said() {
     let unknown = ask(&place, &format!("trace --from shop/web --to svc/shop/api {user}"));
     unknown.assert_refused(2, &["may not list services", "service shop/api is not among the objects read"]);
     ask(&place, &format!("graph {user}")).printed();
+
+    // A token that has expired, and a certificate that another authority signed.
+    let admin: Value = serde_json::from_slice(&fs::read(api().kubeconfig()).unwrap()).unwrap();
+    let at = format!("cannot read the cluster at {}: ", api().url());
+    let mut expired = admin.clone();
+    expired["users"][0]["user"]["token"] = "expired".into();
+    let mut untrusted = admin;
+    untrusted["clusters"][0]["cluster"].as_object_mut().unwrap().remove("certificate-authority");
+    for (name, config, says) in [("expired", expired, "Unauthorized"), ("untrusted", untrusted, "certificate")] {
+        fs::write(place.0.join(name), config.to_string()).unwrap();
+        ask(&place, &format!("pods --kubeconfig {name}")).assert_refused(2, &[&at, says, "hint: "]);
+    }
 }
 
 #[test]
