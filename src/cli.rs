@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use palisade_analysis::check::Code;
 use palisade_ruleset::cache::Slice;
 use palisade_watch::Selection;
@@ -29,7 +29,17 @@ pub(crate) struct Cli {
 /// The command line, as it is parsed and described.
 pub(crate) fn command() -> Command {
     // A verb without other operands takes `-f *.yaml`.
-    Cli::command().mut_subcommand("trace", |trace| trace.mut_arg("paths", |paths| paths.num_args(1..)))
+    let command = Cli::command().mut_subcommand("trace", |trace| trace.mut_arg("paths", |paths| paths.num_args(1..)));
+    hinted(command)
+}
+
+/// The command with names that shells do not complete to files; paths have a hint of their own.
+fn hinted(command: Command) -> Command {
+    let hint = |arg: Arg| match arg.get_value_hint() {
+        ValueHint::Unknown if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+        _ => arg,
+    };
+    command.mut_args(hint).mut_subcommands(hinted)
 }
 
 /// The verbs.
@@ -90,7 +100,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     pub(crate) context: Option<String>,
     /// A directory of manifests to enforce instead of a cluster; the agent follows its changes
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) manifests: Option<PathBuf>,
     /// Where to serve /livez, /readyz and /metrics; `[::]` means every address, IPv4 included
     #[arg(long, value_name = "ADDR", default_value = "[::]:9440")]

@@ -8,7 +8,7 @@ mod print;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use palisade_analysis::diff::{Scope, diff};
+use palisade_analysis::diff::{Diff, End, Scope, diff};
 use palisade_policy::input::State;
 use palisade_watch::Selection;
 
@@ -24,7 +24,10 @@ pub(crate) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
     let (before, after) = sides(arguments)?;
     let facts = source::facts(arguments.allow_egress_to_own_node, &[]);
     let comparing = output::Progress::of("comparing the flows");
-    let found = diff(&before, &after, &facts, Scope::All);
+    let mut found = diff(&before, &after, &facts, Scope::All);
+    if let Some(namespace) = &arguments.namespace {
+        keep(&mut found, namespace);
+    }
     drop(comparing);
     output::block(&match arguments.output {
         DiffOutput::Text => print::text(&found),
@@ -53,11 +56,21 @@ fn title(arguments: &DiffArgs) -> String {
     sides.join(" → ")
 }
 
+/// Leaves only what has an end in this namespace.
+fn keep(found: &mut Diff, namespace: &str) {
+    let is_in = |name: &str| name.split_once('/').is_some_and(|(own, _)| own == namespace);
+    let is_end = |end: &End| matches!(end, End::Workload(name, _) if is_in(name));
+    found.changes.retain(|change| is_end(&change.from) || is_end(&change.to));
+    found.added.retain(|single| is_in(&single.workload));
+    found.removed.retain(|single| is_in(&single.workload));
+}
+
 /// The objects before and after.
 fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
     let DiffArgs { paths, recursive, live, apply, git, kubeconfig, context, .. } = arguments;
     let read_all = |paths: Vec<PathBuf>| {
-        let selection = Selection { paths, recursive: *recursive, replace: true, namespace: None };
+        let selection =
+            Selection { paths, recursive: *recursive, replace: true, namespace: arguments.namespace.clone() };
         source::of_manifests(palisade_watch::read_manifests_and_workloads(selection))
             .map(|(state, _)| source::within_budget(state))
     };

@@ -99,6 +99,12 @@ pub(crate) struct DiffArgs {
     /// Also read the subdirectories of directories
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
+    /// The namespace of names without one; only flows from or to it are compared
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// All namespaces; the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
     /// Before is a cluster, after is the same with the policies and namespaces of the manifests applied
     #[arg(long, conflicts_with = "git")]
     pub(crate) live: bool,

@@ -10,6 +10,7 @@
 
 mod cluster;
 mod conntrack;
+mod flags;
 mod forms;
 mod pages;
 pub(crate) mod place;
