@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &DiffArgs) -> Result<ExitCode, Failure> {
     let facts = source::facts(arguments.allow_egress_to_own_node, &[]);
     let comparing = output::Progress::of("comparing the flows");
     let mut found = diff(&before, &after, &facts, Scope::All);
-    if let Some(namespace) = &arguments.namespace {
+    if let Some(namespace) = &arguments.of.namespace {
         keep(&mut found, namespace);
     }
     drop(comparing);
@@ -70,7 +70,7 @@ fn sides(arguments: &DiffArgs) -> Result<(State, State), Failure> {
     let DiffArgs { paths, recursive, live, apply, git, kubeconfig, context, .. } = arguments;
     let read_all = |paths: Vec<PathBuf>| {
         let selection =
-            Selection { paths, recursive: *recursive, replace: true, namespace: arguments.namespace.clone() };
+            Selection { paths, recursive: *recursive, replace: true, namespace: arguments.of.namespace.clone() };
         source::of_manifests(palisade_watch::read_manifests_and_workloads(selection))
             .map(|(state, _)| source::within_budget(state))
     };

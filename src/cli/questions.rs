@@ -99,12 +99,8 @@ pub(crate) struct DiffArgs {
     /// Also read the subdirectories of directories
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
-    /// The namespace of names without one; only flows from or to it are compared
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// All namespaces; the default
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub(crate) all_namespaces: bool,
+    #[command(flatten)]
+    pub(crate) of: OneNamespace,
     /// Before is a cluster, after is the same with the policies and namespaces of the manifests applied
     #[arg(long, conflicts_with = "git")]
     pub(crate) live: bool,
@@ -126,6 +122,17 @@ pub(crate) struct DiffArgs {
     /// The format of the difference
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: DiffOutput,
+}
+
+/// The flows that are compared.
+#[derive(Debug, Args)]
+pub(crate) struct OneNamespace {
+    /// The namespace of names without one; only flows from or to it are compared
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// All namespaces; the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
 }
 
 /// The format of a difference.

@@ -93,11 +93,8 @@ impl Event {
                 },
             };
             let is_met = |term: &str| term.split_once("==").is_none_or(|(one, other)| value(one) == value(other));
-            let value = if expression.contains("==") {
-                expression.split("&&").all(is_met).to_string()
-            } else {
-                value(expression)
-            };
+            let is_condition = expression.contains("==");
+            let value = if is_condition { expression.split("&&").all(is_met).to_string() } else { value(expression) };
             text = format!("{before}{value}{after}");
         }
         text
