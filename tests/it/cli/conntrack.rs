@@ -1,11 +1,18 @@
 //! `palisade trace --conntrack`: the flows of the kernel's conntrack, and of what `conntrack -L` printed.
 //!
-//! Seen to fail when: the server is the Service's IP; a flow of two entries is judged twice; an entry without a pod is
-//! judged, or left out of the counts; a malformed line ends with 0; allowed flows come first.
+//! Seen to fail when: the server is the Service's IP; entries of a flow are not counted; an entry without a pod is
+//! judged, or left out of the counts; a malformed line ends with 0; allowed flows come first; the family is left
+//! to the pods; the ends are swapped; an IP outside is another.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
+use std::net::IpAddr;
 use std::process::Command;
 
+use palisade_testkit::generate::{Case, arb_case_with, manifests};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
 use crate::cli::place::{Ended, PALISADE, Place, SHOP};
@@ -115,4 +122,43 @@ fn what_is_no_entry_ends_with_2_and_what_else_there_is_is_judged() {
     let mut command = Command::new("setpriv");
     command.args(["--inh-caps=-all", "--bounding-set=-all", PALISADE, "trace", "-f", "shop.yaml", "--conntrack"]);
     Ended::of(command.current_dir(&place.0).output().unwrap()).assert_refused(2, &["cannot read conntrack", "hint: "]);
+}
+
+/// Verdicts by client, server and transport.
+fn verdicts(answers: &str, ends: [&str; 2]) -> BTreeMap<String, String> {
+    let answers = answers.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of = |answer: Value| {
+        let key = format!("{} {} {}", answer[ends[0]], answer[ends[1]], answer["transport"]);
+        (key, format!("{} {} {}", answer["verdict"], answer["egress"], answer["ingress"]))
+    };
+    answers.map(of).collect()
+}
+
+#[test]
+fn an_entry_is_judged_as_the_flow_between_its_addresses() {
+    let (clusters, mut runner) = (arb_case_with(1..2), TestRunner::deterministic());
+    let mut seen = BTreeSet::new();
+    for number in 0..10 {
+        let Case { state, .. } = clusters.new_tree(&mut runner).unwrap().current();
+        let pods = state.pods.values().flat_map(|pod| pod.addresses.iter()).collect::<BTreeSet<_>>();
+        let outside = ["192.0.2.1", "fd00:99::1", "172.30.0.11"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let (mut flows, mut list) = (String::new(), String::new());
+        for from in pods.iter().chain(&outside) {
+            for to in pods.iter().chain(&outside).filter(|to| to.is_ipv4() == from.is_ipv4()) {
+                writeln!(flows, "{{\"from\":\"{from}\",\"to\":\"{to}\",\"port\":80}}").unwrap();
+                list += &entry("tcp 6", &from.to_string(), &to.to_string(), "sport=80");
+            }
+        }
+        let files = [("all.yaml", manifests(&state)), ("flows", flows), ("list", list)];
+        let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+        let place = Place::new(&format!("as-flows-{number}"), &files);
+        let expected = verdicts(&place.run("trace -f all.yaml --flows flows -o json").out, ["from", "to"]);
+        let found = place.run("trace -f all.yaml --conntrack=list -o json");
+        assert!(matches!(found.status, Some(0 | 1)), "{found:?}");
+        for (flow, verdict) in verdicts(&found.out, ["from_address", "to_address"]) {
+            assert_eq!(expected[&flow], verdict, "{flow} in {}", manifests(&state));
+            seen.insert(verdict);
+        }
+    }
+    assert_eq!(seen.len(), 4, "each direction allows and denies: {seen:?}");
 }

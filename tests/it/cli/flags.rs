@@ -1,7 +1,7 @@
 //! What people type: the flags that verbs share, what shells complete, and the archive that krew installs.
 //!
 //! Seen to fail when: a verb lacks a flag of the others; `diff -n` keeps flows of another namespace, or names without a
-//! namespace are in `default`; a shell offers files for a name, or none for a path; the archive has another layout or
+//! namespace are in `default`; a shell offers files for a name, or for a directory; the archive has another layout or
 //! checksum than the manifest for krew says.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! The forms of an answer: YAML has what JSON has, and colours are for terminals.
 //!
-//! Seen to fail when: a verb has no `-o yaml`, or less in it; flows are one document; an error is none; a file or a
+//! Seen to fail when: YAML has less than JSON; flows are one document; an error is none; a file or a
 //! pipe gets colours, or a terminal none; NO_COLOR is ignored; a pipe gets progress.
 
 use std::process::{Command, Stdio};
