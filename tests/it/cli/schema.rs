@@ -84,6 +84,7 @@ fn answers_on_generated_clusters_are_as_their_schemas_say() {
         let place = Place::new(&format!("generated-{number}"), &files);
         schemas.hold(&place, "trace -f all --flows flows");
         ["check", "pods", "graph"].iter().for_each(|verb| schemas.hold(&place, &format!("{verb} -f all")));
+        ["egress4", "ingress6"].iter().for_each(|map| schemas.hold(&place, &format!("explain rule -f all {map}")));
         for pod in state.pods.keys().take(EXPLAINED) {
             schemas.hold(&place, &format!("explain pod -f all {pod}"));
         }
