@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &GraphArgs) -> Result<(), Failure> {
     output::block(&match output {
         GraphOutput::Text => text::text(&shown),
         GraphOutput::Json => format!("{}\n", json::json(&shown, &facts, &title(source))),
+        GraphOutput::Yaml => output::yaml(&json::json(&shown, &facts, &title(source))),
         GraphOutput::Dot => dot::dot(&shown),
         GraphOutput::Mermaid => mermaid::mermaid(&shown),
         GraphOutput::Svg => svg::file(&picture::picture(&shown)),

@@ -176,6 +176,8 @@ pub(crate) enum GraphOutput {
     Text,
     /// An object with the tables of the page
     Json,
+    /// The same as YAML
+    Yaml,
     /// Graphviz
     Dot,
     /// A flowchart of Mermaid, which Markdown on GitHub shows

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::place::{Ended, PALISADE, Place, SHOP};
 
 /// Every verb that answers in JSON, with all of what it may answer.
-pub(crate) const ANSWERS: [&str; 19] = [
+pub(crate) const ANSWERS: [&str; 20] = [
     "trace -f shop.yaml --from shop/web --to shop/db --port 80",
     "trace -f shop.yaml --flows flows",
     "trace -f shop.yaml --conntrack=entries",
@@ -27,6 +27,7 @@ pub(crate) const ANSWERS: [&str; 19] = [
     "explain rule -f shop.yaml ingress/shop/db",
     "explain rule -f shop.yaml ingress4",
     "explain rule -f shop.yaml drop/ingress",
+    "graph -f shop.yaml",
     "diff shop.yaml open.yaml",
     "diff open.yaml shop.yaml",
     "diff shop.yaml shop.yaml",
