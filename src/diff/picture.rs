@@ -26,11 +26,8 @@ pub(super) fn picture(diff: &Diff) -> Picture {
         }
     }
     let mut cards: Vec<Card> = namespaces.into_iter().map(|(namespace, names)| card(namespace, &names)).collect();
-    for (kind, title, ends) in outside
-        .into_iter()
-        .zip([(Kind::Sources, "from"), (Kind::Destinations, "to")])
-        .map(|(ends, (k, t))| (k, t, ends))
-    {
+    let [sources, destinations] = outside;
+    for (kind, title, ends) in [(Kind::Sources, "from", sources), (Kind::Destinations, "to", destinations)] {
         let rows: Vec<_> = ends.into_iter().map(|end| Row { label: end.clone(), end, mark: None }).collect();
         if !rows.is_empty() {
             cards.push(Card { kind, title: title.to_owned(), rows });

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use palisade_policy::flow::NodeFacts;
 use palisade_policy::index::Index;
-use palisade_policy::input::{Direction, Pod, State};
+use palisade_policy::input::{Direction, Family, Pod, State};
 use palisade_ruleset::model::{Key, Ruleset, Verdict};
 use palisade_ruleset::name::Name;
-use palisade_ruleset::render::{EGRESS_MAPS, INGRESS_MAPS, Options, render};
+use palisade_ruleset::render::{Options, render, verdict_map};
 use palisade_ruleset::text;
-use palisade_ruleset::walk::{Packet, Step, walk};
+use palisade_ruleset::walk::{Packet, Step, walk_chain};
 
 /// The ruleset of a pod's node.
 pub(super) struct Node<'a> {
@@ -28,13 +28,8 @@ impl<'a> Node<'a> {
 
     /// The chain that judges flows of an IP in a direction; none if no policy isolates it.
     pub(super) fn chain(&self, direction: Direction, address: IpAddr) -> Option<&Name> {
-        let maps = match direction {
-            Direction::Egress => EGRESS_MAPS,
-            Direction::Ingress => INGRESS_MAPS,
-        };
-        let mut maps = maps.iter().filter_map(|name| self.ruleset.sets.get(&Name::new(name)));
-        let element = maps.find_map(|map| map.elements.get(&Key::Address(address)))?;
-        match &element.verdict {
+        let map = self.ruleset.sets.get(&verdict_map(direction, Family::of(address)))?;
+        match &map.elements.get(&Key::Address(address))?.verdict {
             Some(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain),
             _ => None,
         }
@@ -43,18 +38,14 @@ impl<'a> Node<'a> {
     /// The chain and the rule, as `nft list` has it, that decide on a flow which enters this chain: other chains may
     /// follow, one for each port. The rule is one that allows the flow, or drops it.
     pub(super) fn decides(&self, chain: &Name, packet: &Packet) -> Option<(Name, String)> {
-        let mut only = self.ruleset.clone();
-        for (name, one) in &mut only.chains {
-            one.hook = (name == chain).then_some(packet.hook);
-        }
-        let walked = walk(&only, packet).ok()?;
+        let walked = walk_chain(&self.ruleset, chain, packet).ok()?;
         let decides = |step: &Step| match &step.verdict {
             Some(Verdict::Goto(next)) => drops(next),
             Some(Verdict::Return | Verdict::Accept | Verdict::Drop) => true,
             _ => false,
         };
         let step = walked.steps.into_iter().find(decides)?;
-        let rule = only.chains.get(&step.chain)?.rules.get(step.rule)?;
+        let rule = self.ruleset.chains.get(&step.chain)?.rules.get(step.rule)?;
         Some((step.chain, text::rule(rule)))
     }
 
