@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use palisade_policy::input::NamespacedName;
+use serde_json::Value;
 
-use crate::cli::Explain;
-use crate::output::Failure;
-use crate::trace::request::unknown;
+use crate::cli::{Explain, TraceOutput};
+use crate::output::{self, Failure};
+use crate::trace::request::{key, unknown};
 
 /// Explains.
 pub(crate) fn run(explain: &Explain) -> Result<ExitCode, Failure> {
@@ -26,6 +27,14 @@ pub(crate) fn run(explain: &Explain) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Prints an answer for machines.
+fn print(form: TraceOutput, answer: &Value) -> Result<(), Failure> {
+    match form {
+        TraceOutput::Yaml => output::block(&output::yaml(answer)),
+        TraceOutput::Json | TraceOutput::Text => output::line(&answer.to_string()),
+    }
+}
+
 /// The object of this name, as `namespace/name` or, with `-n`, as `name`.
 fn named<'a, T>(
     kind: &str,
@@ -33,10 +42,6 @@ fn named<'a, T>(
     namespace: Option<&str>,
     all: &'a BTreeMap<NamespacedName, T>,
 ) -> Result<&'a T, Failure> {
-    let key = match (text.split_once('/'), namespace) {
-        (Some((namespace, name)), _) => NamespacedName::new(namespace, name),
-        (None, Some(namespace)) => NamespacedName::new(namespace, text),
-        (None, None) => NamespacedName::new("default", text),
-    };
+    let key = key(text, namespace);
     all.get(&key).ok_or_else(|| Failure::new(unknown(kind, &key, all.keys().map(ToString::to_string))))
 }

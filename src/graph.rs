@@ -10,12 +10,11 @@ pub(crate) mod svg;
 mod text;
 
 use palisade_analysis::graph::{End, Graph, Link, Scope, graph, links};
-use palisade_policy::input::NamespacedName;
 
 use crate::cli::{GraphArgs, GraphOutput};
 use crate::output::{self, Failure};
 use crate::source;
-use crate::trace::request::unknown;
+use crate::trace::request::{key, unknown};
 
 /// Reads the objects, and prints.
 pub(crate) fn run(arguments: &GraphArgs) -> Result<(), Failure> {
@@ -152,10 +151,7 @@ fn id(end: &End) -> String {
 
 /// The workload of this name, as `namespace/name` or, with `-n`, as `name`.
 fn workload(graph: &Graph, text: &str, namespace: Option<&str>) -> Result<usize, Failure> {
-    let key = match (text.split_once('/'), namespace) {
-        (Some((namespace, name)), _) => NamespacedName::new(namespace, name),
-        (None, namespace) => NamespacedName::new(namespace.unwrap_or("default"), text),
-    };
+    let key = key(text, namespace);
     let name = key.to_string();
     let is_it = |own: &str| own == name || own.strip_prefix(&name).is_some_and(|rest| rest.starts_with(" (pod "));
     let found = graph.workloads.iter().position(|vertex| is_it(&vertex.name));

@@ -86,8 +86,7 @@ pub(super) fn run(arguments: &ExplainFlowArgs) -> Result<ExitCode, Failure> {
         }
         form => {
             let flows: Vec<_> = all.iter().map(as_json).collect();
-            let answer = json!({ "meant": meant, "flows": flows });
-            output::block(&if form == TraceOutput::Json { format!("{answer}\n") } else { output::yaml(&answer) })?;
+            super::print(form, &json!({ "meant": meant, "flows": flows }))?;
         }
     }
     let denied = all.iter().any(|explained| explained.explanation.verdict == Verdict::Deny);

@@ -35,8 +35,7 @@ pub(super) fn run(arguments: &ExplainPodArgs) -> Result<(), Failure> {
     let ways = Direction::ALL.map(|direction| one_way(&reach, &workloads, &world, pod, direction, node.as_ref()));
     match output {
         TraceOutput::Text => output::block(&text(&state, pod, &ways)),
-        TraceOutput::Json => output::line(&as_json(&state, pod, &ways).to_string()),
-        TraceOutput::Yaml => output::block(&output::yaml(&as_json(&state, pod, &ways))),
+        form => super::print(*form, &as_json(&state, pod, &ways)),
     }
 }
 

@@ -22,8 +22,7 @@ pub(super) fn run(arguments: &ExplainPolicyArgs) -> Result<(), Failure> {
     let explanation = explain(&state, &facts, policy);
     match output {
         TraceOutput::Text => output::block(&text(policy, &explanation)),
-        TraceOutput::Json => output::line(&as_json(policy, &explanation).to_string()),
-        TraceOutput::Yaml => output::block(&output::yaml(&as_json(policy, &explanation))),
+        form => super::print(*form, &as_json(policy, &explanation)),
     }
 }
 

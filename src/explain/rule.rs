@@ -76,8 +76,7 @@ pub(super) fn run(arguments: &ExplainRuleArgs) -> Result<(), Failure> {
     }
     match arguments.output {
         TraceOutput::Text => output::block(&text(&found)),
-        TraceOutput::Json => output::line(&found.iter().map(as_json).collect::<Value>().to_string()),
-        TraceOutput::Yaml => output::block(&output::yaml(&found.iter().map(as_json).collect::<Value>())),
+        form => super::print(form, &found.iter().map(as_json).collect::<Value>()),
     }
 }
 

@@ -78,9 +78,7 @@ fn row(shown: &Shown<'_>, end: &End) -> Row {
     let name = shown.end(end);
     let (label, mark) = match end {
         // The card has the namespace.
-        End::Workload(number) => {
-            (name.split_once('/').map_or(name.as_str(), |(_, rest)| rest).to_owned(), shown.mark(*number))
-        }
+        End::Workload(number) => (shown.short(*number).to_owned(), shown.mark(*number)),
         End::Every => ("every workload".to_owned(), None),
         End::Anyone => ("anyone".to_owned(), None),
         End::Namespace(..) | End::Block(_) | End::Blocks(_) => (name, None),

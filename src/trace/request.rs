@@ -204,6 +204,14 @@ fn family(family: &Value) -> Result<Family, String> {
     }
 }
 
+/// The name of an object, as `namespace/name` or, with `-n`, as `name`.
+pub(crate) fn key(text: &str, namespace: Option<&str>) -> NamespacedName {
+    match text.split_once('/') {
+        Some((namespace, name)) => NamespacedName::new(namespace, name),
+        None => NamespacedName::new(namespace.unwrap_or("default"), text),
+    }
+}
+
 /// The error for a name that no object has.
 pub(crate) fn unknown(kind: &str, key: &NamespacedName, names: impl Iterator<Item = String>) -> String {
     let names: Vec<_> = names.collect();
